@@ -1,0 +1,29 @@
+//! What about calls that block? They go to a pool of threads, and their results come back to the loop.
+
+use crate::exec::JoinHandle;
+use crate::runtime::spawn;
+
+/// Runs a blocking function on a thread of a pool that all runtimes of the process share (the `blocking` crate's, up to 500 threads that
+/// end after half a second without work), and returns a handle for its result.
+///
+/// A panic in the function comes out of the handle as a [`JoinError`](crate::JoinError). Dropping the handle detaches the function. After
+/// [`abort`](JoinHandle::abort), or when the runtime ends, a function that has not begun never runs, and one that has runs to its end with
+/// nobody to take its result.
+///
+/// ```
+/// # annulus::block_on(async {
+/// let sum = annulus::spawn_blocking(|| (1..=1000u64).sum::<u64>()).await?;
+/// assert_eq!(sum, 500_500);
+/// # Ok::<(), annulus::JoinError>(()) }).unwrap();
+/// ```
+///
+/// # Panics
+/// Outside a runtime.
+pub fn spawn_blocking<F, T>(function: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    // The pool hands a panic to whoever awaits, and the task that awaits here catches it.
+    spawn(blocking::unblock(function))
+}

@@ -1,0 +1,27 @@
+//! What can be given to the kernel to read from or write to?
+//!
+//! An operation owns its buffer from submission to completion, because the kernel works on the memory while no Rust code runs, and gives it back
+//! with the result: `Ok((count, buffer))`, or an [`Error`] that carries the buffer too. These are the traits which a buffer needs for that, for the
+//! usual owners of bytes; views of a part ([`Slice`]); memory aligned for `O_DIRECT` ([`AlignedBuffer`]). This module knows no operation and no ring.
+//!
+//! ```
+//! use annulus::buf::{IoBuf, IoBufMut};
+//!
+//! let buffer = b"hello, world".to_vec();
+//! let part = buffer.slice(7..);               // a view that owns the whole
+//! assert_eq!(&part[..], b"world");
+//! let buffer = part.into_inner();
+//! assert_eq!(buffer.len(), 12);
+//! let _append = buffer.spare();               // reading into this one appends
+//! ```
+
+// The traits live in a file of their own, since an `allow(unsafe_code)` here would also reach the modules below.
+mod aligned;
+mod error;
+mod io_buf;
+mod slice;
+
+pub use aligned::AlignedBuffer;
+pub use error::Error;
+pub use io_buf::{IoBuf, IoBufMut};
+pub use slice::Slice;

@@ -1,0 +1,540 @@
+//! Which operation does a completion belong to, and who is told? The slots between tokens and futures.
+//!
+//! The driver starts entries, cancels them, and finds the slot of each completion. It knows no operation type: what a completion means is
+//! its operation's business. No user code runs here; what a turn brings is collected in [`Deliveries`] and delivered after the borrow.
+//!
+//! # States of a slot
+//! ```text
+//!            start                    last completion              future polled
+//!   (free) ────────▶ Waiting ───────────────────────────▶ Finished ──────────────▶ (free)
+//!                       │ future dropped                      │ future dropped
+//!                       ▼             last completion         ▼
+//!                    Orphaned ──────────────────────────▶ (free)
+//!            close                    last completion
+//!   (free) ────────▶ Closing  ──────────────────────────▶ (free)
+//! ```
+//! A slot is free only after its own last completion, whatever a cancel answered: a cancel may say "not found" and leave its target
+//! running. So slots being cancelled stand in a list, and the cancel is repeated until the slot is free.
+//!
+//! # Safety
+//! Entries are pushed under the contract of `op::Operation`: the operation's memory belongs to its future while Waiting and to the slot
+//! while Orphaned, and goes only after the last completion. A Closing slot owns its descriptor.
+#![allow(unsafe_code)]
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use io_uring::{opcode, squeue, types};
+use slab::Slab;
+
+use crate::ring::{Completion, FIRST_PRIVATE_TOKEN, PushError, Ring, Traffic, Wait};
+
+/// The token of every cancel. Its answer is a hint that nothing rests on, so it has no slot.
+const CANCEL: u64 = FIRST_PRIVATE_TOKEN - 1;
+
+/// The pause after the first repetition of a cancel; it doubles from one to the next.
+const FIRST_CANCEL_PAUSE: Duration = Duration::from_millis(1);
+/// Longest pause between two cancels of one slot.
+const LONGEST_CANCEL_PAUSE: Duration = Duration::from_millis(512);
+
+/// Names one operation in flight: the generation tells apart the uses of one slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Token(u64);
+
+impl Token {
+    fn new(generation: u32, slot: usize) -> Token {
+        Token(u64::from(generation) << 32 | slot as u64)
+    }
+
+    fn slot(self) -> usize {
+        self.0 as u32 as usize
+    }
+}
+
+/// An operation whose future is gone. The slot keeps it, and with it the memory that the kernel uses, until the last completion.
+pub(crate) trait Orphan {
+    /// Turns the last completion into a value, and drops it.
+    fn finish(self: Box<Self>, completion: Completion);
+}
+
+struct Slot {
+    token: Token,
+    state: State,
+    /// In the list of slots being cancelled.
+    cancelling: bool,
+}
+
+/// Who may touch an operation's memory now?
+enum State {
+    /// The kernel. The future owns the operation and is woken at the end.
+    Waiting(Waker),
+    /// The future again: it takes the completion at its next poll.
+    Finished(Completion),
+    /// The kernel. The slot owns the operation.
+    Orphaned(Box<dyn Orphan>),
+    /// The kernel closes this descriptor, which belongs to the slot until then.
+    Closing(OwnedFd),
+}
+
+/// Counts for [`Metrics`](crate::Metrics).
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counters {
+    pub(crate) started: u64,
+    pub(crate) completions: u64,
+    pub(crate) stale: u64,
+    pub(crate) orphaned: u64,
+    pub(crate) cancels: u64,
+}
+
+pub(crate) struct Driver {
+    /// `None` once shut down.
+    ring: Option<Ring>,
+    slots: Slab<Slot>,
+    /// Slots in state Waiting, Orphaned or Closing.
+    in_flight: usize,
+    generation: u32,
+    /// Entries that found the submission queue full, in order. Each has a slot or is the cancel of one, so slots bound it.
+    backlog: VecDeque<squeue::Entry>,
+    /// Slots to cancel in the next turn.
+    to_cancel: Vec<Token>,
+    /// Slots whose cancel is out, by the time at which it is repeated.
+    cancelled: BinaryHeap<Reverse<Cancelled>>,
+    reaped: Vec<Completion>,
+    counters: Counters,
+    /// The ring's own counts, kept when it is closed.
+    traffic: Traffic,
+}
+
+/// When to cancel a slot again, should it still be in flight.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Cancelled {
+    again_at: Instant,
+    token: Token,
+    next_pause: Duration,
+}
+
+/// What a turn brought, to be delivered when the driver is no longer borrowed: all of it may run user code.
+#[derive(Default)]
+pub(crate) struct Deliveries {
+    wakers: Vec<Waker>,
+    orphans: Vec<(Box<dyn Orphan>, Completion)>,
+}
+
+impl Deliveries {
+    /// Wakes the futures and finishes the orphans, and is empty after.
+    pub(crate) fn deliver(&mut self) {
+        for waker in self.wakers.drain(..) {
+            waker.wake();
+        }
+        for (orphan, completion) in self.orphans.drain(..) {
+            orphan.finish(completion);
+        }
+    }
+}
+
+/// What a future finds when it asks for its completion.
+pub(crate) enum Found {
+    /// The last completion. The slot is free again.
+    Completion(Completion),
+    /// Nothing yet, and the waker in the slot is the right one.
+    Nothing,
+    /// Nothing yet, and another waker is to be [set](Driver::set_waker).
+    OtherWaker,
+}
+
+impl Driver {
+    pub(crate) fn new(ring: Ring) -> Driver {
+        Driver {
+            ring: Some(ring),
+            slots: Slab::new(),
+            in_flight: 0,
+            generation: 0,
+            backlog: VecDeque::new(),
+            to_cancel: Vec::new(),
+            cancelled: BinaryHeap::new(),
+            reaped: Vec::new(),
+            counters: Counters::default(),
+            traffic: Traffic::default(),
+        }
+    }
+
+    /// Queues an entry for the next turn; `waker` is woken at its end. After shutdown it ends at once with `-ECANCELED`.
+    ///
+    /// # Safety
+    /// What the entry names stays valid until the token's last completion, as `op::Operation` demands. The caller keeps it until
+    /// [`take`](Driver::take) gives that completion, or hands it over with [`orphan`](Driver::orphan).
+    pub(crate) unsafe fn start(&mut self, entry: squeue::Entry, waker: Waker) -> Token {
+        self.counters.started += 1;
+        if self.ring.is_none() {
+            let ended = Completion { token: 0, result: -libc::ECANCELED, flags: 0 };
+            return self.occupy(State::Finished(ended));
+        }
+        let token = self.occupy(State::Waiting(waker));
+        self.in_flight += 1;
+        self.queue(entry.user_data(token.0));
+        token
+    }
+
+    /// Takes the completion of an operation that has ended, and frees its slot.
+    pub(crate) fn take(&mut self, token: Token, waker: &Waker) -> Found {
+        match &self.slot(token).state {
+            State::Waiting(waiting) if waiting.will_wake(waker) => Found::Nothing,
+            State::Finished(completion) => {
+                let completion = *completion;
+                self.slots.remove(token.slot());
+                Found::Completion(completion)
+            }
+            _ => Found::OtherWaker,
+        }
+    }
+
+    /// Replaces the waker of an operation in flight, and returns the one before.
+    pub(crate) fn set_waker(&mut self, token: Token, waker: Waker) -> Option<Waker> {
+        self.replace_waiting(token, State::Waiting(waker))
+    }
+
+    /// Gives an operation in flight to its slot, which cancels it and drops it after its last completion. Returns the waker that waited.
+    pub(crate) fn orphan(&mut self, token: Token, orphan: Box<dyn Orphan>) -> Option<Waker> {
+        self.counters.orphaned += 1;
+        let waker = self.replace_waiting(token, State::Orphaned(orphan));
+        self.cancel(token);
+        waker
+    }
+
+    fn replace_waiting(&mut self, token: Token, state: State) -> Option<Waker> {
+        match mem::replace(&mut self.slot(token).state, state) {
+            State::Waiting(waker) => Some(waker),
+            State::Finished(_) | State::Orphaned(_) | State::Closing(_) => None,
+        }
+    }
+
+    /// The slot of a token that its future still holds.
+    fn slot(&mut self, token: Token) -> &mut Slot {
+        let slot = self.slots.get_mut(token.slot()).filter(|slot| slot.token == token);
+        slot.expect("a slot is not freed before its future has given the token back")
+    }
+
+    /// Asks for the end of an operation. Its own completion decides how it ended.
+    pub(crate) fn cancel(&mut self, token: Token) {
+        if let Some(slot) = self.slots.get_mut(token.slot())
+            && slot.token == token
+            && slot.is_cancellable()
+        {
+            slot.cancelling = true;
+            self.to_cancel.push(token);
+        }
+    }
+
+    /// Asks for the end of everything but the closing of descriptors, which must happen.
+    pub(crate) fn cancel_all(&mut self) {
+        for (_, slot) in &mut self.slots {
+            if slot.is_cancellable() {
+                slot.cancelling = true;
+                self.to_cancel.push(slot.token);
+            }
+        }
+    }
+
+    /// Closes a descriptor through the ring, behind everything queued before. Errors go nowhere, as in `Drop` of std's files.
+    pub(crate) fn close(&mut self, descriptor: OwnedFd) {
+        if self.ring.is_none() {
+            return drop(descriptor);
+        }
+        let entry = opcode::Close::new(types::Fd(descriptor.as_raw_fd())).build();
+        let token = self.occupy(State::Closing(descriptor));
+        self.in_flight += 1;
+        self.queue(entry.user_data(token.0));
+    }
+
+    fn occupy(&mut self, state: State) -> Token {
+        self.generation = self.generation.wrapping_add(1);
+        // The highest generation belongs to the tokens without a slot.
+        if self.generation == u32::MAX {
+            self.generation = 0;
+        }
+        let place = self.slots.vacant_entry();
+        let token = Token::new(self.generation, place.key());
+        place.insert(Slot { token, state, cancelling: false });
+        token
+    }
+
+    /// Pushes in order: once an entry waits, all later ones wait behind it.
+    fn queue(&mut self, entry: squeue::Entry) {
+        if !self.backlog.is_empty() || !self.try_push(&entry) {
+            self.backlog.push_back(entry);
+        }
+    }
+
+    /// Pushes one entry, submitting once to make room. `false`: still no room.
+    fn try_push(&mut self, entry: &squeue::Entry) -> bool {
+        let Some(ring) = &mut self.ring else { return false };
+        let chain = std::slice::from_ref(entry);
+        // SAFETY: a slot stands for the entry and keeps what it names until the last completion: see `start`, `orphan` and
+        // `State::Closing`. Cancels name nothing.
+        let pushed = unsafe { ring.push(chain) };
+        if pushed != Err(PushError::Full) {
+            return pushed.is_ok();
+        }
+        // A failed submission shows again in the turn, which reports it.
+        let _ = ring.enter(Wait::No);
+        // SAFETY: as above.
+        unsafe { ring.push(chain) }.is_ok()
+    }
+
+    /// Sends cancels, submits, waits, and sorts what came. The one place where the program waits.
+    ///
+    /// # Errors
+    /// What io_uring_enter(2) says of a ring that is beyond use. Signals and want of memory are dealt with below.
+    pub(crate) fn turn(&mut self, wait: Wait, deliveries: &mut Deliveries) -> io::Result<()> {
+        self.send_cancels();
+        self.push_backlog();
+        let wait = if self.backlog.is_empty() { wait } else { Wait::No };
+        let Some(ring) = &mut self.ring else { return Ok(()) };
+        ring.enter(wait)?;
+        ring.reap(&mut self.reaped);
+        let mut reaped = mem::take(&mut self.reaped);
+        for completion in reaped.drain(..) {
+            self.complete(completion, deliveries);
+        }
+        self.reaped = reaped;
+        Ok(())
+    }
+
+    fn push_backlog(&mut self) {
+        while let Some(entry) = self.backlog.pop_front() {
+            if !self.try_push(&entry) {
+                return self.backlog.push_front(entry);
+            }
+        }
+    }
+
+    /// Finds the slot that a completion belongs to and moves it on.
+    fn complete(&mut self, completion: Completion, deliveries: &mut Deliveries) {
+        if completion.token == CANCEL {
+            return;
+        }
+        self.counters.completions += 1;
+        let token = Token(completion.token);
+        let Some(slot) = self.slots.get_mut(token.slot()).filter(|slot| slot.token == token) else {
+            self.counters.stale += 1;
+            return;
+        };
+        if !completion.is_last() || matches!(slot.state, State::Finished(_)) {
+            // No entry of ours asks for several completions, so this one is extra, and the memory stays until the last.
+            self.counters.stale += 1;
+            return;
+        }
+        self.in_flight -= 1;
+        match mem::replace(&mut slot.state, State::Finished(completion)) {
+            State::Waiting(waker) => return deliveries.wakers.push(waker),
+            State::Orphaned(orphan) => deliveries.orphans.push((orphan, completion)),
+            State::Closing(descriptor) => closed(descriptor, completion.result),
+            State::Finished(_) => unreachable!("sorted out above"),
+        }
+        self.slots.remove(token.slot());
+    }
+
+    /// When the driver itself wants a turn: for cancels and their repetitions.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let ring = self.ring.as_ref()?;
+        if !self.to_cancel.is_empty() {
+            return Some(ring.now());
+        }
+        self.cancelled.peek().map(|Reverse(cancelled)| cancelled.again_at)
+    }
+
+    /// Cancels go out behind their targets: in front of them they would find nothing and the targets would live.
+    fn send_cancels(&mut self) {
+        let Some(ring) = &self.ring else { return };
+        if self.to_cancel.is_empty() && self.cancelled.is_empty() {
+            return;
+        }
+        let now = ring.now();
+        while self.cancelled.peek().is_some_and(|Reverse(cancelled)| cancelled.again_at <= now) {
+            let Some(Reverse(Cancelled { token, next_pause, .. })) = self.cancelled.pop() else { return };
+            self.send_cancel(token, now + next_pause, (2 * next_pause).min(LONGEST_CANCEL_PAUSE));
+        }
+        let mut tokens = mem::take(&mut self.to_cancel);
+        for token in tokens.drain(..) {
+            // The first repetition comes with the next turn.
+            self.send_cancel(token, now, FIRST_CANCEL_PAUSE);
+        }
+        self.to_cancel = tokens;
+    }
+
+    fn send_cancel(&mut self, token: Token, again_at: Instant, next_pause: Duration) {
+        let slot = self.slots.get(token.slot()).filter(|slot| slot.token == token);
+        if slot.is_none_or(|slot| matches!(slot.state, State::Finished(_))) {
+            return;
+        }
+        self.counters.cancels += 1;
+        self.queue(opcode::AsyncCancel::new(token.0).build().user_data(CANCEL));
+        self.cancelled.push(Reverse(Cancelled { again_at, token, next_pause }));
+    }
+
+    /// Operations that the kernel still holds.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Closes the ring. What is in flight now is leaked with its memory, since the kernel may still write there.
+    pub(crate) fn close_ring(&mut self) {
+        self.traffic = self.traffic();
+        match self.ring.take() {
+            Some(ring) if self.in_flight > 0 => mem::forget(ring),
+            ring => drop(ring),
+        }
+    }
+
+    pub(crate) fn ring(&self) -> Option<&Ring> {
+        self.ring.as_ref()
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.ring.as_ref().map_or(self.traffic, Ring::traffic)
+    }
+}
+
+impl Slot {
+    fn is_cancellable(&self) -> bool {
+        !self.cancelling && matches!(self.state, State::Waiting(_) | State::Orphaned(_))
+    }
+}
+
+/// The kernel has closed the descriptor, even where it reports an error, unless it never came to it.
+fn closed(descriptor: OwnedFd, result: i32) {
+    match -result {
+        libc::ECANCELED | libc::EINVAL | libc::EAGAIN | libc::ENOMEM => drop(descriptor),
+        _ => drop(descriptor.into_raw_fd()),
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if self.in_flight > 0 {
+            self.close_ring();
+            mem::forget(mem::take(&mut self.slots));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::Config;
+
+    fn driver() -> Driver {
+        let config = Config { entries: 8, completion_entries: 32, workers: None };
+        Driver::new(Ring::open(&config).expect("a ring"))
+    }
+
+    fn start_nop(driver: &mut Driver) -> Token {
+        // SAFETY: a NOP names no memory and no descriptor.
+        unsafe { driver.start(opcode::Nop::new().build(), Waker::noop().clone()) }
+    }
+
+    fn turn_until_idle(driver: &mut Driver) {
+        let mut deliveries = Deliveries::default();
+        while driver.in_flight() > 0 {
+            driver.turn(Wait::Forever, &mut deliveries).expect("the ring works");
+            deliveries.deliver();
+        }
+    }
+
+    fn take(driver: &mut Driver, token: Token) -> Completion {
+        match driver.take(token, Waker::noop()) {
+            Found::Completion(completion) => completion,
+            Found::Nothing | Found::OtherWaker => panic!("still in flight"),
+        }
+    }
+
+    #[test]
+    fn late_and_extra_completions_are_ignored_and_counted() {
+        let mut driver = driver();
+        let mut deliveries = Deliveries::default();
+        let token = start_nop(&mut driver);
+        let extra = |token: Token, flags| Completion { token: token.0, result: 7, flags };
+        driver.complete(extra(token, crate::ring::COMPLETION_MORE), &mut deliveries);
+        assert_eq!((driver.in_flight(), driver.counters().stale), (1, 1), "one with F_MORE is not the last");
+        turn_until_idle(&mut driver);
+        driver.complete(extra(token, 0), &mut deliveries);
+        assert_eq!(driver.counters().stale, 2, "one for a finished slot is extra");
+        assert_eq!(take(&mut driver, token).result, 0, "the operation's own result stands");
+        driver.complete(extra(token, 0), &mut deliveries);
+        assert_eq!(driver.counters().stale, 3, "one for a free slot is late");
+        let next = start_nop(&mut driver);
+        assert_eq!(next.slot(), token.slot(), "the slot is used again");
+        driver.complete(extra(token, 0), &mut deliveries);
+        assert_eq!((driver.in_flight(), driver.counters().stale), (1, 4), "the generation tells the two apart");
+        turn_until_idle(&mut driver);
+        take(&mut driver, next);
+    }
+
+    #[test]
+    fn generations_wrap_without_meeting_the_private_tokens() {
+        let mut driver = driver();
+        driver.generation = u32::MAX - 3;
+        for _ in 0..8 {
+            let token = start_nop(&mut driver);
+            assert!(token.0 < CANCEL);
+            turn_until_idle(&mut driver);
+            assert_eq!(take(&mut driver, token).result, 0);
+        }
+        assert_eq!(driver.slots.len(), 0);
+    }
+
+    #[test]
+    fn more_entries_than_the_queue_holds_all_complete_once() {
+        let mut driver = driver();
+        let tokens: Vec<_> = (0..1000).map(|_| start_nop(&mut driver)).collect();
+        turn_until_idle(&mut driver);
+        for token in tokens {
+            assert_eq!(take(&mut driver, token).result, 0);
+        }
+        assert_eq!((driver.slots.len(), driver.counters().stale), (0, 0));
+    }
+
+    #[test]
+    fn a_cancelled_slot_is_cancelled_again_until_its_last_completion() {
+        let mut driver = driver();
+        let (_writer, reader) = io::pipe().map(|(reader, writer)| (writer, reader)).expect("a pipe");
+        let poll = opcode::PollAdd::new(types::Fd(reader.as_raw_fd()), libc::POLLIN as u32).build();
+        // SAFETY: the pipe is open until the end of this function, and the driver is idle by then.
+        let token = unsafe { driver.start(poll, Waker::noop().clone()) };
+        let mut deliveries = Deliveries::default();
+        driver.turn(Wait::No, &mut deliveries).expect("the ring works");
+        // As when the kernel answered "not found" to the first cancel: it was lost, and only the list remembers the slot.
+        driver.slot(token).cancelling = true;
+        let now = Instant::now();
+        driver.cancelled.push(Reverse(Cancelled { again_at: now, token, next_pause: FIRST_CANCEL_PAUSE }));
+        turn_until_idle(&mut driver);
+        assert_eq!(take(&mut driver, token).result, -libc::ECANCELED);
+        driver.turn(Wait::No, &mut deliveries).expect("the ring works");
+    }
+
+    #[test]
+    fn a_descriptor_whose_close_never_ran_is_closed_all_the_same() {
+        for (result, open_after) in [(-libc::ECANCELED, false), (-libc::EINVAL, false), (0, true), (-libc::EIO, true)] {
+            let (reader, _writer) = io::pipe().expect("a pipe");
+            let number = reader.as_raw_fd();
+            let watched = std::path::PathBuf::from(format!("/proc/self/fd/{number}"));
+            let target = std::fs::read_link(&watched).expect("open");
+            closed(OwnedFd::from(reader), result);
+            let same = std::fs::read_link(&watched).is_ok_and(|now| now == target);
+            assert_eq!(same, open_after, "result {result}: the function closes only what the kernel did not");
+            if same {
+                // SAFETY: the function gave the descriptor up, as after a close by the kernel that this test did not make.
+                drop(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(number) });
+            }
+        }
+    }
+}

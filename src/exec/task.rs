@@ -1,0 +1,275 @@
+//! What is a task? A future, its result, and who waits for it, in one allocation that the executor and the `JoinHandle` share.
+//!
+//! # Safety
+//! One unsafe block: the pin on the future inside the task's cell. The cell belongs to the `Rc` allocation, which never moves, and the
+//! future is only ever dropped in place.
+#![allow(unsafe_code)]
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::waker::TaskId;
+
+/// A task as the executor sees it, whatever its future.
+pub(super) trait Runnable {
+    /// Polls once, or ends the task if it was aborted. `Ready`: it has ended and need not be kept.
+    fn run(&self, id: TaskId) -> Poll<()>;
+    /// Ends the task now, dropping its future. Must not be called from within the task's own poll.
+    fn cancel(&self);
+}
+
+/// A task as its handle sees it, whatever its future.
+trait Joinable<T> {
+    fn is_finished(&self) -> bool;
+    fn abort(&self);
+    fn poll_join(&self, context: &mut Context<'_>) -> Poll<Result<T, JoinError>>;
+    fn forget_joiner(&self);
+}
+
+struct Task<F: Future> {
+    finished: Cell<bool>,
+    aborted: Cell<bool>,
+    joiner: Cell<Option<Waker>>,
+    /// Borrowed only while the future is polled or dropped, and once `finished` to take the result.
+    stage: RefCell<Stage<F>>,
+}
+
+enum Stage<F: Future> {
+    Running(F),
+    Finished(Result<F::Output, JoinError>),
+    Joined,
+}
+
+/// Makes a task and its handle; the id is how the handle asks the executor to run it.
+pub(super) fn new<F: Future + 'static>(future: F) -> (Rc<dyn Runnable>, Unscheduled<F::Output>) {
+    let task = Rc::new(Task {
+        finished: Cell::new(false),
+        aborted: Cell::new(false),
+        joiner: Cell::new(None),
+        stage: RefCell::new(Stage::Running(future)),
+    });
+    (Rc::clone(&task) as _, Unscheduled(task))
+}
+
+/// A handle whose task has no id yet.
+pub(super) struct Unscheduled<T>(Rc<dyn Joinable<T>>);
+
+impl<T> Unscheduled<T> {
+    pub(super) fn handle(self, id: TaskId) -> JoinHandle<T> {
+        JoinHandle { task: self.0, id }
+    }
+}
+
+impl<F: Future> Task<F> {
+    fn finish(&self, result: Result<F::Output, JoinError>) {
+        let mut stage = self.stage.borrow_mut();
+        // The assignment drops the future in place. A panic in that drop ends the task as a panic in its body would.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| *stage = Stage::Finished(result))) {
+            *stage = Stage::Finished(Err(JoinError::panic(payload)));
+        }
+        drop(stage);
+        self.finished.set(true);
+        if let Some(joiner) = self.joiner.take() {
+            joiner.wake();
+        }
+    }
+}
+
+impl<F: Future> Runnable for Task<F> {
+    fn run(&self, id: TaskId) -> Poll<()> {
+        if self.finished.get() {
+            return Poll::Ready(());
+        }
+        if self.aborted.get() {
+            self.cancel();
+            return Poll::Ready(());
+        }
+        let mut stage = self.stage.borrow_mut();
+        let Stage::Running(future) = &mut *stage else { return Poll::Ready(()) };
+        // SAFETY: the future belongs to this task's `Rc` allocation and never leaves it: `finish` drops it in place, and a leaked `Rc`
+        // leaks it in place.
+        let future = unsafe { Pin::new_unchecked(future) };
+        let waker = id.waker();
+        let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&waker))));
+        drop(stage);
+        match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => self.finish(Ok(output)),
+            Err(payload) => self.finish(Err(JoinError::panic(payload))),
+        }
+        Poll::Ready(())
+    }
+
+    fn cancel(&self) {
+        if !self.finished.get() {
+            self.finish(Err(JoinError { reason: Reason::Cancelled }));
+        }
+    }
+}
+
+impl<F: Future> Joinable<F::Output> for Task<F> {
+    fn is_finished(&self) -> bool {
+        self.finished.get()
+    }
+
+    fn abort(&self) {
+        self.aborted.set(true);
+    }
+
+    fn poll_join(&self, context: &mut Context<'_>) -> Poll<Result<F::Output, JoinError>> {
+        if !self.finished.get() {
+            self.joiner.set(Some(context.waker().clone()));
+            return Poll::Pending;
+        }
+        let stage = std::mem::replace(&mut *self.stage.borrow_mut(), Stage::Joined);
+        match stage {
+            Stage::Finished(result) => Poll::Ready(result),
+            Stage::Running(_) | Stage::Joined => panic!("JoinHandle polled after it returned the result"),
+        }
+    }
+
+    fn forget_joiner(&self) {
+        self.joiner.take();
+    }
+}
+
+/// Waits for a spawned task and returns its result.
+///
+/// Await it, or drop it: dropping *detaches*, the task goes on by itself. A panic in the task is caught and comes out here as a
+/// [`JoinError`]. A handle outlives its runtime; what the runtime's end interrupted counts as cancelled.
+///
+/// ```
+/// # annulus::block_on(async {
+/// let two = annulus::spawn(async { 1 + 1 });
+/// assert_eq!(two.await?, 2);
+/// # Ok::<(), annulus::JoinError>(()) }).unwrap();
+/// ```
+#[must_use = "dropping a JoinHandle detaches the task; await it for the result, or drop it explicitly"]
+pub struct JoinHandle<T> {
+    task: Rc<dyn Joinable<T>>,
+    id: TaskId,
+}
+
+impl<T> JoinHandle<T> {
+    /// Cancels the task: its future is dropped when the executor reaches it, and the handle yields a [`JoinError`] for which
+    /// [`is_cancelled`](JoinError::is_cancelled) holds. A task that has finished keeps its result.
+    pub fn abort(&self) {
+        if !self.task.is_finished() {
+            self.task.abort();
+            super::wake(self.id);
+        }
+    }
+
+    /// Has the task ended, by returning, by a panic, or by being cancelled?
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.task.poll_join(context)
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        self.task.forget_joiner();
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle").field("id", &self.id).field("finished", &self.is_finished()).finish()
+    }
+}
+
+/// Why a task has no result: it panicked, or it was cancelled by [`JoinHandle::abort`] or the end of its runtime.
+pub struct JoinError {
+    reason: Reason,
+}
+
+enum Reason {
+    Cancelled,
+    Panic(Box<dyn Any + Send>),
+}
+
+impl JoinError {
+    fn panic(payload: Box<dyn Any + Send>) -> JoinError {
+        JoinError { reason: Reason::Panic(payload) }
+    }
+
+    /// Was the task cancelled?
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.reason, Reason::Cancelled)
+    }
+
+    /// Did the task panic?
+    pub fn is_panic(&self) -> bool {
+        matches!(self.reason, Reason::Panic(_))
+    }
+
+    /// The value with which the task panicked, for [`std::panic::resume_unwind`].
+    ///
+    /// # Errors
+    /// Gives the error back if the task did not panic.
+    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
+        match self.reason {
+            Reason::Panic(payload) => Ok(payload),
+            Reason::Cancelled => Err(self),
+        }
+    }
+
+    /// The value with which the task panicked.
+    ///
+    /// # Panics
+    /// If the task did not panic; see [`try_into_panic`](JoinError::try_into_panic).
+    pub fn into_panic(self) -> Box<dyn Any + Send> {
+        self.try_into_panic().expect("into_panic is for a task that panicked; ask is_panic first")
+    }
+
+    fn message(&self) -> &str {
+        match &self.reason {
+            Reason::Cancelled => "task was cancelled",
+            Reason::Panic(payload) => payload
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+                .unwrap_or("of a kind that is no text"),
+        }
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reason {
+            Reason::Cancelled => f.write_str(self.message()),
+            Reason::Panic(_) => write!(f, "task panicked: {}", self.message()),
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinError({self})")
+    }
+}
+
+impl Error for JoinError {}
+
+impl From<JoinError> for io::Error {
+    /// So that `task.await??` works in functions that return [`io::Result`].
+    fn from(error: JoinError) -> io::Error {
+        io::Error::other(error.to_string())
+    }
+}

@@ -1,0 +1,190 @@
+//! Reading and writing an open file.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use super::{Metadata, OpenOptions};
+use crate::buf::{IoBuf, IoBufMut};
+use crate::op::{Fsync, Handle, Op, ReadAt, ReadExactAt, ReadVectoredAt, Statx, Truncate, WriteAllAt, WriteAt, WriteVectoredAt};
+
+/// An open file. Operations name their position, so any number of them can be in flight at once.
+///
+/// # Dropping
+/// Dropping a file closes it without blocking the loop, behind the operations whose futures were dropped earlier;
+/// [`close`](File::close) says how that went. A forgotten file (`mem::forget`) keeps its descriptor.
+///
+/// ```
+/// use annulus::fs::File;
+///
+/// # annulus::block_on(async {
+/// let file = File::open("Cargo.toml").await?;
+/// let (count, head) = file.read_at(Vec::with_capacity(9), 0).await?;
+/// assert_eq!(&head[..count], b"[package]");
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct File {
+    handle: Handle,
+}
+
+impl File {
+    pub(super) fn from_handle(handle: Handle) -> File {
+        File { handle }
+    }
+
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// Those of [`OpenOptions::open`], here and below.
+    pub async fn open(path: impl AsRef<Path>) -> io::Result<File> {
+        OpenOptions::new().read(true).open(path).await
+    }
+
+    /// Opens a file for writing; it is made if need be and else emptied.
+    ///
+    /// # Errors
+    /// As [`open`](File::open).
+    pub async fn create(path: impl AsRef<Path>) -> io::Result<File> {
+        OpenOptions::new().write(true).create(true).truncate(true).open(path).await
+    }
+
+    /// Makes a file for reading and writing, which must not exist.
+    ///
+    /// # Errors
+    /// As [`open`](File::open).
+    pub async fn create_new(path: impl AsRef<Path>) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).create_new(true).open(path).await
+    }
+
+    /// Options for opening a file otherwise: [`OpenOptions::new`].
+    #[must_use]
+    pub fn options() -> OpenOptions {
+        OpenOptions::new()
+    }
+
+    /// Reads at an offset, and returns the count and the buffer; pread(2).
+    ///
+    /// The read starts at the buffer's beginning, may use its whole capacity, and sets the length to what it read. 0 is the end of the
+    /// file. It may read less than fits; one read moves at most 2,147,479,552 bytes.
+    ///
+    /// A dropped read loses nothing, since the next one names its position again.
+    ///
+    /// # Errors
+    /// The kernel's, with the buffer; `InvalidInput` for a buffer without room or an offset over `i64::MAX`.
+    pub fn read_at<B: IoBufMut>(&self, buffer: B, offset: u64) -> Op<'_, ReadAt<B>> {
+        ReadAt::op(&self.handle, buffer, offset)
+    }
+
+    /// Reads at an offset until the buffer's whole capacity is full, and returns it.
+    ///
+    /// The capacity of a `Vec` may be larger than was asked for: [`slice(..n)`](IoBuf::slice) reads exactly `n` bytes.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` at the end of the file, else the kernel's. The buffer that the error carries holds what was read until then.
+    pub fn read_exact_at<B: IoBufMut>(&self, buffer: B, offset: u64) -> Op<'_, ReadExactAt<B>> {
+        ReadExactAt::op(&self.handle, buffer, offset)
+    }
+
+    /// Reads at an offset into several buffers, one after the other; preadv(2). Buffers that nothing was read into keep their length.
+    ///
+    /// At most 1024 buffers take part, as after a short read. It allocates for the list of addresses.
+    ///
+    /// # Errors
+    /// As [`read_at`](File::read_at).
+    pub fn read_vectored_at<B: IoBufMut>(&self, buffers: Vec<B>, offset: u64) -> Op<'_, ReadVectoredAt<B>> {
+        ReadVectoredAt::op(&self.handle, buffers, offset)
+    }
+
+    /// Writes at an offset, and returns the count and the buffer; pwrite(2). It may write less than the buffer holds.
+    ///
+    /// A dropped write may happen all the same, wholly or in part, and even after a later one.
+    ///
+    /// # Errors
+    /// The kernel's, with the buffer; `InvalidInput` for an offset over `i64::MAX`.
+    pub fn write_at<B: IoBuf>(&self, buffer: B, offset: u64) -> Op<'_, WriteAt<B>> {
+        WriteAt::op(&self.handle, buffer, offset)
+    }
+
+    /// Writes all of the buffer at an offset, and returns it.
+    ///
+    /// # Errors
+    /// As [`write_at`](File::write_at); [`transferred`](crate::Error::transferred) says how much was written before.
+    pub fn write_all_at<B: IoBuf>(&self, buffer: B, offset: u64) -> Op<'_, WriteAllAt<B>> {
+        WriteAllAt::op(&self.handle, buffer, offset)
+    }
+
+    /// Writes several buffers at an offset, one after the other; pwritev(2). It may write less than they hold, and at most 1024 take part.
+    ///
+    /// # Errors
+    /// As [`write_at`](File::write_at).
+    pub fn write_vectored_at<B: IoBuf>(&self, buffers: Vec<B>, offset: u64) -> Op<'_, WriteVectoredAt<B>> {
+        WriteVectoredAt::op(&self.handle, buffers, offset)
+    }
+
+    /// Brings content and metadata to the device; fsync(2). It covers writes that have ended, not those in flight.
+    ///
+    /// # Errors
+    /// The kernel's, for example of an earlier write that only now came to the device.
+    pub fn sync_all(&self) -> Op<'_, Fsync> {
+        Fsync::op(&self.handle, false)
+    }
+
+    /// Brings the content to the device, and only the metadata that is needed to find it; fdatasync(2).
+    ///
+    /// # Errors
+    /// As [`sync_all`](File::sync_all).
+    pub fn sync_data(&self) -> Op<'_, Fsync> {
+        Fsync::op(&self.handle, true)
+    }
+
+    /// Makes the file `length` bytes long, cutting it off or filling up with zeroes; ftruncate(2). Needs Linux 6.9.
+    ///
+    /// # Errors
+    /// The kernel's; `InvalidInput` for a length over `i64::MAX`; `Unsupported` on kernels before 6.9.
+    pub fn set_len(&self, length: u64) -> Op<'_, Truncate> {
+        Truncate::op(&self.handle, length)
+    }
+
+    /// What the file is, how large, and when it changed; statx(2).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn metadata(&self) -> io::Result<Metadata> {
+        Statx::of_file(&self.handle).await.map(Metadata::new)
+    }
+
+    /// Waits for the end of operations whose futures were dropped, then closes the file; close(2).
+    ///
+    /// If the future is dropped the file is closed all the same.
+    ///
+    /// # Errors
+    /// What earlier writes left to say, on file systems that say it here. The descriptor is closed even then.
+    pub async fn close(self) -> io::Result<()> {
+        self.handle.close().await
+    }
+}
+
+impl From<std::fs::File> for File {
+    fn from(file: std::fs::File) -> File {
+        File::from(OwnedFd::from(file))
+    }
+}
+
+impl From<OwnedFd> for File {
+    fn from(descriptor: OwnedFd) -> File {
+        File { handle: Handle::new(descriptor) }
+    }
+}
+
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+impl AsRawFd for File {
+    fn as_raw_fd(&self) -> RawFd {
+        self.handle.as_raw_fd()
+    }
+}

@@ -1,0 +1,131 @@
+//! What does statx(2) say of a file?
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use crate::op::Status;
+
+/// What a file is, how large, whose, and when it changed. The fields are those of statx(2).
+#[derive(Clone)]
+pub struct Metadata {
+    status: Box<Status>,
+}
+
+impl Metadata {
+    pub(super) fn new(status: Box<Status>) -> Metadata {
+        Metadata { status }
+    }
+
+    /// The size in bytes.
+    // A file that is empty is not a collection that is empty.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u64 {
+        self.status.stx_size
+    }
+
+    /// Is it a regular file?
+    pub fn is_file(&self) -> bool {
+        self.kind() == libc::S_IFREG
+    }
+
+    /// Is it a directory?
+    pub fn is_dir(&self) -> bool {
+        self.kind() == libc::S_IFDIR
+    }
+
+    /// Is it a symbolic link?
+    pub fn is_symlink(&self) -> bool {
+        self.kind() == libc::S_IFLNK
+    }
+
+    fn kind(&self) -> libc::mode_t {
+        self.mode() & libc::S_IFMT
+    }
+
+    /// Type and permissions, as in stat(2).
+    pub fn mode(&self) -> u32 {
+        u32::from(self.status.stx_mode)
+    }
+
+    /// The device that holds it, as in stat(2).
+    pub fn dev(&self) -> u64 {
+        libc::makedev(self.status.stx_dev_major, self.status.stx_dev_minor)
+    }
+
+    /// The inode number.
+    pub fn ino(&self) -> u64 {
+        self.status.stx_ino
+    }
+
+    /// How many names it has.
+    pub fn nlink(&self) -> u64 {
+        u64::from(self.status.stx_nlink)
+    }
+
+    /// Its owner.
+    pub fn uid(&self) -> u32 {
+        self.status.stx_uid
+    }
+
+    /// Its group.
+    pub fn gid(&self) -> u32 {
+        self.status.stx_gid
+    }
+
+    /// The block size for efficient input and output, in bytes.
+    pub fn blksize(&self) -> u64 {
+        u64::from(self.status.stx_blksize)
+    }
+
+    /// What it takes up, in units of 512 bytes.
+    pub fn blocks(&self) -> u64 {
+        self.status.stx_blocks
+    }
+
+    /// When its content last changed.
+    ///
+    /// # Errors
+    /// `Unsupported` where the file system does not say, here and below.
+    pub fn modified(&self) -> io::Result<SystemTime> {
+        self.time(libc::STATX_MTIME, self.status.stx_mtime)
+    }
+
+    /// When it was last read, as far as the file system keeps that.
+    ///
+    /// # Errors
+    /// As [`modified`](Metadata::modified).
+    pub fn accessed(&self) -> io::Result<SystemTime> {
+        self.time(libc::STATX_ATIME, self.status.stx_atime)
+    }
+
+    /// When it was made.
+    ///
+    /// # Errors
+    /// As [`modified`](Metadata::modified).
+    pub fn created(&self) -> io::Result<SystemTime> {
+        self.time(libc::STATX_BTIME, self.status.stx_btime)
+    }
+
+    fn time(&self, field: libc::c_uint, time: libc::statx_timestamp) -> io::Result<SystemTime> {
+        let seconds = Duration::from_secs(time.tv_sec.unsigned_abs());
+        let whole = match time.tv_sec {
+            0.. => SystemTime::UNIX_EPOCH.checked_add(seconds),
+            _ => SystemTime::UNIX_EPOCH.checked_sub(seconds),
+        };
+        whole
+            .and_then(|whole| whole.checked_add(Duration::from_nanos(u64::from(time.tv_nsec))))
+            .filter(|_| self.status.stx_mask & field != 0)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "the file system does not keep this time"))
+    }
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metadata")
+            .field("mode", &format_args!("{:o}", self.mode()))
+            .field("len", &self.len())
+            .field("modified", &self.modified().ok())
+            .finish_non_exhaustive()
+    }
+}

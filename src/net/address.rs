@@ -1,0 +1,161 @@
+//! Which addresses does a name stand for?
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs as _};
+
+use crate::blocking::spawn_blocking;
+
+/// What can stand for socket addresses: the same types as in [`std::net::ToSocketAddrs`]. Only text that is not an address itself is
+/// looked up, and that is done off the loop. The trait is sealed.
+///
+/// ```
+/// use annulus::net::TcpListener;
+/// # annulus::block_on(async {
+/// TcpListener::bind("127.0.0.1:0").await?;
+/// TcpListener::bind(([127, 0, 0, 1], 0)).await?;
+/// TcpListener::bind(("localhost", 0)).await?;
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+pub trait ToSocketAddrs: Sealed {}
+
+mod sealed {
+    use super::Question;
+
+    pub trait Sealed {
+        fn question(&self) -> Question;
+    }
+}
+
+use sealed::Sealed;
+
+/// What is to be found out.
+#[derive(Debug)]
+pub enum Question {
+    /// Nothing.
+    Answered(Vec<SocketAddr>),
+    /// The addresses of `"host:port"`.
+    Text(String),
+    /// The addresses of a host, with a port.
+    Host(String, u16),
+}
+
+/// Looks up the addresses of a host, as `"name:port"` or `("name", port)`, off the loop.
+///
+/// ```
+/// # annulus::block_on(async {
+/// let addresses = annulus::net::lookup_host("localhost:80").await?;
+/// assert!(addresses.iter().all(|address| address.port() == 80));
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+///
+/// # Errors
+/// `InvalidInput` for text that is no address, else the resolver's.
+pub async fn lookup_host(host: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
+    match host.question() {
+        Question::Answered(addresses) => Ok(addresses),
+        Question::Text(text) => spawn_blocking(move || Ok(text.to_socket_addrs()?.collect())).await?,
+        Question::Host(host, port) => spawn_blocking(move || Ok((host.as_str(), port).to_socket_addrs()?.collect())).await?,
+    }
+}
+
+/// Calls `attempt` with each address until one succeeds. The last error stands for all.
+pub(super) async fn first_that_works<T, F>(addresses: impl ToSocketAddrs, mut attempt: impl FnMut(SocketAddr) -> F) -> io::Result<T>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no address to use: the list is empty");
+    for address in lookup_host(addresses).await? {
+        match attempt(address).await {
+            Ok(value) => return Ok(value),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn answered(address: impl Into<SocketAddr>) -> Question {
+    Question::Answered(vec![address.into()])
+}
+
+impl Sealed for SocketAddr {
+    fn question(&self) -> Question {
+        answered(*self)
+    }
+}
+
+impl Sealed for SocketAddrV4 {
+    fn question(&self) -> Question {
+        answered(*self)
+    }
+}
+
+impl Sealed for SocketAddrV6 {
+    fn question(&self) -> Question {
+        answered(*self)
+    }
+}
+
+impl<I: Into<IpAddr> + Copy + IsAddress> Sealed for (I, u16) {
+    fn question(&self) -> Question {
+        answered((self.0.into(), self.1))
+    }
+}
+
+/// What may stand before a port and needs no look-up.
+pub trait IsAddress {}
+
+impl IsAddress for IpAddr {}
+impl IsAddress for Ipv4Addr {}
+impl IsAddress for Ipv6Addr {}
+impl IsAddress for [u8; 4] {}
+impl IsAddress for [u16; 8] {}
+
+impl Sealed for (&str, u16) {
+    fn question(&self) -> Question {
+        match self.0.parse::<IpAddr>() {
+            Ok(address) => answered((address, self.1)),
+            Err(_) => Question::Host(self.0.to_owned(), self.1),
+        }
+    }
+}
+
+impl Sealed for (String, u16) {
+    fn question(&self) -> Question {
+        (self.0.as_str(), self.1).question()
+    }
+}
+
+impl Sealed for str {
+    fn question(&self) -> Question {
+        match self.parse::<SocketAddr>() {
+            Ok(address) => answered(address),
+            Err(_) => Question::Text(self.to_owned()),
+        }
+    }
+}
+
+impl Sealed for String {
+    fn question(&self) -> Question {
+        self.as_str().question()
+    }
+}
+
+impl Sealed for [SocketAddr] {
+    fn question(&self) -> Question {
+        Question::Answered(self.to_vec())
+    }
+}
+
+impl Sealed for Vec<SocketAddr> {
+    fn question(&self) -> Question {
+        self.as_slice().question()
+    }
+}
+
+impl<T: Sealed + ?Sized> Sealed for &T {
+    fn question(&self) -> Question {
+        (**self).question()
+    }
+}
+
+impl<T: Sealed + ?Sized> ToSocketAddrs for T {}

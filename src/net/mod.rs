@@ -1,0 +1,48 @@
+//! Sockets: TCP, UDP and Unix streams, with operations of the ring.
+//!
+//! Names and shapes are std's, and tokio's where std has none. All methods take `&self`. Reads and writes take a buffer and give it back,
+//! with the result or with the error; see [`buf`](crate::buf).
+//!
+//! At most one read and one write of a stream should be in flight at a time: the kernel runs two operations of one direction in no
+//! particular order, and two reads get their bytes in an order of the kernel's choice.
+//!
+//! Addresses that are names (`"localhost:80"`) are looked up off the loop, on the pool of [`spawn_blocking`](crate::spawn_blocking).
+//!
+//! # Dropping a future
+//! A dropped operation is cancelled. If it won that race, its result is lost: a connection that was accepted is closed, bytes that were
+//! read are gone. Where that matters keep the future (in a `select!` loop, by reference) or end it with [`Op::cancel`](crate::Op::cancel) or
+//! [`Op::timeout`](crate::Op::timeout), which give the result in every case.
+
+mod address;
+mod split;
+mod stream;
+mod tcp;
+mod udp;
+mod unix;
+
+pub use address::{ToSocketAddrs, lookup_host};
+pub use split::{ReadHalf, ReuniteError, WriteHalf};
+pub use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+pub use tcp::{ListenOptions, TcpListener, TcpStream};
+pub use udp::UdpSocket;
+pub use unix::{UnixListener, UnixStream};
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::op::Handle;
+
+/// A new socket, close-on-exec and blocking: the ring waits for it by polling, and some operations fail on a non-blocking one.
+fn open_socket(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
+    Socket::new_raw(domain, kind.cloexec(), protocol)
+}
+
+fn into_handle(socket: Socket) -> Handle {
+    Handle::new(OwnedFd::from(socket))
+}
+
+fn not_internet() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "the socket's address is neither IPv4 nor IPv6")
+}

@@ -1,0 +1,98 @@
+//! How do two tasks share a stream, one to read and one to write?
+
+use std::error::Error;
+use std::fmt;
+use std::net::Shutdown;
+use std::rc::Rc;
+
+use socket2::SockRef;
+
+use super::stream::{Stream, reading_methods, writing_methods};
+use crate::op::Handle;
+
+/// The reading half of a stream, from its `into_split`.
+///
+/// Dropping it does nothing to the connection while the other half is there.
+#[derive(Debug)]
+pub struct ReadHalf<S: Stream> {
+    stream: Rc<S>,
+}
+
+/// The writing half of a stream, from its `into_split`.
+///
+/// Dropping it ends the writing direction, so that the peer sees the end of the stream.
+#[derive(Debug)]
+pub struct WriteHalf<S: Stream> {
+    stream: Rc<S>,
+    /// Taken apart by `reunite`, so not to be ended.
+    reunited: bool,
+}
+
+pub(super) fn split<S: Stream>(stream: S) -> (ReadHalf<S>, WriteHalf<S>) {
+    let stream = Rc::new(stream);
+    (ReadHalf { stream: Rc::clone(&stream) }, WriteHalf { stream, reunited: false })
+}
+
+impl<S: Stream> ReadHalf<S> {
+    fn handle(&self) -> &Handle {
+        self.stream.handle()
+    }
+
+    reading_methods!();
+
+    /// Puts a stream together again from its halves.
+    ///
+    /// # Errors
+    /// Gives them back if they are not of one stream.
+    pub fn reunite(self, mut write: WriteHalf<S>) -> Result<S, ReuniteError<S>> {
+        if !Rc::ptr_eq(&self.stream, &write.stream) {
+            return Err(ReuniteError(self, write));
+        }
+        write.reunited = true;
+        drop(write);
+        Ok(Rc::into_inner(self.stream).expect("a stream has two halves, and this is the last"))
+    }
+}
+
+impl<S: Stream> WriteHalf<S> {
+    fn handle(&self) -> &Handle {
+        self.stream.handle()
+    }
+
+    writing_methods!();
+}
+
+impl<S: Stream> Drop for WriteHalf<S> {
+    fn drop(&mut self) {
+        if !self.reunited {
+            // A peer that has gone needs no end of stream.
+            let _ = SockRef::from(self.stream.handle()).shutdown(Shutdown::Write);
+        }
+    }
+}
+
+impl<S: Stream> AsRef<S> for ReadHalf<S> {
+    /// The stream, for its addresses and options.
+    fn as_ref(&self) -> &S {
+        &self.stream
+    }
+}
+
+impl<S: Stream> AsRef<S> for WriteHalf<S> {
+    /// The stream, for its addresses and options.
+    fn as_ref(&self) -> &S {
+        &self.stream
+    }
+}
+
+/// Two halves that are not of one stream.
+#[derive(Debug)]
+pub struct ReuniteError<S: Stream>(pub ReadHalf<S>, pub WriteHalf<S>);
+
+impl<S: Stream> fmt::Display for ReuniteError<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the two halves are not of one stream")
+    }
+}
+
+impl<S: Stream + fmt::Debug> Error for ReuniteError<S> {}

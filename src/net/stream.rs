@@ -1,0 +1,107 @@
+//! What all connected streams have in common: the reading and the writing half of their methods, written once.
+//!
+//! TCP streams, Unix streams and their halves differ in how they come to be and in their addresses; what they do with bytes is the same
+//! operation on a socket. The two macros are the table of those methods; each type says which halves it has.
+
+use crate::op::Handle;
+
+/// A connected stream that can be split.
+pub trait Stream: 'static {
+    /// Its socket.
+    #[doc(hidden)]
+    fn handle(&self) -> &Handle;
+}
+
+/// The reading methods, for a type with `fn handle(&self) -> &Handle`.
+macro_rules! reading_methods {
+    () => {
+        /// Reads what has come, and returns the count and the buffer; recv(2).
+        ///
+        /// The read starts at the buffer's beginning, may use its whole capacity, and sets the length to what it read. It waits for at
+        /// least one byte; 0 is the end of the stream.
+        ///
+        /// If the future is dropped and the read won the race against its cancelling, the bytes are lost; see the
+        /// [module page](crate::net#dropping-a-future).
+        ///
+        /// # Errors
+        /// The kernel's, with the buffer; `InvalidInput` for a buffer without room.
+        pub fn read<B: $crate::buf::IoBufMut>(&self, buffer: B) -> $crate::Op<'_, $crate::op::Receive<B>> {
+            $crate::op::Receive::op(self.handle(), buffer)
+        }
+
+        /// Reads what has come behind the bytes that the buffer holds, and returns the count and the buffer.
+        ///
+        /// # Errors
+        /// As [`read`](Self::read): a full buffer has no room.
+        pub async fn read_append<B: $crate::buf::IoBufMut>(&self, buffer: B) -> Result<(usize, B), $crate::Error<B>> {
+            match self.read(buffer.spare()).await {
+                Ok((count, slice)) => Ok((count, slice.into_inner())),
+                Err(error) => Err(error.map($crate::buf::Slice::into_inner)),
+            }
+        }
+
+        /// Reads until the buffer's whole capacity is full, and returns it.
+        ///
+        /// The capacity of a `Vec` may be larger than was asked for: [`slice(..n)`](crate::buf::IoBuf::slice) reads exactly `n` bytes.
+        ///
+        /// # Errors
+        /// `UnexpectedEof` if the stream ends before, else the kernel's. The buffer that the error carries holds what was read until then,
+        /// and [`transferred`](crate::Error::transferred) counts it.
+        pub fn read_exact<B: $crate::buf::IoBufMut>(&self, buffer: B) -> $crate::Op<'_, $crate::op::ReceiveExact<B>> {
+            $crate::op::ReceiveExact::op(self.handle(), buffer)
+        }
+
+        /// Reads what has come into several buffers, one after the other; recvmsg(2). Buffers that nothing was read into keep their length.
+        ///
+        /// At most 1024 buffers take part. It allocates for the list of addresses.
+        ///
+        /// # Errors
+        /// As [`read`](Self::read).
+        pub fn read_vectored<B: $crate::buf::IoBufMut>(&self, buffers: Vec<B>) -> $crate::Op<'_, $crate::op::ReceiveVectored<B>> {
+            $crate::op::ReceiveVectored::op(self.handle(), buffers)
+        }
+    };
+}
+
+/// The writing methods, for a type with `fn handle(&self) -> &Handle`.
+macro_rules! writing_methods {
+    () => {
+        /// Writes, and returns the count and the buffer; send(2). It may write less than the buffer holds.
+        ///
+        /// A dropped write may be sent all the same.
+        ///
+        /// # Errors
+        /// The kernel's, with the buffer: `EPIPE` or `ECONNRESET` when the peer has gone. There is no `SIGPIPE`.
+        pub fn write<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::Send<B>> {
+            $crate::op::Send::op(self.handle(), buffer)
+        }
+
+        /// Writes all of the buffer, and returns it.
+        ///
+        /// If the future is dropped, any first part of it may be sent.
+        ///
+        /// # Errors
+        /// As [`write`](Self::write); [`transferred`](crate::Error::transferred) says how much was written before.
+        pub fn write_all<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::SendAll<B>> {
+            $crate::op::SendAll::op(self.handle(), buffer)
+        }
+
+        /// Writes several buffers, one after the other; sendmsg(2). It may write less than they hold, and at most 1024 take part.
+        ///
+        /// # Errors
+        /// As [`write`](Self::write).
+        pub fn write_vectored<B: $crate::buf::IoBuf>(&self, buffers: Vec<B>) -> $crate::Op<'_, $crate::op::SendVectored<B>> {
+            $crate::op::SendVectored::op(self.handle(), buffers)
+        }
+
+        /// Ends one direction of the connection, or both; shutdown(2). Ending the writing direction tells the peer that no more comes.
+        ///
+        /// # Errors
+        /// The kernel's: `NotConnected` when the peer has gone.
+        pub fn shutdown(&self, how: std::net::Shutdown) -> $crate::Op<'_, $crate::op::Shutdown> {
+            $crate::op::Shutdown::op(self.handle(), how)
+        }
+    };
+}
+
+pub(super) use {reading_methods, writing_methods};

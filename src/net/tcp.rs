@@ -1,0 +1,344 @@
+//! TCP: listeners and streams; tcp(7).
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
+
+use super::address::{ToSocketAddrs, first_that_works};
+use super::split::{ReadHalf, WriteHalf, split};
+use super::stream::{Stream, reading_methods, writing_methods};
+use super::{into_handle, not_internet, open_socket};
+use crate::op::{Accept, Accepted, Connect, Handle, Op};
+
+/// Connections that wait to be accepted, by default. The kernel cuts it down to `net.core.somaxconn`.
+const DEFAULT_BACKLOG: u32 = 1024;
+
+/// How a listener is to be made: what [`TcpListener::bind`] does, with other choices.
+///
+/// ```
+/// use annulus::net::ListenOptions;
+/// # annulus::block_on(async {
+/// let listener = ListenOptions::new().backlog(4096).reuse_port(true).bind("127.0.0.1:0").await?;
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+#[derive(Debug, Clone)]
+pub struct ListenOptions {
+    backlog: u32,
+    reuse_address: bool,
+    reuse_port: bool,
+    only_v6: Option<bool>,
+}
+
+impl ListenOptions {
+    /// A backlog of 1024, the address reusable, the port not.
+    #[must_use]
+    pub fn new() -> ListenOptions {
+        ListenOptions { backlog: DEFAULT_BACKLOG, reuse_address: true, reuse_port: false, only_v6: None }
+    }
+
+    /// How many connections may wait to be accepted; listen(2). 1024 by default, at most `net.core.somaxconn`.
+    pub fn backlog(&mut self, backlog: u32) -> &mut ListenOptions {
+        self.backlog = backlog;
+        self
+    }
+
+    /// Binds even while connections of an earlier listener linger: `SO_REUSEADDR`, on by default as in std.
+    pub fn reuse_address(&mut self, reuse: bool) -> &mut ListenOptions {
+        self.reuse_address = reuse;
+        self
+    }
+
+    /// Lets several listeners share the port, between which the kernel spreads the connections: `SO_REUSEPORT`.
+    pub fn reuse_port(&mut self, reuse: bool) -> &mut ListenOptions {
+        self.reuse_port = reuse;
+        self
+    }
+
+    /// Whether an IPv6 listener leaves IPv4 alone: `IPV6_V6ONLY`. By default as `net.ipv6.bindv6only` says.
+    pub fn only_v6(&mut self, only: bool) -> &mut ListenOptions {
+        self.only_v6 = Some(only);
+        self
+    }
+
+    /// Binds to the first address that works, and listens.
+    ///
+    /// # Errors
+    /// The last address's, for example `AddrInUse`; `InvalidInput` for text that is no address.
+    pub async fn bind(&self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        first_that_works(address, |address| async move { self.listen(address) }).await
+    }
+
+    fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        let socket = open_socket(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(self.reuse_address)?;
+        if self.reuse_port {
+            socket.set_reuse_port(true)?;
+        }
+        if let (Some(only), true) = (self.only_v6, address.is_ipv6()) {
+            socket.set_only_v6(only)?;
+        }
+        socket.bind(&SockAddr::from(address))?;
+        socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
+        Ok(TcpListener { handle: into_handle(socket) })
+    }
+}
+
+impl Default for ListenOptions {
+    fn default() -> ListenOptions {
+        ListenOptions::new()
+    }
+}
+
+/// A socket that takes TCP connections.
+///
+/// ```
+/// use annulus::net::{TcpListener, TcpStream};
+///
+/// # annulus::block_on(async {
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let client = TcpStream::connect(listener.local_addr()?).await?;
+/// let (server, peer) = listener.accept().await?;
+/// assert_eq!(peer, client.local_addr()?);
+///
+/// client.write_all("ping").await?;
+/// let (count, buffer) = server.read(Vec::with_capacity(16)).await?;
+/// assert_eq!((count, buffer.as_slice()), (4, &b"ping"[..]));
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct TcpListener {
+    handle: Handle,
+}
+
+impl TcpListener {
+    /// Binds to the first address that works, with the defaults of [`ListenOptions`]. Port 0 lets the kernel choose.
+    ///
+    /// # Errors
+    /// As [`ListenOptions::bind`].
+    pub async fn bind(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        ListenOptions::new().bind(address).await
+    }
+
+    /// Takes the next connection, with the peer's address; accept(2).
+    ///
+    /// If the future is dropped and the accept won the race against its cancelling, that connection is closed; see the
+    /// [module page](super#dropping-a-future).
+    ///
+    /// # Errors
+    /// The kernel's. `EMFILE` and `ENFILE` (no descriptor left) leave the connection waiting and the listener in order: close something,
+    /// or wait a little, and call again.
+    pub fn accept(&self) -> Op<'_, Accept<TcpStream>> {
+        Accept::op(&self.handle)
+    }
+
+    /// The address it is bound to.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        SockRef::from(self).local_addr()?.as_socket().ok_or_else(not_internet)
+    }
+
+    /// The error that is pending on the socket, if any: `SO_ERROR`.
+    ///
+    /// # Errors
+    /// The kernel's, when it cannot be asked.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        SockRef::from(self).take_error()
+    }
+
+    /// Closes the listener; connections that wait are reset.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn close(self) -> io::Result<()> {
+        self.handle.close().await
+    }
+}
+
+/// A TCP connection.
+///
+/// # Dropping
+/// Dropping a stream closes it without blocking the loop, once the operations whose futures were dropped have ended.
+#[derive(Debug)]
+pub struct TcpStream {
+    handle: Handle,
+}
+
+impl TcpStream {
+    /// Connects to the first address that works, one after the other.
+    ///
+    /// If the future is dropped, its socket is closed.
+    ///
+    /// # Errors
+    /// The last address's, for example `ConnectionRefused`; `InvalidInput` for text that is no address.
+    pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        first_that_works(address, TcpStream::connect_to).await
+    }
+
+    async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
+        let handle = into_handle(open_socket(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?);
+        Connect::op(&handle, &SockAddr::from(address)).await?;
+        Ok(TcpStream { handle })
+    }
+
+    fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    reading_methods!();
+    writing_methods!();
+
+    /// Takes the stream apart for two tasks. [`ReadHalf::reunite`] puts it together again.
+    pub fn into_split(self) -> (ReadHalf<TcpStream>, WriteHalf<TcpStream>) {
+        split(self)
+    }
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    /// The kernel's, here and below.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        SockRef::from(self).local_addr()?.as_socket().ok_or_else(not_internet)
+    }
+
+    /// The address of the other end.
+    ///
+    /// # Errors
+    /// `NotConnected` when the connection has ended.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        SockRef::from(self).peer_addr()?.as_socket().ok_or_else(not_internet)
+    }
+
+    /// Sends small writes at once instead of collecting them: `TCP_NODELAY`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        SockRef::from(self).set_tcp_nodelay(nodelay)
+    }
+
+    /// Are small writes sent at once?
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn nodelay(&self) -> io::Result<bool> {
+        SockRef::from(self).tcp_nodelay()
+    }
+
+    /// What closing does with bytes that are not sent yet: `SO_LINGER`. Zero resets the connection.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        SockRef::from(self).set_linger(linger)
+    }
+
+    /// What closing does with bytes that are not sent yet.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        SockRef::from(self).linger()
+    }
+
+    /// The time to live of its packets: `IP_TTL`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        SockRef::from(self).set_ttl_v4(ttl)
+    }
+
+    /// The time to live of its packets.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn ttl(&self) -> io::Result<u32> {
+        SockRef::from(self).ttl_v4()
+    }
+
+    /// The error that is pending on the socket, if any: `SO_ERROR`.
+    ///
+    /// # Errors
+    /// The kernel's, when it cannot be asked.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        SockRef::from(self).take_error()
+    }
+
+    /// Waits for the end of operations whose futures were dropped, then closes the connection.
+    ///
+    /// # Errors
+    /// The kernel's. The descriptor is closed even then.
+    pub async fn close(self) -> io::Result<()> {
+        self.handle.close().await
+    }
+}
+
+impl Stream for TcpStream {
+    fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Accepted for TcpStream {
+    type Address = SocketAddr;
+
+    fn accepted(socket: OwnedFd, peer: &SockAddr) -> io::Result<(TcpStream, SocketAddr)> {
+        let stream = TcpStream::from(socket);
+        Ok((stream, peer.as_socket().ok_or_else(not_internet)?))
+    }
+}
+
+impl From<std::net::TcpListener> for TcpListener {
+    /// The listener may be blocking or not.
+    fn from(listener: std::net::TcpListener) -> TcpListener {
+        TcpListener::from(OwnedFd::from(listener))
+    }
+}
+
+impl From<OwnedFd> for TcpListener {
+    fn from(descriptor: OwnedFd) -> TcpListener {
+        TcpListener { handle: Handle::new(descriptor) }
+    }
+}
+
+impl From<std::net::TcpStream> for TcpStream {
+    /// The stream may be blocking or not.
+    fn from(stream: std::net::TcpStream) -> TcpStream {
+        TcpStream::from(OwnedFd::from(stream))
+    }
+}
+
+impl From<OwnedFd> for TcpStream {
+    fn from(descriptor: OwnedFd) -> TcpStream {
+        TcpStream { handle: Handle::new(descriptor) }
+    }
+}
+
+impl AsFd for TcpListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+impl AsRawFd for TcpListener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.handle.as_raw_fd()
+    }
+}
+
+impl AsFd for TcpStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+impl AsRawFd for TcpStream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.handle.as_raw_fd()
+    }
+}

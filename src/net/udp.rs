@@ -1,0 +1,172 @@
+//! UDP; udp(7).
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
+
+use super::address::{ToSocketAddrs, first_that_works};
+use super::{into_handle, not_internet, open_socket};
+use crate::buf::{IoBuf, IoBufMut};
+use crate::op::{Connect, Handle, Op, Receive, ReceiveFrom, Send, SendTo};
+
+/// A socket for datagrams.
+///
+/// What a buffer has no room for is cut off. A buffer without any room is refused with `InvalidInput`; sending an empty buffer sends an
+/// empty datagram. Dropping the socket closes it without blocking the loop.
+///
+/// ```
+/// use annulus::net::UdpSocket;
+///
+/// # annulus::block_on(async {
+/// let (a, b) = (UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?);
+/// a.send_to("ping", b.local_addr()?).await?;
+/// let (count, from, buffer) = b.recv_from(Vec::with_capacity(16)).await?;
+/// assert_eq!((&buffer[..count], from), (&b"ping"[..], a.local_addr()?));
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct UdpSocket {
+    handle: Handle,
+}
+
+impl UdpSocket {
+    /// Binds to the first address that works. Port 0 lets the kernel choose.
+    ///
+    /// # Errors
+    /// The last address's, for example `AddrInUse`; `InvalidInput` for text that is no address.
+    pub async fn bind(address: impl ToSocketAddrs) -> io::Result<UdpSocket> {
+        first_that_works(address, |address| async move {
+            let socket = open_socket(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+            socket.bind(&SockAddr::from(address))?;
+            Ok(UdpSocket { handle: into_handle(socket) })
+        })
+        .await
+    }
+
+    /// Sets the peer of [`send`](UdpSocket::send) and [`recv`](UdpSocket::recv): the first address that works.
+    ///
+    /// # Errors
+    /// As [`bind`](UdpSocket::bind).
+    pub async fn connect(&self, address: impl ToSocketAddrs) -> io::Result<()> {
+        first_that_works(address, |address| Connect::op(&self.handle, &SockAddr::from(address))).await
+    }
+
+    /// Sends one datagram to the connected peer; send(2).
+    ///
+    /// # Errors
+    /// The kernel's, with the buffer: `ECONNREFUSED` when an earlier datagram found nobody, `EMSGSIZE` for one that is too long.
+    pub fn send<B: IoBuf>(&self, buffer: B) -> Op<'_, Send<B>> {
+        Send::op(&self.handle, buffer)
+    }
+
+    /// Receives one datagram from the connected peer, or from anybody if there is none, and returns its length and the buffer; recv(2).
+    ///
+    /// # Errors
+    /// The kernel's, with the buffer; `InvalidInput` for a buffer without room.
+    pub fn recv<B: IoBufMut>(&self, buffer: B) -> Op<'_, Receive<B>> {
+        Receive::op(&self.handle, buffer)
+    }
+
+    /// Sends one datagram to an address; sendmsg(2).
+    ///
+    /// # Errors
+    /// As [`send`](UdpSocket::send).
+    pub fn send_to<B: IoBuf>(&self, buffer: B, address: SocketAddr) -> Op<'_, SendTo<B>> {
+        SendTo::op(&self.handle, buffer, address)
+    }
+
+    /// Receives one datagram, and returns its length, where it came from, and the buffer; recvmsg(2).
+    ///
+    /// If the future is dropped and the receive won the race against its cancelling, the datagram is lost.
+    ///
+    /// # Errors
+    /// As [`recv`](UdpSocket::recv).
+    pub fn recv_from<B: IoBufMut>(&self, buffer: B) -> Op<'_, ReceiveFrom<B>> {
+        ReceiveFrom::op(&self.handle, buffer)
+    }
+
+    /// The address it is bound to.
+    ///
+    /// # Errors
+    /// The kernel's, here and below.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        SockRef::from(self).local_addr()?.as_socket().ok_or_else(not_internet)
+    }
+
+    /// The peer.
+    ///
+    /// # Errors
+    /// `NotConnected` when there is none.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        SockRef::from(self).peer_addr()?.as_socket().ok_or_else(not_internet)
+    }
+
+    /// Allows datagrams to broadcast addresses: `SO_BROADCAST`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()> {
+        SockRef::from(self).set_broadcast(broadcast)
+    }
+
+    /// Are datagrams to broadcast addresses allowed?
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn broadcast(&self) -> io::Result<bool> {
+        SockRef::from(self).broadcast()
+    }
+
+    /// The time to live of its packets: `IP_TTL`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        SockRef::from(self).set_ttl_v4(ttl)
+    }
+
+    /// The time to live of its packets.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn ttl(&self) -> io::Result<u32> {
+        SockRef::from(self).ttl_v4()
+    }
+
+    /// The error that is pending on the socket, if any: `SO_ERROR`.
+    ///
+    /// # Errors
+    /// The kernel's, when it cannot be asked.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        SockRef::from(self).take_error()
+    }
+
+    /// Waits for the end of operations whose futures were dropped, then closes the socket.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn close(self) -> io::Result<()> {
+        self.handle.close().await
+    }
+}
+
+impl From<std::net::UdpSocket> for UdpSocket {
+    /// The socket may be blocking or not.
+    fn from(socket: std::net::UdpSocket) -> UdpSocket {
+        UdpSocket { handle: Handle::new(OwnedFd::from(socket)) }
+    }
+}
+
+impl AsFd for UdpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+impl AsRawFd for UdpSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.handle.as_raw_fd()
+    }
+}

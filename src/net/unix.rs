@@ -1,0 +1,227 @@
+//! Unix streams; unix(7).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::SocketAddr;
+use std::path::Path;
+
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+use super::split::{ReadHalf, WriteHalf, split};
+use super::stream::{Stream, reading_methods, writing_methods};
+use super::{into_handle, open_socket};
+use crate::op::{Accept, Accepted, Connect, Handle, Op};
+
+/// Connections that wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
+const BACKLOG: i32 = 1024;
+
+/// A socket that takes connections at a path.
+///
+/// Dropping it closes the socket and leaves the path, as in std: remove it before binding again.
+///
+/// ```
+/// use annulus::net::{UnixListener, UnixStream};
+///
+/// # annulus::block_on(async {
+/// # let path = std::env::temp_dir().join(format!("annulus-unix-{}", std::process::id()));
+/// let listener = UnixListener::bind(&path)?;
+/// let client = UnixStream::connect(&path).await?;
+/// let (server, _address) = listener.accept().await?;
+/// client.write_all("ping").await?;
+/// let pong = server.read_exact(vec![0; 4]).await?;
+/// assert_eq!(pong, b"ping");
+/// # annulus::fs::remove_file(&path).await?;
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct UnixListener {
+    handle: Handle,
+}
+
+impl UnixListener {
+    /// Makes a socket at `path`. A path that starts with a NUL byte is a name in the abstract space.
+    ///
+    /// # Errors
+    /// The kernel's, for example `AddrInUse` when the path exists; `InvalidInput` for a path over 107 bytes.
+    pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
+        let address = SockAddr::unix(path)?;
+        let socket = open_socket(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&address)?;
+        socket.listen(BACKLOG)?;
+        Ok(UnixListener { handle: into_handle(socket) })
+    }
+
+    /// Takes the next connection, with the peer's address, which is mostly unnamed; accept(2).
+    ///
+    /// What was said of [`TcpListener::accept`](super::TcpListener::accept) about dropping and errors holds here.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn accept(&self) -> Op<'_, Accept<UnixStream>> {
+        Accept::op(&self.handle)
+    }
+
+    /// The address it is bound to.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        address_of(&SockRef::from(self).local_addr()?)
+    }
+
+    /// The error that is pending on the socket, if any: `SO_ERROR`.
+    ///
+    /// # Errors
+    /// The kernel's, when it cannot be asked.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        SockRef::from(self).take_error()
+    }
+
+    /// Closes the listener.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn close(self) -> io::Result<()> {
+        self.handle.close().await
+    }
+}
+
+/// A connection between two processes of one machine.
+///
+/// # Dropping
+/// Dropping a stream closes it without blocking the loop, once the operations whose futures were dropped have ended.
+#[derive(Debug)]
+pub struct UnixStream {
+    handle: Handle,
+}
+
+impl UnixStream {
+    /// Connects to the socket at `path`. While the listener's backlog is full, this waits on a worker thread of the kernel.
+    ///
+    /// If the future is dropped, its socket is closed.
+    ///
+    /// # Errors
+    /// The kernel's: `NotFound`, or `ConnectionRefused` when nobody listens; `InvalidInput` for a path over 107 bytes.
+    pub async fn connect(path: impl AsRef<Path>) -> io::Result<UnixStream> {
+        let address = SockAddr::unix(path)?;
+        let handle = into_handle(open_socket(Domain::UNIX, Type::STREAM, None)?);
+        Connect::op(&handle, &address).await?;
+        Ok(UnixStream { handle })
+    }
+
+    /// Two streams that are connected to each other; socketpair(2).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
+        let (a, b) = Socket::pair_raw(Domain::UNIX, Type::STREAM.cloexec(), None)?;
+        Ok((UnixStream { handle: into_handle(a) }, UnixStream { handle: into_handle(b) }))
+    }
+
+    fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    reading_methods!();
+    writing_methods!();
+
+    /// Takes the stream apart for two tasks. [`ReadHalf::reunite`] puts it together again.
+    pub fn into_split(self) -> (ReadHalf<UnixStream>, WriteHalf<UnixStream>) {
+        split(self)
+    }
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    /// The kernel's, here and below.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        address_of(&SockRef::from(self).local_addr()?)
+    }
+
+    /// The address of the other end.
+    ///
+    /// # Errors
+    /// `NotConnected` when the connection has ended.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        address_of(&SockRef::from(self).peer_addr()?)
+    }
+
+    /// The error that is pending on the socket, if any: `SO_ERROR`.
+    ///
+    /// # Errors
+    /// The kernel's, when it cannot be asked.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        SockRef::from(self).take_error()
+    }
+
+    /// Waits for the end of operations whose futures were dropped, then closes the connection.
+    ///
+    /// # Errors
+    /// The kernel's. The descriptor is closed even then.
+    pub async fn close(self) -> io::Result<()> {
+        self.handle.close().await
+    }
+}
+
+fn address_of(address: &SockAddr) -> io::Result<SocketAddr> {
+    if let Some(address) = address.as_unix() {
+        return Ok(address);
+    }
+    if address.is_unnamed() || address.len() == 0 {
+        return SocketAddr::from_pathname("");
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket's address is no Unix address"))
+}
+
+impl Stream for UnixStream {
+    fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Accepted for UnixStream {
+    type Address = SocketAddr;
+
+    fn accepted(socket: OwnedFd, peer: &SockAddr) -> io::Result<(UnixStream, SocketAddr)> {
+        let stream = UnixStream { handle: Handle::new(socket) };
+        Ok((stream, address_of(peer)?))
+    }
+}
+
+impl From<std::os::unix::net::UnixListener> for UnixListener {
+    /// The listener may be blocking or not.
+    fn from(listener: std::os::unix::net::UnixListener) -> UnixListener {
+        UnixListener { handle: Handle::new(OwnedFd::from(listener)) }
+    }
+}
+
+impl From<std::os::unix::net::UnixStream> for UnixStream {
+    /// The stream may be blocking or not.
+    fn from(stream: std::os::unix::net::UnixStream) -> UnixStream {
+        UnixStream { handle: Handle::new(OwnedFd::from(stream)) }
+    }
+}
+
+impl AsFd for UnixListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+impl AsRawFd for UnixListener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.handle.as_raw_fd()
+    }
+}
+
+impl AsFd for UnixStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+impl AsRawFd for UnixStream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.handle.as_raw_fd()
+    }
+}

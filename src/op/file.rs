@@ -1,0 +1,264 @@
+//! Operations on open files: positioned reads and writes, sync, truncate. pread(2), pwrite(2), fsync(2), ftruncate(2).
+//!
+//! # Safety
+//! Buffers belong to the operations, and `IoBuf` promises that their memory stays where it is while they move.
+#![allow(unsafe_code)]
+
+use std::io;
+
+use io_uring::{opcode, squeue, types};
+
+use super::{Handle, MOST_BYTES, Op, Operation, Step};
+use crate::buf::{Error, IoBuf, IoBufMut};
+use crate::ring::Completion;
+
+/// An offset beyond this is negative to the kernel, and -1 would mean "wherever the file's cursor is".
+const HIGHEST_OFFSET: u64 = i64::MAX as u64;
+
+/// What a single transfer asks for at most; longer ones are short, as in read(2).
+pub(super) fn clamp(length: usize) -> u32 {
+    length.min(MOST_BYTES) as u32
+}
+
+/// The errno for a read into a buffer without room: never an `Ok(0)` that looks like the end of the file.
+pub(super) fn needs_room<B: IoBufMut>(buffer: &B) -> Option<i32> {
+    (buffer.capacity() == 0).then_some(libc::EINVAL)
+}
+
+fn check_offset(offset: u64) -> Option<i32> {
+    (offset > HIGHEST_OFFSET).then_some(libc::EINVAL)
+}
+
+/// Ends a read: the buffer's length becomes the count, or the error takes the buffer along.
+pub(super) fn filled<B: IoBufMut>(mut buffer: B, result: io::Result<usize>) -> Result<(usize, B), Error<B>> {
+    match result {
+        Ok(count) => {
+            assert!(count <= buffer.capacity(), "the kernel reports {count} bytes in a smaller buffer");
+            // SAFETY: the kernel has written the first `count` bytes, and the operation that it wrote them for has ended.
+            unsafe { buffer.set_init_len(count) };
+            Ok((count, buffer))
+        }
+        Err(error) if buffer.capacity() == 0 => Err(Error::new(no_room(error), buffer)),
+        Err(error) => Err(Error::new(error, buffer)),
+    }
+}
+
+/// Refused before submission; the kernel never says EINVAL for want of room.
+pub(super) fn no_room(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EINVAL) => io::Error::new(io::ErrorKind::InvalidInput, "the buffer has no room: its capacity is 0"),
+        _ => error,
+    }
+}
+
+/// Ends a write.
+pub(super) fn written<B: IoBuf>(buffer: B, result: io::Result<usize>) -> Result<(usize, B), Error<B>> {
+    match result {
+        Ok(count) => Ok((count, buffer)),
+        Err(error) => Err(Error::new(error, buffer)),
+    }
+}
+
+/// Ends a read of an exact number of bytes before they were all there. What was read is in the buffer.
+pub(super) fn incomplete<B: IoBufMut>(mut buffer: B, filled: usize, error: io::Error) -> Error<B> {
+    if filled > 0 {
+        // SAFETY: the parts that have ended wrote the first `filled` bytes.
+        unsafe { buffer.set_init_len(filled) };
+    }
+    Error::new(error, buffer).with_transferred(filled)
+}
+
+pub(super) fn end_of_file() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "end of file before the buffer was full")
+}
+
+pub(super) fn write_zero() -> io::Error {
+    io::Error::new(io::ErrorKind::WriteZero, "the file takes no more bytes")
+}
+
+/// One read at an offset.
+pub struct ReadAt<B> {
+    file: Handle,
+    buffer: B,
+    offset: u64,
+}
+
+impl<B: IoBufMut> ReadAt<B> {
+    pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, ReadAt<B>> {
+        let refused = needs_room(&buffer).or(check_offset(offset));
+        Op::checked(ReadAt { file: file.clone(), buffer, offset }, refused)
+    }
+}
+
+// SAFETY: the buffer belongs to the operation, at an address that `IoBufMut` keeps; the handle keeps the descriptor open.
+unsafe impl<B: IoBufMut> Operation for ReadAt<B> {
+    type Output = Result<(usize, B), Error<B>>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let length = clamp(self.buffer.capacity());
+        opcode::Read::new(self.file.target(), self.buffer.as_mut_ptr(), length).offset(self.offset).build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(filled(self.buffer, completion.result()))
+    }
+}
+
+/// Reads at an offset until the buffer is full.
+pub struct ReadExactAt<B> {
+    file: Handle,
+    buffer: B,
+    offset: u64,
+    filled: usize,
+}
+
+impl<B: IoBufMut> ReadExactAt<B> {
+    pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, ReadExactAt<B>> {
+        Op::checked(ReadExactAt { file: file.clone(), buffer, offset, filled: 0 }, check_offset(offset))
+    }
+}
+
+// SAFETY: as for `ReadAt`; `filled` never exceeds the capacity, so the address stays within the buffer.
+unsafe impl<B: IoBufMut> Operation for ReadExactAt<B> {
+    type Output = Result<B, Error<B>>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let length = clamp(self.buffer.capacity() - self.filled);
+        // SAFETY: `filled` bytes of the buffer lie before this address.
+        let address = unsafe { self.buffer.as_mut_ptr().add(self.filled) };
+        opcode::Read::new(self.file.target(), address, length).offset(self.offset + self.filled as u64).build()
+    }
+
+    fn complete(mut self, completion: Completion) -> Step<Self> {
+        match completion.result() {
+            Err(error) => Step::Done(Err(incomplete(self.buffer, self.filled, error))),
+            Ok(0) if self.filled < self.buffer.capacity() => Step::Done(Err(incomplete(self.buffer, self.filled, end_of_file()))),
+            Ok(count) => {
+                self.filled += count;
+                if self.filled < self.buffer.capacity() {
+                    return Step::Again(self);
+                }
+                Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer))
+            }
+        }
+    }
+}
+
+/// One write at an offset.
+pub struct WriteAt<B> {
+    file: Handle,
+    buffer: B,
+    offset: u64,
+}
+
+impl<B: IoBuf> WriteAt<B> {
+    pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, WriteAt<B>> {
+        Op::checked(WriteAt { file: file.clone(), buffer, offset }, check_offset(offset))
+    }
+}
+
+// SAFETY: the buffer belongs to the operation, at an address that `IoBuf` keeps; the handle keeps the descriptor open.
+unsafe impl<B: IoBuf> Operation for WriteAt<B> {
+    type Output = Result<(usize, B), Error<B>>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let length = clamp(self.buffer.init_len());
+        opcode::Write::new(self.file.target(), self.buffer.as_init_ptr(), length).offset(self.offset).build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(written(self.buffer, completion.result()))
+    }
+}
+
+/// Writes at an offset until the buffer is through.
+pub struct WriteAllAt<B> {
+    file: Handle,
+    buffer: B,
+    offset: u64,
+    written: usize,
+}
+
+impl<B: IoBuf> WriteAllAt<B> {
+    pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, WriteAllAt<B>> {
+        Op::checked(WriteAllAt { file: file.clone(), buffer, offset, written: 0 }, check_offset(offset))
+    }
+}
+
+// SAFETY: as for `WriteAt`; `written` never exceeds the length, so the address stays within the buffer.
+unsafe impl<B: IoBuf> Operation for WriteAllAt<B> {
+    type Output = Result<B, Error<B>>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let length = clamp(self.buffer.init_len() - self.written);
+        // SAFETY: `written` bytes of the buffer lie before this address.
+        let address = unsafe { self.buffer.as_init_ptr().add(self.written) };
+        opcode::Write::new(self.file.target(), address, length).offset(self.offset + self.written as u64).build()
+    }
+
+    fn complete(mut self, completion: Completion) -> Step<Self> {
+        let error = match completion.result() {
+            Err(error) => error,
+            Ok(0) if self.written < self.buffer.init_len() => write_zero(),
+            Ok(count) => {
+                self.written += count;
+                if self.written < self.buffer.init_len() {
+                    return Step::Again(self);
+                }
+                return Step::Done(Ok(self.buffer));
+            }
+        };
+        Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.written)))
+    }
+}
+
+/// Brings a file's data, and its metadata unless told otherwise, to the device.
+pub struct Fsync {
+    file: Handle,
+    data_only: bool,
+}
+
+impl Fsync {
+    pub(crate) fn op(file: &Handle, data_only: bool) -> Op<'_, Fsync> {
+        Op::new(Fsync { file: file.clone(), data_only })
+    }
+}
+
+// SAFETY: the entry names no memory; the handle keeps the descriptor open.
+unsafe impl Operation for Fsync {
+    type Output = io::Result<()>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let flags = if self.data_only { types::FsyncFlags::DATASYNC } else { types::FsyncFlags::empty() };
+        opcode::Fsync::new(self.file.target()).flags(flags).build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(completion.result().map(drop))
+    }
+}
+
+/// Makes a file shorter or longer.
+pub struct Truncate {
+    file: Handle,
+    length: u64,
+}
+
+impl Truncate {
+    pub(crate) fn op(file: &Handle, length: u64) -> Op<'_, Truncate> {
+        Op::checked(Truncate { file: file.clone(), length }, check_offset(length))
+    }
+}
+
+// SAFETY: the entry names no memory; the handle keeps the descriptor open.
+unsafe impl Operation for Truncate {
+    type Output = io::Result<()>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        opcode::Ftruncate::new(self.file.target(), self.length).build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(completion.result().map(drop))
+    }
+}

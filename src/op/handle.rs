@@ -1,0 +1,136 @@
+//! Who keeps a descriptor open? The handle that a resource and its operations share.
+//!
+//! The number is given up only through the ring, behind everything queued before, when the last of them has gone: an operation in flight
+//! never meets a number that has been closed and given to another file.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use io_uring::{opcode, squeue, types};
+
+use super::{Op, Operation, Step};
+use crate::ring::Completion;
+use crate::runtime;
+
+/// A shared open descriptor.
+pub struct Handle(Rc<Shared>);
+
+struct Shared {
+    /// `None` once it is on its way to be closed.
+    descriptor: Option<OwnedFd>,
+    /// Waits until it is the only one.
+    closer: Cell<Option<Waker>>,
+}
+
+impl Handle {
+    pub(crate) fn new(descriptor: OwnedFd) -> Handle {
+        Handle(Rc::new(Shared { descriptor: Some(descriptor), closer: Cell::new(None) }))
+    }
+
+    fn descriptor(&self) -> &OwnedFd {
+        self.0.descriptor.as_ref().expect("only the last handle takes the descriptor out")
+    }
+
+    /// As entries take it.
+    pub(crate) fn target(&self) -> types::Fd {
+        types::Fd(self.descriptor().as_raw_fd())
+    }
+
+    /// Waits for the end of operations whose futures were dropped, then closes the descriptor and says how that went.
+    pub(crate) async fn close(mut self) -> io::Result<()> {
+        match self.alone().await {
+            Some(descriptor) => Op::new(Close { descriptor }).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until no operation shares the descriptor, and takes it out.
+    async fn alone(&mut self) -> Option<OwnedFd> {
+        poll_fn(|context| match Rc::get_mut(&mut self.0) {
+            Some(shared) => Poll::Ready(shared.descriptor.take()),
+            None => {
+                self.0.closer.set(Some(context.waker().clone()));
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Handle {
+        Handle(Rc::clone(&self.0))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // The last but one: whoever waits to be alone is, once this one is gone.
+        if Rc::strong_count(&self.0) == 2
+            && let Some(closer) = self.0.closer.take()
+        {
+            closer.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(&self.as_raw_fd()).finish()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(descriptor) = self.descriptor.take() {
+            match runtime::try_current() {
+                Some(core) => core.close(descriptor),
+                None => drop(descriptor),
+            }
+        }
+    }
+}
+
+impl AsFd for Handle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor().as_fd()
+    }
+}
+
+impl AsRawFd for Handle {
+    fn as_raw_fd(&self) -> RawFd {
+        self.descriptor().as_raw_fd()
+    }
+}
+
+/// close(2).
+struct Close {
+    descriptor: OwnedFd,
+}
+
+// SAFETY: the entry names no memory, and the descriptor belongs to the operation.
+#[allow(unsafe_code)]
+unsafe impl Operation for Close {
+    type Output = io::Result<()>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        opcode::Close::new(types::Fd(self.descriptor.as_raw_fd())).build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(match -completion.result {
+            // It never ran: dropping the descriptor closes it.
+            libc::ECANCELED | libc::EINVAL | libc::EAGAIN | libc::ENOMEM => Ok(()),
+            // It ran, and the number is free even where it reports an error.
+            _ => {
+                let _ = self.descriptor.into_raw_fd();
+                completion.result().map(drop)
+            }
+        })
+    }
+}

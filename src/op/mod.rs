@@ -1,0 +1,311 @@
+//! How does an operation become a future? The `Operation` pair, and `Op`, the future of one operation.
+//!
+//! Each operation is written once, as a pair of functions on one screen: how it becomes a submission queue entry, and how its completion
+//! becomes a value. `Op` does the rest: start at the first poll, wait, give the operation to its slot when the future is dropped.
+//!
+//! # Safety
+//! While an operation is in flight it lies in `MaybeUninit`: bytes that nobody reads, writes or asserts anything about, since the kernel
+//! works on the memory that it owns. It belongs to the `Op`, and to its slot once the `Op` is dropped; both keep it until the last
+//! completion.
+#![allow(unsafe_code)]
+// Users see operations only inside `Op`, `Cancel` and `Deadline`, which have their own.
+#![allow(missing_debug_implementations)]
+
+mod accept;
+mod datagram;
+mod deadline;
+mod file;
+mod handle;
+mod header;
+mod path;
+mod socket;
+mod vectored;
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use io_uring::squeue;
+
+pub(crate) use accept::{Accept, Accepted};
+pub(crate) use datagram::{ReceiveFrom, SendTo};
+pub(crate) use file::{Fsync, ReadAt, ReadExactAt, Truncate, WriteAllAt, WriteAt};
+pub(crate) use handle::Handle;
+pub(crate) use path::{MakeDirectory, Open, Rename, Status, Statx, Unlink};
+pub(crate) use socket::{Connect, Receive, ReceiveExact, Send, SendAll, Shutdown};
+pub(crate) use vectored::{ReadVectoredAt, ReceiveVectored, SendVectored, WriteVectoredAt};
+
+pub use deadline::{Cancel, Deadline, Expire};
+
+use crate::driver::{Orphan, Token};
+use crate::ring::Completion;
+use crate::runtime::{Core, current};
+
+/// The most bytes that one read or write moves: what Linux clamps to, read(2).
+const MOST_BYTES: usize = 0x7fff_f000;
+
+/// One kind of operation: how it becomes an SQE, and how its completion becomes a value.
+///
+/// # Safety
+/// Every address in `entry()` that the kernel uses after submission lies in memory owned by `self` on the heap, or is `'static`; moving
+/// `self` does not change it; and until the last completion nobody, safe code included, frees it, writes it, or (where the kernel writes)
+/// reads it. Memory that is only read during submission lives until the enter that consumes the entry, so it is owned in the same way. The
+/// descriptor in `entry()` stays open until then: operations hold a [`Handle`].
+pub unsafe trait Operation: Sized + 'static {
+    /// What the future yields.
+    type Output;
+
+    /// How it becomes an SQE. Called again for each part of a repeated operation.
+    fn entry(&mut self) -> squeue::Entry;
+
+    /// How its last completion becomes a value, or the start of the next part. A completion with `ECANCELED` ends it.
+    fn complete(self, completion: Completion) -> Step<Self>;
+}
+
+/// What a completion means.
+pub enum Step<O: Operation> {
+    /// The operation has ended.
+    Done(O::Output),
+    /// It goes on with another entry, as `write_all` does after a short write.
+    Again(O),
+}
+
+impl Completion {
+    /// The result in the way of system calls: a count or descriptor, or an error with the kernel's errno.
+    fn result(&self) -> io::Result<usize> {
+        if self.result < 0 {
+            return Err(io::Error::from_raw_os_error(-self.result));
+        }
+        Ok(self.result as usize)
+    }
+
+    fn failed(errno: i32) -> Completion {
+        Completion { token: 0, result: -errno, flags: 0 }
+    }
+}
+
+/// The future of one operation on the ring.
+///
+/// It is submitted with its task's first poll of it, in the tick's one batch. `'h` is the borrow of the handle that it works on.
+///
+/// # Cancelling
+/// Dropping it before its end cancels the operation. The kernel may finish it all the same; the buffer stays alive until then, and is
+/// freed. To have the outcome and the buffer in every case, use [`cancel`](Op::cancel) or [`timeout`](Op::timeout), or keep the future and
+/// poll it again later. Forgetting it (`mem::forget`) leaks the buffer and one slot of the runtime, nothing else.
+///
+/// # Panics
+/// When polled outside a runtime, or again after it has yielded its output.
+#[must_use = "an operation does nothing until it is awaited"]
+pub struct Op<'h, O: Operation> {
+    stage: Stage,
+    /// Initialised but in `Stage::Done`.
+    operation: MaybeUninit<O>,
+    /// The user wants it to end: no further parts are started.
+    cancelled: bool,
+    handle: PhantomData<&'h ()>,
+}
+
+/// Who has the operation?
+enum Stage {
+    /// The future: it has not been submitted.
+    Idle,
+    /// The future, and it will fail with this errno without being submitted.
+    Refused(i32),
+    /// The kernel works on its memory, though the future owns it.
+    InFlight(Rc<Core>, Token),
+    /// Nobody: it has become its output.
+    Done,
+}
+
+impl<'h, O: Operation> Op<'h, O> {
+    pub(crate) fn new(operation: O) -> Op<'h, O> {
+        Op::checked(operation, None)
+    }
+
+    /// An operation that ends with `errno` when it is polled, if there is one.
+    pub(crate) fn checked(operation: O, errno: Option<i32>) -> Op<'h, O> {
+        let stage = errno.map_or(Stage::Idle, Stage::Refused);
+        Op { stage, operation: MaybeUninit::new(operation), cancelled: false, handle: PhantomData }
+    }
+
+    /// Cancels the operation and waits for its end.
+    ///
+    /// The output is the operation's own: if it won the race, that is success as if nobody had cancelled; else it is an error with
+    /// `ECANCELED`. Either way the buffer comes back.
+    ///
+    /// ```
+    /// # use annulus::net::UdpSocket;
+    /// # annulus::block_on(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// let error = socket.recv(vec![0; 64]).cancel().await.unwrap_err();
+    /// assert_eq!(error.raw_os_error(), Some(125)); // ECANCELED: nothing had come
+    /// let buffer = error.into_buffer();
+    /// assert_eq!(buffer.len(), 64);
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    pub fn cancel(self) -> Cancel<'h, O> {
+        Cancel::new(self)
+    }
+
+    /// Gives the operation `duration` from now to end, then cancels it.
+    ///
+    /// Whether it was in time is decided by its own completion alone: bytes that were moved are never reported as a time-out. If it was
+    /// not, the error is of kind [`TimedOut`](io::ErrorKind::TimedOut) and carries the buffer.
+    ///
+    /// ```
+    /// # use annulus::net::UdpSocket;
+    /// # use std::{io::ErrorKind, time::Duration};
+    /// # annulus::block_on(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// let late = socket.recv(vec![0; 64]).timeout(Duration::from_millis(5)).await.unwrap_err();
+    /// assert_eq!(late.kind(), ErrorKind::TimedOut);
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    pub fn timeout(self, duration: Duration) -> Deadline<'h, O>
+    where
+        O::Output: Expire,
+    {
+        Deadline::new(self, crate::runtime::deadline_after(duration))
+    }
+
+    /// As [`timeout`](Op::timeout), with the instant at which the operation is cancelled.
+    pub fn deadline(self, deadline: std::time::Instant) -> Deadline<'h, O>
+    where
+        O::Output: Expire,
+    {
+        Deadline::new(self, deadline)
+    }
+
+    /// Asks for the end, which comes with the operation's own completion.
+    fn request_cancel(&mut self) {
+        self.cancelled = true;
+        match &self.stage {
+            Stage::Idle => self.stage = Stage::Refused(libc::ECANCELED),
+            Stage::InFlight(core, token) => core.cancel(*token),
+            Stage::Refused(_) | Stage::Done => {}
+        }
+    }
+
+    /// Queues the entry for this tick's batch. An operation that the ring does not know fails with `EOPNOTSUPP`.
+    fn start(&mut self, context: &Context<'_>) {
+        let core = current();
+        // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
+        let entry = unsafe { self.operation.assume_init_mut() }.entry();
+        if !core.supports(entry.get_opcode() as u8) {
+            self.stage = Stage::Refused(libc::EOPNOTSUPP);
+            return;
+        }
+        let waker = context.waker().clone();
+        // SAFETY: `Operation` promises that what the entry names belongs to the operation. That stays in `self.operation`, or goes to the
+        // slot in `drop`, until the last completion.
+        let token = unsafe { core.driver.borrow_mut().start(entry, waker) };
+        self.stage = Stage::InFlight(core, token);
+    }
+
+    /// Takes the operation out, which leaves `Stage::Done`.
+    ///
+    /// # Safety
+    /// It is initialised, and the kernel has let go of it.
+    unsafe fn take(&mut self) -> O {
+        self.stage = Stage::Done;
+        // SAFETY: the caller's promise. `Stage::Done` keeps it from being read again.
+        unsafe { self.operation.assume_init_read() }
+    }
+
+    /// Ends with `completion`, or makes ready for the next part.
+    fn advance(&mut self, operation: O, completion: Completion) -> Poll<O::Output> {
+        match operation.complete(completion) {
+            Step::Done(output) => Poll::Ready(output),
+            Step::Again(operation) => {
+                self.operation = MaybeUninit::new(operation);
+                self.stage = if self.cancelled { Stage::Refused(libc::ECANCELED) } else { Stage::Idle };
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<O: Operation> Future for Op<'_, O> {
+    type Output = O::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<O::Output> {
+        loop {
+            let completion = match &self.stage {
+                Stage::Idle => {
+                    self.start(context);
+                    match self.stage {
+                        Stage::InFlight(..) => return Poll::Pending,
+                        _ => continue,
+                    }
+                }
+                Stage::Refused(errno) => Completion::failed(*errno),
+                Stage::InFlight(core, token) => match core.poll_operation(*token, context.waker()) {
+                    Poll::Ready(completion) => completion,
+                    Poll::Pending => return Poll::Pending,
+                },
+                Stage::Done => panic!("an operation was polled again after it had yielded its output"),
+            };
+            if completion.result == -libc::EINTR && !self.cancelled {
+                self.stage = Stage::Idle;
+                continue;
+            }
+            // SAFETY: the operation was refused before submission, or this is its last completion.
+            let operation = unsafe { self.take() };
+            if let Poll::Ready(output) = self.advance(operation, completion) {
+                return Poll::Ready(output);
+            }
+        }
+    }
+}
+
+impl<O: Operation> Unpin for Op<'_, O> {}
+
+impl<O: Operation> Drop for Op<'_, O> {
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.stage, Stage::Done) {
+            Stage::Done => {}
+            // SAFETY: it was never submitted, or only parts of it that have ended, so the future is its sole owner.
+            Stage::Idle | Stage::Refused(_) => unsafe { self.operation.assume_init_drop() },
+            Stage::InFlight(core, token) => match core.abandon_operation(token) {
+                Some(completion) => {
+                    // SAFETY: this was its last completion, and `Stage::Done` keeps it from being read again.
+                    let operation = unsafe { self.operation.assume_init_read() };
+                    drop(operation.complete(completion));
+                }
+                None => {
+                    let operation = std::mem::replace(&mut self.operation, MaybeUninit::uninit());
+                    core.adopt(token, Box::new(Orphaned(operation)));
+                }
+            },
+        }
+    }
+}
+
+/// An operation whose future is gone, kept as bytes until its last completion.
+struct Orphaned<O: Operation>(MaybeUninit<O>);
+
+impl<O: Operation> Orphan for Orphaned<O> {
+    fn finish(self: Box<Self>, completion: Completion) {
+        // SAFETY: `Op::drop` put it in initialised, and the driver calls this once, after the last completion.
+        let operation = unsafe { self.0.assume_init() };
+        drop(operation.complete(completion));
+    }
+}
+
+impl<O: Operation> fmt::Debug for Op<'_, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match &self.stage {
+            Stage::Idle => "idle",
+            Stage::Refused(_) => "refused",
+            Stage::InFlight(..) => "in flight",
+            Stage::Done => "done",
+        };
+        f.debug_struct("Op").field("stage", &stage).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,207 @@
+//! Operations on connected sockets: connect, receive, send, shut down. connect(2), recv(2), send(2), shutdown(2).
+//!
+//! # Safety
+//! Buffers belong to the operations, and `IoBuf` promises that their memory stays where it is while they move.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::net;
+
+use io_uring::{opcode, squeue};
+use socket2::SockAddr;
+
+use super::file::{clamp, end_of_file, filled, incomplete, needs_room, write_zero, written};
+use super::header::Header;
+use super::{Handle, Op, Operation, Step};
+use crate::buf::{Error, IoBuf, IoBufMut};
+use crate::ring::Completion;
+
+/// Connects a socket. Its handle is with the operation, so that a dropped attempt closes it.
+pub(crate) struct Connect {
+    socket: Handle,
+    header: Header,
+}
+
+impl Connect {
+    pub(crate) fn op(socket: &Handle, address: &SockAddr) -> Op<'static, Connect> {
+        Op::new(Connect { socket: socket.clone(), header: Header::for_address(address) })
+    }
+}
+
+// SAFETY: the address lies in the operation's header, on the heap; the handle keeps the descriptor open.
+unsafe impl Operation for Connect {
+    type Output = io::Result<()>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let address = self.header.address();
+        opcode::Connect::new(self.socket.target(), address, self.header.address_length()).build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(completion.result().map(drop))
+    }
+}
+
+/// One receive. 0 bytes are the end of the stream.
+pub struct Receive<B> {
+    socket: Handle,
+    buffer: B,
+}
+
+impl<B: IoBufMut> Receive<B> {
+    pub(crate) fn op(socket: &Handle, buffer: B) -> Op<'_, Receive<B>> {
+        let refused = needs_room(&buffer);
+        Op::checked(Receive { socket: socket.clone(), buffer }, refused)
+    }
+}
+
+// SAFETY: the buffer belongs to the operation, at an address that `IoBufMut` keeps; the handle keeps the descriptor open.
+unsafe impl<B: IoBufMut> Operation for Receive<B> {
+    type Output = Result<(usize, B), Error<B>>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let length = clamp(self.buffer.capacity());
+        opcode::Recv::new(self.socket.target(), self.buffer.as_mut_ptr(), length).build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(filled(self.buffer, completion.result()))
+    }
+}
+
+/// Receives until the buffer is full.
+pub struct ReceiveExact<B> {
+    socket: Handle,
+    buffer: B,
+    filled: usize,
+}
+
+impl<B: IoBufMut> ReceiveExact<B> {
+    pub(crate) fn op(socket: &Handle, buffer: B) -> Op<'_, ReceiveExact<B>> {
+        Op::new(ReceiveExact { socket: socket.clone(), buffer, filled: 0 })
+    }
+}
+
+// SAFETY: as for `Receive`; `filled` never exceeds the capacity, so the address stays within the buffer.
+unsafe impl<B: IoBufMut> Operation for ReceiveExact<B> {
+    type Output = Result<B, Error<B>>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let length = clamp(self.buffer.capacity() - self.filled);
+        // SAFETY: `filled` bytes of the buffer lie before this address.
+        let address = unsafe { self.buffer.as_mut_ptr().add(self.filled) };
+        // With an empty rest MSG_WAITALL would not wait, and neither would it without.
+        opcode::Recv::new(self.socket.target(), address, length).flags(libc::MSG_WAITALL).build()
+    }
+
+    fn complete(mut self, completion: Completion) -> Step<Self> {
+        match completion.result() {
+            Err(error) => Step::Done(Err(incomplete(self.buffer, self.filled, error))),
+            Ok(0) if self.filled < self.buffer.capacity() => Step::Done(Err(incomplete(self.buffer, self.filled, end_of_file()))),
+            Ok(count) => {
+                self.filled += count;
+                if self.filled < self.buffer.capacity() {
+                    return Step::Again(self);
+                }
+                Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer))
+            }
+        }
+    }
+}
+
+/// One send. A peer that has gone is EPIPE, never a signal.
+pub struct Send<B> {
+    socket: Handle,
+    buffer: B,
+}
+
+impl<B: IoBuf> Send<B> {
+    pub(crate) fn op(socket: &Handle, buffer: B) -> Op<'_, Send<B>> {
+        Op::new(Send { socket: socket.clone(), buffer })
+    }
+}
+
+// SAFETY: the buffer belongs to the operation, at an address that `IoBuf` keeps; the handle keeps the descriptor open.
+unsafe impl<B: IoBuf> Operation for Send<B> {
+    type Output = Result<(usize, B), Error<B>>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let length = clamp(self.buffer.init_len());
+        opcode::Send::new(self.socket.target(), self.buffer.as_init_ptr(), length).flags(libc::MSG_NOSIGNAL).build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(written(self.buffer, completion.result()))
+    }
+}
+
+/// Sends until the buffer is through.
+pub struct SendAll<B> {
+    socket: Handle,
+    buffer: B,
+    sent: usize,
+}
+
+impl<B: IoBuf> SendAll<B> {
+    pub(crate) fn op(socket: &Handle, buffer: B) -> Op<'_, SendAll<B>> {
+        Op::new(SendAll { socket: socket.clone(), buffer, sent: 0 })
+    }
+}
+
+// SAFETY: as for `Send`; `sent` never exceeds the length, so the address stays within the buffer.
+unsafe impl<B: IoBuf> Operation for SendAll<B> {
+    type Output = Result<B, Error<B>>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let length = clamp(self.buffer.init_len() - self.sent);
+        // SAFETY: `sent` bytes of the buffer lie before this address.
+        let address = unsafe { self.buffer.as_init_ptr().add(self.sent) };
+        // MSG_WAITALL: the kernel itself goes on after a full window, so that one completion is the rule.
+        opcode::Send::new(self.socket.target(), address, length).flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL).build()
+    }
+
+    fn complete(mut self, completion: Completion) -> Step<Self> {
+        let error = match completion.result() {
+            Err(error) => error,
+            Ok(0) if self.sent < self.buffer.init_len() => write_zero(),
+            Ok(count) => {
+                self.sent += count;
+                if self.sent < self.buffer.init_len() {
+                    return Step::Again(self);
+                }
+                return Step::Done(Ok(self.buffer));
+            }
+        };
+        Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.sent)))
+    }
+}
+
+/// Ends one direction of a connection, or both.
+pub struct Shutdown {
+    socket: Handle,
+    how: net::Shutdown,
+}
+
+impl Shutdown {
+    pub(crate) fn op(socket: &Handle, how: net::Shutdown) -> Op<'_, Shutdown> {
+        Op::new(Shutdown { socket: socket.clone(), how })
+    }
+}
+
+// SAFETY: the entry names no memory; the handle keeps the descriptor open.
+unsafe impl Operation for Shutdown {
+    type Output = io::Result<()>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let how = match self.how {
+            net::Shutdown::Read => libc::SHUT_RD,
+            net::Shutdown::Write => libc::SHUT_WR,
+            net::Shutdown::Both => libc::SHUT_RDWR,
+        };
+        opcode::Shutdown::new(self.socket.target(), how).build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(completion.result().map(drop))
+    }
+}

@@ -1,0 +1,199 @@
+//! Operations on several buffers at once, filled or emptied one after the other. readv(2), writev(2), sendmsg(2), recvmsg(2).
+//!
+//! # Safety
+//! The buffers and the list of their addresses belong to the operation; the list is a heap block of its own that does not move.
+#![allow(unsafe_code)]
+
+use std::io;
+
+use io_uring::{opcode, squeue};
+
+use super::file::no_room;
+use super::header::Header;
+use super::{Handle, MOST_BYTES, Op, Operation, Step};
+use crate::buf::{Error, IoBuf, IoBufMut};
+use crate::ring::Completion;
+
+/// Most buffers that the kernel takes at once (`UIO_MAXIOV`); those beyond wait for the next call, as after any short transfer.
+const MOST_BUFFERS: usize = 1024;
+
+/// The addresses of as many buffers as one call takes.
+struct Vectors(Vec<libc::iovec>);
+
+impl Vectors {
+    fn of(buffers: impl Iterator<Item = (*mut u8, usize)>) -> Vectors {
+        let mut left = MOST_BYTES;
+        let vectors = buffers.take(MOST_BUFFERS).map(|(address, length)| {
+            let length = length.min(left);
+            left -= length;
+            libc::iovec { iov_base: address.cast(), iov_len: length }
+        });
+        Vectors(vectors.collect())
+    }
+
+    fn to_fill<B: IoBufMut>(buffers: &mut [B]) -> Vectors {
+        Vectors::of(buffers.iter_mut().map(|buffer| (buffer.as_mut_ptr(), buffer.capacity())))
+    }
+
+    fn to_empty<B: IoBuf>(buffers: &[B]) -> Vectors {
+        Vectors::of(buffers.iter().map(|buffer| (buffer.as_init_ptr().cast_mut(), buffer.init_len())))
+    }
+}
+
+/// Ends a read: spreads the count over the buffers in order. Buffers that nothing was read into keep their length.
+fn filled<B: IoBufMut>(mut buffers: Vec<B>, result: io::Result<usize>) -> Result<(usize, Vec<B>), Error<Vec<B>>> {
+    let count = match result {
+        Ok(count) => count,
+        Err(error) if has_no_room(&buffers) => return Err(Error::new(no_room(error), buffers)),
+        Err(error) => return Err(Error::new(error, buffers)),
+    };
+    let mut left = count;
+    for buffer in &mut buffers {
+        let here = left.min(buffer.capacity());
+        if here == 0 {
+            continue;
+        }
+        // SAFETY: the kernel has filled the buffers in order, this one with `here` bytes, and the operation has ended.
+        unsafe { buffer.set_init_len(here) };
+        left -= here;
+    }
+    assert_eq!(left, 0, "the kernel reports {count} bytes in smaller buffers");
+    Ok((count, buffers))
+}
+
+fn has_no_room<B: IoBufMut>(buffers: &[B]) -> bool {
+    buffers.iter().all(|buffer| buffer.capacity() == 0)
+}
+
+fn needs_room<B: IoBufMut>(buffers: &[B]) -> Option<i32> {
+    has_no_room(buffers).then_some(libc::EINVAL)
+}
+
+fn written<B: IoBuf>(buffers: Vec<B>, result: io::Result<usize>) -> Result<(usize, Vec<B>), Error<Vec<B>>> {
+    match result {
+        Ok(count) => Ok((count, buffers)),
+        Err(error) => Err(Error::new(error, buffers)),
+    }
+}
+
+fn check_offset(offset: u64) -> Option<i32> {
+    i64::try_from(offset).is_err().then_some(libc::EINVAL)
+}
+
+/// One read at an offset into several buffers.
+pub struct ReadVectoredAt<B> {
+    file: Handle,
+    buffers: Vec<B>,
+    vectors: Vectors,
+    offset: u64,
+}
+
+impl<B: IoBufMut> ReadVectoredAt<B> {
+    pub(crate) fn op(file: &Handle, mut buffers: Vec<B>, offset: u64) -> Op<'_, ReadVectoredAt<B>> {
+        let refused = needs_room(&buffers).or(check_offset(offset));
+        let vectors = Vectors::to_fill(&mut buffers);
+        Op::checked(ReadVectoredAt { file: file.clone(), buffers, vectors, offset }, refused)
+    }
+}
+
+// SAFETY: the buffers and the vectors belong to the operation, on the heap; the handle keeps the descriptor open.
+unsafe impl<B: IoBufMut> Operation for ReadVectoredAt<B> {
+    type Output = Result<(usize, Vec<B>), Error<Vec<B>>>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let Vectors(vectors) = &self.vectors;
+        opcode::Readv::new(self.file.target(), vectors.as_ptr(), vectors.len() as u32).offset(self.offset).build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(filled(self.buffers, completion.result()))
+    }
+}
+
+/// One write at an offset from several buffers.
+pub struct WriteVectoredAt<B> {
+    file: Handle,
+    buffers: Vec<B>,
+    vectors: Vectors,
+    offset: u64,
+}
+
+impl<B: IoBuf> WriteVectoredAt<B> {
+    pub(crate) fn op(file: &Handle, buffers: Vec<B>, offset: u64) -> Op<'_, WriteVectoredAt<B>> {
+        let vectors = Vectors::to_empty(&buffers);
+        Op::checked(WriteVectoredAt { file: file.clone(), buffers, vectors, offset }, check_offset(offset))
+    }
+}
+
+// SAFETY: as for `ReadVectoredAt`.
+unsafe impl<B: IoBuf> Operation for WriteVectoredAt<B> {
+    type Output = Result<(usize, Vec<B>), Error<Vec<B>>>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let Vectors(vectors) = &self.vectors;
+        opcode::Writev::new(self.file.target(), vectors.as_ptr(), vectors.len() as u32).offset(self.offset).build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(written(self.buffers, completion.result()))
+    }
+}
+
+/// One receive into several buffers.
+pub struct ReceiveVectored<B> {
+    socket: Handle,
+    buffers: Vec<B>,
+    vectors: Vectors,
+    header: Header,
+}
+
+impl<B: IoBufMut> ReceiveVectored<B> {
+    pub(crate) fn op(socket: &Handle, mut buffers: Vec<B>) -> Op<'_, ReceiveVectored<B>> {
+        let refused = needs_room(&buffers);
+        let vectors = Vectors::to_fill(&mut buffers);
+        Op::checked(ReceiveVectored { socket: socket.clone(), buffers, vectors, header: Header::for_any_address() }, refused)
+    }
+}
+
+// SAFETY: the buffers, the vectors and the header belong to the operation, on the heap; the handle keeps the descriptor open.
+unsafe impl<B: IoBufMut> Operation for ReceiveVectored<B> {
+    type Output = Result<(usize, Vec<B>), Error<Vec<B>>>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let message = self.header.message(&self.vectors.0, false);
+        opcode::RecvMsg::new(self.socket.target(), message).build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(filled(self.buffers, completion.result()))
+    }
+}
+
+/// One send from several buffers.
+pub struct SendVectored<B> {
+    socket: Handle,
+    buffers: Vec<B>,
+    vectors: Vectors,
+    header: Header,
+}
+
+impl<B: IoBuf> SendVectored<B> {
+    pub(crate) fn op(socket: &Handle, buffers: Vec<B>) -> Op<'_, SendVectored<B>> {
+        let vectors = Vectors::to_empty(&buffers);
+        Op::new(SendVectored { socket: socket.clone(), buffers, vectors, header: Header::for_any_address() })
+    }
+}
+
+// SAFETY: as for `ReceiveVectored`.
+unsafe impl<B: IoBuf> Operation for SendVectored<B> {
+    type Output = Result<(usize, Vec<B>), Error<Vec<B>>>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let message = self.header.message(&self.vectors.0, false);
+        opcode::SendMsg::new(self.socket.target(), message).flags(libc::MSG_NOSIGNAL as u32).build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(written(self.buffers, completion.result()))
+    }
+}

@@ -1,0 +1,309 @@
+//! The kernel as a source of completions: one io_uring, owned by the thread that opened it.
+//!
+//! It keeps two things for itself that nothing above sees: the alarm (one armed TIMEOUT, so that a wait can end in time) and the kick
+//! (so that another thread can end a wait). io_uring_enter(2), io_uring_setup(2).
+//!
+//! # Safety
+//! The only unsafe block hands SQEs to the queue; whoever pushes vouches for the memory and the descriptors that they name. The alarm's
+//! `timespec` belongs to this ring, in a box, and the kernel reads it during the enter that consumes its SQE (IORING_FEAT_SUBMIT_STABLE,
+//! checked at set-up).
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use io_uring::{IoUring, Probe, opcode, squeue, types};
+
+use super::report::{Refusal, RingReport};
+use super::unpark::{self, Unparker};
+use super::{Completion, Config, FIRST_PRIVATE_TOKEN, PushError, Traffic, Wait, setup};
+use crate::sys;
+
+/// The armed TIMEOUT has fired, or was moved out of the way.
+const ALARM: u64 = FIRST_PRIVATE_TOKEN;
+/// The answer to moving the alarm, which nobody needs.
+const ALARM_MOVED: u64 = FIRST_PRIVATE_TOKEN + 1;
+/// Another thread wants the owner.
+const KICK: u64 = FIRST_PRIVATE_TOKEN + 2;
+
+/// Most completions that one [`KernelRing::reap`] moves: bounds the work of a tick, and the memory of its buffer to 64 KiB.
+const REAP_LIMIT: usize = 4096;
+/// A far deadline is approached in steps of this length, so that its timespec never comes near the kernel's bound (292 years).
+const LONGEST_ALARM: Duration = Duration::from_secs(24 * 3600);
+/// How long to leave the kernel alone when it has no memory for a request.
+const NO_MEMORY_PAUSE: Duration = Duration::from_millis(1);
+
+pub(crate) struct KernelRing {
+    /// Dropped by hand, since the registration must go first.
+    uring: ManuallyDrop<IoUring>,
+    /// The descriptor's index for this thread, where it was granted.
+    index: Option<u32>,
+    /// Flags of every enter.
+    enter_flags: u32,
+    alarm: Alarm,
+    kick: Kick,
+    probe: Probe,
+    report: RingReport,
+    traffic: Traffic,
+}
+
+/// One ring TIMEOUT that only ever moves earlier. It may ring too early; then nothing is due and it is armed again.
+struct Alarm {
+    armed: Option<Instant>,
+    timespec: Box<types::Timespec>,
+}
+
+/// How a kick reaches the completion queue.
+enum Kick {
+    /// The kernel posts it for the sender.
+    Message,
+    /// The ring polls an eventfd, once per kick.
+    Event { event: Arc<File>, armed: bool },
+}
+
+impl KernelRing {
+    pub(crate) fn open(config: &Config) -> io::Result<KernelRing> {
+        let opened = setup::open(config)?;
+        let mut probe = Probe::new();
+        opened.uring.submitter().register_probe(&mut probe)?;
+        let mut ring = KernelRing {
+            report: RingReport {
+                entries: opened.uring.params().sq_entries(),
+                completion_entries: opened.uring.params().cq_entries(),
+                granted: opened.granted,
+                refused: opened.refused,
+            },
+            uring: ManuallyDrop::new(opened.uring),
+            index: None,
+            enter_flags: sys::ENTER_GETEVENTS,
+            alarm: Alarm { armed: None, timespec: Box::new(types::Timespec::new()) },
+            kick: Kick::Message,
+            probe,
+            traffic: Traffic::default(),
+        };
+        ring.ask_for_index();
+        ring.ask_for_idle_waits();
+        ring.ask_for_kicks()?;
+        ring.ask_for_workers(config.workers)?;
+        Ok(ring)
+    }
+
+    /// A registered descriptor spares each enter the descriptor look-up. Sixteen per thread, so a refusal is no error.
+    fn ask_for_index(&mut self) {
+        match sys::register_ring_fd(self.fd()) {
+            Ok(index) => {
+                self.index = Some(index);
+                self.enter_flags |= sys::ENTER_REGISTERED_RING;
+                self.report.granted.push("REGISTER_RING_FDS");
+            }
+            Err(error) => self.report.refused.push(Refusal::new("REGISTER_RING_FDS", &error)),
+        }
+    }
+
+    /// Waiting for a socket is not waiting for a disk; without this an idle server shows as 100 % iowait.
+    fn ask_for_idle_waits(&mut self) {
+        match sys::enter(self.target(), 0, 0, self.enter_flags | sys::ENTER_NO_IOWAIT) {
+            Ok(_) => {
+                self.enter_flags |= sys::ENTER_NO_IOWAIT;
+                self.report.granted.push("NO_IOWAIT");
+            }
+            Err(error) => self.report.refused.push(Refusal::new("NO_IOWAIT", &error)),
+        }
+    }
+
+    /// Whether the kernel posts messages for threads without a ring shows by kicking oneself once.
+    fn ask_for_kicks(&mut self) -> io::Result<()> {
+        match unpark::send_message(self.fd().as_raw_fd(), KICK) {
+            Ok(()) => self.report.granted.push("SEND_MSG_RING"),
+            Err(error) => {
+                self.report.refused.push(Refusal::new("SEND_MSG_RING", &error));
+                self.kick = Kick::Event { event: Arc::new(File::from(sys::event()?)), armed: false };
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_for_workers(&mut self, workers: Option<u32>) -> io::Result<()> {
+        let Some(workers) = workers else { return Ok(()) };
+        // Bounded work (regular files) and unbounded work (everything else) have a bound each.
+        self.uring.submitter().register_iowq_max_workers(&mut [workers, workers])?;
+        self.report.granted.push("REGISTER_IOWQ_MAX_WORKERS");
+        Ok(())
+    }
+
+    pub(crate) fn supports(&self, opcode: u8) -> bool {
+        self.probe.is_supported(opcode)
+    }
+
+    pub(crate) fn report(&self) -> &RingReport {
+        &self.report
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    pub(crate) fn unparker(&self) -> Unparker {
+        match &self.kick {
+            Kick::Message => Unparker::Message { ring: self.fd().as_raw_fd(), token: KICK },
+            Kick::Event { event, .. } => Unparker::Event(Arc::clone(event)),
+        }
+    }
+
+    /// # Safety
+    /// As [`Ring::push`](super::Ring::push).
+    pub(crate) unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError> {
+        let mut queue = self.uring.submission();
+        if chain.len() > queue.capacity() {
+            return Err(PushError::TooLong);
+        }
+        // SAFETY: the memory and descriptors of the chain belong to the caller's operations, which keep them until their last
+        // completion; the caller vouches for that. `push_multiple` takes all or nothing.
+        unsafe { queue.push_multiple(chain) }.map_err(|_| PushError::Full)
+    }
+
+    pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        if let Wait::Until(deadline) = wait {
+            self.arm(deadline)?;
+        }
+        self.listen_for_kicks()?;
+        self.submit(wait != Wait::No)
+    }
+
+    /// One io_uring_enter(2), or none where there is nothing to do: pending work shows in shared memory.
+    fn submit(&mut self, wait: bool) -> io::Result<()> {
+        let ready = !self.uring.completion().is_empty();
+        let queue = self.uring.submission();
+        let queued = queue.len() as u32;
+        let overflow = queue.cq_overflow();
+        let pending = queue.taskrun() || overflow;
+        drop(queue);
+        let wanted = u32::from(wait && !ready && !overflow);
+        if queued == 0 && wanted == 0 && !pending {
+            return Ok(());
+        }
+        self.traffic.enters += 1;
+        self.traffic.overflows += u64::from(overflow);
+        match sys::enter(self.target(), queued, wanted, self.enter_flags) {
+            Ok(taken) => {
+                self.traffic.submissions += u64::from(taken);
+                Ok(())
+            }
+            Err(error) => match error.raw_os_error() {
+                // A signal: the caller looks at what it waits for and comes back.
+                Some(libc::EINTR) => Ok(()),
+                // The completion queue overflows and the kernel wants it reaped first: the caller reaps next.
+                Some(libc::EBUSY) => Ok(()),
+                // No memory for a request. The entries stay queued; a pause keeps the retry from spinning.
+                Some(libc::EAGAIN | libc::ENOMEM) => {
+                    std::thread::sleep(NO_MEMORY_PAUSE);
+                    Ok(())
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Sees to it that a completion comes at `deadline` or earlier.
+    fn arm(&mut self, deadline: Instant) -> io::Result<()> {
+        let entry = match self.alarm.armed {
+            Some(armed) if armed <= deadline => return Ok(()),
+            Some(_) => opcode::TimeoutUpdate::new(ALARM, &*self.alarm.timespec).build().user_data(ALARM_MOVED),
+            None => opcode::Timeout::new(&*self.alarm.timespec).build().user_data(ALARM),
+        };
+        let now = Instant::now();
+        let remaining = deadline.saturating_duration_since(now).min(LONGEST_ALARM);
+        *self.alarm.timespec = types::Timespec::from(remaining);
+        self.alarm.armed = Some(now + remaining);
+        self.push_own(entry)
+    }
+
+    /// Keeps the eventfd polled, where kicks come that way.
+    fn listen_for_kicks(&mut self) -> io::Result<()> {
+        let Kick::Event { event, armed: armed @ false } = &mut self.kick else { return Ok(()) };
+        *armed = true;
+        let entry = opcode::PollAdd::new(types::Fd(event.as_raw_fd()), libc::POLLIN as u32).build().user_data(KICK);
+        self.push_own(entry)
+    }
+
+    /// Queues one of the ring's own entries, making room first if need be.
+    fn push_own(&mut self, entry: squeue::Entry) -> io::Result<()> {
+        loop {
+            // SAFETY: the timespec lives in `self.alarm` and the eventfd in `self.kick`, both as long as the ring; the kernel reads the
+            // first only during the enter that consumes the entry.
+            match unsafe { self.push(std::slice::from_ref(&entry)) } {
+                Ok(()) => return Ok(()),
+                Err(_) => self.submit(false)?,
+            }
+        }
+    }
+
+    pub(crate) fn reap(&mut self, into: &mut Vec<Completion>) {
+        let mut alarm = false;
+        let mut kick = false;
+        for entry in self.uring.completion().take(REAP_LIMIT) {
+            match entry.user_data() {
+                ALARM => alarm = true,
+                ALARM_MOVED => {}
+                KICK => kick = true,
+                token => into.push(Completion { token, result: errno_of_user_space(entry.result()), flags: entry.flags() }),
+            }
+        }
+        if alarm {
+            self.alarm.armed = None;
+        }
+        if kick {
+            self.take_kick();
+        }
+    }
+
+    /// Resets the eventfd, so that the next poll waits for the next kick.
+    fn take_kick(&mut self) {
+        if let Kick::Event { event, armed } = &mut self.kick {
+            *armed = false;
+            // Nothing to read means that an earlier read took this kick as well.
+            let _ = (&**event).read(&mut [0; 8]);
+        }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor belongs to `self.uring`, which lives as long as the borrow of `self`.
+        unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }
+    }
+
+    /// What io_uring_enter(2) takes as its first argument.
+    fn target(&self) -> i32 {
+        self.index.map_or(self.uring.as_raw_fd(), |index| index as i32)
+    }
+}
+
+/// A few operations leak the kernel's own "restart this call" codes (512 to 516) when they are cancelled; user space calls them EINTR.
+fn errno_of_user_space(result: i32) -> i32 {
+    match result {
+        -516..=-512 => -libc::EINTR,
+        result => result,
+    }
+}
+
+impl Drop for KernelRing {
+    /// The registration holds the ring open, with everything in flight, so it goes before the descriptor.
+    fn drop(&mut self) {
+        if let Some(index) = self.index {
+            // Only another thread would be refused, and the ring never leaves its own.
+            let _ = sys::unregister_ring_fd(self.fd(), index);
+        }
+        // SAFETY: `uring` is not used after this and dropped nowhere else.
+        unsafe { ManuallyDrop::drop(&mut self.uring) };
+    }
+}
+
+impl fmt::Debug for KernelRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KernelRing").field("report", &self.report).field("traffic", &self.traffic).finish_non_exhaustive()
+    }
+}

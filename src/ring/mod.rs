@@ -1,0 +1,152 @@
+//! Where do completions come from? This is the seam: everything above speaks submission queue entries (SQEs) and completions, and does
+//! not know which source answers.
+//!
+//! A [`Ring`] takes SQEs, gives back completions, and is the only place where time passes. It knows no task, no future and no operation.
+//! Today there is one source, the kernel; the software ring joins as a second arm of the same enum.
+
+mod kernel;
+mod refusal;
+mod report;
+mod setup;
+mod unpark;
+
+use std::io;
+use std::time::Instant;
+
+use io_uring::squeue;
+
+pub use refusal::SetupError;
+pub use report::{Refusal, RingReport};
+pub(crate) use unpark::Unparker;
+
+use kernel::KernelRing;
+
+/// Bits of [`Completion::flags`], io_uring_enter(2).
+pub(crate) const COMPLETION_MORE: u32 = 1 << 1;
+
+/// Tokens from here on belong to the ring itself (alarm, kick): no completion with one of them leaves [`Ring::reap`].
+pub(crate) const FIRST_PRIVATE_TOKEN: u64 = u64::MAX - 15;
+
+/// One completion queue entry. Ours, since the crate's has no constructor and other sources must make them too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Completion {
+    pub(crate) token: u64,
+    pub(crate) result: i32,
+    pub(crate) flags: u32,
+}
+
+impl Completion {
+    /// Is this the operation's last completion? Only then does the kernel let go of its memory.
+    pub(crate) fn is_last(&self) -> bool {
+        self.flags & COMPLETION_MORE == 0
+    }
+}
+
+/// How long may [`Ring::enter`] wait for a completion?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    No,
+    Until(Instant),
+    Forever,
+}
+
+/// Why a chain was not taken. Nothing of it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PushError {
+    /// No room now: enter, then try again.
+    Full,
+    /// Longer than the submission queue: it never fits, since a chain that a flush splits is two chains.
+    TooLong,
+}
+
+/// What the user asked of the ring.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// Places in the submission queue; the kernel rounds up to a power of two.
+    pub(crate) entries: u32,
+    /// Places in the completion queue.
+    pub(crate) completion_entries: u32,
+    /// Most kernel worker threads for blocking file work, `None` for the kernel's own bound.
+    pub(crate) workers: Option<u32>,
+}
+
+/// Counts of what happened at the seam, for [`Metrics`](crate::Metrics).
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Traffic {
+    pub(crate) enters: u64,
+    pub(crate) submissions: u64,
+    pub(crate) overflows: u64,
+}
+
+/// A source of completions.
+#[derive(Debug)]
+pub(crate) enum Ring {
+    Kernel(KernelRing),
+}
+
+impl Ring {
+    /// Opens the best ring that the machine grants. The calling thread becomes its owner: all other calls come from it.
+    pub(crate) fn open(config: &Config) -> io::Result<Ring> {
+        Ok(Ring::Kernel(KernelRing::open(config)?))
+    }
+
+    /// Can this source execute `opcode`? A `true` is no promise for every argument: look at the first result too.
+    pub(crate) fn supports(&self, opcode: u8) -> bool {
+        match self {
+            Ring::Kernel(ring) => ring.supports(opcode),
+        }
+    }
+
+    /// Queues a chain (one entry is a chain of one) behind everything queued before, whole or not at all.
+    ///
+    /// # Safety
+    /// Every address in `chain` and every descriptor must stay valid as `op::Operation` demands.
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError> {
+        match self {
+            // SAFETY: the caller's promise is handed on unchanged.
+            Ring::Kernel(ring) => unsafe { ring.push(chain) },
+        }
+    }
+
+    /// Submits what is queued, and waits. May return early for any reason, so callers look at what they wait for themselves.
+    pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        match self {
+            Ring::Kernel(ring) => ring.enter(wait),
+        }
+    }
+
+    /// Moves completions to the end of `into`, at most a fixed number a call.
+    pub(crate) fn reap(&mut self, into: &mut Vec<Completion>) {
+        match self {
+            Ring::Kernel(ring) => ring.reap(into),
+        }
+    }
+
+    /// The time by which this source's waits end.
+    pub(crate) fn now(&self) -> Instant {
+        match self {
+            Ring::Kernel(_) => Instant::now(),
+        }
+    }
+
+    /// A handle that ends a wait from another thread.
+    pub(crate) fn unparker(&self) -> Unparker {
+        match self {
+            Ring::Kernel(ring) => ring.unparker(),
+        }
+    }
+
+    /// What was granted and what was refused.
+    pub(crate) fn report(&self) -> RingReport {
+        match self {
+            Ring::Kernel(ring) => ring.report().clone(),
+        }
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        match self {
+            Ring::Kernel(ring) => ring.traffic(),
+        }
+    }
+}

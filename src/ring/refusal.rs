@@ -1,0 +1,177 @@
+//! Why is there no ring? Turns the errno of a refused set-up into the likely cause and its remedy.
+//!
+//! It looks at the machine only after a refusal, and changes nothing.
+
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::io;
+
+use crate::sys;
+
+/// Why no ring could be opened, and what to do about it.
+///
+/// It is the inner error of the [`io::Error`] that [`Builder::build`](crate::Builder::build) returns, so that the sentence is printed and
+/// the errno can still be asked for:
+///
+/// ```
+/// use annulus::SetupError;
+/// if let Err(error) = annulus::Builder::new().build() {
+///     eprintln!("{error}");
+///     let setup = error.get_ref().and_then(|inner| inner.downcast_ref::<SetupError>());
+///     eprintln!("errno {:?}", setup.map(SetupError::raw_os_error));
+/// }
+/// ```
+#[derive(Debug)]
+pub struct SetupError {
+    source: io::Error,
+    cause: String,
+    remedy: String,
+}
+
+impl SetupError {
+    /// The errno with which the kernel refused.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+
+    /// What most likely refused.
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
+
+    /// What to change so that it works.
+    pub fn remedy(&self) -> &str {
+        &self.remedy
+    }
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot open an io_uring: {}: {}; {}", self.source, self.cause, self.remedy)
+    }
+}
+
+impl Error for SetupError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// What of the machine bears on a refusal. Read once, so that the explanation itself is a function of data.
+#[derive(Debug, Clone, Default)]
+struct Machine {
+    /// `kernel.io_uring_disabled`, `None` where the kernel has no such setting.
+    disabled: Option<u32>,
+    /// The `Seccomp:` field of /proc/self/status: 2 is a filter.
+    seccomp: u32,
+    /// `kernel.osrelease`.
+    release: String,
+    memlock: u64,
+    nofile: u64,
+}
+
+impl Machine {
+    fn look() -> Machine {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let seccomp = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+        Machine {
+            disabled: fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok().and_then(|text| text.trim().parse().ok()),
+            seccomp: seccomp.and_then(|text| text.trim().parse().ok()).unwrap_or(0),
+            release: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            memlock: sys::soft_limit(libc::RLIMIT_MEMLOCK).unwrap_or(0),
+            nofile: sys::soft_limit(libc::RLIMIT_NOFILE).unwrap_or(0),
+        }
+    }
+}
+
+/// Wraps the errno of a refused set-up with the cause and the remedy.
+pub(crate) fn explain(source: io::Error) -> io::Error {
+    explain_on(&Machine::look(), source)
+}
+
+fn explain_on(machine: &Machine, source: io::Error) -> io::Error {
+    let (cause, remedy) = match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => refused(machine),
+        Some(libc::ENOSYS) => missing(machine),
+        Some(libc::ENOMEM) => (
+            format!("ring memory counts against RLIMIT_MEMLOCK, which is {} bytes for this user over all its processes", machine.memlock),
+            "raise it (ulimit -l, LimitMEMLOCK=, memlock in limits.conf), make fewer runtimes, or ask for fewer entries".to_owned(),
+        ),
+        Some(libc::EMFILE | libc::ENFILE) => (
+            format!("no descriptor is left (RLIMIT_NOFILE is {})", machine.nofile),
+            "close descriptors or raise the limit (ulimit -n, LimitNOFILE=)".to_owned(),
+        ),
+        _ => (format!("the kernel ({}) does not know the request", machine.release), "annulus needs Linux 5.10 or later".to_owned()),
+    };
+    let kind = source.kind();
+    io::Error::new(kind, SetupError { source, cause, remedy })
+}
+
+fn refused(machine: &Machine) -> (String, String) {
+    match machine.disabled {
+        Some(2) => (
+            "the setting kernel.io_uring_disabled is 2, which forbids io_uring to everybody".to_owned(),
+            "an administrator can allow it with `sysctl kernel.io_uring_disabled=0`".to_owned(),
+        ),
+        Some(1) => (
+            "the setting kernel.io_uring_disabled is 1, which forbids io_uring to ordinary users".to_owned(),
+            "run as a member of the group in kernel.io_uring_group, or set `sysctl kernel.io_uring_disabled=0`".to_owned(),
+        ),
+        _ if machine.seccomp == 2 => (
+            "a seccomp filter, as container runtimes install by default, forbids io_uring_setup".to_owned(),
+            "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile".to_owned(),
+        ),
+        _ => (
+            "a security module forbids io_uring to this process".to_owned(),
+            "look for the denial in the audit log and allow io_uring there".to_owned(),
+        ),
+    }
+}
+
+fn missing(machine: &Machine) -> (String, String) {
+    if machine.seccomp == 2 {
+        return (
+            format!("a seccomp filter hides io_uring, or the kernel ({}) has none", machine.release),
+            "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile".to_owned(),
+        );
+    }
+    (
+        format!("the kernel ({}) has no io_uring, or was built without CONFIG_IO_URING", machine.release),
+        "annulus needs Linux 5.10 or later with io_uring".to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sentence(machine: &Machine, errno: i32) -> String {
+        explain_on(machine, io::Error::from_raw_os_error(errno)).to_string()
+    }
+
+    #[test]
+    fn each_refusal_names_its_cause_and_remedy() {
+        let plain = Machine { release: "6.1.0".to_owned(), memlock: 65536, ..Machine::default() };
+        let disabled = Machine { disabled: Some(2), seccomp: 2, ..plain.clone() };
+        let group = Machine { disabled: Some(1), ..plain.clone() };
+        let filtered = Machine { disabled: Some(0), seccomp: 2, ..plain.clone() };
+        assert!(sentence(&disabled, libc::EPERM).contains("kernel.io_uring_disabled=0"));
+        assert!(sentence(&group, libc::EPERM).contains("kernel.io_uring_group"));
+        assert!(sentence(&filtered, libc::EPERM).contains("seccomp profile"));
+        assert!(sentence(&filtered, libc::ENOSYS).contains("seccomp profile"));
+        assert!(sentence(&plain, libc::EPERM).contains("security module"));
+        assert!(sentence(&plain, libc::ENOSYS).contains("6.1.0"));
+        assert!(sentence(&plain, libc::ENOMEM).contains("65536"));
+        assert!(sentence(&plain, libc::EMFILE).contains("RLIMIT_NOFILE"));
+        assert!(sentence(&plain, libc::EINVAL).contains("5.10"));
+    }
+
+    #[test]
+    fn the_errno_stays_reachable() {
+        let error = explain_on(&Machine::default(), io::Error::from_raw_os_error(libc::EPERM));
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<SetupError>());
+        assert_eq!(inner.and_then(SetupError::raw_os_error), Some(libc::EPERM));
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    }
+}

@@ -1,0 +1,95 @@
+//! What did the machine grant? The report that a program can print, log or ask.
+
+use std::fmt;
+use std::io;
+
+/// What the ring of a runtime is made of: which set-up was granted, and what was refused on the way there.
+///
+/// Set-up starts with everything a recent kernel has and takes one step down at a time, so on the newest kernels nothing is refused.
+/// [`Display`](fmt::Display) gives a few lines for people.
+///
+/// ```
+/// let runtime = annulus::Builder::new().build()?;
+/// println!("{}", runtime.ring());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct RingReport {
+    pub(crate) entries: u32,
+    pub(crate) completion_entries: u32,
+    pub(crate) granted: Vec<&'static str>,
+    pub(crate) refused: Vec<Refusal>,
+}
+
+impl RingReport {
+    /// The kind of ring in force: `"kernel"`.
+    pub fn kind(&self) -> &'static str {
+        "kernel"
+    }
+
+    /// Places in the submission queue.
+    pub fn entries(&self) -> u32 {
+        self.entries
+    }
+
+    /// Places in the completion queue.
+    pub fn completion_entries(&self) -> u32 {
+        self.completion_entries
+    }
+
+    /// The set-up flags and registrations in force, by their names in io_uring_setup(2), io_uring_register(2) and io_uring_enter(2).
+    pub fn granted(&self) -> &[&'static str] {
+        &self.granted
+    }
+
+    /// What was asked for and refused, in the order of the refusals. Everything works without; it costs more.
+    pub fn refused(&self) -> &[Refusal] {
+        &self.refused
+    }
+}
+
+impl fmt::Display for RingReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} ring, {} submission and {} completion entries; granted: {}",
+            self.kind(),
+            self.entries,
+            self.completion_entries,
+            self.granted.join(", ")
+        )?;
+        for refusal in &self.refused {
+            write!(f, "\nrefused: {refusal}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One thing that the kernel refused during set-up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub(crate) what: String,
+    pub(crate) errno: i32,
+}
+
+impl Refusal {
+    pub(crate) fn new(what: impl Into<String>, error: &io::Error) -> Refusal {
+        Refusal { what: what.into(), errno: error.raw_os_error().unwrap_or(0) }
+    }
+
+    /// What was asked for, by its name in the man pages.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// The kernel's answer.
+    pub fn errno(&self) -> i32 {
+        self.errno
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.what, io::Error::from_raw_os_error(self.errno))
+    }
+}

@@ -1,0 +1,187 @@
+//! Which set-up does this kernel grant? The ladder from everything a recent kernel has down to what 5.10 knows.
+//!
+//! One step down at a time, and each refusal is kept for the report. It opens rings and registers nothing.
+
+use std::io;
+
+use io_uring::IoUring;
+
+use super::Config;
+use super::refusal;
+use super::report::Refusal;
+
+/// Fewest submission entries that are worth a ring. Below it, ENOMEM is final.
+const FEWEST_ENTRIES: u32 = 64;
+
+/// One set-up flag of io_uring_setup(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flag {
+    SingleIssuer,
+    DeferTaskrun,
+    CoopTaskrun,
+    TaskrunFlag,
+    SubmitAll,
+    NoSqarray,
+}
+
+use Flag::{CoopTaskrun, DeferTaskrun, NoSqarray, SingleIssuer, SubmitAll, TaskrunFlag};
+
+impl Flag {
+    fn name(self) -> &'static str {
+        match self {
+            SingleIssuer => "SINGLE_ISSUER",
+            DeferTaskrun => "DEFER_TASKRUN",
+            CoopTaskrun => "COOP_TASKRUN",
+            TaskrunFlag => "TASKRUN_FLAG",
+            SubmitAll => "SUBMIT_ALL",
+            NoSqarray => "NO_SQARRAY",
+        }
+    }
+}
+
+/// The rungs, best first. Each differs from the one above by what the next older kernel lacks.
+const LADDER: &[&[Flag]] = &[
+    &[SingleIssuer, DeferTaskrun, TaskrunFlag, SubmitAll, NoSqarray],
+    // Before 6.6.
+    &[SingleIssuer, DeferTaskrun, TaskrunFlag, SubmitAll],
+    // Before 6.1.
+    &[SingleIssuer, CoopTaskrun, TaskrunFlag, SubmitAll],
+    // Before 6.0.
+    &[CoopTaskrun, TaskrunFlag, SubmitAll],
+    // Before 5.19.
+    &[SubmitAll],
+    // Before 5.18.
+    &[],
+];
+
+/// A ring as the kernel granted it.
+pub(crate) struct Opened {
+    pub(crate) uring: IoUring,
+    pub(crate) granted: Vec<&'static str>,
+    pub(crate) refused: Vec<Refusal>,
+}
+
+/// Opens the best ring that the kernel grants, or explains why there is none.
+pub(crate) fn open(config: &Config) -> io::Result<Opened> {
+    climb_down(config, |flags, entries, completion_entries| build(flags, entries, completion_entries))
+}
+
+/// Walks the ladder: EINVAL is one rung down, ENOMEM half the entries, anything else final.
+fn climb_down(config: &Config, mut attempt: impl FnMut(&[Flag], u32, u32) -> io::Result<IoUring>) -> io::Result<Opened> {
+    let mut refused = Vec::new();
+    let mut entries = config.entries;
+    let mut completion_entries = config.completion_entries;
+    let mut rung = 0;
+    loop {
+        let flags = LADDER[rung];
+        let error = match attempt(flags, entries, completion_entries) {
+            Ok(uring) => return finish(uring, flags, refused),
+            Err(error) => error,
+        };
+        match error.raw_os_error() {
+            Some(libc::EINVAL) if rung + 1 < LADDER.len() => {
+                refused.push(Refusal::new(given_up(flags, LADDER[rung + 1]), &error));
+                rung += 1;
+            }
+            Some(libc::ENOMEM) if entries > FEWEST_ENTRIES => {
+                refused.push(Refusal::new(format!("{entries} entries"), &error));
+                entries = (entries / 2).max(FEWEST_ENTRIES);
+                completion_entries = (completion_entries / 2).max(entries);
+            }
+            _ => return Err(refusal::explain(error)),
+        }
+    }
+}
+
+fn build(flags: &[Flag], entries: u32, completion_entries: u32) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder.dontfork().setup_clamp().setup_cqsize(completion_entries);
+    for flag in flags {
+        match flag {
+            SingleIssuer => builder.setup_single_issuer(),
+            DeferTaskrun => builder.setup_defer_taskrun(),
+            CoopTaskrun => builder.setup_coop_taskrun(),
+            TaskrunFlag => builder.setup_taskrun_flag(),
+            SubmitAll => builder.setup_submit_all(),
+            NoSqarray => builder.setup_no_sqarray(),
+        };
+    }
+    builder.build(entries)
+}
+
+fn finish(uring: IoUring, flags: &[Flag], refused: Vec<Refusal>) -> io::Result<Opened> {
+    // A socket that is not ready is polled, not handed to a worker (5.7); SQE side memory is copied at submission (5.5); no completion is
+    // ever dropped (5.5). Nothing above the seam holds without these.
+    let params = uring.params();
+    if !(params.is_feature_fast_poll() && params.is_feature_submit_stable() && params.is_feature_nodrop()) {
+        return Err(refusal::explain(io::Error::from_raw_os_error(libc::EINVAL)));
+    }
+    let granted = flags.iter().map(|flag| flag.name()).chain(["CQSIZE"]).collect();
+    Ok(Opened { uring, granted, refused })
+}
+
+/// What the next rung does without.
+fn given_up(from: &[Flag], to: &[Flag]) -> String {
+    let names: Vec<_> = from.iter().filter(|flag| !to.contains(flag)).map(|flag| flag.name()).collect();
+    names.join("|")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: Config = Config { entries: 256, completion_entries: 1024, workers: None };
+
+    /// As a kernel answers that knows only `known`.
+    fn kernel_with(known: &[Flag]) -> impl FnMut(&[Flag], u32, u32) -> io::Result<IoUring> {
+        move |flags, entries, completion_entries| {
+            if flags.iter().all(|flag| known.contains(flag)) {
+                build(flags, entries, completion_entries)
+            } else {
+                Err(io::Error::from_raw_os_error(libc::EINVAL))
+            }
+        }
+    }
+
+    #[test]
+    fn each_kernel_gets_its_own_rung_and_the_refusals_are_kept() {
+        for (rung, known) in LADDER.iter().enumerate() {
+            let opened = climb_down(&CONFIG, kernel_with(known)).expect("this machine grants every rung");
+            assert_eq!(opened.refused.len(), rung, "{:?}", opened.refused);
+            assert!(opened.refused.iter().all(|refusal| refusal.errno() == libc::EINVAL));
+            for flag in *known {
+                assert!(opened.granted.contains(&flag.name()));
+            }
+        }
+    }
+
+    #[test]
+    fn every_step_down_gives_something_up() {
+        for pair in LADDER.windows(2) {
+            assert_ne!(given_up(pair[0], pair[1]), "");
+        }
+    }
+
+    #[test]
+    fn want_of_memory_halves_the_entries_down_to_a_bound() {
+        let mut asked = Vec::new();
+        let opened = climb_down(&CONFIG, |flags, entries, completion_entries| {
+            asked.push((entries, completion_entries));
+            if entries > 64 {
+                return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+            }
+            build(flags, entries, completion_entries)
+        })
+        .expect("64 entries are granted");
+        assert_eq!(asked, [(256, 1024), (128, 512), (64, 256)]);
+        assert_eq!(opened.refused.len(), 2);
+    }
+
+    #[test]
+    fn a_final_refusal_ends_the_walk_with_an_explanation() {
+        for errno in [libc::EPERM, libc::ENOSYS, libc::ENOMEM, libc::EMFILE, libc::EINVAL] {
+            let error = climb_down(&CONFIG, |_, _, _| Err(io::Error::from_raw_os_error(errno))).err().expect("refused");
+            assert!(error.to_string().starts_with("cannot open an io_uring"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Which choices does a runtime offer?
+
+use std::io;
+
+use super::Runtime;
+use crate::ring::Config;
+
+/// Submission entries by default: a tick that starts more flushes in between, and an ordinary user's locked memory still holds a hundred
+/// such rings.
+const DEFAULT_ENTRIES: u32 = 256;
+/// Completion entries per submission entry, so that an overflow of the completion queue stays rare.
+const COMPLETIONS_PER_ENTRY: u32 = 4;
+/// What the kernel accepts at most, io_uring_setup(2).
+const MOST_ENTRIES: u32 = 32768;
+const MOST_COMPLETION_ENTRIES: u32 = 2 * MOST_ENTRIES;
+
+/// Makes a [`Runtime`] with other than default settings.
+///
+/// ```
+/// let runtime = annulus::Builder::new().entries(1024).build()?;
+/// assert_eq!(runtime.ring().entries(), 1024);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder {
+    entries: u32,
+    completion_entries: Option<u32>,
+    workers: Option<u32>,
+}
+
+impl Builder {
+    /// The default settings.
+    pub fn new() -> Builder {
+        Builder { entries: DEFAULT_ENTRIES, completion_entries: None, workers: None }
+    }
+
+    /// Places in the submission queue: how many operations one system call can submit. The kernel rounds up to a power of two, at most
+    /// 32768. 256 by default. It is no limit on operations in flight.
+    pub fn entries(mut self, entries: u32) -> Builder {
+        self.entries = entries;
+        self
+    }
+
+    /// Places in the completion queue, four times the submission queue's by default, rounded up to a power of two, at most 65536. More
+    /// completions than that at once are kept by the kernel, none is lost, but it costs.
+    pub fn completion_entries(mut self, entries: u32) -> Builder {
+        self.completion_entries = Some(entries);
+        self
+    }
+
+    /// Most kernel worker threads for the work that blocks (buffered writes, fsync, opening, metadata), see
+    /// `IORING_REGISTER_IOWQ_MAX_WORKERS` in io_uring_register(2). The bound is this thread's: all its runtimes share it.
+    pub fn max_workers(mut self, workers: u32) -> Builder {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Opens the ring. The calling thread owns it from then on.
+    ///
+    /// The best set-up that the kernel grants is taken; [`Runtime::ring`] tells which. Where locked memory is short, smaller queues are
+    /// tried down to 64 entries.
+    ///
+    /// # Errors
+    /// `InvalidInput` for queues without a place or completion queues smaller than the submission queue. Otherwise a
+    /// [`SetupError`](crate::SetupError) with the errno, the likely cause and the remedy: io_uring forbidden by seccomp or
+    /// `kernel.io_uring_disabled`, too little locked memory, no descriptor left, or a kernel older than 5.10.
+    pub fn build(self) -> io::Result<Runtime> {
+        let entries = self.entries.min(MOST_ENTRIES);
+        let completion_entries = self.completion_entries.unwrap_or(entries * COMPLETIONS_PER_ENTRY).min(MOST_COMPLETION_ENTRIES);
+        if entries == 0 || completion_entries < entries {
+            let sentence = "a ring needs at least one submission entry and as many completion entries";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
+        }
+        Runtime::open(&Config { entries, completion_entries, workers: self.workers })
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder::new()
+    }
+}

@@ -1,0 +1,63 @@
+//! What has a runtime done so far? Counters to read, print and subtract.
+
+use crate::driver::Counters;
+use crate::ring::Traffic;
+
+/// Counts since the start of a runtime. They only grow, but for the two that say how many there are now.
+///
+/// ```
+/// annulus::block_on(async {
+///     let before = annulus::metrics();
+///     annulus::time::sleep(std::time::Duration::from_millis(1)).await;
+///     assert!(annulus::metrics().enters > before.enters);
+/// });
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Calls of io_uring_enter(2).
+    pub enters: u64,
+    /// Entries that the kernel has taken.
+    pub submissions: u64,
+    /// Completions of operations.
+    pub completions: u64,
+    /// Operations started, each part of a repeated one (`write_all`) counted.
+    pub operations: u64,
+    /// Operations whose future was dropped before they ended.
+    pub orphaned: u64,
+    /// Cancels sent, repetitions included.
+    pub cancels: u64,
+    /// Completions that belonged to no operation. Anything but 0 is a bug in annulus or in the kernel.
+    pub stale_completions: u64,
+    /// How often the kernel had more completions than the completion queue could hold.
+    pub completion_overflows: u64,
+    /// Operations in the kernel's hands now.
+    pub operations_in_flight: u64,
+    /// Tasks that have not ended now.
+    pub tasks: u64,
+}
+
+impl Metrics {
+    pub(super) fn new(traffic: Traffic, counters: Counters, in_flight: usize, tasks: usize) -> Metrics {
+        Metrics {
+            enters: traffic.enters,
+            submissions: traffic.submissions,
+            completions: counters.completions,
+            operations: counters.started,
+            orphaned: counters.orphaned,
+            cancels: counters.cancels,
+            stale_completions: counters.stale,
+            completion_overflows: traffic.overflows,
+            operations_in_flight: in_flight as u64,
+            tasks: tasks as u64,
+        }
+    }
+}
+
+/// The counts of the current runtime.
+///
+/// # Panics
+/// Outside a runtime.
+pub fn metrics() -> Metrics {
+    super::current().metrics()
+}

@@ -1,0 +1,377 @@
+//! How do the driver, the executor and the timers make one loop? The runtime, its tick, and its end.
+//!
+//! A tick polls woken tasks, submits all that they started with one enter, waits there if nobody is ready, and delivers what came. It
+//! knows no operation type.
+
+mod builder;
+mod metrics;
+mod timer;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+pub use builder::Builder;
+pub use metrics::{Metrics, metrics};
+pub(crate) use timer::{Timer, deadline_after};
+
+use crate::driver::{Deliveries, Driver, Found, Orphan, Token};
+use crate::exec::{Entered, Executor, JoinHandle};
+use crate::ring::{Completion, Config, Ring, RingReport, Wait};
+use timer::Timers;
+
+/// Most task polls before the loop looks at the completion queue, the timers and the wakes of other threads again.
+const POLLS_PER_TICK: usize = 128;
+
+/// How long the end of a runtime waits for operations that it has cancelled. What the kernel holds even then is leaked, never freed.
+const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
+/// How often shutdown looks again.
+const SHUTDOWN_STEP: Duration = Duration::from_millis(1);
+
+thread_local! {
+    /// The runtime that is entered on this thread. It has no destructor, so it can be asked at any time of a thread's life.
+    static CURRENT: ManuallyDrop<RefCell<Option<Rc<Core>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
+}
+
+/// Runs a future to its end on a new runtime with default settings, and returns its output.
+///
+/// What the future spawned and did not wait for is cancelled when it ends.
+///
+/// ```
+/// let three = annulus::block_on(async { 1 + 2 });
+/// assert_eq!(three, 3);
+/// ```
+///
+/// # Panics
+/// If no ring can be opened, with the cause and the remedy; [`Builder::build`] gives that as an error instead. If called from within a
+/// runtime, since it would stop that runtime's loop.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    refuse_nesting();
+    match Builder::new().build() {
+        Ok(runtime) => runtime.block_on(future),
+        Err(error) => panic!("annulus::block_on: {error}"),
+    }
+}
+
+/// Starts a task on the current runtime: the future runs concurrently with its spawner, on the same thread.
+///
+/// The task starts to run at the next tick. Dropping the handle detaches it. Tasks that still run when their runtime is dropped are
+/// cancelled.
+///
+/// ```
+/// annulus::block_on(async {
+///     let task = annulus::spawn(async { "done" });
+///     assert_eq!(task.await?, "done");
+///     Ok::<(), annulus::JoinError>(())
+/// }).unwrap();
+/// ```
+///
+/// # Panics
+/// Outside a runtime.
+pub fn spawn<F: Future + 'static>(future: F) -> JoinHandle<F::Output> {
+    current().executor.spawn(future)
+}
+
+/// Lets the other ready tasks, completions and timers have their turn, then goes on.
+///
+/// ```
+/// # annulus::block_on(async {
+/// for chunk in [[0u8; 4096]; 4].iter() {
+///     let _sum: u64 = chunk.iter().map(|byte| u64::from(*byte)).sum();
+///     annulus::yield_now().await;
+/// }
+/// # });
+/// ```
+pub async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// One ring, its tasks and its timers, on one thread.
+///
+/// It is made, used and dropped on one thread (`!Send`); runtimes on several threads are independent of each other. [`block_on`] is the
+/// short form for a program that needs one.
+///
+/// Dropping it cancels all tasks and all operations, waits until the kernel has let go of their memory (up to 5 seconds, then that memory
+/// is leaked and a line on standard error says so), and closes the ring.
+///
+/// ```
+/// let runtime = annulus::Builder::new().build()?;
+/// let sum = runtime.block_on(async { 1 + 2 });
+/// assert_eq!(sum, 3);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Runtime {
+    core: Rc<Core>,
+}
+
+impl Runtime {
+    /// A runtime with default settings.
+    ///
+    /// # Errors
+    /// As [`Builder::build`].
+    pub fn new() -> io::Result<Runtime> {
+        Builder::new().build()
+    }
+
+    fn open(config: &Config) -> io::Result<Runtime> {
+        let ring = Ring::open(config)?;
+        let report = ring.report();
+        let executor = Executor::new(ring.unparker())?;
+        let core = Core {
+            executor,
+            timers: RefCell::new(Timers::new(ring.now())),
+            driver: RefCell::new(Driver::new(ring)),
+            deliveries: RefCell::new(Deliveries::default()),
+            report,
+        };
+        Ok(Runtime { core: Rc::new(core) })
+    }
+
+    /// Runs a future to its end, and with it all tasks, and returns its output.
+    ///
+    /// Tasks that have not ended by then stay, and go on at the next call.
+    ///
+    /// # Panics
+    /// If called from within a runtime. If the future panics, with its panic. If the kernel refuses further use of the ring.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        refuse_nesting();
+        let _entered = self.core.enter();
+        let mut future = pin!(future);
+        let executor = &self.core.executor;
+        let waker = executor.root_waker();
+        executor.wake_root();
+        loop {
+            if executor.take_root_ready()
+                && let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker))
+            {
+                // What the last poll dropped or closed takes effect now, not at some later call.
+                self.core.turn(Wait::No);
+                return output;
+            }
+            self.core.tick();
+        }
+    }
+
+    /// Starts a task from outside; it runs during [`block_on`](Runtime::block_on). See [`spawn`].
+    pub fn spawn<F: Future + 'static>(&self, future: F) -> JoinHandle<F::Output> {
+        self.core.executor.spawn(future)
+    }
+
+    /// What ring this is, and what the machine refused on the way to it.
+    pub fn ring(&self) -> &RingReport {
+        &self.core.report
+    }
+
+    /// Counts of what the runtime has done so far.
+    pub fn metrics(&self) -> Metrics {
+        self.core.metrics()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.core.shut_down();
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("ring", &self.core.report).finish_non_exhaustive()
+    }
+}
+
+/// The parts of a runtime, shared with the operations and timers that it started.
+pub(crate) struct Core {
+    pub(crate) driver: RefCell<Driver>,
+    executor: Rc<Executor>,
+    timers: RefCell<Timers>,
+    deliveries: RefCell<Deliveries>,
+    report: RingReport,
+}
+
+impl Core {
+    /// Makes this the thread's runtime until the guard is dropped.
+    fn enter(self: &Rc<Self>) -> EnteredRuntime {
+        let before = CURRENT.with(|current| current.replace(Some(Rc::clone(self))));
+        EnteredRuntime { before, _executor: self.executor.enter() }
+    }
+
+    /// Once round the loop.
+    fn tick(&self) {
+        self.executor.collect_foreign_wakes();
+        self.executor.run(POLLS_PER_TICK);
+        let wait = self.longest_wait();
+        if wait != Wait::No && self.executor.park() {
+            self.turn(wait);
+            self.executor.unpark();
+        } else {
+            self.turn(Wait::No);
+        }
+        self.fire_timers();
+    }
+
+    fn longest_wait(&self) -> Wait {
+        if self.executor.has_ready() {
+            return Wait::No;
+        }
+        let deadlines = [self.timers.borrow().next(), self.driver.borrow().deadline()];
+        match deadlines.into_iter().flatten().min() {
+            None => Wait::Forever,
+            Some(deadline) if deadline <= self.now() => Wait::No,
+            Some(deadline) => Wait::Until(deadline),
+        }
+    }
+
+    /// Lets the driver submit, wait and reap, then delivers with nothing borrowed, since that runs user code.
+    fn turn(&self, wait: Wait) {
+        let mut deliveries = self.deliveries.take();
+        let turned = self.driver.borrow_mut().turn(wait, &mut deliveries);
+        deliveries.deliver();
+        self.deliveries.replace(deliveries);
+        if let Err(error) = turned {
+            panic!("annulus: io_uring_enter failed beyond repair: {error}");
+        }
+    }
+
+    fn fire_timers(&self) {
+        if self.timers.borrow().is_empty() {
+            return;
+        }
+        let now = self.now();
+        let mut fired = self.timers.borrow_mut().fire(now);
+        for waker in fired.drain(..) {
+            waker.wake();
+        }
+        self.timers.borrow_mut().give_back(fired);
+    }
+
+    fn now(&self) -> Instant {
+        self.driver.borrow().ring().map_or_else(Instant::now, Ring::now)
+    }
+
+    /// Takes the last completion of an operation, or keeps the waker for it.
+    pub(crate) fn poll_operation(&self, token: Token, waker: &Waker) -> Poll<Completion> {
+        let found = self.driver.borrow_mut().take(token, waker);
+        match found {
+            Found::Completion(completion) => return Poll::Ready(completion),
+            Found::Nothing => {}
+            Found::OtherWaker => {
+                let waker = waker.clone();
+                let before = self.driver.borrow_mut().set_waker(token, waker);
+                drop(before);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Takes the completion of an operation whose future goes away. `None`: it is in flight, so hand it over with
+    /// [`adopt`](Core::adopt).
+    pub(crate) fn abandon_operation(&self, token: Token) -> Option<Completion> {
+        match self.driver.borrow_mut().take(token, Waker::noop()) {
+            Found::Completion(completion) => Some(completion),
+            Found::Nothing | Found::OtherWaker => None,
+        }
+    }
+
+    /// Keeps an operation without a future until the kernel is done with it.
+    pub(crate) fn adopt(&self, token: Token, orphan: Box<dyn Orphan>) {
+        let waker = self.driver.borrow_mut().orphan(token, orphan);
+        drop(waker);
+    }
+
+    /// Asks for the end of an operation.
+    pub(crate) fn cancel(&self, token: Token) {
+        self.driver.borrow_mut().cancel(token);
+    }
+
+    /// Closes a descriptor without blocking the loop.
+    pub(crate) fn close(&self, descriptor: OwnedFd) {
+        self.driver.borrow_mut().close(descriptor);
+    }
+
+    /// Can the ring execute this opcode?
+    pub(crate) fn supports(&self, opcode: u8) -> bool {
+        self.driver.borrow().ring().is_some_and(|ring| ring.supports(opcode))
+    }
+
+    fn metrics(&self) -> Metrics {
+        let driver = self.driver.borrow();
+        Metrics::new(driver.traffic(), driver.counters(), driver.in_flight(), self.executor.task_count())
+    }
+
+    /// Ends everything: tasks first, since dropping them orphans their operations, then the operations, then the ring.
+    fn shut_down(self: &Rc<Self>) {
+        let _entered = self.enter();
+        self.executor.cancel_all();
+        let bound = Instant::now() + SHUTDOWN_BOUND;
+        while self.driver.borrow().in_flight() > 0 && Instant::now() < bound {
+            let mut deliveries = self.deliveries.take();
+            self.driver.borrow_mut().cancel_all();
+            let turned = self.driver.borrow_mut().turn(Wait::Until(Instant::now() + SHUTDOWN_STEP), &mut deliveries);
+            deliveries.deliver();
+            self.deliveries.replace(deliveries);
+            if turned.is_err() {
+                break;
+            }
+        }
+        self.executor.close_inbox();
+        let leaked = self.driver.borrow().in_flight();
+        self.driver.borrow_mut().close_ring();
+        if leaked > 0 {
+            eprintln!("annulus: {leaked} operations outlived their runtime by {SHUTDOWN_BOUND:?}; their memory is leaked");
+        }
+    }
+}
+
+struct EnteredRuntime {
+    before: Option<Rc<Core>>,
+    _executor: Entered,
+}
+
+impl Drop for EnteredRuntime {
+    fn drop(&mut self) {
+        let before = self.before.take();
+        let after = CURRENT.with(|current| current.replace(before));
+        drop(after);
+    }
+}
+
+/// The runtime that is entered on this thread.
+pub(crate) fn try_current() -> Option<Rc<Core>> {
+    CURRENT.with(|current| current.borrow().clone())
+}
+
+/// The runtime that is entered on this thread.
+///
+/// # Panics
+/// If there is none.
+#[track_caller]
+pub(crate) fn current() -> Rc<Core> {
+    try_current().expect(
+        "there is no annulus runtime on this thread: call this from within `annulus::block_on`, `Runtime::block_on` or a spawned task",
+    )
+}
+
+#[track_caller]
+fn refuse_nesting() {
+    assert!(
+        try_current().is_none(),
+        "block_on inside a runtime would stop its loop: await the future, or `annulus::spawn` it and await the handle"
+    );
+}

@@ -1,0 +1,148 @@
+//! When is a deadline due? The wheel of one runtime in terms of `Instant` and `Waker`, and the timers in it.
+//!
+//! The wheel counts ticks of about half a millisecond from the runtime's start. A deadline is rounded up to a tick, so nothing fires early.
+
+use std::mem;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::{Core, current};
+use crate::wheel::{Key, Wheel};
+
+/// One tick of the wheel: 2^19 ns, 0.52 ms. Finer ticks would wake the loop more often for the same timers.
+const TICK_NANOSECONDS: u128 = 1 << 19;
+
+/// "Never", for durations that reach beyond what an `Instant` can hold.
+const FAR: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
+
+pub(super) struct Timers {
+    wheel: Wheel<Waker>,
+    /// Tick 0.
+    start: Instant,
+    /// Memory for what fires.
+    fired: Vec<Waker>,
+}
+
+impl Timers {
+    pub(super) fn new(start: Instant) -> Timers {
+        Timers { wheel: Wheel::new(), start, fired: Vec::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.wheel.pending() == 0
+    }
+
+    /// When there is something to do next: no later than the earliest deadline.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let nanoseconds = u128::from(self.wheel.next()?) * TICK_NANOSECONDS;
+        self.start.checked_add(duration(nanoseconds))
+    }
+
+    /// Takes out the wakers of all that is due. Give the list back when it is empty.
+    pub(super) fn fire(&mut self, now: Instant) -> Vec<Waker> {
+        let ticks = now.saturating_duration_since(self.start).as_nanos() / TICK_NANOSECONDS;
+        let mut fired = mem::take(&mut self.fired);
+        self.wheel.advance(ticks_of(ticks), &mut fired);
+        fired
+    }
+
+    pub(super) fn give_back(&mut self, fired: Vec<Waker>) {
+        self.fired = fired;
+    }
+
+    fn insert(&mut self, deadline: Instant, waker: Waker) -> Key {
+        let ticks = deadline.saturating_duration_since(self.start).as_nanos().div_ceil(TICK_NANOSECONDS);
+        self.wheel.insert(ticks_of(ticks), waker)
+    }
+}
+
+fn ticks_of(count: u128) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+fn duration(nanoseconds: u128) -> Duration {
+    const SECOND: u128 = 1_000_000_000;
+    Duration::new(ticks_of(nanoseconds / SECOND), (nanoseconds % SECOND) as u32)
+}
+
+/// The instant that lies `duration` from now, or one so far away that nobody sees it.
+pub(crate) fn deadline_after(duration: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(duration).unwrap_or_else(|| now + FAR)
+}
+
+/// A deadline to wait for. It stands in the wheel from its first poll until it fires or is dropped, and fires in a tick after the poll
+/// that put it there: waiting for a deadline that has passed lets the others have their turn.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    deadline: Instant,
+    registration: Option<Registration>,
+}
+
+struct Registration {
+    core: Rc<Core>,
+    key: Key,
+}
+
+impl Timer {
+    pub(crate) fn new(deadline: Instant) -> Timer {
+        Timer { deadline, registration: None }
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    pub(crate) fn reset(&mut self, deadline: Instant) {
+        self.unregister();
+        self.deadline = deadline;
+    }
+
+    /// Has the deadline passed and been noticed?
+    pub(crate) fn has_fired(&self) -> bool {
+        self.registration.as_ref().is_some_and(|Registration { core, key }| core.timers.borrow().wheel.has_fired(key))
+    }
+
+    pub(crate) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
+        if self.has_fired() {
+            return Poll::Ready(());
+        }
+        let core = current();
+        let waker = context.waker().clone();
+        match &self.registration {
+            Some(registration) if Rc::ptr_eq(&registration.core, &core) => {
+                let mut timers = core.timers.borrow_mut();
+                let before = timers.wheel.value_mut(&registration.key).map(|place| mem::replace(place, waker));
+                drop(timers);
+                drop(before);
+            }
+            // Not registered yet, or with another runtime of this thread, whose loop does not run now.
+            _ => {
+                self.unregister();
+                let key = core.timers.borrow_mut().insert(self.deadline, waker);
+                self.registration = Some(Registration { core, key });
+            }
+        }
+        Poll::Pending
+    }
+
+    fn unregister(&mut self) {
+        if let Some(Registration { core, key }) = self.registration.take() {
+            let waker = core.timers.borrow_mut().wheel.remove(key);
+            drop(waker);
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.unregister();
+    }
+}
+
+impl std::fmt::Debug for Registration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Registration")
+    }
+}

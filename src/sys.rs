@@ -1,0 +1,92 @@
+//! Which system calls does annulus make by itself? The raw ones that neither std nor the `io-uring` crate offers in the form needed.
+//!
+//! Each function is one system call with its arguments checked by Rust types. Nothing here knows a queue, an operation or a task.
+//!
+//! # Safety
+//! Every block is a system call on descriptors that the caller holds open and on memory that outlives the call: the kernel keeps no
+//! pointer that it gets here. SQEs, whose memory it does keep, go through `ring::Ring::push`.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use io_uring::squeue;
+
+/// `IORING_ENTER_GETEVENTS`: run deferred work and flush overflow, io_uring_enter(2).
+pub(crate) const ENTER_GETEVENTS: u32 = 1 << 0;
+/// `IORING_ENTER_REGISTERED_RING`: the descriptor argument is an index from [`register_ring_fd`].
+pub(crate) const ENTER_REGISTERED_RING: u32 = 1 << 4;
+/// `IORING_ENTER_NO_IOWAIT`: a wait in this call is idle time, not I/O wait (Linux 6.15).
+pub(crate) const ENTER_NO_IOWAIT: u32 = 1 << 7;
+
+const REGISTER_RING_FDS: libc::c_uint = 20;
+const UNREGISTER_RING_FDS: libc::c_uint = 21;
+const REGISTER_SEND_MSG_RING: libc::c_uint = 31;
+
+/// `struct io_uring_rsrc_update` as the two ring descriptor registrations take it.
+#[repr(C)]
+struct RingFdUpdate {
+    offset: u32,
+    reserved: u32,
+    data: u64,
+}
+
+/// io_uring_enter(2) without an argument structure. `ring` is a descriptor or, with [`ENTER_REGISTERED_RING`], an index.
+pub(crate) fn enter(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> io::Result<u32> {
+    // SAFETY: the call takes no pointer. The memory that the submitted SQEs name was vouched for when they were pushed.
+    let result =
+        unsafe { libc::syscall(libc::SYS_io_uring_enter, ring, to_submit, min_complete, flags, std::ptr::null::<libc::c_void>(), 0usize) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result as u32)
+}
+
+/// Registers a ring's descriptor for the calling thread and returns its index (Linux 5.18, 16 places a thread, then `EBUSY`).
+pub(crate) fn register_ring_fd(ring: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut update = RingFdUpdate { offset: u32::MAX, reserved: 0, data: ring.as_raw_fd() as u64 };
+    register(ring.as_raw_fd(), REGISTER_RING_FDS, &mut update, 1)?;
+    Ok(update.offset)
+}
+
+/// Takes the registration back. It keeps the ring alive after close(2) otherwise.
+pub(crate) fn unregister_ring_fd(ring: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    let mut update = RingFdUpdate { offset: index, reserved: 0, data: 0 };
+    register(ring.as_raw_fd(), UNREGISTER_RING_FDS, &mut update, 1).map(drop)
+}
+
+/// Posts the completion that a `MSG_RING` entry describes to its target, without a ring of one's own (Linux 6.13).
+pub(crate) fn send_msg_ring(message: &mut squeue::Entry) -> io::Result<()> {
+    register(-1, REGISTER_SEND_MSG_RING, message, 1).map(drop)
+}
+
+fn register<T>(ring: RawFd, opcode: libc::c_uint, argument: &mut T, count: u32) -> io::Result<i32> {
+    // SAFETY: `argument` is one exclusively borrowed structure of the kind that `opcode` reads and writes; the kernel is done with it
+    // when the call returns.
+    let result = unsafe { libc::syscall(libc::SYS_io_uring_register, ring, opcode, std::ptr::from_mut(argument), count) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result as i32)
+}
+
+/// eventfd(2), close-on-exec and non-blocking, counter 0.
+pub(crate) fn event() -> io::Result<OwnedFd> {
+    // SAFETY: the call takes no pointer.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The soft limit of a resource, `u64::MAX` for none; getrlimit(2).
+pub(crate) fn soft_limit(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is exclusively borrowed for the call.
+    if unsafe { libc::getrlimit(resource, &mut limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(limit.rlim_cur)
+}

@@ -1,0 +1,285 @@
+//! Which deadlines have passed, and when does the next one come?
+//!
+//! A hierarchical timer wheel as a pure data structure. It knows no clock, no waker and no ring: ticks are plain numbers, what a tick lasts is
+//! the caller's business, and an expired entry is merely a value pushed to a `Vec`, so that nothing of the caller's runs inside the wheel.
+//!
+//! Eleven levels of 64 slots read a tick as eleven digits of six bits, so every `u64` has its place and no deadline needs to be clamped and
+//! put back later. One rule places everything: an entry stands at the level of the highest digit in which its deadline differs from the
+//! current tick, in the slot which that digit names. From the rule follows what the methods rest on:
+//!
+//! - all occupied slots of a level lie after the current tick's own digit, so a slot number never means "one turn later";
+//! - every entry of a level comes before every entry of a higher level, so the earliest slot is the first occupied slot of the lowest occupied
+//!   level, two bit scans away however far off it is;
+//! - entries of one deadline always share a slot, so they fire in the order in which they were inserted.
+
+use slab::Slab;
+use std::fmt;
+
+/// Six bits per level: one `u64` is then the occupancy of a level.
+const LEVEL_BITS: u32 = 6;
+const SLOTS: usize = 1 << LEVEL_BITS;
+/// Eleven digits of six bits hold the 64 bits of a tick.
+const LEVELS: usize = u64::BITS.div_ceil(LEVEL_BITS) as usize;
+/// The list of entries that were already due when they were inserted; it stands behind those of the slots.
+const OVERDUE: u16 = (LEVELS * SLOTS) as u16;
+const LISTS: usize = OVERDUE as usize + 1;
+/// No entry: the head of an empty list.
+const NIL: u32 = u32::MAX;
+/// How many entries of the earliest slot `next` looks through for the exact deadline. A wake-up too many costs a system call and more, a hop at
+/// most a cache miss: eight hops are well below it, and few programs have more timers than that in the slot that comes next.
+const NEXT_HOPS: usize = 8;
+
+/// Timers by deadline. Inserting and removing are O(1); an entry changes place at most once per level before it fires.
+pub(crate) struct Wheel<T> {
+    entries: Slab<Entry<T>>,
+    /// The first entry of each list, on the heap so that moving a wheel stays cheap.
+    heads: Box<[u32; LISTS]>,
+    /// Bit `slot` of `occupied[level]` is set if and only if that slot's list has an entry.
+    occupied: [u64; LEVELS],
+    current: u64,
+    pending: usize,
+}
+
+/// The place of an entry in its wheel. It can be neither copied nor cloned and only [`Wheel::remove`] takes it back, so a place is never used
+/// again while somebody holds its key, and needs no generation.
+#[derive(Debug)]
+#[must_use = "an entry whose key is lost keeps its place for ever"]
+pub(crate) struct Key(u32);
+
+/// A pending entry stands in exactly one list. A fired one stands in none and only waits for its key.
+struct Entry<T> {
+    /// `None` once fired.
+    value: Option<T>,
+    deadline: u64,
+    /// Lists are rings, so the head's `previous` is the tail and appending needs no second head.
+    previous: u32,
+    next: u32,
+    list: u16,
+}
+
+impl<T> Wheel<T> {
+    /// An empty wheel at tick 0.
+    pub(crate) fn new() -> Self {
+        Wheel { entries: Slab::new(), heads: Box::new([NIL; LISTS]), occupied: [0; LEVELS], current: 0, pending: 0 }
+    }
+
+    /// Adds an entry. One whose deadline is not after the current tick fires at the next `advance`, whatever that advances to.
+    pub(crate) fn insert(&mut self, deadline: u64, value: T) -> Key {
+        let entry = Entry { value: Some(value), deadline, previous: NIL, next: NIL, list: OVERDUE };
+        let index = u32::try_from(self.entries.insert(entry)).expect("four billion timers need more memory than there is");
+        assert!(index != NIL, "four billion timers need more memory than there is");
+        self.link(index, list_of(deadline, self.current));
+        self.pending += 1;
+        Key(index)
+    }
+
+    /// The value of an entry, or `None` once it has fired.
+    pub(crate) fn value_mut(&mut self, key: &Key) -> Option<&mut T> {
+        self.entries[key.0 as usize].value.as_mut()
+    }
+
+    /// Whether an `advance` has taken the entry's value.
+    pub(crate) fn has_fired(&self, key: &Key) -> bool {
+        self.entries[key.0 as usize].value.is_none()
+    }
+
+    /// Frees an entry, fired or not, and gives its value back if it had not fired.
+    pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
+        if !self.has_fired(&key) {
+            self.unlink(key.0);
+            self.pending -= 1;
+        }
+        self.entries.remove(key.0 as usize).value
+    }
+
+    /// Moves time to `now` and appends the values of all entries whose deadline is not after it to `fired`, in the order of their deadlines and,
+    /// within one deadline, of their insertion. Time never moves back: with an earlier `now` only the overdue entries fire.
+    pub(crate) fn advance(&mut self, now: u64, fired: &mut Vec<T>) {
+        let now = now.max(self.current);
+        self.fire_overdue(fired);
+        while self.open_earliest_slot(now, fired) {}
+        self.current = now;
+    }
+
+    /// The tick to advance to next, `None` if nothing pends. It is never after the earliest deadline and nearly always that deadline; it can be
+    /// earlier only if more than eight entries share a slot above the lowest level, and then advancing to it sorts them into lower slots.
+    pub(crate) fn next(&self) -> Option<u64> {
+        if self.heads[OVERDUE as usize] != NIL {
+            return Some(self.current);
+        }
+        let (level, slot) = self.earliest_slot()?;
+        let head = self.heads[list_at(level, slot) as usize];
+        let mut earliest = u64::MAX;
+        let mut index = head;
+        for _ in 0..NEXT_HOPS {
+            let entry = &self.entries[index as usize];
+            earliest = earliest.min(entry.deadline);
+            index = entry.next;
+            if index == head || level == 0 {
+                return Some(earliest);
+            }
+        }
+        Some(self.slot_start(level, slot))
+    }
+
+    /// How many entries have neither fired nor been removed.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// Overdue deadlines are not after the current tick and those in slots are, so firing these first keeps the order; among themselves they
+    /// were linked as they came. The sort is stable, and sees only what was already late when it was inserted.
+    fn fire_overdue(&mut self, fired: &mut Vec<T>) {
+        let mut overdue = Vec::new();
+        self.drain(OVERDUE, |wheel, index| overdue.push((wheel.entries[index as usize].deadline, index)));
+        overdue.sort_by_key(|&(deadline, _)| deadline);
+        for (_, index) in overdue {
+            self.fire(index, fired);
+        }
+    }
+
+    /// Moves time to the start of the earliest slot, unless that is after `now`, and puts the slot's entries where the rule wants them from
+    /// there: into a lower level, or out if their deadline is this very tick. At level 0 that is all of them.
+    ///
+    /// Only this and the end of `advance` move time. No place becomes wrong thereby: up to the start of the earliest slot no digit in which
+    /// another entry first differs has been reached.
+    fn open_earliest_slot(&mut self, now: u64, fired: &mut Vec<T>) -> bool {
+        let Some((level, slot)) = self.earliest_slot() else { return false };
+        let start = self.slot_start(level, slot);
+        if start > now {
+            return false;
+        }
+        self.current = start;
+        self.drain(list_at(level, slot), |wheel, index| match list_of(wheel.entries[index as usize].deadline, start) {
+            OVERDUE => wheel.fire(index, fired),
+            list => wheel.link(index, list),
+        });
+        true
+    }
+
+    fn earliest_slot(&self) -> Option<(usize, usize)> {
+        let level = self.occupied.iter().position(|&slots| slots != 0)?;
+        Some((level, self.occupied[level].trailing_zeros() as usize))
+    }
+
+    /// The first tick of a slot: the current tick's digits above the level, the slot's, then zeros.
+    fn slot_start(&self, level: usize, slot: usize) -> u64 {
+        let shift = level as u32 * LEVEL_BITS;
+        let above = u64::MAX.checked_shl(shift + LEVEL_BITS).unwrap_or(0);
+        (self.current & above) | ((slot as u64) << shift)
+    }
+
+    fn fire(&mut self, index: u32, fired: &mut Vec<T>) {
+        fired.push(self.entries[index as usize].value.take().expect("only pending entries stand in a list"));
+        self.pending -= 1;
+    }
+
+    /// Empties a list and hands its entries over in order. The link to the next is read before `each` may link the entry elsewhere.
+    fn drain(&mut self, list: u16, mut each: impl FnMut(&mut Self, u32)) {
+        let head = self.heads[list as usize];
+        if head == NIL {
+            return;
+        }
+        self.set_head(list, NIL);
+        let mut index = head;
+        loop {
+            let next = self.entries[index as usize].next;
+            each(self, index);
+            if next == head {
+                return;
+            }
+            index = next;
+        }
+    }
+
+    fn link(&mut self, index: u32, list: u16) {
+        let head = self.heads[list as usize];
+        let (previous, next) = if head == NIL {
+            self.set_head(list, index);
+            (index, index)
+        } else {
+            let tail = std::mem::replace(&mut self.entries[head as usize].previous, index);
+            self.entries[tail as usize].next = index;
+            (tail, head)
+        };
+        let entry = &mut self.entries[index as usize];
+        (entry.previous, entry.next, entry.list) = (previous, next, list);
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Entry { previous, next, list, .. } = self.entries[index as usize];
+        self.entries[previous as usize].next = next;
+        self.entries[next as usize].previous = previous;
+        if self.heads[list as usize] == index {
+            self.set_head(list, if next == index { NIL } else { next });
+        }
+    }
+
+    /// The one place that writes a head, so that the occupancy bit cannot disagree with it.
+    fn set_head(&mut self, list: u16, index: u32) {
+        self.heads[list as usize] = index;
+        if list == OVERDUE {
+            return;
+        }
+        let (level, bit) = (list as usize / SLOTS, 1 << (list as usize % SLOTS));
+        if index == NIL {
+            self.occupied[level] &= !bit;
+        } else {
+            self.occupied[level] |= bit;
+        }
+    }
+}
+
+impl<T> fmt::Debug for Wheel<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wheel")
+            .field("current", &self.current)
+            .field("pending", &self.pending)
+            .field("next", &self.next())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where an entry stands while the current tick is `current`.
+fn list_of(deadline: u64, current: u64) -> u16 {
+    if deadline <= current {
+        return OVERDUE;
+    }
+    let level = (deadline ^ current).ilog2() / LEVEL_BITS;
+    let slot = (deadline >> (level * LEVEL_BITS)) as usize % SLOTS;
+    list_at(level as usize, slot)
+}
+
+fn list_at(level: usize, slot: usize) -> u16 {
+    (level * SLOTS + slot) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advancing_over_the_whole_range_opens_one_slot_per_level() {
+        let mut wheel = Wheel::new();
+        let _key = wheel.insert(u64::MAX, ());
+        let mut fired = Vec::new();
+        let mut steps = 0;
+        while wheel.open_earliest_slot(u64::MAX, &mut fired) {
+            steps += 1;
+        }
+        assert_eq!((steps, fired.len(), wheel.pending()), (LEVELS, 1, 0));
+    }
+
+    #[test]
+    fn advancing_over_empty_centuries_opens_nothing() {
+        let mut wheel = Wheel::new();
+        let _key = wheel.insert(u64::MAX, ());
+        assert!(!wheel.open_earliest_slot((15 << 60) - 1, &mut Vec::new()), "the last slot of the highest level starts at 15 << 60");
+        assert!(!Wheel::<()>::new().open_earliest_slot(u64::MAX, &mut Vec::new()));
+    }
+
+    #[test]
+    fn an_entry_is_small() {
+        assert_eq!(size_of::<Entry<[u64; 2]>>(), 48);
+    }
+}
