@@ -104,6 +104,9 @@ impl<T> Wheel<T> {
     /// The tick to advance to next, `None` if nothing pends. It is never after the earliest deadline and nearly always that deadline; it can be
     /// earlier only if more than eight entries share a slot above the lowest level, and then advancing to it sorts them into lower slots.
     pub(crate) fn next(&self) -> Option<u64> {
+        if self.pending == 0 {
+            return None;
+        }
         if self.heads[OVERDUE as usize] != NIL {
             return Some(self.current);
         }

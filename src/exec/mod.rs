@@ -88,10 +88,12 @@ impl Executor {
         handle.handle(id)
     }
 
-    /// Runs woken tasks, at most `limit` polls.
-    pub(crate) fn run(&self, limit: usize) {
-        for _ in 0..limit {
-            let Some(index) = self.ready.borrow_mut().pop_front() else { return };
+    /// Runs the tasks that are in the queue now, at most `limit` of them, and returns how many polls that took. Tasks that they wake wait
+    /// for the next call.
+    pub(crate) fn run(&self, limit: usize) -> usize {
+        let polls = limit.min(self.ready.borrow().len());
+        for _ in 0..polls {
+            let Some(index) = self.ready.borrow_mut().pop_front() else { break };
             let Some((task, id)) = self.next(index) else { continue };
             if task.run(id).is_ready() {
                 let entry = self.tasks.borrow_mut().try_remove(index);
@@ -99,6 +101,7 @@ impl Executor {
             }
             discard(task);
         }
+        polls
     }
 
     fn next(&self, index: usize) -> Option<(Rc<dyn Runnable>, TaskId)> {

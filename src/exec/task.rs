@@ -152,7 +152,6 @@ impl<F: Future> Joinable<F::Output> for Task<F> {
 /// assert_eq!(two.await?, 2);
 /// # Ok::<(), annulus::JoinError>(()) }).unwrap();
 /// ```
-#[must_use = "dropping a JoinHandle detaches the task; await it for the result, or drop it explicitly"]
 pub struct JoinHandle<T> {
     task: Rc<dyn Joinable<T>>,
     id: TaskId,

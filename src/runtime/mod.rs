@@ -155,16 +155,23 @@ impl Runtime {
         let mut future = pin!(future);
         let executor = &self.core.executor;
         let waker = executor.root_waker();
+        let mut context = Context::from_waker(&waker);
         executor.wake_root();
         loop {
-            if executor.take_root_ready()
-                && let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker))
-            {
-                // What the last poll dropped or closed takes effect now, not at some later call.
-                self.core.turn(Wait::No);
-                return output;
+            executor.collect_foreign_wakes();
+            let mut polls = 0;
+            while polls < POLLS_PER_TICK && executor.has_ready() {
+                if executor.take_root_ready() {
+                    polls += 1;
+                    if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                        // What the last poll dropped or closed takes effect now, not at some later call.
+                        self.core.turn(Wait::No);
+                        return output;
+                    }
+                }
+                polls += executor.run(POLLS_PER_TICK - polls);
             }
-            self.core.tick();
+            self.core.finish_tick();
         }
     }
 
@@ -212,10 +219,8 @@ impl Core {
         EnteredRuntime { before, _executor: self.executor.enter() }
     }
 
-    /// Once round the loop.
-    fn tick(&self) {
-        self.executor.collect_foreign_wakes();
-        self.executor.run(POLLS_PER_TICK);
+    /// The second half of a tick, after the polls: submits, waits if nobody is ready, delivers, and fires timers.
+    fn finish_tick(&self) {
         let wait = self.longest_wait();
         if wait != Wait::No && self.executor.park() {
             self.turn(wait);
@@ -238,13 +243,17 @@ impl Core {
         }
     }
 
-    /// Lets the driver submit, wait and reap, then delivers with nothing borrowed, since that runs user code.
-    fn turn(&self, wait: Wait) {
-        let mut deliveries = self.deliveries.take();
+    /// Lets the driver submit, wait and reap, then delivers with the driver free, since that runs user code. Nothing that user code can
+    /// reach comes back here while it runs: only the loop and the end of the runtime do.
+    fn try_turn(&self, wait: Wait) -> io::Result<()> {
+        let mut deliveries = self.deliveries.borrow_mut();
         let turned = self.driver.borrow_mut().turn(wait, &mut deliveries);
         deliveries.deliver();
-        self.deliveries.replace(deliveries);
-        if let Err(error) = turned {
+        turned
+    }
+
+    fn turn(&self, wait: Wait) {
+        if let Err(error) = self.try_turn(wait) {
             panic!("annulus: io_uring_enter failed beyond repair: {error}");
         }
     }
@@ -321,12 +330,8 @@ impl Core {
         self.executor.cancel_all();
         let bound = Instant::now() + SHUTDOWN_BOUND;
         while self.driver.borrow().in_flight() > 0 && Instant::now() < bound {
-            let mut deliveries = self.deliveries.take();
             self.driver.borrow_mut().cancel_all();
-            let turned = self.driver.borrow_mut().turn(Wait::Until(Instant::now() + SHUTDOWN_STEP), &mut deliveries);
-            deliveries.deliver();
-            self.deliveries.replace(deliveries);
-            if turned.is_err() {
+            if self.try_turn(Wait::Until(Instant::now() + SHUTDOWN_STEP)).is_err() {
                 break;
             }
         }

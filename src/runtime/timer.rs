@@ -55,6 +55,11 @@ impl Timers {
         let ticks = deadline.saturating_duration_since(self.start).as_nanos().div_ceil(TICK_NANOSECONDS);
         self.wheel.insert(ticks_of(ticks), waker)
     }
+
+    /// Sets who is woken, and returns who was before: dropping that one runs user code.
+    fn replace(&mut self, key: &Key, waker: Waker) -> Option<Waker> {
+        self.wheel.value_mut(key).map(|place| mem::replace(place, waker))
+    }
 }
 
 fn ticks_of(count: u128) -> u64 {
@@ -112,9 +117,7 @@ impl Timer {
         let waker = context.waker().clone();
         match &self.registration {
             Some(registration) if Rc::ptr_eq(&registration.core, &core) => {
-                let mut timers = core.timers.borrow_mut();
-                let before = timers.wheel.value_mut(&registration.key).map(|place| mem::replace(place, waker));
-                drop(timers);
+                let before = core.timers.borrow_mut().replace(&registration.key, waker);
                 drop(before);
             }
             // Not registered yet, or with another runtime of this thread, whose loop does not run now.
