@@ -1,4 +1,250 @@
-#![doc = "annulus"]
+//! A completion-based async runtime for Linux, on io_uring.
+//!
+//! A program hands the kernel an operation and a buffer, and gets the result and the buffer back when the operation has ended. annulus turns
+//! that into futures: files, TCP, UDP and Unix sockets, and timers, each an entry in a submission ring, all of one turn of the loop submitted
+//! by one system call. A runtime is one thread with one ring. Names and shapes are the standard library's, and tokio's where std has none.
+//!
+//! # Contents
+//!
+//! | Module | What is in it |
+//! |---|---|
+//! | [`fs`] | Files: open, read and write at an offset, sync, metadata; directories |
+//! | [`net`] | TCP, UDP and Unix streams; name look-up |
+//! | [`time`] | Sleeping, time-outs around any future, intervals |
+//! | [`buf`] | What can be given to an operation as a buffer; slices; memory for `O_DIRECT` |
+//! | this page | [`block_on`], [`spawn`], [`spawn_blocking`], [`yield_now`], [`Runtime`], [`Builder`], [`Op`], [`Error`] |
+//!
+//! Guides, whose programs are compiled with the tests:
+//!
+//! - [Coming from tokio](docs::from_tokio)
+//! - [Coming from an epoll loop](docs::from_epoll)
+//! - [Why it is as it is](docs::design)
+//! - [Architecture](docs::architecture), for those who change it
+//!
+//! On this page: [a first program](#a-first-program), [operations and buffers](#operations-buffers-and-getting-the-buffer-back),
+//! [cancelling](#cancelling), [time](#time), [tasks and threads](#tasks-and-threads), [errors](#errors), [when not to use
+//! it](#when-not-to-use-it), [kernels](#kernels), [features and platform](#features-and-platform), [not yet](#not-yet).
+//!
+//! # A first program
+//!
+//! A server that sends back what it receives:
+//!
+//! ```no_run
+//! use std::io;
+//! use annulus::net::{TcpListener, TcpStream};
+//!
+//! async fn echo(stream: TcpStream) -> io::Result<()> {
+//!     let mut buffer = Vec::with_capacity(4096);
+//!     loop {
+//!         let n;
+//!         (n, buffer) = stream.read(buffer).await?;
+//!         if n == 0 {
+//!             return Ok(());
+//!         }
+//!         buffer = stream.write_all(buffer).await?;
+//!     }
+//! }
+//!
+//! fn main() -> io::Result<()> {
+//!     annulus::block_on(async {
+//!         let listener = TcpListener::bind("127.0.0.1:7000").await?;
+//!         loop {
+//!             let (stream, _peer) = listener.accept().await?;
+//!             annulus::spawn(echo(stream));
+//!         }
+//!     })
+//! }
+//! ```
+//!
+//! # Operations, buffers, and getting the buffer back
+//!
+//! The kernel works on the buffer while no Rust code runs, so a borrowed `&mut [u8]` would not be safe: the future could be dropped and the
+//! borrow end while the kernel still writes. An operation therefore takes the buffer by value and gives it back, with the result or with the
+//! error:
+//!
+//! ```
+//! use annulus::{buf::IoBuf, fs::File};
+//!
+//! # annulus::block_on(async {
+//! let file = File::open("Cargo.toml").await?;
+//!
+//! // Success: the count and the buffer.
+//! let (n, head) = file.read_at(Vec::with_capacity(512), 0).await?;
+//! assert_eq!(head.len(), n);
+//!
+//! // Failure: an error that carries the buffer. `?` would drop it and leave the `io::Error`.
+//! let error = file.write_at(b"no".to_vec(), 0).await.unwrap_err(); // it was opened for reading
+//! let buffer = error.into_buffer();
+//! assert_eq!(buffer, b"no");
+//!
+//! // A part of a buffer: the slice owns the whole and gives it back.
+//! let part = file.read_exact_at(vec![0; 512].slice(..9), 0).await?;
+//! assert_eq!(&part[..9], b"[package]");
+//! let whole = part.into_inner();
+//! assert_eq!(whole.len(), 512);
+//! # std::io::Result::Ok(()) }).unwrap();
+//! ```
+//!
+//! - A read starts at the buffer's beginning, may use its whole **capacity**, and sets the length to what it read. To read behind what a buffer
+//!   holds, use `read_append`, or [`spare`](buf::IoBufMut::spare) with any read.
+//! - A write writes the buffer's **length**.
+//! - A read into a buffer without room is refused with `InvalidInput`. It is never an `Ok` with 0 bytes, which means the end of the stream or
+//!   file. `Vec::new()` has no room; `Vec::with_capacity(n)` has.
+//! - `read` and `write` may move less than fits. `read_exact` and `write_all` go on until they are through; when they fail,
+//!   [`Error::transferred`] says how far they came.
+//! - `Vec<u8>`, boxed slices and arrays, [`AlignedBuffer`](buf::AlignedBuffer) and, as a feature, `BytesMut` can be read into. `String`, static
+//!   slices and strings, `Rc<[u8]>`, `Arc<[u8]>` and `Bytes` can be written from. [`buf`] has the whole list.
+//!
+//! Most operations are an [`Op`]. An `Op` is lazy: it is submitted when it is polled for the first time, together with all else that this turn
+//! of the loop starts. It does not need to be pinned. What has no buffer to give back (opening, connecting, `close`) is a plain future, and so
+//! is `read_append`; for a deadline on the latter write `stream.read(buffer.spare()).timeout(…)`.
+//!
+//! All methods take `&self`, so several operations on one file can be in flight at once. On a *stream* keep it to one read and one write at a
+//! time: the kernel runs two operations of one direction in no particular order.
+//!
+//! # Cancelling
+//!
+//! Dropping the future of an operation cancels the operation. The kernel may need a while, or may have finished already. Until its last word
+//! the runtime keeps the buffer and the descriptor, then drops them. Memory is never freed under the kernel's hands.
+//!
+//! **The result of a dropped operation is lost.** If the operation won the race against its cancelling, then
+//!
+//! - bytes that a `read` took from a stream are gone, and so is a datagram;
+//! - a connection that an `accept` took is closed;
+//! - a write may have been carried out, wholly or in part, and may land even after a later write.
+//!
+//! This is different from readiness-based runtimes, where a dropped `read` has not happened. It matters in `select!` and under
+//! [`time::timeout`], which both drop what loses. There are three ways around it:
+//!
+//! 1. **Put the deadline on the operation**: [`Op::timeout`] and [`Op::deadline`] cancel it and wait for its own completion, which alone
+//!    decides what is reported. The buffer comes back in every case.
+//! 2. **Cancel and wait**: [`Op::cancel`] ends an operation and yields its own result, which is success if it won.
+//! 3. **Keep the future** and poll it again later: give `&mut operation` to the `select`.
+//!
+//! ```
+//! use std::{io, time::Duration};
+//! use annulus::{net::UnixStream, time};
+//! use futures_util::future::{Either, select};
+//!
+//! # annulus::block_on(async {
+//! let (ours, theirs) = UnixStream::pair()?;
+//! let mut buffer = Vec::with_capacity(64);
+//!
+//! // 1. A deadline on the operation.
+//! match ours.read(buffer).timeout(Duration::from_millis(5)).await {
+//!     Ok((_n, _buffer)) => unreachable!("nobody has written"),
+//!     Err(error) if error.kind() == io::ErrorKind::TimedOut => buffer = error.into_buffer(),
+//!     Err(error) => return Err(error.into()),
+//! }
+//!
+//! // 3. A race that the read loses without being dropped, then 2. its end, which may be a success.
+//! match select(ours.read(buffer), time::sleep(Duration::from_millis(5))).await {
+//!     Either::Left((read, _sleep)) => buffer = read?.1,
+//!     Either::Right(((), read)) => match read.cancel().await {
+//!         Ok((_n, filled)) => buffer = filled, // bytes that came at the last moment
+//!         Err(error) => buffer = error.into_buffer(),
+//!     },
+//! }
+//! assert!(buffer.capacity() >= 64);
+//! # drop(theirs);
+//! # io::Result::Ok(()) }).unwrap();
+//! ```
+//!
+//! A file read that is dropped loses nothing, since the next one names its position again. Sleeps and intervals can be dropped freely.
+//!
+//! Forgetting an operation in flight (`mem::forget`) leaks its buffer and keeps its descriptor open, so that a `close` of it waits for ever;
+//! nothing is freed too early.
+//!
+//! # Time
+//!
+//! [`time::sleep`], [`time::timeout`] and [`time::interval`] are as in tokio, with [`std::time::Instant`]. Deadlines stand in a timer wheel
+//! whose tick is about half a millisecond; nothing fires early. The ring holds one timeout for the earliest of them, so a sleep costs no system
+//! call of its own. There is no virtual clock.
+//!
+//! # Tasks and threads
+//!
+//! [`block_on`] opens a ring and runs a future on it. [`spawn`] starts a task on the same thread, so futures need not be `Send`; dropping the
+//! [`JoinHandle`] detaches the task, [`JoinHandle::abort`] ends it, and a panic in it comes out of the handle as a [`JoinError`].
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! annulus::block_on(async {
+//!     let two = annulus::spawn(async {
+//!         annulus::time::sleep(Duration::from_millis(5)).await;
+//!         2
+//!     });
+//!     assert_eq!(two.await?, 2);
+//!     Ok::<(), annulus::JoinError>(())
+//! })
+//! .unwrap();
+//! ```
+//!
+//! A [`Runtime`] is made, used and dropped on one thread. Wakers may go anywhere, so channels and locks that need no particular runtime work
+//! across threads. For more cores, start more threads with a runtime each; with [`ListenOptions::reuse_port`](net::ListenOptions::reuse_port)
+//! they can share a port. Work that blocks or computes for long goes to [`spawn_blocking`]: a task that does not yield stops everything else on
+//! its thread.
+//!
+//! When a runtime is dropped it cancels its tasks and operations and waits for the kernel to let go of their memory, for up to 5 seconds.
+//!
+//! # Errors
+//!
+//! Errors are [`std::io::Error`] with the kernel's errno as it came, or an [`Error`] that adds the buffer and turns into an `io::Error` with
+//! `?`. A cancelled operation says `ECANCELED` (125), and `TimedOut` if a deadline of [`Op::timeout`] cancelled it. An operation that the
+//! running kernel does not have says `Unsupported`.
+//!
+//! [`Builder::build`] explains why a ring is refused and what to do about it, and [`block_on`] panics with the same sentence. A ring that was
+//! granted can be asked what it is made of:
+//!
+//! ```
+//! let runtime = annulus::Runtime::new()?;
+//! println!("{}", runtime.ring()); // "kernel ring, 256 submission and 1024 completion entries; granted: SINGLE_ISSUER, …"
+//! # std::io::Result::Ok(())
+//! ```
+//!
+//! Calls outside a runtime that need one panic with a sentence that says so, and so does a [`block_on`] inside another.
+//!
+//! # When not to use it
+//!
+//! - On anything but Linux, or where io_uring is blocked. Most container runtimes block it by default with a seccomp filter. There is no
+//!   fallback.
+//! - With libraries that need `Send` futures, tokio's reactor, or `AsyncRead`/`AsyncWrite` streams. There are no adapters.
+//! - For programs whose file work is buffered writes, metadata, or files on tmpfs: the kernel hands these to worker threads, at about 20 µs of
+//!   CPU each, one at a time. [`fs`] says which operations that concerns.
+//! - For one read at a time from the page cache: pread(2) is cheaper (see [the measurements](docs::design#when-is-completion-slower)).
+//! - When tasks have to move between threads to balance their load.
+//!
+//! # Kernels
+//!
+//! Linux 5.10 or later. The set-up starts with what a recent kernel has and goes down one step at a time; [`Runtime::ring`] tells what was
+//! granted and refused. A kernel that is older, or patched, may lack some of it:
+//!
+//! | Before Linux | What is missing | What that costs |
+//! |---|---|---|
+//! | 6.15 | `NO_IOWAIT` | an idle runtime shows as I/O wait in the statistics |
+//! | 6.13 | waking by a message to the ring | wakes from other threads go through an eventfd |
+//! | 6.9 | the ftruncate operation | [`File::set_len`](fs::File::set_len) says `Unsupported` |
+//! | 6.6 | `NO_SQARRAY` | a little memory traffic |
+//! | 6.1 | `DEFER_TASKRUN` | completions interrupt the program; `COOP_TASKRUN` is used |
+//! | 6.0 | `SINGLE_ISSUER` | a little locking in the kernel |
+//! | 5.19 | `COOP_TASKRUN`, `TASKRUN_FLAG` | each completion interrupts the program |
+//! | 5.18 | `SUBMIT_ALL`, the registered ring descriptor | a look-up for each system call |
+//! | 5.15 | the mkdirat operation, the worker bound | [`fs::create_dir`] says `Unsupported`; [`Builder::max_workers`] fails |
+//! | 5.11 | the renameat, unlinkat and shutdown operations | [`fs::rename`], [`fs::remove_file`] and `shutdown` of a stream say `Unsupported`; no moving of an armed timeout, so a timer can be late |
+//!
+//! The last line holds for the first releases of 5.10 only: later ones of that long-term series (from 5.10.162 on) have these. annulus is
+//! developed and tested on 6.18; the table comes from probing 5.10, 6.1, 6.12, 6.18 and 7.3 and from the manual pages.
+//!
+//! # Features and platform
+//!
+//! - `bytes`: `Bytes` and `BytesMut` as buffers. Off by default.
+//!
+//! Linux with 64-bit pointers, x86_64 or any other. Rust 1.88.
+//!
+//! # Not yet
+//!
+//! Planned, and absent from this version: a software ring for machines where io_uring is blocked, cancelling that loses no result, buffers
+//! provided by the ring, more than one core in one runtime, and a simulated ring for tests.
 
 mod blocking;
 pub mod buf;
@@ -19,3 +265,24 @@ pub use exec::{JoinError, JoinHandle};
 pub use op::{Cancel, Deadline, Expire, Op};
 pub use ring::{Refusal, RingReport, SetupError};
 pub use runtime::{Builder, Metrics, Runtime, block_on, metrics, spawn, yield_now};
+
+/// Guides: how to come here, and why it is as it is.
+#[cfg(any(doc, doctest))]
+pub mod docs {
+    #[doc = include_str!("docs/architecture.md")]
+    pub mod architecture {}
+
+    #[doc = include_str!("docs/design.md")]
+    pub mod design {}
+
+    #[doc = include_str!("docs/from_epoll.md")]
+    pub mod from_epoll {}
+
+    #[doc = include_str!("docs/from_tokio.md")]
+    pub mod from_tokio {}
+}
+
+/// So that the programs of the README are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -26,7 +26,7 @@ pub struct ReceiveFrom<B> {
 impl<B: IoBufMut> ReceiveFrom<B> {
     pub(crate) fn op(socket: &Handle, buffer: B) -> Op<'_, ReceiveFrom<B>> {
         let refused = needs_room(&buffer);
-        Op::checked(ReceiveFrom { socket: socket.clone(), buffer, header: Header::for_any_address() }, refused)
+        Op::settled(ReceiveFrom { socket: socket.clone(), buffer, header: Header::for_any_address() }, refused)
     }
 }
 

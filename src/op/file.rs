@@ -20,13 +20,13 @@ pub(super) fn clamp(length: usize) -> u32 {
     length.min(MOST_BYTES) as u32
 }
 
-/// The errno for a read into a buffer without room: never an `Ok(0)` that looks like the end of the file.
+/// The result of a read into a buffer without room: never an `Ok(0)` that looks like the end of the file.
 pub(super) fn needs_room<B: IoBufMut>(buffer: &B) -> Option<i32> {
-    (buffer.capacity() == 0).then_some(libc::EINVAL)
+    (buffer.capacity() == 0).then_some(-libc::EINVAL)
 }
 
 fn check_offset(offset: u64) -> Option<i32> {
-    (offset > HIGHEST_OFFSET).then_some(libc::EINVAL)
+    (offset > HIGHEST_OFFSET).then_some(-libc::EINVAL)
 }
 
 /// Ends a read: the buffer's length becomes the count, or the error takes the buffer along.
@@ -86,7 +86,7 @@ pub struct ReadAt<B> {
 impl<B: IoBufMut> ReadAt<B> {
     pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, ReadAt<B>> {
         let refused = needs_room(&buffer).or(check_offset(offset));
-        Op::checked(ReadAt { file: file.clone(), buffer, offset }, refused)
+        Op::settled(ReadAt { file: file.clone(), buffer, offset }, refused)
     }
 }
 
@@ -114,7 +114,7 @@ pub struct ReadExactAt<B> {
 
 impl<B: IoBufMut> ReadExactAt<B> {
     pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, ReadExactAt<B>> {
-        Op::checked(ReadExactAt { file: file.clone(), buffer, offset, filled: 0 }, check_offset(offset))
+        Op::settled(ReadExactAt { file: file.clone(), buffer, offset, filled: 0 }, check_offset(offset))
     }
 }
 
@@ -153,7 +153,7 @@ pub struct WriteAt<B> {
 
 impl<B: IoBuf> WriteAt<B> {
     pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, WriteAt<B>> {
-        Op::checked(WriteAt { file: file.clone(), buffer, offset }, check_offset(offset))
+        Op::settled(WriteAt { file: file.clone(), buffer, offset }, check_offset(offset))
     }
 }
 
@@ -181,7 +181,7 @@ pub struct WriteAllAt<B> {
 
 impl<B: IoBuf> WriteAllAt<B> {
     pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, WriteAllAt<B>> {
-        Op::checked(WriteAllAt { file: file.clone(), buffer, offset, written: 0 }, check_offset(offset))
+        Op::settled(WriteAllAt { file: file.clone(), buffer, offset, written: 0 }, check_offset(offset))
     }
 }
 
@@ -246,7 +246,7 @@ pub struct Truncate {
 
 impl Truncate {
     pub(crate) fn op(file: &Handle, length: u64) -> Op<'_, Truncate> {
-        Op::checked(Truncate { file: file.clone(), length }, check_offset(length))
+        Op::settled(Truncate { file: file.clone(), length }, check_offset(length))
     }
 }
 

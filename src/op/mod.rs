@@ -85,8 +85,9 @@ impl Completion {
         Ok(self.result as usize)
     }
 
-    fn failed(errno: i32) -> Completion {
-        Completion { token: 0, result: -errno, flags: 0 }
+    /// Of an operation that the ring never saw.
+    fn without_submission(result: i32) -> Completion {
+        Completion { token: 0, result, flags: 0 }
     }
 }
 
@@ -115,8 +116,8 @@ pub struct Op<'h, O: Operation> {
 enum Stage {
     /// The future: it has not been submitted.
     Idle,
-    /// The future, and it will fail with this errno without being submitted.
-    Refused(i32),
+    /// The future. It will end with this result, a negative errno or 0, without being submitted.
+    Settled(i32),
     /// The kernel works on its memory, though the future owns it.
     InFlight(Rc<Core>, Token),
     /// Nobody: it has become its output.
@@ -125,12 +126,12 @@ enum Stage {
 
 impl<'h, O: Operation> Op<'h, O> {
     pub(crate) fn new(operation: O) -> Op<'h, O> {
-        Op::checked(operation, None)
+        Op::settled(operation, None)
     }
 
-    /// An operation that ends with `errno` when it is polled, if there is one.
-    pub(crate) fn checked(operation: O, errno: Option<i32>) -> Op<'h, O> {
-        let stage = errno.map_or(Stage::Idle, Stage::Refused);
+    /// An operation that may be settled before it is submitted: refused with a negative errno, or with nothing to do and a result of 0.
+    pub(crate) fn settled(operation: O, result: Option<i32>) -> Op<'h, O> {
+        let stage = result.map_or(Stage::Idle, Stage::Settled);
         Op { stage, operation: MaybeUninit::new(operation), cancelled: false, handle: PhantomData }
     }
 
@@ -186,9 +187,9 @@ impl<'h, O: Operation> Op<'h, O> {
     fn request_cancel(&mut self) {
         self.cancelled = true;
         match &self.stage {
-            Stage::Idle => self.stage = Stage::Refused(libc::ECANCELED),
+            Stage::Idle => self.stage = Stage::Settled(-libc::ECANCELED),
             Stage::InFlight(core, token) => core.cancel(*token),
-            Stage::Refused(_) | Stage::Done => {}
+            Stage::Settled(_) | Stage::Done => {}
         }
     }
 
@@ -198,7 +199,7 @@ impl<'h, O: Operation> Op<'h, O> {
         // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
         let entry = unsafe { self.operation.assume_init_mut() }.entry();
         if !core.supports(entry.get_opcode() as u8) {
-            self.stage = Stage::Refused(libc::EOPNOTSUPP);
+            self.stage = Stage::Settled(-libc::EOPNOTSUPP);
             return;
         }
         let waker = context.waker().clone();
@@ -224,7 +225,7 @@ impl<'h, O: Operation> Op<'h, O> {
             Step::Done(output) => Poll::Ready(output),
             Step::Again(operation) => {
                 self.operation = MaybeUninit::new(operation);
-                self.stage = if self.cancelled { Stage::Refused(libc::ECANCELED) } else { Stage::Idle };
+                self.stage = if self.cancelled { Stage::Settled(-libc::ECANCELED) } else { Stage::Idle };
                 Poll::Pending
             }
         }
@@ -244,7 +245,7 @@ impl<O: Operation> Future for Op<'_, O> {
                         _ => continue,
                     }
                 }
-                Stage::Refused(errno) => Completion::failed(*errno),
+                Stage::Settled(result) => Completion::without_submission(*result),
                 Stage::InFlight(core, token) => match core.poll_operation(*token, context.waker()) {
                     Poll::Ready(completion) => completion,
                     Poll::Pending => return Poll::Pending,
@@ -255,7 +256,7 @@ impl<O: Operation> Future for Op<'_, O> {
                 self.stage = Stage::Idle;
                 continue;
             }
-            // SAFETY: the operation was refused before submission, or this is its last completion.
+            // SAFETY: the operation was settled before submission, or this is its last completion.
             let operation = unsafe { self.take() };
             if let Poll::Ready(output) = self.advance(operation, completion) {
                 return Poll::Ready(output);
@@ -271,7 +272,7 @@ impl<O: Operation> Drop for Op<'_, O> {
         match std::mem::replace(&mut self.stage, Stage::Done) {
             Stage::Done => {}
             // SAFETY: it was never submitted, or only parts of it that have ended, so the future is its sole owner.
-            Stage::Idle | Stage::Refused(_) => unsafe { self.operation.assume_init_drop() },
+            Stage::Idle | Stage::Settled(_) => unsafe { self.operation.assume_init_drop() },
             Stage::InFlight(core, token) => match core.abandon_operation(token) {
                 Some(completion) => {
                     // SAFETY: this was its last completion, and `Stage::Done` keeps it from being read again.
@@ -302,7 +303,7 @@ impl<O: Operation> fmt::Debug for Op<'_, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stage = match &self.stage {
             Stage::Idle => "idle",
-            Stage::Refused(_) => "refused",
+            Stage::Settled(_) => "settled",
             Stage::InFlight(..) => "in flight",
             Stage::Done => "done",
         };

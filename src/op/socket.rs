@@ -51,7 +51,7 @@ pub struct Receive<B> {
 impl<B: IoBufMut> Receive<B> {
     pub(crate) fn op(socket: &Handle, buffer: B) -> Op<'_, Receive<B>> {
         let refused = needs_room(&buffer);
-        Op::checked(Receive { socket: socket.clone(), buffer }, refused)
+        Op::settled(Receive { socket: socket.clone(), buffer }, refused)
     }
 }
 
@@ -78,7 +78,9 @@ pub struct ReceiveExact<B> {
 
 impl<B: IoBufMut> ReceiveExact<B> {
     pub(crate) fn op(socket: &Handle, buffer: B) -> Op<'_, ReceiveExact<B>> {
-        Op::new(ReceiveExact { socket: socket.clone(), buffer, filled: 0 })
+        // Nothing to wait for; the kernel would wait for a byte all the same.
+        let nothing = (buffer.capacity() == 0).then_some(0);
+        Op::settled(ReceiveExact { socket: socket.clone(), buffer, filled: 0 }, nothing)
     }
 }
 
@@ -90,7 +92,6 @@ unsafe impl<B: IoBufMut> Operation for ReceiveExact<B> {
         let length = clamp(self.buffer.capacity() - self.filled);
         // SAFETY: `filled` bytes of the buffer lie before this address.
         let address = unsafe { self.buffer.as_mut_ptr().add(self.filled) };
-        // With an empty rest MSG_WAITALL would not wait, and neither would it without.
         opcode::Recv::new(self.socket.target(), address, length).flags(libc::MSG_WAITALL).build()
     }
 

@@ -66,7 +66,7 @@ fn has_no_room<B: IoBufMut>(buffers: &[B]) -> bool {
 }
 
 fn needs_room<B: IoBufMut>(buffers: &[B]) -> Option<i32> {
-    has_no_room(buffers).then_some(libc::EINVAL)
+    has_no_room(buffers).then_some(-libc::EINVAL)
 }
 
 fn written<B: IoBuf>(buffers: Vec<B>, result: io::Result<usize>) -> Result<(usize, Vec<B>), Error<Vec<B>>> {
@@ -77,7 +77,7 @@ fn written<B: IoBuf>(buffers: Vec<B>, result: io::Result<usize>) -> Result<(usiz
 }
 
 fn check_offset(offset: u64) -> Option<i32> {
-    i64::try_from(offset).is_err().then_some(libc::EINVAL)
+    i64::try_from(offset).is_err().then_some(-libc::EINVAL)
 }
 
 /// One read at an offset into several buffers.
@@ -92,7 +92,7 @@ impl<B: IoBufMut> ReadVectoredAt<B> {
     pub(crate) fn op(file: &Handle, mut buffers: Vec<B>, offset: u64) -> Op<'_, ReadVectoredAt<B>> {
         let refused = needs_room(&buffers).or(check_offset(offset));
         let vectors = Vectors::to_fill(&mut buffers);
-        Op::checked(ReadVectoredAt { file: file.clone(), buffers, vectors, offset }, refused)
+        Op::settled(ReadVectoredAt { file: file.clone(), buffers, vectors, offset }, refused)
     }
 }
 
@@ -121,7 +121,7 @@ pub struct WriteVectoredAt<B> {
 impl<B: IoBuf> WriteVectoredAt<B> {
     pub(crate) fn op(file: &Handle, buffers: Vec<B>, offset: u64) -> Op<'_, WriteVectoredAt<B>> {
         let vectors = Vectors::to_empty(&buffers);
-        Op::checked(WriteVectoredAt { file: file.clone(), buffers, vectors, offset }, check_offset(offset))
+        Op::settled(WriteVectoredAt { file: file.clone(), buffers, vectors, offset }, check_offset(offset))
     }
 }
 
@@ -151,7 +151,7 @@ impl<B: IoBufMut> ReceiveVectored<B> {
     pub(crate) fn op(socket: &Handle, mut buffers: Vec<B>) -> Op<'_, ReceiveVectored<B>> {
         let refused = needs_room(&buffers);
         let vectors = Vectors::to_fill(&mut buffers);
-        Op::checked(ReceiveVectored { socket: socket.clone(), buffers, vectors, header: Header::for_any_address() }, refused)
+        Op::settled(ReceiveVectored { socket: socket.clone(), buffers, vectors, header: Header::for_any_address() }, refused)
     }
 }
 
