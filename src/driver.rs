@@ -26,6 +26,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -121,17 +122,24 @@ struct Cancelled {
 /// What a turn brought, to be delivered when the driver is no longer borrowed: all of it may run user code.
 #[derive(Default)]
 pub(crate) struct Deliveries {
-    wakers: Vec<Waker>,
-    orphans: Vec<(Box<dyn Orphan>, Completion)>,
+    wakers: VecDeque<Waker>,
+    orphans: VecDeque<(Box<dyn Orphan>, Completion)>,
 }
 
 impl Deliveries {
-    /// Wakes the futures and finishes the orphans, and is empty after.
+    /// Wakes the futures and finishes the orphans, and is empty after. A panic on the way comes out when all are served.
     pub(crate) fn deliver(&mut self) {
-        for waker in self.wakers.drain(..) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.deliver_each())) {
+            self.deliver();
+            resume_unwind(payload);
+        }
+    }
+
+    fn deliver_each(&mut self) {
+        while let Some(waker) = self.wakers.pop_front() {
             waker.wake();
         }
-        for (orphan, completion) in self.orphans.drain(..) {
+        while let Some((orphan, completion)) = self.orphans.pop_front() {
             orphan.finish(completion);
         }
     }
@@ -245,6 +253,7 @@ impl Driver {
         if self.ring.is_none() {
             return drop(descriptor);
         }
+        self.counters.started += 1;
         let entry = opcode::Close::new(types::Fd(descriptor.as_raw_fd())).build();
         let token = self.occupy(State::Closing(descriptor));
         self.in_flight += 1;
@@ -331,8 +340,8 @@ impl Driver {
         }
         self.in_flight -= 1;
         match mem::replace(&mut slot.state, State::Finished(completion)) {
-            State::Waiting(waker) => return deliveries.wakers.push(waker),
-            State::Orphaned(orphan) => deliveries.orphans.push((orphan, completion)),
+            State::Waiting(waker) => return deliveries.wakers.push_back(waker),
+            State::Orphaned(orphan) => deliveries.orphans.push_back((orphan, completion)),
             State::Closing(descriptor) => closed(descriptor, completion.result),
             State::Finished(_) => unreachable!("sorted out above"),
         }
@@ -413,7 +422,7 @@ impl Slot {
 /// The kernel has closed the descriptor, even where it reports an error, unless it never came to it.
 fn closed(descriptor: OwnedFd, result: i32) {
     match -result {
-        libc::ECANCELED | libc::EINVAL | libc::EAGAIN | libc::ENOMEM => drop(descriptor),
+        libc::ECANCELED | libc::EINVAL | libc::EOPNOTSUPP | libc::EAGAIN | libc::ENOMEM => drop(descriptor),
         _ => drop(descriptor.into_raw_fd()),
     }
 }

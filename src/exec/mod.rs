@@ -35,7 +35,7 @@ pub(crate) struct Executor {
     cell: u16,
     inbox: &'static Inbox,
     tasks: RefCell<Slab<Entry>>,
-    /// Indexes of tasks that were woken, each at most once.
+    /// Indexes of tasks that were woken, each at most once; one that outlived its task costs the next task there a poll too many.
     ready: RefCell<VecDeque<usize>>,
     /// Was the future of `block_on` woken?
     root_ready: Cell<bool>,

@@ -14,6 +14,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::waker::TaskId;
@@ -110,7 +111,7 @@ impl<F: Future> Runnable for Task<F> {
 
     fn cancel(&self) {
         if !self.finished.get() {
-            self.finish(Err(JoinError { reason: Reason::Cancelled }));
+            self.finish(Err(JoinError::cancelled()));
         }
     }
 }
@@ -152,6 +153,9 @@ impl<F: Future> Joinable<F::Output> for Task<F> {
 /// assert_eq!(two.await?, 2);
 /// # Ok::<(), annulus::JoinError>(()) }).unwrap();
 /// ```
+///
+/// # Panics
+/// When polled again after it has yielded the result.
 pub struct JoinHandle<T> {
     task: Rc<dyn Joinable<T>>,
     id: TaskId,
@@ -195,27 +199,38 @@ impl<T> fmt::Debug for JoinHandle<T> {
 
 /// Why a task has no result: it panicked, or it was cancelled by [`JoinHandle::abort`] or the end of its runtime.
 pub struct JoinError {
-    reason: Reason,
+    /// `None`: cancelled.
+    panic: Option<Box<Panic>>,
 }
 
-enum Reason {
-    Cancelled,
-    Panic(Box<dyn Any + Send>),
+struct Panic {
+    /// In a mutex, which nobody locks, so that the error can be shared between threads as most error types demand.
+    payload: Mutex<Box<dyn Any + Send>>,
+    message: String,
 }
 
 impl JoinError {
+    fn cancelled() -> JoinError {
+        JoinError { panic: None }
+    }
+
     fn panic(payload: Box<dyn Any + Send>) -> JoinError {
-        JoinError { reason: Reason::Panic(payload) }
+        let message = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "with a value that is no text".to_owned());
+        JoinError { panic: Some(Box::new(Panic { payload: Mutex::new(payload), message })) }
     }
 
     /// Was the task cancelled?
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.reason, Reason::Cancelled)
+        self.panic.is_none()
     }
 
     /// Did the task panic?
     pub fn is_panic(&self) -> bool {
-        matches!(self.reason, Reason::Panic(_))
+        self.panic.is_some()
     }
 
     /// The value with which the task panicked, for [`std::panic::resume_unwind`].
@@ -223,9 +238,9 @@ impl JoinError {
     /// # Errors
     /// Gives the error back if the task did not panic.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
-        match self.reason {
-            Reason::Panic(payload) => Ok(payload),
-            Reason::Cancelled => Err(self),
+        match self.panic {
+            Some(panic) => Ok(panic.payload.into_inner().unwrap_or_else(PoisonError::into_inner)),
+            None => Err(self),
         }
     }
 
@@ -236,24 +251,13 @@ impl JoinError {
     pub fn into_panic(self) -> Box<dyn Any + Send> {
         self.try_into_panic().expect("into_panic is for a task that panicked; ask is_panic first")
     }
-
-    fn message(&self) -> &str {
-        match &self.reason {
-            Reason::Cancelled => "task was cancelled",
-            Reason::Panic(payload) => payload
-                .downcast_ref::<&str>()
-                .copied()
-                .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-                .unwrap_or("of a kind that is no text"),
-        }
-    }
 }
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.reason {
-            Reason::Cancelled => f.write_str(self.message()),
-            Reason::Panic(_) => write!(f, "task panicked: {}", self.message()),
+        match &self.panic {
+            None => f.write_str("task was cancelled"),
+            Some(panic) => write!(f, "task panicked: {}", panic.message),
         }
     }
 }

@@ -163,6 +163,11 @@ impl File {
     pub async fn close(self) -> io::Result<()> {
         self.handle.close().await
     }
+
+    /// Waits for the end of operations whose futures were dropped, and gives std what this is.
+    pub async fn into_std(self) -> std::fs::File {
+        self.handle.into_descriptor().await.into()
+    }
 }
 
 impl From<std::fs::File> for File {

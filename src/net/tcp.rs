@@ -157,6 +157,11 @@ impl TcpListener {
     pub async fn close(self) -> io::Result<()> {
         self.handle.close().await
     }
+
+    /// Waits for the end of operations whose futures were dropped, and gives std what this is.
+    pub async fn into_std(self) -> std::net::TcpListener {
+        self.handle.into_descriptor().await.into()
+    }
 }
 
 /// A TCP connection.
@@ -275,6 +280,11 @@ impl TcpStream {
     /// The kernel's. The descriptor is closed even then.
     pub async fn close(self) -> io::Result<()> {
         self.handle.close().await
+    }
+
+    /// Waits for the end of operations whose futures were dropped, and gives std what this is.
+    pub async fn into_std(self) -> std::net::TcpStream {
+        self.handle.into_descriptor().await.into()
     }
 }
 

@@ -150,12 +150,23 @@ impl UdpSocket {
     pub async fn close(self) -> io::Result<()> {
         self.handle.close().await
     }
+
+    /// Waits for the end of operations whose futures were dropped, and gives std what this is.
+    pub async fn into_std(self) -> std::net::UdpSocket {
+        self.handle.into_descriptor().await.into()
+    }
 }
 
 impl From<std::net::UdpSocket> for UdpSocket {
     /// The socket may be blocking or not.
     fn from(socket: std::net::UdpSocket) -> UdpSocket {
-        UdpSocket { handle: Handle::new(OwnedFd::from(socket)) }
+        UdpSocket::from(OwnedFd::from(socket))
+    }
+}
+
+impl From<OwnedFd> for UdpSocket {
+    fn from(descriptor: OwnedFd) -> UdpSocket {
+        UdpSocket { handle: Handle::new(descriptor) }
     }
 }
 

@@ -84,6 +84,11 @@ impl UnixListener {
     pub async fn close(self) -> io::Result<()> {
         self.handle.close().await
     }
+
+    /// Waits for the end of operations whose futures were dropped, and gives std what this is.
+    pub async fn into_std(self) -> std::os::unix::net::UnixListener {
+        self.handle.into_descriptor().await.into()
+    }
 }
 
 /// A connection between two processes of one machine.
@@ -161,6 +166,11 @@ impl UnixStream {
     pub async fn close(self) -> io::Result<()> {
         self.handle.close().await
     }
+
+    /// Waits for the end of operations whose futures were dropped, and gives std what this is.
+    pub async fn into_std(self) -> std::os::unix::net::UnixStream {
+        self.handle.into_descriptor().await.into()
+    }
 }
 
 fn address_of(address: &SockAddr) -> io::Result<SocketAddr> {
@@ -191,14 +201,20 @@ impl Accepted for UnixStream {
 impl From<std::os::unix::net::UnixListener> for UnixListener {
     /// The listener may be blocking or not.
     fn from(listener: std::os::unix::net::UnixListener) -> UnixListener {
-        UnixListener { handle: Handle::new(OwnedFd::from(listener)) }
+        UnixListener::from(OwnedFd::from(listener))
     }
 }
 
 impl From<std::os::unix::net::UnixStream> for UnixStream {
     /// The stream may be blocking or not.
     fn from(stream: std::os::unix::net::UnixStream) -> UnixStream {
-        UnixStream { handle: Handle::new(OwnedFd::from(stream)) }
+        UnixStream::from(OwnedFd::from(stream))
+    }
+}
+
+impl From<OwnedFd> for UnixListener {
+    fn from(descriptor: OwnedFd) -> UnixListener {
+        UnixListener { handle: Handle::new(descriptor) }
     }
 }
 
@@ -211,6 +227,12 @@ impl AsFd for UnixListener {
 impl AsRawFd for UnixListener {
     fn as_raw_fd(&self) -> RawFd {
         self.handle.as_raw_fd()
+    }
+}
+
+impl From<OwnedFd> for UnixStream {
+    fn from(descriptor: OwnedFd) -> UnixStream {
+        UnixStream { handle: Handle::new(descriptor) }
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! The number is given up only through the ring, behind everything queued before, when the last of them has gone: an operation in flight
 //! never meets a number that has been closed and given to another file.
+//!
+//! # Safety
+//! The only unsafe item is the promise of the closing operation, which owns its descriptor and names no memory.
 
 use std::cell::Cell;
 use std::fmt;
@@ -42,23 +45,21 @@ impl Handle {
     }
 
     /// Waits for the end of operations whose futures were dropped, then closes the descriptor and says how that went.
-    pub(crate) async fn close(mut self) -> io::Result<()> {
-        match self.alone().await {
-            Some(descriptor) => Op::new(Close { descriptor }).await,
-            None => Ok(()),
-        }
+    pub(crate) async fn close(self) -> io::Result<()> {
+        let descriptor = self.into_descriptor().await;
+        Op::new(Close { descriptor }).await
     }
 
-    /// Waits until no operation shares the descriptor, and takes it out.
-    async fn alone(&mut self) -> Option<OwnedFd> {
-        poll_fn(|context| match Rc::get_mut(&mut self.0) {
+    /// Waits for the end of operations whose futures were dropped, and gives up the descriptor.
+    pub(crate) async fn into_descriptor(mut self) -> OwnedFd {
+        let descriptor = poll_fn(|context| match Rc::get_mut(&mut self.0) {
             Some(shared) => Poll::Ready(shared.descriptor.take()),
             None => {
                 self.0.closer.set(Some(context.waker().clone()));
                 Poll::Pending
             }
-        })
-        .await
+        });
+        descriptor.await.expect("only the last handle takes the descriptor out")
     }
 }
 
@@ -118,6 +119,9 @@ struct Close {
 unsafe impl Operation for Close {
     type Output = io::Result<()>;
 
+    // Interrupted, the number is free all the same, and may be somebody else's by now.
+    const RESTARTS: bool = false;
+
     fn entry(&mut self) -> squeue::Entry {
         opcode::Close::new(types::Fd(self.descriptor.as_raw_fd())).build()
     }
@@ -125,7 +129,7 @@ unsafe impl Operation for Close {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(match -completion.result {
             // It never ran: dropping the descriptor closes it.
-            libc::ECANCELED | libc::EINVAL | libc::EAGAIN | libc::ENOMEM => Ok(()),
+            libc::ECANCELED | libc::EINVAL | libc::EOPNOTSUPP | libc::EAGAIN | libc::ENOMEM => Ok(()),
             // It ran, and the number is free even where it reports an error.
             _ => {
                 let _ = self.descriptor.into_raw_fd();

@@ -43,6 +43,7 @@ impl Header {
     /// With room for any address.
     pub(super) fn for_any_address() -> Header {
         let mut header = Header::new();
+        header.parts().address = SockAddrStorage::zeroed();
         header.parts().address_length = size_of::<SockAddrStorage>() as libc::socklen_t;
         header
     }

@@ -61,6 +61,9 @@ pub unsafe trait Operation: Sized + 'static {
     /// What the future yields.
     type Output;
 
+    /// May it be started again when a signal interrupted it?
+    const RESTARTS: bool = true;
+
     /// How it becomes an SQE. Called again for each part of a repeated operation.
     fn entry(&mut self) -> squeue::Entry;
 
@@ -98,10 +101,11 @@ impl Completion {
 /// # Cancelling
 /// Dropping it before its end cancels the operation. The kernel may finish it all the same; the buffer stays alive until then, and is
 /// freed. To have the outcome and the buffer in every case, use [`cancel`](Op::cancel) or [`timeout`](Op::timeout), or keep the future and
-/// poll it again later. Forgetting it (`mem::forget`) leaks the buffer and one slot of the runtime, nothing else.
+/// poll it again later. Forgetting it (`mem::forget`) leaks the buffer, one slot of the runtime, and its share in the descriptor, which
+/// stays open.
 ///
 /// # Panics
-/// When polled outside a runtime, or again after it has yielded its output.
+/// When first polled outside a runtime, or polled again after it has yielded its output.
 #[must_use = "an operation does nothing until it is awaited"]
 pub struct Op<'h, O: Operation> {
     stage: Stage,
@@ -138,13 +142,15 @@ impl<'h, O: Operation> Op<'h, O> {
     /// Cancels the operation and waits for its end.
     ///
     /// The output is the operation's own: if it won the race, that is success as if nobody had cancelled; else it is an error with
-    /// `ECANCELED`. Either way the buffer comes back.
+    /// `ECANCELED`. Either way the buffer comes back. One that was never polled is not started any more.
     ///
     /// ```
     /// # use annulus::net::UdpSocket;
     /// # annulus::block_on(async {
     /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
-    /// let error = socket.recv(vec![0; 64]).cancel().await.unwrap_err();
+    /// let mut receive = socket.recv(vec![0; 64]);
+    /// assert!(futures_util::poll!(&mut receive).is_pending());
+    /// let error = receive.cancel().await.unwrap_err();
     /// assert_eq!(error.raw_os_error(), Some(125)); // ECANCELED: nothing had come
     /// let buffer = error.into_buffer();
     /// assert_eq!(buffer.len(), 64);
@@ -156,8 +162,9 @@ impl<'h, O: Operation> Op<'h, O> {
 
     /// Gives the operation `duration` from now to end, then cancels it.
     ///
-    /// Whether it was in time is decided by its own completion alone: bytes that were moved are never reported as a time-out. If it was
-    /// not, the error is of kind [`TimedOut`](io::ErrorKind::TimedOut) and carries the buffer.
+    /// Whether it was in time is decided by its own completion alone: a read that got bytes is never reported as a time-out. If it was
+    /// not, the error is of kind [`TimedOut`](io::ErrorKind::TimedOut) and carries the buffer. Operations that repeat (`read_exact`,
+    /// `write_all`) may have moved some bytes by then: [`transferred`](crate::Error::transferred) counts them.
     ///
     /// ```
     /// # use annulus::net::UdpSocket;
@@ -252,7 +259,7 @@ impl<O: Operation> Future for Op<'_, O> {
                 },
                 Stage::Done => panic!("an operation was polled again after it had yielded its output"),
             };
-            if completion.result == -libc::EINTR && !self.cancelled {
+            if completion.result == -libc::EINTR && O::RESTARTS && !self.cancelled {
                 self.stage = Stage::Idle;
                 continue;
             }

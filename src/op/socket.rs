@@ -32,6 +32,9 @@ impl Connect {
 unsafe impl Operation for Connect {
     type Output = io::Result<()>;
 
+    // Interrupted, the attempt goes on by itself, and a second one would only say so.
+    const RESTARTS: bool = false;
+
     fn entry(&mut self) -> squeue::Entry {
         let address = self.header.address();
         opcode::Connect::new(self.socket.target(), address, self.header.address_length()).build()

@@ -62,7 +62,7 @@ fn filled<B: IoBufMut>(mut buffers: Vec<B>, result: io::Result<usize>) -> Result
 }
 
 fn has_no_room<B: IoBufMut>(buffers: &[B]) -> bool {
-    buffers.iter().all(|buffer| buffer.capacity() == 0)
+    buffers.iter().take(MOST_BUFFERS).all(|buffer| buffer.capacity() == 0)
 }
 
 fn needs_room<B: IoBufMut>(buffers: &[B]) -> Option<i32> {

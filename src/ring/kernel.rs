@@ -4,9 +4,9 @@
 //! (so that another thread can end a wait). io_uring_enter(2), io_uring_setup(2).
 //!
 //! # Safety
-//! The only unsafe block hands SQEs to the queue; whoever pushes vouches for the memory and the descriptors that they name. The alarm's
-//! `timespec` belongs to this ring, in a box, and the kernel reads it during the enter that consumes its SQE (IORING_FEAT_SUBMIT_STABLE,
-//! checked at set-up).
+//! SQEs are handed to the queue; whoever pushes vouches for the memory and the descriptors that they name. The alarm's `timespec` belongs
+//! to this ring, in a box, and the kernel reads it during the enter that consumes its SQE (IORING_FEAT_SUBMIT_STABLE, checked at set-up).
+//! The ring's descriptor belongs to `uring`, which is dropped by hand, once, in `Drop`.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -21,12 +21,12 @@ use io_uring::{IoUring, Probe, opcode, squeue, types};
 
 use super::report::{Refusal, RingReport};
 use super::unpark::{self, Unparker};
-use super::{Completion, Config, FIRST_PRIVATE_TOKEN, PushError, Traffic, Wait, setup};
+use super::{Completion, Config, FIRST_PRIVATE_TOKEN, PushError, Traffic, Wait, refusal, setup};
 use crate::sys;
 
 /// The armed TIMEOUT has fired, or was moved out of the way.
 const ALARM: u64 = FIRST_PRIVATE_TOKEN;
-/// The answer to moving the alarm, which nobody needs.
+/// The answer to moving the alarm, which comes only if it could not be moved where the kernel can keep the others back.
 const ALARM_MOVED: u64 = FIRST_PRIVATE_TOKEN + 1;
 /// Another thread wants the owner.
 const KICK: u64 = FIRST_PRIVATE_TOKEN + 2;
@@ -55,6 +55,8 @@ pub(crate) struct KernelRing {
 /// One ring TIMEOUT that only ever moves earlier. It may ring too early; then nothing is due and it is armed again.
 struct Alarm {
     armed: Option<Instant>,
+    /// Keeps the answer to a successful move back, where the kernel can: it would end the very wait that it was moved for.
+    moved: squeue::Flags,
     timespec: Box<types::Timespec>,
 }
 
@@ -70,7 +72,11 @@ impl KernelRing {
     pub(crate) fn open(config: &Config) -> io::Result<KernelRing> {
         let opened = setup::open(config)?;
         let mut probe = Probe::new();
-        opened.uring.submitter().register_probe(&mut probe)?;
+        opened.uring.submitter().register_probe(&mut probe).map_err(refusal::explain)?;
+        let moved = match opened.uring.params().is_feature_skip_cqe_on_success() {
+            true => squeue::Flags::SKIP_SUCCESS,
+            false => squeue::Flags::empty(),
+        };
         let mut ring = KernelRing {
             report: RingReport {
                 entries: opened.uring.params().sq_entries(),
@@ -81,7 +87,7 @@ impl KernelRing {
             uring: ManuallyDrop::new(opened.uring),
             index: None,
             enter_flags: sys::ENTER_GETEVENTS,
-            alarm: Alarm { armed: None, timespec: Box::new(types::Timespec::new()) },
+            alarm: Alarm { armed: None, moved, timespec: Box::new(types::Timespec::new()) },
             kick: Kick::Message,
             probe,
             traffic: Traffic::default(),
@@ -122,7 +128,7 @@ impl KernelRing {
             Ok(()) => self.report.granted.push("SEND_MSG_RING"),
             Err(error) => {
                 self.report.refused.push(Refusal::new("SEND_MSG_RING", &error));
-                self.kick = Kick::Event { event: Arc::new(File::from(sys::event()?)), armed: false };
+                self.kick = Kick::Event { event: Arc::new(File::from(sys::event().map_err(refusal::explain)?)), armed: false };
             }
         }
         Ok(())
@@ -168,11 +174,13 @@ impl KernelRing {
     }
 
     pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        if let Wait::Until(deadline) = wait {
-            self.arm(deadline)?;
-        }
-        self.listen_for_kicks()?;
-        self.submit(wait != Wait::No)
+        let alarmed = match wait {
+            Wait::Until(deadline) => self.arm(deadline)?,
+            Wait::No | Wait::Forever => true,
+        };
+        let listening = self.listen_for_kicks()?;
+        // Without its own entries in the queue a wait could last too long: then the caller reaps and comes back.
+        self.submit(wait != Wait::No && alarmed && listening)
     }
 
     /// One io_uring_enter(2), or none where there is nothing to do: pending work shows in shared memory.
@@ -209,38 +217,45 @@ impl KernelRing {
         }
     }
 
-    /// Sees to it that a completion comes at `deadline` or earlier.
-    fn arm(&mut self, deadline: Instant) -> io::Result<()> {
+    /// Sees to it that a completion comes at `deadline` or earlier. `false`: there was no room.
+    fn arm(&mut self, deadline: Instant) -> io::Result<bool> {
         let entry = match self.alarm.armed {
-            Some(armed) if armed <= deadline => return Ok(()),
-            Some(_) => opcode::TimeoutUpdate::new(ALARM, &*self.alarm.timespec).build().user_data(ALARM_MOVED),
+            Some(armed) if armed <= deadline => return Ok(true),
+            Some(_) => opcode::TimeoutUpdate::new(ALARM, &*self.alarm.timespec).build().flags(self.alarm.moved).user_data(ALARM_MOVED),
             None => opcode::Timeout::new(&*self.alarm.timespec).build().user_data(ALARM),
         };
         let now = Instant::now();
         let remaining = deadline.saturating_duration_since(now).min(LONGEST_ALARM);
         *self.alarm.timespec = types::Timespec::from(remaining);
-        self.alarm.armed = Some(now + remaining);
-        self.push_own(entry)
-    }
-
-    /// Keeps the eventfd polled, where kicks come that way.
-    fn listen_for_kicks(&mut self) -> io::Result<()> {
-        let Kick::Event { event, armed: armed @ false } = &mut self.kick else { return Ok(()) };
-        *armed = true;
-        let entry = opcode::PollAdd::new(types::Fd(event.as_raw_fd()), libc::POLLIN as u32).build().user_data(KICK);
-        self.push_own(entry)
-    }
-
-    /// Queues one of the ring's own entries, making room first if need be.
-    fn push_own(&mut self, entry: squeue::Entry) -> io::Result<()> {
-        loop {
-            // SAFETY: the timespec lives in `self.alarm` and the eventfd in `self.kick`, both as long as the ring; the kernel reads the
-            // first only during the enter that consumes the entry.
-            match unsafe { self.push(std::slice::from_ref(&entry)) } {
-                Ok(()) => return Ok(()),
-                Err(_) => self.submit(false)?,
-            }
+        let pushed = self.push_own(entry)?;
+        if pushed {
+            self.alarm.armed = Some(now + remaining);
         }
+        Ok(pushed)
+    }
+
+    /// Keeps the eventfd polled, where kicks come that way. `false`: there was no room.
+    fn listen_for_kicks(&mut self) -> io::Result<bool> {
+        let Kick::Event { event, armed: false } = &self.kick else { return Ok(true) };
+        let entry = opcode::PollAdd::new(types::Fd(event.as_raw_fd()), libc::POLLIN as u32).build().user_data(KICK);
+        let pushed = self.push_own(entry)?;
+        if let Kick::Event { armed, .. } = &mut self.kick {
+            *armed = pushed;
+        }
+        Ok(pushed)
+    }
+
+    /// Queues one of the ring's own entries, submitting once to make room. `false`: still no room.
+    fn push_own(&mut self, entry: squeue::Entry) -> io::Result<bool> {
+        let chain = std::slice::from_ref(&entry);
+        // SAFETY: the timespec lives in `self.alarm` and the eventfd in `self.kick`, both as long as the ring; the kernel reads the first
+        // only during the enter that consumes the entry.
+        if unsafe { self.push(chain) }.is_ok() {
+            return Ok(true);
+        }
+        self.submit(false)?;
+        // SAFETY: as above.
+        Ok(unsafe { self.push(chain) }.is_ok())
     }
 
     pub(crate) fn reap(&mut self, into: &mut Vec<Completion>) {
@@ -249,7 +264,7 @@ impl KernelRing {
         for entry in self.uring.completion().take(REAP_LIMIT) {
             match entry.user_data() {
                 ALARM => alarm = true,
-                ALARM_MOVED => {}
+                ALARM_MOVED => alarm |= !matches!(-entry.result(), 0 | libc::ENOENT | libc::EALREADY),
                 KICK => kick = true,
                 token => into.push(Completion { token, result: errno_of_user_space(entry.result()), flags: entry.flags() }),
             }

@@ -3,6 +3,9 @@
 //!
 //! A [`Ring`] takes SQEs, gives back completions, and is the only place where time passes. It knows no task, no future and no operation.
 //! Today there is one source, the kernel; the software ring joins as a second arm of the same enum.
+//!
+//! # Safety
+//! The only unsafe function hands entries on to the source; whoever pushes vouches for what they name.
 
 mod kernel;
 mod refusal;

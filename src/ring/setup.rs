@@ -19,12 +19,12 @@ enum Flag {
     SingleIssuer,
     DeferTaskrun,
     CoopTaskrun,
-    TaskrunFlag,
+    TaskrunBit,
     SubmitAll,
     NoSqarray,
 }
 
-use Flag::{CoopTaskrun, DeferTaskrun, NoSqarray, SingleIssuer, SubmitAll, TaskrunFlag};
+use Flag::{CoopTaskrun, DeferTaskrun, NoSqarray, SingleIssuer, SubmitAll, TaskrunBit};
 
 impl Flag {
     fn name(self) -> &'static str {
@@ -32,7 +32,7 @@ impl Flag {
             SingleIssuer => "SINGLE_ISSUER",
             DeferTaskrun => "DEFER_TASKRUN",
             CoopTaskrun => "COOP_TASKRUN",
-            TaskrunFlag => "TASKRUN_FLAG",
+            TaskrunBit => "TASKRUN_FLAG",
             SubmitAll => "SUBMIT_ALL",
             NoSqarray => "NO_SQARRAY",
         }
@@ -41,13 +41,13 @@ impl Flag {
 
 /// The rungs, best first. Each differs from the one above by what the next older kernel lacks.
 const LADDER: &[&[Flag]] = &[
-    &[SingleIssuer, DeferTaskrun, TaskrunFlag, SubmitAll, NoSqarray],
+    &[SingleIssuer, DeferTaskrun, TaskrunBit, SubmitAll, NoSqarray],
     // Before 6.6.
-    &[SingleIssuer, DeferTaskrun, TaskrunFlag, SubmitAll],
+    &[SingleIssuer, DeferTaskrun, TaskrunBit, SubmitAll],
     // Before 6.1.
-    &[SingleIssuer, CoopTaskrun, TaskrunFlag, SubmitAll],
+    &[SingleIssuer, CoopTaskrun, TaskrunBit, SubmitAll],
     // Before 6.0.
-    &[CoopTaskrun, TaskrunFlag, SubmitAll],
+    &[CoopTaskrun, TaskrunBit, SubmitAll],
     // Before 5.19.
     &[SubmitAll],
     // Before 5.18.
@@ -63,7 +63,7 @@ pub(crate) struct Opened {
 
 /// Opens the best ring that the kernel grants, or explains why there is none.
 pub(crate) fn open(config: &Config) -> io::Result<Opened> {
-    climb_down(config, |flags, entries, completion_entries| build(flags, entries, completion_entries))
+    climb_down(config, build)
 }
 
 /// Walks the ladder: EINVAL is one rung down, ENOMEM half the entries, anything else final.
@@ -101,7 +101,7 @@ fn build(flags: &[Flag], entries: u32, completion_entries: u32) -> io::Result<Io
             SingleIssuer => builder.setup_single_issuer(),
             DeferTaskrun => builder.setup_defer_taskrun(),
             CoopTaskrun => builder.setup_coop_taskrun(),
-            TaskrunFlag => builder.setup_taskrun_flag(),
+            TaskrunBit => builder.setup_taskrun_flag(),
             SubmitAll => builder.setup_submit_all(),
             NoSqarray => builder.setup_no_sqarray(),
         };

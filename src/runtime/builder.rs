@@ -50,7 +50,7 @@ impl Builder {
     }
 
     /// Most kernel worker threads for the work that blocks (buffered writes, fsync, opening, metadata), see
-    /// `IORING_REGISTER_IOWQ_MAX_WORKERS` in io_uring_register(2). The bound is this thread's: all its runtimes share it.
+    /// `IORING_REGISTER_IOWQ_MAX_WORKERS` in io_uring_register(2). The bound is this thread's: all its runtimes share it. At least 1.
     pub fn max_workers(mut self, workers: u32) -> Builder {
         self.workers = Some(workers);
         self
@@ -62,15 +62,19 @@ impl Builder {
     /// tried down to 64 entries.
     ///
     /// # Errors
-    /// `InvalidInput` for queues without a place or completion queues smaller than the submission queue. Otherwise a
-    /// [`SetupError`](crate::SetupError) with the errno, the likely cause and the remedy: io_uring forbidden by seccomp or
-    /// `kernel.io_uring_disabled`, too little locked memory, no descriptor left, or a kernel older than 5.10.
+    /// `InvalidInput` for queues without a place, completion queues smaller than the submission queue, or no workers. If the machine
+    /// refuses the ring, a [`SetupError`](crate::SetupError) with the errno, the likely cause and the remedy: io_uring forbidden by seccomp
+    /// or `kernel.io_uring_disabled`, too little locked memory, no descriptor left, or a kernel older than 5.10. An error without an errno
+    /// if 4096 runtimes are alive in the process.
     pub fn build(self) -> io::Result<Runtime> {
         let entries = self.entries.min(MOST_ENTRIES);
         let completion_entries = self.completion_entries.unwrap_or(entries * COMPLETIONS_PER_ENTRY).min(MOST_COMPLETION_ENTRIES);
         if entries == 0 || completion_entries < entries {
             let sentence = "a ring needs at least one submission entry and as many completion entries";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
+        }
+        if self.workers.is_some_and(|workers| workers == 0 || i32::try_from(workers).is_err()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the bound on kernel workers is between 1 and 2147483647"));
         }
         Runtime::open(&Config { entries, completion_entries, workers: self.workers })
     }

@@ -15,13 +15,13 @@ use crate::ring::Traffic;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Calls of io_uring_enter(2).
+    /// Calls of io_uring_enter(2) since set-up.
     pub enters: u64,
     /// Entries that the kernel has taken.
     pub submissions: u64,
     /// Completions of operations.
     pub completions: u64,
-    /// Operations started, each part of a repeated one (`write_all`) counted.
+    /// Operations started, each part of a repeated one (`write_all`) counted, and each descriptor closed by drop.
     pub operations: u64,
     /// Operations whose future was dropped before they ended.
     pub orphaned: u64,
@@ -31,7 +31,7 @@ pub struct Metrics {
     pub stale_completions: u64,
     /// How often the kernel had more completions than the completion queue could hold.
     pub completion_overflows: u64,
-    /// Operations in the kernel's hands now.
+    /// Operations that have not ended now: in the kernel's hands, or queued for it.
     pub operations_in_flight: u64,
     /// Tasks that have not ended now.
     pub tasks: u64,

@@ -62,7 +62,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 
 /// Starts a task on the current runtime: the future runs concurrently with its spawner, on the same thread.
 ///
-/// The task starts to run at the next tick. Dropping the handle detaches it. Tasks that still run when their runtime is dropped are
+/// The task starts to run when its spawner next waits. Dropping the handle detaches it. Tasks that still run when their runtime is dropped are
 /// cancelled.
 ///
 /// ```
@@ -79,7 +79,8 @@ pub fn spawn<F: Future + 'static>(future: F) -> JoinHandle<F::Output> {
     current().executor.spawn(future)
 }
 
-/// Lets the other ready tasks, completions and timers have their turn, then goes on.
+/// Lets the other ready tasks have their turn, then goes on. However many tasks yield all the time, completions, timers and the wakes of
+/// other threads have theirs every 128 polls.
 ///
 /// ```
 /// # annulus::block_on(async {

@@ -39,7 +39,7 @@ impl Sleep {
         self.timer.deadline()
     }
 
-    /// Has it ended?
+    /// Has it ended, so that awaiting it returns at once? One that was never polled has not.
     pub fn is_elapsed(&self) -> bool {
         self.timer.has_fired()
     }
