@@ -63,7 +63,7 @@ impl Error for SetupError {
 struct Machine {
     /// `kernel.io_uring_disabled`, `None` where the kernel has no such setting.
     disabled: Option<u32>,
-    /// The `Seccomp:` field of /proc/self/status: 2 is a filter.
+    /// The `Seccomp:` field of /proc/thread-self/status: 2 is a filter.
     seccomp: u32,
     /// `kernel.osrelease`.
     release: String,
@@ -73,7 +73,7 @@ struct Machine {
 
 impl Machine {
     fn look() -> Machine {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
         let seccomp = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
         Machine {
             disabled: fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok().and_then(|text| text.trim().parse().ok()),

@@ -3,6 +3,7 @@
 //! One step down at a time, and each refusal is kept for the report. It opens rings and registers nothing.
 
 use std::io;
+use std::time::Duration;
 
 use io_uring::IoUring;
 
@@ -12,6 +13,12 @@ use super::report::Refusal;
 
 /// Fewest submission entries that are worth a ring. Below it, ENOMEM is final.
 const FEWEST_ENTRIES: u32 = 64;
+
+/// How long the smallest ring may be refused for want of memory. Some kernels give the locked memory of closed rings back late: up to
+/// 27 ms were seen.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// How often it is tried again meanwhile.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// One set-up flag of io_uring_setup(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,12 +73,13 @@ pub(crate) fn open(config: &Config) -> io::Result<Opened> {
     climb_down(config, build)
 }
 
-/// Walks the ladder: EINVAL is one rung down, ENOMEM half the entries, anything else final.
+/// Walks the ladder: EINVAL is one rung down, ENOMEM half the entries and then some patience, anything else final.
 fn climb_down(config: &Config, mut attempt: impl FnMut(&[Flag], u32, u32) -> io::Result<IoUring>) -> io::Result<Opened> {
     let mut refused = Vec::new();
     let mut entries = config.entries;
     let mut completion_entries = config.completion_entries;
     let mut rung = 0;
+    let mut patience = PATIENCE;
     loop {
         let flags = LADDER[rung];
         let error = match attempt(flags, entries, completion_entries) {
@@ -87,6 +95,10 @@ fn climb_down(config: &Config, mut attempt: impl FnMut(&[Flag], u32, u32) -> io:
                 refused.push(Refusal::new(format!("{entries} entries"), &error));
                 entries = (entries / 2).max(FEWEST_ENTRIES);
                 completion_entries = (completion_entries / 2).max(entries);
+            }
+            Some(libc::ENOMEM) if !patience.is_zero() => {
+                std::thread::sleep(PAUSE);
+                patience = patience.saturating_sub(PAUSE);
             }
             _ => return Err(refusal::explain(error)),
         }
@@ -175,6 +187,19 @@ mod tests {
         .expect("64 entries are granted");
         assert_eq!(asked, [(256, 1024), (128, 512), (64, 256)]);
         assert_eq!(opened.refused.len(), 2);
+    }
+
+    #[test]
+    fn memory_that_comes_back_late_is_waited_for() {
+        let mut refusals = 20;
+        let opened = climb_down(&CONFIG, |flags, entries, completion_entries| {
+            refusals -= 1;
+            if refusals > 0 {
+                return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+            }
+            build(flags, entries, completion_entries)
+        });
+        assert_eq!(opened.expect("granted in the end").uring.params().sq_entries(), FEWEST_ENTRIES);
     }
 
     #[test]
