@@ -70,6 +70,8 @@ impl File {
     ///
     /// A dropped read loses nothing, since the next one names its position again.
     ///
+    /// On a pipe, a FIFO or a terminal, which have no positions, the offset does not count, and a dropped read may take bytes with it.
+    ///
     /// # Errors
     /// The kernel's, with the buffer; `InvalidInput` for a buffer without room or an offset over `i64::MAX`.
     pub fn read_at<B: IoBufMut>(&self, buffer: B, offset: u64) -> Op<'_, ReadAt<B>> {

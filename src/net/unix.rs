@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 
@@ -42,9 +44,9 @@ impl UnixListener {
     /// Makes a socket at `path`. A path that starts with a NUL byte is a name in the abstract space.
     ///
     /// # Errors
-    /// The kernel's, for example `AddrInUse` when the path exists; `InvalidInput` for a path over 107 bytes.
+    /// The kernel's, for example `AddrInUse` when the path exists; `InvalidInput` for a path over 107 bytes or with a NUL byte inside.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
-        let address = SockAddr::unix(path)?;
+        let address = address_at(path.as_ref())?;
         let socket = open_socket(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&address)?;
         socket.listen(BACKLOG)?;
@@ -106,9 +108,10 @@ impl UnixStream {
     /// If the future is dropped, its socket is closed.
     ///
     /// # Errors
-    /// The kernel's: `NotFound`, or `ConnectionRefused` when nobody listens; `InvalidInput` for a path over 107 bytes.
+    /// The kernel's: `NotFound`, or `ConnectionRefused` when nobody listens; `InvalidInput` as for
+    /// [`bind`](UnixListener::bind).
     pub async fn connect(path: impl AsRef<Path>) -> io::Result<UnixStream> {
-        let address = SockAddr::unix(path)?;
+        let address = address_at(path.as_ref())?;
         let handle = into_handle(open_socket(Domain::UNIX, Type::STREAM, None)?);
         Connect::op(&handle, &address).await?;
         Ok(UnixStream { handle })
@@ -173,14 +176,26 @@ impl UnixStream {
     }
 }
 
+/// A path or an abstract name as the kernel takes it. Inside a path a NUL byte would end it early.
+fn address_at(path: &Path) -> io::Result<SockAddr> {
+    if path.as_os_str().as_bytes().iter().skip(1).any(|&byte| byte == 0) && !is_abstract(path) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a path must not contain a NUL byte"));
+    }
+    SockAddr::unix(path)
+}
+
+fn is_abstract(path: &Path) -> bool {
+    path.as_os_str().as_bytes().first() == Some(&0)
+}
+
+/// As std has it. A peer may have bound itself to a path that std cannot hold (all 108 bytes); it counts as unnamed, since a name must not
+/// cost the connection.
 fn address_of(address: &SockAddr) -> io::Result<SocketAddr> {
-    if let Some(address) = address.as_unix() {
-        return Ok(address);
+    if let Some(name) = address.as_abstract_namespace() {
+        return SocketAddr::from_abstract_name(name);
     }
-    if address.is_unnamed() || address.len() == 0 {
-        return SocketAddr::from_pathname("");
-    }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket's address is no Unix address"))
+    let path = address.as_pathname().unwrap_or(Path::new(""));
+    SocketAddr::from_pathname(path).or_else(|_| SocketAddr::from_pathname(""))
 }
 
 impl Stream for UnixStream {

@@ -95,7 +95,9 @@ unsafe impl<B: IoBufMut> Operation for ReceiveExact<B> {
         let length = clamp(self.buffer.capacity() - self.filled);
         // SAFETY: `filled` bytes of the buffer lie before this address.
         let address = unsafe { self.buffer.as_mut_ptr().add(self.filled) };
-        opcode::Recv::new(self.socket.target(), address, length).flags(libc::MSG_WAITALL).build()
+        // Not MSG_WAITALL: when a reset cuts that short, the kernel reports what had come and forgets the error, and the next receive
+        // takes the reset for the end of the stream.
+        opcode::Recv::new(self.socket.target(), address, length).build()
     }
 
     fn complete(mut self, completion: Completion) -> Step<Self> {

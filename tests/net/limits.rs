@@ -1,0 +1,99 @@
+//! The limit on descriptors.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net as std_net;
+
+use annulus::net::{TcpListener, TcpStream, UnixStream};
+
+use crate::common::{in_own_process, open_descriptors, run};
+
+/// Sets this process's limit such that as many more descriptors can be opened. The limit bounds the number, so gaps below count.
+fn leave_room_for(count: usize) {
+    let open = open_descriptors();
+    let limit = (0..).scan(0, |free, number| {
+        *free += usize::from(!open.contains_key(&number));
+        Some((*free, number))
+    });
+    let (_, last) = limit.into_iter().find(|(free, _)| *free == count + 1).unwrap();
+    set_limit(last as u64);
+}
+
+fn set_limit(soft: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit is exclusively borrowed for the calls. This process has no other test.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
+        limit.rlim_cur = soft.min(limit.rlim_max);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
+    }
+}
+
+#[test]
+fn an_accept_without_a_descriptor_is_emfile_and_loses_no_connection() {
+    const CLIENTS: usize = 10;
+    in_own_process(|| {
+        run(async || {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut clients: Vec<_> = (0..CLIENTS).map(|_| std_net::TcpStream::connect(address).unwrap()).collect();
+            leave_room_for(2);
+            let mut served = vec![false; CLIENTS];
+            let mut open: Vec<(TcpStream, std_net::SocketAddr)> = vec![listener.accept().await.unwrap(), listener.accept().await.unwrap()];
+            while served.iter().any(|served| !served) {
+                for _ in 0..3 {
+                    let error = listener.accept().await.unwrap_err();
+                    assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+                }
+                let error = TcpStream::connect(address).await.unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+                let error = UnixStream::pair().unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+                let (stream, peer) = open.remove(0);
+                let index = clients.iter().position(|client| client.local_addr().unwrap() == peer).unwrap();
+                stream.write_all("served").await.unwrap();
+                stream.close().await.unwrap();
+                let mut answer = [0; 6];
+                clients[index].read_exact(&mut answer).unwrap();
+                assert!(!std::mem::replace(&mut served[index], true), "each client once");
+                if served.iter().filter(|served| **served).count() + open.len() < CLIENTS {
+                    open.push(listener.accept().await.unwrap());
+                } else {
+                    // Nobody waits any more: a new client, which is itself a descriptor, shows that the listener goes on.
+                    leave_room_for(1);
+                    clients.push(std_net::TcpStream::connect(address).unwrap());
+                    let error = listener.accept().await.unwrap_err();
+                    assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+                    set_limit(1024);
+                    let (last, peer) = listener.accept().await.unwrap();
+                    assert_eq!(peer, clients[CLIENTS].local_addr().unwrap());
+                    drop(last);
+                    break;
+                }
+            }
+            set_limit(1024);
+            for (stream, peer) in open {
+                let index = clients.iter().position(|client| client.local_addr().unwrap() == peer).unwrap();
+                stream.write_all("served").await.unwrap();
+                assert!(!std::mem::replace(&mut served[index], true), "each client once");
+            }
+            assert!(served.iter().all(|served| *served), "{served:?}");
+            clients[0].write_all(b"x").unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_file_without_a_descriptor_is_emfile() {
+    in_own_process(|| {
+        run(async || {
+            leave_room_for(1);
+            let one = annulus::fs::File::open("/dev/null").await.unwrap();
+            let error = annulus::fs::File::open("/dev/null").await.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+            assert_ne!(error.kind(), ErrorKind::NotFound);
+            one.close().await.unwrap();
+            annulus::fs::File::open("/dev/null").await.unwrap();
+            set_limit(1024);
+        });
+    });
+}
