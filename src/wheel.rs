@@ -125,6 +125,11 @@ impl<T> Wheel<T> {
         Some(self.slot_start(level, slot))
     }
 
+    /// The values of all entries that have neither fired nor been removed, in no particular order.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().filter_map(|(_, entry)| entry.value.as_mut())
+    }
+
     /// How many entries have neither fired nor been removed.
     pub(crate) fn pending(&self) -> usize {
         self.pending

@@ -80,8 +80,10 @@ impl Inbox {
         self.pending.store(true, SeqCst);
         if self.parked.swap(false, SeqCst)
             && let Some(unparker) = &letters.unparker
+            && !unparker.unpark()
         {
-            unparker.unpark();
+            // Nobody has ended the wait, so the next wake must try.
+            self.parked.store(true, SeqCst);
         }
     }
 

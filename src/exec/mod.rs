@@ -187,9 +187,9 @@ impl Executor {
     }
 }
 
-/// Drops a task. Its result may be dropped with it, and a panic in that drop has nobody left to go to.
-fn discard<T>(task: T) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(task)));
+/// Drops what a user made, a task with its result for example. A panic in that drop has nobody left to go to.
+pub(crate) fn discard<T>(value: T) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
 }
 
 /// Restores the executor that this thread was in before.

@@ -72,9 +72,11 @@ impl<T> Unscheduled<T> {
 impl<F: Future> Task<F> {
     fn finish(&self, result: Result<F::Output, JoinError>) {
         let mut stage = self.stage.borrow_mut();
-        // The assignment drops the future in place. A panic in that drop ends the task as a panic in its body would.
+        // The assignment drops the future in place. A panic in that drop ends the task as a panic in its body would, and drops the result,
+        // which may panic in turn. Each assignment takes place all the same.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| *stage = Stage::Finished(result))) {
-            *stage = Stage::Finished(Err(JoinError::panic(payload)));
+            let panicked = Stage::Finished(Err(JoinError::panic(payload)));
+            let _ = catch_unwind(AssertUnwindSafe(|| *stage = panicked));
         }
         drop(stage);
         self.finished.set(true);

@@ -129,8 +129,8 @@ unsafe impl Operation for Close {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(match -completion.result {
             // It never ran: dropping the descriptor closes it.
-            libc::ECANCELED | libc::EINVAL | libc::EOPNOTSUPP | libc::EAGAIN | libc::ENOMEM => Ok(()),
-            // It ran, and the number is free even where it reports an error.
+            libc::ECANCELED | libc::EOPNOTSUPP => Ok(()),
+            // It ran, and the number is free even where it reports an error, which is then that of the file system's flush.
             _ => {
                 let _ = self.descriptor.into_raw_fd();
                 completion.result().map(drop)

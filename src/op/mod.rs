@@ -200,13 +200,13 @@ impl<'h, O: Operation> Op<'h, O> {
         }
     }
 
-    /// Queues the entry for this tick's batch. An operation that the ring does not know fails with `EOPNOTSUPP`.
+    /// Queues the entry for this tick's batch, or settles what the ring cannot take.
     fn start(&mut self, context: &Context<'_>) {
         let core = current();
         // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
         let entry = unsafe { self.operation.assume_init_mut() }.entry();
-        if !core.supports(entry.get_opcode() as u8) {
-            self.stage = Stage::Settled(-libc::EOPNOTSUPP);
+        if let Err(errno) = core.check(entry.get_opcode() as u8) {
+            self.stage = Stage::Settled(-errno);
             return;
         }
         let waker = context.waker().clone();

@@ -93,7 +93,7 @@ impl KernelRing {
             traffic: Traffic::default(),
         };
         ring.ask_for_index();
-        ring.ask_for_idle_waits();
+        ring.ask_for_idle_waits()?;
         ring.ask_for_kicks()?;
         ring.ask_for_workers(config.workers)?;
         Ok(ring)
@@ -111,15 +111,18 @@ impl KernelRing {
         }
     }
 
-    /// Waiting for a socket is not waiting for a disk; without this an idle server shows as 100 % iowait.
-    fn ask_for_idle_waits(&mut self) {
+    /// Waiting for a socket is not waiting for a disk; without this an idle server shows as 100 % iowait. The first enter also shows whether
+    /// entering is allowed at all.
+    fn ask_for_idle_waits(&mut self) -> io::Result<()> {
         match sys::enter(self.target(), 0, 0, self.enter_flags | sys::ENTER_NO_IOWAIT) {
             Ok(_) => {
                 self.enter_flags |= sys::ENTER_NO_IOWAIT;
                 self.report.granted.push("NO_IOWAIT");
             }
-            Err(error) => self.report.refused.push(Refusal::new("NO_IOWAIT", &error)),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.report.refused.push(Refusal::new("NO_IOWAIT", &error)),
+            Err(error) => return Err(refusal::explain(error)),
         }
+        Ok(())
     }
 
     /// Whether the kernel posts messages for threads without a ring shows by kicking oneself once.

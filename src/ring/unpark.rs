@@ -9,7 +9,8 @@ use io_uring::{opcode, types};
 
 use crate::sys;
 
-/// How often a kick that was refused for want of memory is tried again. The wake itself waits in the inbox, so this bounds a delay.
+/// How often a kick that was refused for want of memory is tried again. The wake itself waits in the inbox, for the next kick or any other
+/// completion.
 const UNPARK_ATTEMPTS: u32 = 1000;
 
 /// Ends a wait of the ring that it came from. Its owner must drop it before that ring closes: the number in it is the ring's own.
@@ -22,17 +23,19 @@ pub(crate) enum Unparker {
 }
 
 impl Unparker {
-    pub(crate) fn unpark(&self) {
+    /// `false`: it was refused to the end, and the ring waits on.
+    pub(crate) fn unpark(&self) -> bool {
         for _ in 0..UNPARK_ATTEMPTS {
             let sent = match self {
                 Unparker::Message { ring, token } => send_message(*ring, *token),
                 Unparker::Event(event) => add_one(event),
             };
             match sent {
-                Ok(()) => return,
+                Ok(()) => return true,
                 Err(_) => std::thread::yield_now(),
             }
         }
+        false
     }
 }
 

@@ -13,6 +13,7 @@ use std::future::Future;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -23,7 +24,7 @@ pub use metrics::{Metrics, metrics};
 pub(crate) use timer::{Timer, deadline_after};
 
 use crate::driver::{Deliveries, Driver, Found, Orphan, Token};
-use crate::exec::{Entered, Executor, JoinHandle};
+use crate::exec::{Entered, Executor, JoinHandle, discard};
 use crate::ring::{Completion, Config, Ring, RingReport, Wait};
 use timer::Timers;
 
@@ -111,6 +112,8 @@ pub async fn yield_now() {
 ///
 /// Dropping it cancels all tasks and all operations, waits until the kernel has let go of their memory (up to 5 seconds, then that memory
 /// is leaked and a line on standard error says so), and closes the ring.
+///
+/// After fork(2) the child may only exec: the ring's memory is not there, and the ring belongs to the parent's thread.
 ///
 /// ```
 /// let runtime = annulus::Builder::new().build()?;
@@ -316,9 +319,13 @@ impl Core {
         self.driver.borrow_mut().close(descriptor);
     }
 
-    /// Can the ring execute this opcode?
-    pub(crate) fn supports(&self, opcode: u8) -> bool {
-        self.driver.borrow().ring().is_some_and(|ring| ring.supports(opcode))
+    /// Can the ring execute this opcode? `EOPNOTSUPP` if it does not know it, `ECANCELED` once the runtime has ended.
+    pub(crate) fn check(&self, opcode: u8) -> Result<(), i32> {
+        match self.driver.borrow().ring() {
+            None => Err(libc::ECANCELED),
+            Some(ring) if !ring.supports(opcode) => Err(libc::EOPNOTSUPP),
+            Some(_) => Ok(()),
+        }
     }
 
     fn metrics(&self) -> Metrics {
@@ -326,22 +333,26 @@ impl Core {
         Metrics::new(driver.traffic(), driver.counters(), driver.in_flight(), self.executor.task_count())
     }
 
-    /// Ends everything: tasks first, since dropping them orphans their operations, then the operations, then the ring.
+    /// Ends everything: tasks first, since dropping them orphans their operations, then the operations, then the ring. A panic in what is
+    /// dropped on the way ends none of it early, and has nobody to go to.
     fn shut_down(self: &Rc<Self>) {
         let _entered = self.enter();
         self.executor.cancel_all();
         let bound = Instant::now() + SHUTDOWN_BOUND;
         while self.driver.borrow().in_flight() > 0 && Instant::now() < bound {
             self.driver.borrow_mut().cancel_all();
-            if self.try_turn(Wait::Until(Instant::now() + SHUTDOWN_STEP)).is_err() {
+            let step = Wait::Until(Instant::now() + SHUTDOWN_STEP);
+            if let Ok(Err(_)) = catch_unwind(AssertUnwindSafe(|| self.try_turn(step))) {
                 break;
             }
         }
+        let wakers = self.timers.borrow_mut().take_wakers();
+        discard(wakers);
         self.executor.close_inbox();
         let leaked = self.driver.borrow().in_flight();
         self.driver.borrow_mut().close_ring();
         if leaked > 0 {
-            eprintln!("annulus: {leaked} operations outlived their runtime by {SHUTDOWN_BOUND:?}; their memory is leaked");
+            eprintln!("annulus: {leaked} operations were still in flight when their runtime ended; their memory is leaked");
         }
     }
 }

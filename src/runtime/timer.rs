@@ -56,6 +56,11 @@ impl Timers {
         self.wheel.insert(ticks_of(ticks), waker)
     }
 
+    /// Takes out all wakers, which may own futures with timers in them. The timers themselves stay with their owners.
+    pub(super) fn take_wakers(&mut self) -> Vec<Waker> {
+        self.wheel.values_mut().map(|waker| mem::replace(waker, Waker::noop().clone())).collect()
+    }
+
     /// Sets who is woken, and returns who was before: dropping that one runs user code.
     fn replace(&mut self, key: &Key, waker: Waker) -> Option<Waker> {
         self.wheel.value_mut(key).map(|place| mem::replace(place, waker))

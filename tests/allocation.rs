@@ -1,0 +1,268 @@
+//! How often does a program in its stride ask the allocator? For input and output: never.
+#![allow(unsafe_code)]
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use annulus::buf::IoBuf;
+use annulus::fs::File;
+use annulus::net::{TcpListener, TcpStream, UdpSocket};
+use annulus::{spawn, time, yield_now};
+use support::{run, turns};
+
+thread_local! {
+    /// Requests of this thread, and what it has asked for less what it gave back, in bytes. Other threads run other tests.
+    static REQUESTS: Cell<u64> = const { Cell::new(0) };
+    static BYTES: Cell<i64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count(requests: u64, bytes: i64) {
+    let _ = REQUESTS.try_with(|count| count.set(count.get() + requests));
+    let _ = BYTES.try_with(|count| count.set(count.get() + bytes));
+}
+
+// SAFETY: all is handed on to the system's allocator unchanged; the counters have no destructor and allocate nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size() as i64);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        count(0, -(layout.size() as i64));
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(1, size as i64 - layout.size() as i64);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(block, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn requests() -> u64 {
+    REQUESTS.get()
+}
+
+const WARM_UP: usize = 200;
+const MEASURED: usize = 1000;
+
+/// Counts the allocations of a thousand rounds after some that do not count.
+async fn allocations<F: AsyncFnMut()>(mut round: F) -> u64 {
+    for _ in 0..WARM_UP {
+        round().await;
+    }
+    let before = requests();
+    for _ in 0..MEASURED {
+        round().await;
+    }
+    requests() - before
+}
+
+#[test]
+fn the_counter_counts() {
+    let before = requests();
+    drop(std::hint::black_box(Box::new(5)));
+    drop(std::hint::black_box(vec![0u8; 100]));
+    assert_eq!(requests() - before, 2);
+}
+
+async fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+    let (server, _) = listener.accept().await.expect("accepted");
+    (client, server)
+}
+
+#[test]
+fn an_echo_over_tcp_allocates_nothing() {
+    run(async {
+        let (client, server) = connected().await;
+        drop(spawn(async move {
+            let mut buffer = Vec::with_capacity(4096);
+            loop {
+                let count;
+                (count, buffer) = server.read(buffer).await?;
+                if count == 0 {
+                    return io::Result::Ok(());
+                }
+                buffer = server.write_all(buffer).await?;
+            }
+        }));
+        let mut buffer = Some(vec![7u8; 100]);
+        let count = allocations(async || {
+            let sent = client.write_all(buffer.take().expect("it came back")).await.expect("sent");
+            let received = client.read_exact(sent.slice(..100)).await.expect("received");
+            buffer = Some(received.into_inner());
+        })
+        .await;
+        assert_eq!(count, 0, "in {MEASURED} rounds");
+    });
+}
+
+#[test]
+fn reads_and_writes_of_a_file_allocate_nothing() {
+    run(async {
+        let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
+        let std_file = std::fs::File::options().read(true).write(true).open(&path).expect("open");
+        let file = File::from(std_file);
+        let mut buffer = Some(vec![7u8; 512]);
+        let count = allocations(async || {
+            let written = file.write_all_at(buffer.take().expect("it came back"), 0).await.expect("written");
+            let (_, read) = file.read_at(written, 0).await.expect("read");
+            buffer = Some(file.read_exact_at(read.slice(..512), 0).await.expect("read").into_inner());
+        })
+        .await;
+        assert_eq!(count, 0, "in {MEASURED} rounds");
+    });
+}
+
+#[test]
+fn datagrams_allocate_nothing() {
+    run(async {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let address = socket.local_addr().expect("bound");
+        let mut buffer = Some(vec![7u8; 100]);
+        let count = allocations(async || {
+            let (_, sent) = socket.send_to(buffer.take().expect("it came back"), address).await.expect("sent");
+            let (_, from, received) = socket.recv_from(sent).await.expect("received");
+            assert_eq!(from, address);
+            buffer = Some(received);
+        })
+        .await;
+        assert_eq!(count, 0, "in {MEASURED} rounds");
+    });
+}
+
+#[test]
+fn sleeps_timeouts_yields_and_deadlines_allocate_nothing() {
+    run(async {
+        let (client, server) = connected().await;
+        let mut buffer = Some(vec![7u8; 100]);
+        let count = allocations(async || {
+            yield_now().await;
+            time::sleep(Duration::ZERO).await;
+            time::timeout(Duration::from_secs(1000), yield_now()).await.expect("in time");
+            let sent = client.write_all(buffer.take().expect("it came back")).await.expect("sent");
+            let (_, received) = server.read(sent).timeout(Duration::from_secs(1000)).await.expect("received");
+            buffer = Some(received);
+        })
+        .await;
+        assert_eq!(count, 0, "in {MEASURED} rounds");
+    });
+}
+
+#[test]
+fn a_spawned_task_is_one_allocation() {
+    run(async {
+        let count = allocations(async || {
+            spawn(async {}).await.expect("no panic");
+        })
+        .await;
+        assert_eq!(count, MEASURED as u64);
+    });
+}
+
+#[test]
+fn a_dropped_operation_is_one_allocation_besides_its_buffer() {
+    run(async {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let count = allocations(async || {
+            let mut waits = socket.recv(vec![0; 8]);
+            assert!(support::poll_in_task(&mut waits).await.is_pending());
+            drop(waits);
+            turns(2).await;
+        })
+        .await;
+        assert_eq!(count, 2 * MEASURED as u64);
+    });
+}
+
+#[test]
+fn wakes_are_free_on_the_own_thread() {
+    run(async {
+        let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+        let count = allocations(async || {
+            for _ in 0..10 {
+                drop(waker.clone());
+                waker.wake_by_ref();
+            }
+            turns(1).await;
+        })
+        .await;
+        assert_eq!(count, 0);
+    });
+}
+
+#[test]
+fn a_flood_of_wakes_from_another_thread_takes_bounded_memory() {
+    run(async {
+        let wakers: Arc<Mutex<Vec<Waker>>> = Arc::default();
+        for _ in 0..10 {
+            let wakers = Arc::clone(&wakers);
+            drop(spawn(poll_fn(move |context| {
+                wakers.lock().expect("no panic").push(context.waker().clone());
+                Poll::<()>::Pending
+            })));
+        }
+        turns(2).await;
+        let wakers = wakers.lock().expect("no panic").clone();
+        assert_eq!(wakers.len(), 10);
+        let flood = std::thread::spawn(move || {
+            let before = BYTES.get();
+            let mut most = 0;
+            for _ in 0..100_000 {
+                // In turn, so that no two in a row are the same.
+                wakers.iter().for_each(Waker::wake_by_ref);
+                most = most.max(BYTES.get() - before);
+            }
+            most
+        });
+        // The loop does not look while this lasts.
+        let most = flood.join().expect("no panic");
+        assert!(most <= 64 * 1024, "{most} bytes for a million wakes of ten tasks");
+    });
+}
+
+#[test]
+fn a_runtime_gives_its_memory_back() {
+    fn cycle() {
+        support::runtime().block_on(async {
+            let (ours, theirs) = annulus::net::UnixStream::pair().expect("a pair");
+            let tasks: Vec<_> = (0..100).map(|_| spawn(time::sleep(Duration::ZERO))).collect();
+            drop(spawn(async move { drop(ours.read(vec![0; 8]).await) }));
+            for task in tasks {
+                let _ = task.await;
+            }
+            drop(theirs);
+        });
+    }
+    // On a thread of its own: pools of the thread are warm after the first.
+    std::thread::spawn(|| {
+        for _ in 0..3 {
+            cycle();
+        }
+        let before = BYTES.get();
+        for _ in 0..20 {
+            cycle();
+        }
+        let left = BYTES.get() - before;
+        assert!(left <= 0, "{left} bytes stay behind");
+    })
+    .join()
+    .expect("no panic");
+}

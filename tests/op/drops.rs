@@ -1,0 +1,251 @@
+//! What is left of an operation that is dropped: nothing, at whatever stage.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::kinds::{ALL, Case, Make};
+use crate::support::{Pool, alone, descriptors, forget, in_flight, poll_once, quiet, run, runtime, turns, watchdog};
+
+/// How far an operation gets before its future is dropped.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// Nobody has polled it.
+    New,
+    /// Its entry is in the submission queue.
+    Queued,
+    /// The kernel has it.
+    Submitted,
+    /// It has ended, and its future does not know.
+    Ended,
+    /// Its end and its cancelling meet in one submission.
+    EndingUnseen,
+    /// Its future has seen the end of the first operation, and may be in a later one.
+    Underway,
+}
+
+const STAGES: [Stage; 6] = [Stage::New, Stage::Queued, Stage::Submitted, Stage::Ended, Stage::EndingUnseen, Stage::Underway];
+
+/// Brings a new case to a stage, and drops it there.
+async fn drop_at(stage: Stage, case: Case) {
+    let Case { mut future, trigger, on_ring } = case;
+    if matches!(stage, Stage::New) {
+        return;
+    }
+    let before = annulus::metrics();
+    assert!(poll_once(future.as_mut()).is_pending(), "no operation ends at its first poll");
+    let started = annulus::metrics();
+    assert_eq!(started.operations > before.operations, on_ring);
+    match stage {
+        Stage::New | Stage::Queued => {}
+        Stage::Submitted => turns(1).await,
+        Stage::Ended => {
+            turns(1).await;
+            trigger();
+            in_flight(before.operations_in_flight).await;
+        }
+        Stage::EndingUnseen => {
+            turns(1).await;
+            trigger();
+        }
+        Stage::Underway => {
+            turns(1).await;
+            trigger();
+            in_flight(before.operations_in_flight).await;
+            let _ = poll_once(future.as_mut());
+        }
+    }
+}
+
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+fn drop_at_every_stage(name: &str) {
+    let directory = scratch();
+    let (_, make) = ALL.iter().find(|(kind, _)| *kind == name).expect("a kind of operation");
+    run(async {
+        for stage in STAGES {
+            let pool = Pool::default();
+            for _ in 0..3 {
+                drop_at(stage, make(&pool, directory.path())).await;
+            }
+            let metrics = quiet().await;
+            assert_eq!((metrics.operations_in_flight, metrics.stale_completions), (0, 0), "{name} dropped when {stage:?}");
+            pool.assert_all_back();
+        }
+    });
+}
+
+macro_rules! tests_of_kinds {
+    ($($kind:ident)*) => {
+        /// The table of this macro is the table of kinds.
+        #[test]
+        fn every_kind_of_operation_has_its_test() {
+            assert_eq!(ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>(), [$(stringify!($kind)),*]);
+        }
+
+        mod nothing_is_left_of_a_dropped {
+            $(
+                #[test]
+                fn $kind() {
+                    super::drop_at_every_stage(stringify!($kind));
+                }
+            )*
+        }
+    };
+}
+
+tests_of_kinds! {
+    read_at read_exact_at read_vectored_at write_at write_all_at write_vectored_at sync_all sync_data set_len file_metadata file_close
+    metadata open create fs_write fs_read rename unlink mkdir
+    tcp_accept unix_accept tcp_connect tcp_read unix_read read_append tcp_read_exact read_vectored
+    write write_that_waits write_all_that_waits write_vectored shutdown stream_close
+    send_to recv_from udp_send udp_recv read_with_a_timeout sleep long_sleep timeout
+}
+
+#[test]
+fn no_descriptor_is_left_of_a_dropped_operation() {
+    alone("drops::no_descriptor_is_left_of_a_dropped_operation", || {
+        let directory = scratch();
+        let before = descriptors();
+        let runtime = runtime();
+        let with_ring = descriptors();
+        for (name, make) in ALL {
+            for stage in STAGES {
+                runtime.block_on(async {
+                    drop_at(stage, make(&Pool::default(), directory.path())).await;
+                    quiet().await;
+                });
+                assert_eq!(descriptors(), with_ring, "{name} dropped when {stage:?}");
+            }
+        }
+        drop(runtime);
+        assert_eq!(descriptors(), before);
+    });
+}
+
+#[test]
+fn all_kinds_in_flight_at_once_are_dropped_at_once() {
+    let directory = scratch();
+    let pool = Pool::default();
+    run(async {
+        for _ in 0..5 {
+            let mut cases: Vec<Case> = ALL.iter().map(|(_, make)| make(&pool, directory.path())).collect();
+            for case in &mut cases {
+                assert!(poll_once(case.future.as_mut()).is_pending());
+            }
+            turns(1).await;
+            drop(cases);
+            quiet().await;
+        }
+        pool.assert_all_back();
+    });
+}
+
+/// Begins one case of a kind on a new runtime, does something with it, and ends the runtime.
+fn end_the_runtime_with(make: Make, directory: &Path, pool: &Pool, submit: bool, then: impl FnOnce(Case)) {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let mut case = make(pool, directory);
+        assert!(poll_once(case.future.as_mut()).is_pending());
+        if submit {
+            turns(1).await;
+        }
+        then(case);
+    });
+    let start = Instant::now();
+    drop(runtime);
+    assert!(start.elapsed() < Duration::from_secs(5), "the end of a runtime is not held up");
+}
+
+#[test]
+fn a_forgotten_operation_does_not_hold_up_the_end_of_its_runtime() {
+    let _watchdog = watchdog();
+    let directory = scratch();
+    for (_, make) in ALL {
+        for submit in [false, true] {
+            let pool = Pool::default();
+            end_the_runtime_with(*make, directory.path(), &pool, submit, |case| forget(case.future));
+            pool.assert_untouched();
+        }
+    }
+}
+
+#[test]
+fn an_operation_may_be_dropped_after_the_end_of_its_runtime() {
+    let _watchdog = watchdog();
+    let directory = scratch();
+    for (_, make) in ALL {
+        for submit in [false, true] {
+            let pool = Pool::default();
+            let mut kept = None;
+            end_the_runtime_with(*make, directory.path(), &pool, submit, |case| kept = Some(case));
+            drop(kept);
+            pool.assert_all_back();
+        }
+    }
+}
+
+#[test]
+fn an_operation_that_outlives_its_runtime_ends_in_another() {
+    let _watchdog = watchdog();
+    let directory = scratch();
+    for (name, make) in ALL.iter().filter(|(name, _)| *name != "long_sleep") {
+        let pool = Pool::default();
+        let mut kept = None;
+        end_the_runtime_with(*make, directory.path(), &pool, true, |case| kept = Some(case));
+        let Case { future, trigger, .. } = kept.expect("just kept");
+        println!("{name}");
+        runtime().block_on(async {
+            // Without it a restarted operation would wait for ever.
+            trigger();
+            future.await;
+        });
+        pool.assert_all_back();
+    }
+}
+
+#[test]
+fn a_dropped_write_reads_its_buffer_before_the_buffer_goes() {
+    // The pool overwrites each buffer at its drop, so a write that came later would bring that pattern into the file.
+    let directory = scratch();
+    let pool = Pool::default();
+    run(async {
+        for round in 0..50 {
+            let path = directory.path().join(format!("{round}"));
+            let std_file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).expect("a file");
+            let file = annulus::fs::File::from(std_file);
+            let mut write = file.write_all_at(pool.filled(vec![1; 100_000]), 0);
+            assert!(poll_once(std::pin::Pin::new(&mut write)).is_pending());
+            turns(round % 3).await;
+            drop(write);
+            quiet().await;
+            let written = std::fs::read(&path).expect("the file");
+            assert!(written.iter().all(|&byte| byte == 1), "another byte in round {round}");
+        }
+        pool.assert_all_back();
+    });
+}
+
+#[test]
+fn a_dropped_read_writes_nothing_into_memory_that_is_used_again() {
+    let pool = Pool::default();
+    run(async {
+        for round in 0..200 {
+            let (ours, theirs) = annulus::net::UnixStream::pair().expect("a pair");
+            let mut read = ours.read(pool.empty(512));
+            assert!(poll_once(std::pin::Pin::new(&mut read)).is_pending());
+            turns(round % 3).await;
+            let write = theirs.write(vec![3; 512]);
+            if round % 2 == 0 {
+                drop(read);
+                write.await.expect("room");
+            } else {
+                write.await.expect("room");
+                drop(read);
+            }
+            quiet().await;
+        }
+        pool.assert_all_back();
+    });
+}

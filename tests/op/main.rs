@@ -1,0 +1,10 @@
+//! Operations that do not go to their end in peace: dropped, forgotten and cancelled at every stage, moved between runtimes, and
+//! interrupted by the end of their runtime.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cancel;
+mod drops;
+mod kinds;
+mod shutdown;

@@ -1,0 +1,152 @@
+//! What no lint checks of the sources: which files hold unsafe code, who imports whom, and a few words and sizes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+/// What a reader can hold.
+const MOST_LINES: usize = 700;
+
+/// All source files: the path below `src`, and the content.
+fn files() -> Vec<(String, String)> {
+    fn collect(directory: &Path, into: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(directory).expect("the sources") {
+            let path = entry.expect("the sources").path();
+            if path.is_dir() {
+                collect(&path, into);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                into.push(path);
+            }
+        }
+    }
+    let mut paths = Vec::new();
+    collect(Path::new(SOURCE), &mut paths);
+    paths.sort();
+    let name = |path: &Path| path.strip_prefix(SOURCE).expect("below it").to_string_lossy().into_owned();
+    paths.iter().map(|path| (name(path), fs::read_to_string(path).expect("text"))).collect()
+}
+
+/// The lines that are code: neither comments nor documentation.
+fn code(content: &str) -> impl Iterator<Item = &str> {
+    content.lines().map(str::trim).filter(|line| !line.starts_with("//"))
+}
+
+#[test]
+fn the_files_that_may_hold_unsafe_code_are_those_of_the_architecture_page() {
+    let allows = |content: &str| code(content).any(|line| line.contains("allow(") && line.contains("unsafe_code"));
+    let found: BTreeSet<String> = files().into_iter().filter(|(_, content)| allows(content)).map(|(name, _)| name).collect();
+    let page = fs::read_to_string(format!("{SOURCE}/docs/architecture.md")).expect("the architecture page");
+    let section = page.split("## Files that may hold unsafe").nth(1).expect("the section").split("\n## ").next().unwrap_or_default();
+    let listed: BTreeSet<String> =
+        section.lines().filter_map(|line| Some(line.strip_prefix("- `")?.split_once('`')?.0.to_owned())).collect();
+    assert_eq!(found, listed);
+}
+
+#[test]
+fn every_file_with_unsafe_code_says_what_it_relies_on() {
+    for (name, content) in files() {
+        if code(&content).any(|line| line.contains("unsafe {") || line.starts_with("unsafe impl")) {
+            assert!(content.contains("allow(unsafe_code)"), "{name} holds unsafe code that it does not allow");
+            assert!(content.contains("# Safety") || content.contains("// SAFETY:"), "{name} gives no reason");
+        }
+        if content.contains("#![allow(unsafe_code)]") {
+            assert!(content.contains("//! # Safety\n"), "{name} allows unsafe code throughout and has no paragraph on it");
+        }
+    }
+}
+
+/// The floor of a module; a module imports only from lower floors. `driver` and `exec` share one and do not know each other.
+fn floor(module: &str) -> usize {
+    match module {
+        "sys" | "buf" | "wheel" => 0,
+        "ring" => 1,
+        "driver" | "exec" => 2,
+        "runtime" => 3,
+        "op" | "blocking" => 4,
+        "fs" | "net" | "time" => 5,
+        other => panic!("which floor is the module {other} on?"),
+    }
+}
+
+/// The modules of the crate that a file names.
+fn imports(content: &str) -> BTreeSet<String> {
+    // The test modules at the ends of files may use what they like.
+    let content = content.split("#[cfg(test)]").next().unwrap_or_default();
+    let mut found = BTreeSet::new();
+    for line in code(content) {
+        for rest in line.split("crate::").skip(1) {
+            found.insert(rest.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect::<String>());
+        }
+    }
+    found
+}
+
+#[test]
+fn modules_import_only_from_lower_floors() {
+    for (name, content) in files() {
+        let module = name.split('/').next().unwrap_or_default().trim_end_matches(".rs");
+        if module == "lib" {
+            continue;
+        }
+        for import in imports(&content) {
+            // Names that start with a capital letter, and functions, come from `lib.rs`; the macros of `net` name public items so, for docs.
+            let is_public_name = matches!(import.as_str(), "Op" | "Error");
+            let is_own = import == module;
+            if is_own || (is_public_name && module == "net") {
+                continue;
+            }
+            assert!(
+                floor(&import) < floor(module),
+                "{name} is on floor {} and imports {import} of floor {}",
+                floor(module),
+                floor(&import)
+            );
+        }
+    }
+}
+
+#[test]
+fn the_root_of_the_crate_only_names_things() {
+    let (_, content) = files().into_iter().find(|(name, _)| name == "lib.rs").expect("the root");
+    for line in code(&content).filter(|line| !line.is_empty()) {
+        let allowed = ["mod ", "pub mod ", "pub use ", "#", "}", "struct Readme;"];
+        assert!(allowed.iter().any(|start| line.starts_with(start)), "lib.rs holds more than names: {line}");
+    }
+}
+
+#[test]
+fn every_file_begins_with_what_it_answers() {
+    for (name, content) in files() {
+        let first = content.lines().next().unwrap_or_default();
+        assert!(first.starts_with("//! ") && first.len() > 10, "{name} begins with {first:?}");
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_a_reader_can_hold() {
+    for (name, content) in files() {
+        let lines = content.lines().count();
+        assert!(lines <= MOST_LINES, "{name} has {lines} lines");
+    }
+}
+
+#[test]
+fn nothing_is_taken_for_granted_or_left_for_later() {
+    let words = ["unreachable_unchecked", "get_unchecked", "unwrap_unchecked", "todo!", "unimplemented!", "dbg!", "FIXME", "TODO", "XXX"];
+    for (name, content) in files() {
+        for word in words {
+            assert!(!content.contains(word), "{name} holds {word}");
+        }
+    }
+}
+
+#[test]
+fn no_function_has_a_cfg_inside() {
+    for (name, content) in files() {
+        for (number, line) in content.lines().enumerate() {
+            let is_indented_cfg = line.starts_with("    #[cfg(") || line.contains("cfg!(");
+            assert!(!is_indented_cfg, "{name}:{}: a cfg selects a module or an item, not a part of a function", number + 1);
+        }
+    }
+}
