@@ -206,12 +206,10 @@ impl Driver {
         self.replace_waiting(token, State::Waiting(waker))
     }
 
-    /// Gives an operation in flight to its slot, which cancels it and drops it after its last completion. Returns the waker that waited.
+    /// Gives an operation in flight to its slot, which finishes it after its last completion. Returns the waker that waited.
     pub(crate) fn orphan(&mut self, token: Token, orphan: Box<dyn Orphan>) -> Option<Waker> {
         self.counters.orphaned += 1;
-        let waker = self.replace_waiting(token, State::Orphaned(orphan));
-        self.cancel(token);
-        waker
+        self.replace_waiting(token, State::Orphaned(orphan))
     }
 
     fn replace_waiting(&mut self, token: Token, state: State) -> Option<Waker> {

@@ -11,7 +11,7 @@ use super::address::{ToSocketAddrs, first_that_works};
 use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods};
 use super::{into_handle, not_internet, open_socket};
-use crate::op::{Accept, Accepted, Connect, Handle, Op};
+use crate::op::{Accept, Accepted, Connect, Handle, Listening, Op};
 
 /// Connections that wait to be accepted, by default. The kernel cuts it down to `net.core.somaxconn`.
 const DEFAULT_BACKLOG: u32 = 1024;
@@ -82,7 +82,7 @@ impl ListenOptions {
         }
         socket.bind(&SockAddr::from(address))?;
         socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
-        Ok(TcpListener { handle: into_handle(socket) })
+        Ok(TcpListener { handle: Listening::new(into_handle(socket)) })
     }
 }
 
@@ -110,7 +110,7 @@ impl Default for ListenOptions {
 /// ```
 #[derive(Debug)]
 pub struct TcpListener {
-    handle: Handle,
+    handle: Listening,
 }
 
 impl TcpListener {
@@ -131,7 +131,7 @@ impl TcpListener {
     /// The kernel's. `EMFILE` and `ENFILE` (no descriptor left) leave the connection waiting and the listener in order: close something,
     /// or wait a little, and call again.
     pub fn accept(&self) -> Op<'_, Accept<TcpStream>> {
-        Accept::op(&self.handle)
+        Accept::op(self.handle.handle())
     }
 
     /// The address it is bound to.
@@ -155,12 +155,12 @@ impl TcpListener {
     /// # Errors
     /// The kernel's.
     pub async fn close(self) -> io::Result<()> {
-        self.handle.close().await
+        self.handle.into_handle().close().await
     }
 
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
     pub async fn into_std(self) -> std::net::TcpListener {
-        self.handle.into_descriptor().await.into()
+        self.handle.into_handle().into_descriptor().await.into()
     }
 }
 
@@ -312,7 +312,7 @@ impl From<std::net::TcpListener> for TcpListener {
 
 impl From<OwnedFd> for TcpListener {
     fn from(descriptor: OwnedFd) -> TcpListener {
-        TcpListener { handle: Handle::new(descriptor) }
+        TcpListener { handle: Listening::new(Handle::new(descriptor)) }
     }
 }
 
@@ -331,13 +331,13 @@ impl From<OwnedFd> for TcpStream {
 
 impl AsFd for TcpListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.handle.as_fd()
+        self.handle.handle().as_fd()
     }
 }
 
 impl AsRawFd for TcpListener {
     fn as_raw_fd(&self) -> RawFd {
-        self.handle.as_raw_fd()
+        self.handle.handle().as_raw_fd()
     }
 }
 

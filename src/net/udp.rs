@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 use super::address::{ToSocketAddrs, first_that_works};
 use super::{into_handle, not_internet, open_socket};
 use crate::buf::{IoBuf, IoBufMut};
-use crate::op::{Connect, Handle, Op, Receive, ReceiveFrom, Send, SendTo};
+use crate::op::{Connect, Handle, Op, ReceiveDatagram, ReceiveFrom, Send, SendTo};
 
 /// A socket for datagrams.
 ///
@@ -58,15 +58,15 @@ impl UdpSocket {
     /// # Errors
     /// The kernel's, with the buffer: `ECONNREFUSED` when an earlier datagram found nobody, `EMSGSIZE` for one that is too long.
     pub fn send<B: IoBuf>(&self, buffer: B) -> Op<'_, Send<B>> {
-        Send::op(&self.handle, buffer)
+        Send::datagram(&self.handle, buffer)
     }
 
     /// Receives one datagram from the connected peer, or from anybody if there is none, and returns its length and the buffer; recv(2).
     ///
     /// # Errors
     /// The kernel's, with the buffer; `InvalidInput` for a buffer without room.
-    pub fn recv<B: IoBufMut>(&self, buffer: B) -> Op<'_, Receive<B>> {
-        Receive::op(&self.handle, buffer)
+    pub fn recv<B: IoBufMut>(&self, buffer: B) -> Op<'_, ReceiveDatagram<B>> {
+        ReceiveDatagram::op(&self.handle, buffer)
     }
 
     /// Sends one datagram to an address; sendmsg(2).

@@ -12,7 +12,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods};
 use super::{into_handle, open_socket};
-use crate::op::{Accept, Accepted, Connect, Handle, Op};
+use crate::op::{Accept, Accepted, Connect, Handle, Listening, Op};
 
 /// Connections that wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
@@ -37,7 +37,7 @@ const BACKLOG: i32 = 1024;
 /// ```
 #[derive(Debug)]
 pub struct UnixListener {
-    handle: Handle,
+    handle: Listening,
 }
 
 impl UnixListener {
@@ -50,7 +50,7 @@ impl UnixListener {
         let socket = open_socket(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&address)?;
         socket.listen(BACKLOG)?;
-        Ok(UnixListener { handle: into_handle(socket) })
+        Ok(UnixListener { handle: Listening::new(into_handle(socket)) })
     }
 
     /// Takes the next connection, with the peer's address, which is mostly unnamed; accept(2).
@@ -60,7 +60,7 @@ impl UnixListener {
     /// # Errors
     /// The kernel's.
     pub fn accept(&self) -> Op<'_, Accept<UnixStream>> {
-        Accept::op(&self.handle)
+        Accept::op(self.handle.handle())
     }
 
     /// The address it is bound to.
@@ -84,12 +84,12 @@ impl UnixListener {
     /// # Errors
     /// The kernel's.
     pub async fn close(self) -> io::Result<()> {
-        self.handle.close().await
+        self.handle.into_handle().close().await
     }
 
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
     pub async fn into_std(self) -> std::os::unix::net::UnixListener {
-        self.handle.into_descriptor().await.into()
+        self.handle.into_handle().into_descriptor().await.into()
     }
 }
 
@@ -229,19 +229,19 @@ impl From<std::os::unix::net::UnixStream> for UnixStream {
 
 impl From<OwnedFd> for UnixListener {
     fn from(descriptor: OwnedFd) -> UnixListener {
-        UnixListener { handle: Handle::new(descriptor) }
+        UnixListener { handle: Listening::new(Handle::new(descriptor)) }
     }
 }
 
 impl AsFd for UnixListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.handle.as_fd()
+        self.handle.handle().as_fd()
     }
 }
 
 impl AsRawFd for UnixListener {
     fn as_raw_fd(&self) -> RawFd {
-        self.handle.as_raw_fd()
+        self.handle.handle().as_raw_fd()
     }
 }
 

@@ -12,16 +12,42 @@ use io_uring::{opcode, squeue};
 use socket2::SockAddr;
 
 use super::header::Header;
+use super::lane::{Direction, Left, Manner};
 use super::{Handle, Op, Operation, Step};
 use crate::ring::Completion;
 
 /// What an accepted connection becomes.
 pub trait Accepted: Sized + 'static {
     /// The peer's address.
-    type Address;
+    type Address: 'static;
 
     /// Makes the stream and its peer's address.
     fn accepted(socket: OwnedFd, peer: &SockAddr) -> io::Result<(Self, Self::Address)>;
+}
+
+/// A listener's own handle. An accept whose future was dropped goes on waiting in it, and ends with it.
+#[derive(Debug)]
+pub(crate) struct Listening(Handle);
+
+impl Listening {
+    pub(crate) fn new(handle: Handle) -> Listening {
+        Listening(handle)
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.0
+    }
+
+    /// Ends what is parked, and gives the handle for closing or taking over.
+    pub(crate) fn into_handle(self) -> Handle {
+        self.0.clone()
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.lane(Direction::Inbound).cancel_parked();
+    }
 }
 
 /// Takes one connection.
@@ -55,4 +81,28 @@ unsafe impl<S: Accepted> Operation for Accept<S> {
         let socket = unsafe { OwnedFd::from_raw_fd(completion.result) };
         Step::Done(S::accepted(socket, &self.header.into_accepted_address()))
     }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.listener, Direction::Inbound, Manner::Alone))
+    }
+
+    fn claim(self) -> Step<Self> {
+        match self.listener.lane(Direction::Inbound).take_left() {
+            Some(Left::Connection(connection)) => match connection.downcast::<(S, S::Address)>() {
+                Ok(connection) => Step::Done(Ok(*connection)),
+                Err(_) => Step::Again(self),
+            },
+            _ => Step::Again(self),
+        }
+    }
+
+    /// A connection waits for the next call. What else may have come, want of descriptors for example, the next call finds by itself.
+    fn leave(self, completion: Completion) {
+        let listener = self.listener.clone();
+        if let Step::Done(Ok(connection)) = self.complete(completion) {
+            listener.lane(Direction::Inbound).leave(Left::Connection(Box::new(connection)));
+        }
+    }
+
+    const PARKS: bool = true;
 }

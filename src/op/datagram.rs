@@ -6,12 +6,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ptr;
 
 use io_uring::{opcode, squeue};
 use socket2::SockAddr;
 
 use super::file::{filled, needs_room, written};
 use super::header::Header;
+use super::lane::{Direction, Left, Manner};
 use super::{Handle, MOST_BYTES, Op, Operation, Step};
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::ring::Completion;
@@ -26,7 +28,11 @@ pub struct ReceiveFrom<B> {
 impl<B: IoBufMut> ReceiveFrom<B> {
     pub(crate) fn op(socket: &Handle, buffer: B) -> Op<'_, ReceiveFrom<B>> {
         let refused = needs_room(&buffer);
-        Op::settled(ReceiveFrom { socket: socket.clone(), buffer, header: Header::for_any_address() }, refused)
+        Op::settled(ReceiveFrom::new(socket, buffer), refused)
+    }
+
+    fn new(socket: &Handle, buffer: B) -> ReceiveFrom<B> {
+        ReceiveFrom { socket: socket.clone(), buffer, header: Header::for_any_address() }
     }
 }
 
@@ -47,6 +53,74 @@ unsafe impl<B: IoBufMut> Operation for ReceiveFrom<B> {
             Some(address) => Ok((count, address, buffer)),
             None => Err(Error::new(io::Error::other("a datagram from an address that is neither IPv4 nor IPv6"), buffer)),
         }))
+    }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.socket, Direction::Inbound, Manner::Alone))
+    }
+
+    fn claim(mut self) -> Step<Self> {
+        let (bytes, from) = match self.socket.lane(Direction::Inbound).take_left() {
+            Some(Left::Datagram { bytes, from }) => (bytes, from),
+            Some(Left::Failed(errno)) => return Step::Done(Err(Error::new(io::Error::from_raw_os_error(errno), self.buffer))),
+            _ => return Step::Again(self),
+        };
+        let count = bytes.len().min(self.buffer.capacity());
+        // SAFETY: the buffer belongs to this operation, has room for that many bytes, and is not the lane's.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.buffer.as_mut_ptr(), count) };
+        Step::Done(filled(self.buffer, Ok(count)).map(|(count, buffer)| (count, from, buffer)))
+    }
+
+    fn leave(self, completion: Completion) {
+        let socket = self.socket.clone();
+        let Step::Done(received) = self.complete(completion) else { return };
+        let lane = socket.lane(Direction::Inbound);
+        match received {
+            Ok((count, from, buffer)) => lane.leave(Left::Datagram { bytes: buffer.as_init()[..count].to_vec(), from }),
+            Err(error) => lane.leave_error(error.get_ref()),
+        }
+    }
+}
+
+/// As [`ReceiveFrom`], for those who know where it comes from.
+pub struct ReceiveDatagram<B>(ReceiveFrom<B>);
+
+impl<B: IoBufMut> ReceiveDatagram<B> {
+    pub(crate) fn op(socket: &Handle, buffer: B) -> Op<'_, ReceiveDatagram<B>> {
+        let refused = needs_room(&buffer);
+        Op::settled(ReceiveDatagram(ReceiveFrom::new(socket, buffer)), refused)
+    }
+
+    fn without_address(step: Step<ReceiveFrom<B>>) -> Step<Self> {
+        match step {
+            Step::Done(received) => Step::Done(received.map(|(count, _, buffer)| (count, buffer))),
+            Step::Again(operation) => Step::Again(ReceiveDatagram(operation)),
+        }
+    }
+}
+
+// SAFETY: as for `ReceiveFrom`, which it is.
+unsafe impl<B: IoBufMut> Operation for ReceiveDatagram<B> {
+    type Output = Result<(usize, B), Error<B>>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        self.0.entry()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Self::without_address(self.0.complete(completion))
+    }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        self.0.lane()
+    }
+
+    fn claim(self) -> Step<Self> {
+        Self::without_address(self.0.claim())
+    }
+
+    fn leave(self, completion: Completion) {
+        self.0.leave(completion);
     }
 }
 
@@ -77,5 +151,9 @@ unsafe impl<B: IoBuf> Operation for SendTo<B> {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(written(self.buffer, completion.result()))
+    }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.socket, Direction::Outbound, Manner::AfterDropped))
     }
 }

@@ -63,11 +63,13 @@ where
         if let Poll::Ready(output) = Pin::new(&mut self.operation).poll(context) {
             return Poll::Ready(if self.expired { output.expire() } else { output });
         }
-        if !self.expired && self.timer.poll(context).is_ready() {
-            self.expired = true;
-            self.operation.request_cancel();
+        if self.expired || self.timer.poll(context).is_pending() {
+            return Poll::Pending;
         }
-        Poll::Pending
+        self.expired = true;
+        self.operation.request_cancel();
+        // One that still waited for its turn ends here, without a completion that would wake anybody.
+        Pin::new(&mut self.operation).poll(context).map(Expire::expire)
     }
 }
 

@@ -8,6 +8,7 @@ use std::io;
 
 use io_uring::{opcode, squeue, types};
 
+use super::lane::{Direction, Manner};
 use super::{Handle, MOST_BYTES, Op, Operation, Step};
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::ring::Completion;
@@ -169,6 +170,10 @@ unsafe impl<B: IoBuf> Operation for WriteAt<B> {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(written(self.buffer, completion.result()))
     }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.file, Direction::Outbound, Manner::AfterDropped))
+    }
 }
 
 /// Writes at an offset until the buffer is through.
@@ -210,6 +215,10 @@ unsafe impl<B: IoBuf> Operation for WriteAllAt<B> {
         };
         Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.written)))
     }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.file, Direction::Outbound, Manner::AfterDropped))
+    }
 }
 
 /// Brings a file's data, and its metadata unless told otherwise, to the device.
@@ -236,6 +245,10 @@ unsafe impl Operation for Fsync {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(drop))
     }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.file, Direction::Outbound, Manner::AfterDropped))
+    }
 }
 
 /// Makes a file shorter or longer.
@@ -260,5 +273,9 @@ unsafe impl Operation for Truncate {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(drop))
+    }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.file, Direction::Outbound, Manner::AfterDropped))
     }
 }

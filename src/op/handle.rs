@@ -16,6 +16,7 @@ use std::task::{Poll, Waker};
 
 use io_uring::{opcode, squeue, types};
 
+use super::lane::{Direction, Lane};
 use super::{Op, Operation, Step};
 use crate::ring::Completion;
 use crate::runtime;
@@ -28,15 +29,25 @@ struct Shared {
     descriptor: Option<OwnedFd>,
     /// Waits until it is the only one.
     closer: Cell<Option<Waker>>,
+    inbound: Lane,
+    outbound: Lane,
 }
 
 impl Handle {
     pub(crate) fn new(descriptor: OwnedFd) -> Handle {
-        Handle(Rc::new(Shared { descriptor: Some(descriptor), closer: Cell::new(None) }))
+        Handle(Rc::new(Shared { descriptor: Some(descriptor), closer: Cell::new(None), inbound: Lane::new(), outbound: Lane::new() }))
     }
 
     fn descriptor(&self) -> &OwnedFd {
         self.0.descriptor.as_ref().expect("only the last handle takes the descriptor out")
+    }
+
+    /// Where operations of one direction take turns.
+    pub(super) fn lane(&self, direction: Direction) -> &Lane {
+        match direction {
+            Direction::Inbound => &self.0.inbound,
+            Direction::Outbound => &self.0.outbound,
+        }
     }
 
     /// As entries take it.

@@ -17,6 +17,7 @@ mod deadline;
 mod file;
 mod handle;
 mod header;
+mod lane;
 mod path;
 mod socket;
 mod vectored;
@@ -28,13 +29,13 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use io_uring::squeue;
 
-pub(crate) use accept::{Accept, Accepted};
-pub(crate) use datagram::{ReceiveFrom, SendTo};
+pub(crate) use accept::{Accept, Accepted, Listening};
+pub(crate) use datagram::{ReceiveDatagram, ReceiveFrom, SendTo};
 pub(crate) use file::{Fsync, ReadAt, ReadExactAt, Truncate, WriteAllAt, WriteAt};
 pub(crate) use handle::Handle;
 pub(crate) use path::{MakeDirectory, Open, Rename, Status, Statx, Unlink};
@@ -42,6 +43,8 @@ pub(crate) use socket::{Connect, Receive, ReceiveExact, Send, SendAll, Shutdown}
 pub(crate) use vectored::{ReadVectoredAt, ReceiveVectored, SendVectored, WriteVectoredAt};
 
 pub use deadline::{Cancel, Deadline, Expire};
+
+use lane::{Direction, Manner, Turn};
 
 use crate::driver::{Orphan, Token};
 use crate::ring::Completion;
@@ -69,6 +72,24 @@ pub unsafe trait Operation: Sized + 'static {
 
     /// How its last completion becomes a value, or the start of the next part. A completion with `ECANCELED` ends it.
     fn complete(self, completion: Completion) -> Step<Self>;
+
+    /// Where and how it takes turns with others of its descriptor, if it does.
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        None
+    }
+
+    /// Takes what a dropped one has left in its lane, before it is submitted.
+    fn claim(self) -> Step<Self> {
+        Step::Again(self)
+    }
+
+    /// What becomes of its last completion when its future is gone: it goes into the lane for the next one, or nobody misses it.
+    fn leave(self, completion: Completion) {
+        drop(self.complete(completion));
+    }
+
+    /// Does it go on when its future is dropped, for the next one's sake? Else it is cancelled.
+    const PARKS: bool = false;
 }
 
 /// What a completion means.
@@ -113,6 +134,8 @@ pub struct Op<'h, O: Operation> {
     operation: MaybeUninit<O>,
     /// The user wants it to end: no further parts are started.
     cancelled: bool,
+    /// Its turn in its lane, from the first poll on.
+    turn: Option<Turn>,
     handle: PhantomData<&'h ()>,
 }
 
@@ -136,7 +159,7 @@ impl<'h, O: Operation> Op<'h, O> {
     /// An operation that may be settled before it is submitted: refused with a negative errno, or with nothing to do and a result of 0.
     pub(crate) fn settled(operation: O, result: Option<i32>) -> Op<'h, O> {
         let stage = result.map_or(Stage::Idle, Stage::Settled);
-        Op { stage, operation: MaybeUninit::new(operation), cancelled: false, handle: PhantomData }
+        Op { stage, operation: MaybeUninit::new(operation), cancelled: false, turn: None, handle: PhantomData }
     }
 
     /// Cancels the operation and waits for its end.
@@ -200,6 +223,26 @@ impl<'h, O: Operation> Op<'h, O> {
         }
     }
 
+    /// Waits for the operation's turn, and takes what is left in its lane. `None`: it is to be submitted.
+    fn queue_up(&mut self, context: &Context<'_>) -> Poll<Option<O::Output>> {
+        if self.turn.is_none() {
+            // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
+            let Some((handle, direction, manner)) = unsafe { self.operation.assume_init_ref() }.lane() else {
+                return Poll::Ready(None);
+            };
+            self.turn = Some(Turn::new(handle, direction, manner));
+        }
+        let Some(turn) = &mut self.turn else { return Poll::Ready(None) };
+        ready!(turn.poll(context));
+        if !turn.lane().has_left() {
+            return Poll::Ready(None);
+        }
+        // SAFETY: as above.
+        let operation = unsafe { self.take() };
+        let step = operation.claim();
+        Poll::Ready(self.proceed(step))
+    }
+
     /// Queues the entry for this tick's batch, or settles what the ring cannot take.
     fn start(&mut self, context: &Context<'_>) {
         let core = current();
@@ -226,14 +269,17 @@ impl<'h, O: Operation> Op<'h, O> {
         unsafe { self.operation.assume_init_read() }
     }
 
-    /// Ends with `completion`, or makes ready for the next part.
-    fn advance(&mut self, operation: O, completion: Completion) -> Poll<O::Output> {
-        match operation.complete(completion) {
-            Step::Done(output) => Poll::Ready(output),
+    /// Ends and lets the next one have its turn, or makes ready for the next part.
+    fn proceed(&mut self, step: Step<O>) -> Option<O::Output> {
+        match step {
+            Step::Done(output) => {
+                self.turn = None;
+                Some(output)
+            }
             Step::Again(operation) => {
                 self.operation = MaybeUninit::new(operation);
                 self.stage = if self.cancelled { Stage::Settled(-libc::ECANCELED) } else { Stage::Idle };
-                Poll::Pending
+                None
             }
         }
     }
@@ -246,6 +292,9 @@ impl<O: Operation> Future for Op<'_, O> {
         loop {
             let completion = match &self.stage {
                 Stage::Idle => {
+                    if let Some(output) = ready!(self.queue_up(context)) {
+                        return Poll::Ready(output);
+                    }
                     self.start(context);
                     match self.stage {
                         Stage::InFlight(..) => return Poll::Pending,
@@ -265,7 +314,8 @@ impl<O: Operation> Future for Op<'_, O> {
             }
             // SAFETY: the operation was settled before submission, or this is its last completion.
             let operation = unsafe { self.take() };
-            if let Poll::Ready(output) = self.advance(operation, completion) {
+            let step = operation.complete(completion);
+            if let Some(output) = self.proceed(step) {
                 return Poll::Ready(output);
             }
         }
@@ -284,25 +334,35 @@ impl<O: Operation> Drop for Op<'_, O> {
                 Some(completion) => {
                     // SAFETY: this was its last completion, and `Stage::Done` keeps it from being read again.
                     let operation = unsafe { self.operation.assume_init_read() };
-                    drop(operation.complete(completion));
+                    operation.leave(completion);
                 }
                 None => {
                     let operation = std::mem::replace(&mut self.operation, MaybeUninit::uninit());
-                    core.adopt(token, Box::new(Orphaned(operation)));
+                    let mut turn = self.turn.take();
+                    if let Some(turn) = &mut turn {
+                        turn.hold();
+                        if O::PARKS {
+                            turn.lane().park(&core, token);
+                        }
+                    }
+                    core.adopt(token, Box::new(Orphaned { operation, _turn: turn }), !O::PARKS);
                 }
             },
         }
     }
 }
 
-/// An operation whose future is gone, kept as bytes until its last completion.
-struct Orphaned<O: Operation>(MaybeUninit<O>);
+/// An operation whose future is gone, kept as bytes until its last completion, with its turn.
+struct Orphaned<O: Operation> {
+    operation: MaybeUninit<O>,
+    _turn: Option<Turn>,
+}
 
 impl<O: Operation> Orphan for Orphaned<O> {
     fn finish(self: Box<Self>, completion: Completion) {
         // SAFETY: `Op::drop` put it in initialised, and the driver calls this once, after the last completion.
-        let operation = unsafe { self.0.assume_init() };
-        drop(operation.complete(completion));
+        let operation = unsafe { self.operation.assume_init() };
+        operation.leave(completion);
     }
 }
 

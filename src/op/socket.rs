@@ -6,12 +6,14 @@
 
 use std::io;
 use std::net;
+use std::ptr;
 
 use io_uring::{opcode, squeue};
 use socket2::SockAddr;
 
 use super::file::{clamp, end_of_file, filled, incomplete, needs_room, write_zero, written};
 use super::header::Header;
+use super::lane::{Direction, Left, Manner};
 use super::{Handle, Op, Operation, Step};
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::ring::Completion;
@@ -70,6 +72,48 @@ unsafe impl<B: IoBufMut> Operation for Receive<B> {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(filled(self.buffer, completion.result()))
     }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.socket, Direction::Inbound, Manner::Alone))
+    }
+
+    fn claim(mut self) -> Step<Self> {
+        match claim(&self.socket, &mut self.buffer, 0) {
+            Some(result) => Step::Done(filled(self.buffer, result)),
+            None => Step::Again(self),
+        }
+    }
+
+    fn leave(self, completion: Completion) {
+        leave(&self.socket, self.buffer, 0, completion);
+    }
+}
+
+/// Moves what is left of a stream into a buffer from `offset` on, or gives the error that is left.
+fn claim<B: IoBufMut>(socket: &Handle, buffer: &mut B, offset: usize) -> Option<io::Result<usize>> {
+    let room = buffer.capacity() - offset;
+    // SAFETY: `offset` is not above the capacity.
+    let target = unsafe { buffer.as_mut_ptr().add(offset) };
+    socket.lane(Direction::Inbound).take_bytes(room, |bytes| {
+        // SAFETY: there are no more bytes than there is room behind `target`, in memory that belongs to the buffer, and so not to the lane.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) }
+    })
+}
+
+/// Leaves the bytes of a receive that nobody waits for: those of earlier parts, and those of its last completion.
+fn leave<B: IoBufMut>(socket: &Handle, mut buffer: B, earlier: usize, completion: Completion) {
+    let lane = socket.lane(Direction::Inbound);
+    let result = completion.result();
+    let count = earlier + *result.as_ref().unwrap_or(&0);
+    if count > 0 {
+        assert!(count <= buffer.capacity(), "the kernel reports more bytes than the buffer holds");
+        // SAFETY: the kernel has written that many bytes, and the operation that it wrote them for has ended.
+        unsafe { buffer.set_init_len(count) };
+        lane.leave(Left::Bytes { bytes: buffer.as_init()[..count].to_vec(), start: 0 });
+    }
+    if let Err(error) = result {
+        lane.leave_error(&error);
+    }
 }
 
 /// Receives until the buffer is full.
@@ -113,17 +157,43 @@ unsafe impl<B: IoBufMut> Operation for ReceiveExact<B> {
             }
         }
     }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.socket, Direction::Inbound, Manner::Alone))
+    }
+
+    fn claim(mut self) -> Step<Self> {
+        while self.filled < self.buffer.capacity() {
+            match claim(&self.socket, &mut self.buffer, self.filled) {
+                None => return Step::Again(self),
+                Some(Ok(count)) => self.filled += count,
+                Some(Err(error)) => return Step::Done(Err(incomplete(self.buffer, self.filled, error))),
+            }
+        }
+        Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer))
+    }
+
+    fn leave(self, completion: Completion) {
+        leave(&self.socket, self.buffer, self.filled, completion);
+    }
 }
 
 /// One send. A peer that has gone is EPIPE, never a signal.
 pub struct Send<B> {
     socket: Handle,
     buffer: B,
+    manner: Manner,
 }
 
 impl<B: IoBuf> Send<B> {
+    /// Sends bytes of a stream.
     pub(crate) fn op(socket: &Handle, buffer: B) -> Op<'_, Send<B>> {
-        Op::new(Send { socket: socket.clone(), buffer })
+        Op::new(Send { socket: socket.clone(), buffer, manner: Manner::Alone })
+    }
+
+    /// Sends one datagram: whole or not at all, so several may be under way.
+    pub(crate) fn datagram(socket: &Handle, buffer: B) -> Op<'_, Send<B>> {
+        Op::new(Send { socket: socket.clone(), buffer, manner: Manner::AfterDropped })
     }
 }
 
@@ -138,6 +208,10 @@ unsafe impl<B: IoBuf> Operation for Send<B> {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(written(self.buffer, completion.result()))
+    }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.socket, Direction::Outbound, self.manner))
     }
 }
 
@@ -179,6 +253,10 @@ unsafe impl<B: IoBuf> Operation for SendAll<B> {
             }
         };
         Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.sent)))
+    }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.socket, Direction::Outbound, Manner::Alone))
     }
 }
 

@@ -5,11 +5,13 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::ptr;
 
 use io_uring::{opcode, squeue};
 
 use super::file::no_room;
 use super::header::Header;
+use super::lane::{Direction, Left, Manner};
 use super::{Handle, MOST_BYTES, Op, Operation, Step};
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::ring::Completion;
@@ -137,6 +139,10 @@ unsafe impl<B: IoBuf> Operation for WriteVectoredAt<B> {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(written(self.buffers, completion.result()))
     }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.file, Direction::Outbound, Manner::AfterDropped))
+    }
 }
 
 /// One receive into several buffers.
@@ -167,6 +173,44 @@ unsafe impl<B: IoBufMut> Operation for ReceiveVectored<B> {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(filled(self.buffers, completion.result()))
     }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.socket, Direction::Inbound, Manner::Alone))
+    }
+
+    fn claim(self) -> Step<Self> {
+        let Vectors(vectors) = &self.vectors;
+        let room = vectors.iter().map(|vector| vector.iov_len).sum();
+        let mut rest = vectors.iter();
+        let claimed = self.socket.lane(Direction::Inbound).take_bytes(room, |mut bytes| {
+            while let (false, Some(vector)) = (bytes.is_empty(), rest.next()) {
+                let (here, later) = bytes.split_at(bytes.len().min(vector.iov_len));
+                // SAFETY: the vector names memory of one of this operation's buffers, with room for that many bytes, and not the lane's.
+                unsafe { ptr::copy_nonoverlapping(here.as_ptr(), vector.iov_base.cast(), here.len()) };
+                bytes = later;
+            }
+        });
+        match claimed {
+            Some(result) => Step::Done(filled(self.buffers, result)),
+            None => Step::Again(self),
+        }
+    }
+
+    fn leave(self, completion: Completion) {
+        let lane = self.socket.lane(Direction::Inbound);
+        match filled(self.buffers, completion.result()) {
+            Err(error) => lane.leave_error(error.get_ref()),
+            Ok((0, _)) => {}
+            Ok((count, buffers)) => {
+                let mut bytes = Vec::with_capacity(count);
+                for buffer in &buffers {
+                    let here = (count - bytes.len()).min(buffer.capacity());
+                    bytes.extend_from_slice(&buffer.as_init()[..here]);
+                }
+                lane.leave(Left::Bytes { bytes, start: 0 });
+            }
+        }
+    }
 }
 
 /// One send from several buffers.
@@ -195,5 +239,9 @@ unsafe impl<B: IoBuf> Operation for SendVectored<B> {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(written(self.buffers, completion.result()))
+    }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.socket, Direction::Outbound, Manner::Alone))
     }
 }

@@ -303,9 +303,12 @@ impl Core {
         }
     }
 
-    /// Keeps an operation without a future until the kernel is done with it.
-    pub(crate) fn adopt(&self, token: Token, orphan: Box<dyn Orphan>) {
+    /// Keeps an operation without a future until the kernel is done with it, and asks for its end unless somebody will want it.
+    pub(crate) fn adopt(&self, token: Token, orphan: Box<dyn Orphan>, cancel: bool) {
         let waker = self.driver.borrow_mut().orphan(token, orphan);
+        if cancel {
+            self.cancel(token);
+        }
         drop(waker);
     }
 

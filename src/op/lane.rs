@@ -1,0 +1,263 @@
+//! Whose turn is it in one direction of a descriptor, and what did dropped futures leave there?
+//!
+//! The kernel runs two receives of one socket in no particular order, and finishes a cancelled one whenever it likes. So the operations of
+//! a direction take turns, a dropped one keeps its turn until its last completion, and what it brought waits here for the next. Nothing of
+//! this costs more than a flag as long as nobody is dropped and nobody waits.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+
+use super::Handle;
+use crate::driver::Token;
+use crate::runtime::Core;
+
+/// Which way the bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the descriptor.
+    Inbound,
+    /// To it.
+    Outbound,
+}
+
+/// How operations of one kind share a direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// One at a time.
+    Alone,
+    /// Any number at a time, but none while a dropped one is in flight.
+    AfterDropped,
+}
+
+/// What a dropped operation left for the next one.
+pub(super) enum Left {
+    /// Bytes of a stream, from `start` on.
+    Bytes { bytes: Vec<u8>, start: usize },
+    /// One datagram, and where it came from.
+    Datagram { bytes: Vec<u8>, from: SocketAddr },
+    /// A connection with its address, of the type that the listener's operation knows.
+    Connection(Box<dyn Any>),
+    /// An error that the kernel reports only once.
+    Failed(i32),
+}
+
+/// One direction of a descriptor.
+pub(super) struct Lane {
+    /// Operations that keep others out: one that is alone, or any number of dropped ones.
+    held: Cell<u32>,
+    /// Nothing until somebody waits or something is left.
+    rare: RefCell<Option<Box<Rare>>>,
+}
+
+#[derive(Default)]
+struct Rare {
+    /// Who waits, in order. The first is woken when the lane is free, and leaves when it is polled.
+    queue: VecDeque<(u64, Waker)>,
+    last_ticket: u64,
+    left: VecDeque<Left>,
+    /// A dropped operation that goes on waiting for the next one's sake.
+    parked: Option<(Weak<Core>, Token)>,
+}
+
+impl Lane {
+    pub(super) const fn new() -> Lane {
+        Lane { held: Cell::new(0), rare: RefCell::new(None) }
+    }
+
+    /// Puts what a dropped operation brought behind what others left.
+    pub(super) fn leave(&self, left: Left) {
+        self.rare.borrow_mut().get_or_insert_default().left.push_back(left);
+    }
+
+    /// What was left longest ago.
+    pub(super) fn take_left(&self) -> Option<Left> {
+        self.rare.borrow_mut().as_mut()?.left.pop_front()
+    }
+
+    /// Puts back the rest of what was taken.
+    pub(super) fn put_back(&self, left: Left) {
+        self.rare.borrow_mut().get_or_insert_default().left.push_front(left);
+    }
+
+    /// Keeps an error that the kernel reports only once. A cancelled operation has nothing to report.
+    pub(super) fn leave_error(&self, error: &io::Error) {
+        match error.raw_os_error() {
+            None | Some(libc::ECANCELED | libc::EINTR) => {}
+            Some(errno) => self.leave(Left::Failed(errno)),
+        }
+    }
+
+    /// Takes as many bytes as there is room for in `room`, or the error that comes next. `None`: nothing is left.
+    pub(super) fn take_bytes(&self, room: usize, mut put: impl FnMut(&[u8])) -> Option<io::Result<usize>> {
+        match self.take_left()? {
+            Left::Failed(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
+            Left::Bytes { bytes, start } => {
+                let count = room.min(bytes.len() - start);
+                put(&bytes[start..start + count]);
+                if start + count < bytes.len() {
+                    self.put_back(Left::Bytes { bytes, start: start + count });
+                }
+                Some(Ok(count))
+            }
+            Left::Datagram { .. } | Left::Connection(_) => None,
+        }
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.rare.borrow().as_ref().is_some_and(|rare| !rare.left.is_empty())
+    }
+
+    /// Remembers a dropped operation that was not cancelled.
+    pub(super) fn park(&self, core: &Rc<Core>, token: Token) {
+        self.rare.borrow_mut().get_or_insert_default().parked = Some((Rc::downgrade(core), token));
+    }
+
+    /// Asks for the end of the operation that is parked here, if it still is.
+    pub(super) fn cancel_parked(&self) {
+        let parked = self.rare.borrow_mut().as_mut().and_then(|rare| rare.parked.take());
+        if let Some((core, token)) = parked
+            && let Some(core) = core.upgrade()
+        {
+            core.cancel(token);
+        }
+    }
+
+    fn is_first(&self, ticket: Option<u64>) -> bool {
+        match &*self.rare.borrow() {
+            Some(rare) => rare.queue.front().is_none_or(|(first, _)| Some(*first) == ticket),
+            None => true,
+        }
+    }
+
+    /// Takes a place in the queue, or brings its waker up to date.
+    fn wait(&self, ticket: Option<u64>, waker: Waker) -> u64 {
+        let mut guard = self.rare.borrow_mut();
+        let rare = guard.get_or_insert_default();
+        let (ticket, before) = match rare.queue.iter_mut().find(|(other, _)| Some(*other) == ticket) {
+            Some((ticket, place)) => (*ticket, Some(mem::replace(place, waker))),
+            None => {
+                rare.last_ticket += 1;
+                rare.queue.push_back((rare.last_ticket, waker));
+                (rare.last_ticket, None)
+            }
+        };
+        drop(guard);
+        drop(before);
+        ticket
+    }
+
+    /// Gives up a place in the queue.
+    fn stop_waiting(&self, ticket: u64) {
+        let gone = self.rare.borrow_mut().as_mut().and_then(|rare| {
+            let place = rare.queue.iter().position(|(other, _)| *other == ticket)?;
+            rare.queue.remove(place)
+        });
+        drop(gone);
+    }
+
+    /// Wakes the first in the queue if the lane is free for it.
+    fn wake_first(&self) {
+        if self.held.get() > 0 {
+            return;
+        }
+        let first = self.rare.borrow_mut().as_mut().and_then(|rare| {
+            let (_, waker) = rare.queue.front_mut()?;
+            Some(mem::replace(waker, Waker::noop().clone()))
+        });
+        if let Some(waker) = first {
+            waker.wake();
+        }
+    }
+
+    fn release(&self) {
+        self.held.set(self.held.get() - 1);
+        self.wake_first();
+    }
+}
+
+/// One operation's turn in its lane. Dropping it lets the next one in.
+pub(super) struct Turn {
+    handle: Handle,
+    direction: Direction,
+    manner: Manner,
+    state: State,
+}
+
+/// Where an operation stands.
+enum State {
+    /// It has not asked.
+    New,
+    /// In the queue, under this ticket.
+    Waiting(u64),
+    /// In the lane, where it keeps nobody out.
+    Beside,
+    /// In the lane, and it keeps the others out.
+    Holding,
+}
+
+impl Turn {
+    pub(super) fn new(handle: &Handle, direction: Direction, manner: Manner) -> Turn {
+        Turn { handle: handle.clone(), direction, manner, state: State::New }
+    }
+
+    pub(super) fn lane(&self) -> &Lane {
+        self.handle.lane(self.direction)
+    }
+
+    /// Waits for the turn. Ready from then on.
+    pub(super) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
+        let ticket = match self.state {
+            State::Beside | State::Holding => return Poll::Ready(()),
+            State::New => None,
+            State::Waiting(ticket) => Some(ticket),
+        };
+        let lane = self.handle.lane(self.direction);
+        if lane.held.get() > 0 || !lane.is_first(ticket) {
+            self.state = State::Waiting(lane.wait(ticket, context.waker().clone()));
+            return Poll::Pending;
+        }
+        if let Some(ticket) = ticket {
+            lane.stop_waiting(ticket);
+        }
+        match self.manner {
+            Manner::Alone => {
+                lane.held.set(1);
+                self.state = State::Holding;
+            }
+            Manner::AfterDropped => {
+                self.state = State::Beside;
+                lane.wake_first();
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// The operation's future is gone, and the operation is in flight: from now on it keeps the others out.
+    pub(super) fn hold(&mut self) {
+        if let State::Beside = self.state {
+            let lane = self.handle.lane(self.direction);
+            lane.held.set(lane.held.get() + 1);
+            self.state = State::Holding;
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let lane = self.handle.lane(self.direction);
+        match self.state {
+            State::New | State::Beside => {}
+            State::Waiting(ticket) => {
+                lane.stop_waiting(ticket);
+                lane.wake_first();
+            }
+            State::Holding => lane.release(),
+        }
+    }
+}
