@@ -139,7 +139,8 @@ impl Lane {
     fn wait(&self, ticket: Option<u64>, waker: Waker) -> u64 {
         let mut guard = self.rare.borrow_mut();
         let rare = guard.get_or_insert_default();
-        let (ticket, before) = match rare.queue.iter_mut().find(|(other, _)| Some(*other) == ticket) {
+        let place = ticket.and_then(|ticket| rare.queue.iter_mut().find(|(other, _)| *other == ticket));
+        let (ticket, before) = match place {
             Some((ticket, place)) => (*ticket, Some(mem::replace(place, waker))),
             None => {
                 rare.last_ticket += 1;
