@@ -138,6 +138,11 @@ impl Deliveries {
         }
     }
 
+    /// Adds who is woken for another reason.
+    pub(crate) fn wake_all(&mut self, wakers: impl Iterator<Item = Waker>) {
+        self.wakers.extend(wakers);
+    }
+
     fn deliver_each(&mut self) {
         while let Some(waker) = self.wakers.pop_front() {
             waker.wake();
@@ -201,21 +206,21 @@ impl Driver {
         }
     }
 
-    /// Replaces the waker of an operation in flight, and returns the one before.
-    pub(crate) fn set_waker(&mut self, token: Token, waker: Waker) -> Option<Waker> {
-        self.replace_waiting(token, State::Waiting(waker))
+    /// Replaces the waker of an operation in flight. Returns the one to drop, and whether the operation is still in flight: making the new
+    /// waker was user code, which may have run the loop.
+    pub(crate) fn set_waker(&mut self, token: Token, waker: Waker) -> (Waker, bool) {
+        match &mut self.slot(token).state {
+            State::Waiting(waiting) => (mem::replace(waiting, waker), true),
+            _ => (waker, false),
+        }
     }
 
     /// Gives an operation in flight to its slot, which finishes it after its last completion. Returns the waker that waited.
-    pub(crate) fn orphan(&mut self, token: Token, orphan: Box<dyn Orphan>) -> Option<Waker> {
+    pub(crate) fn orphan(&mut self, token: Token, orphan: Box<dyn Orphan>) -> Waker {
         self.counters.orphaned += 1;
-        self.replace_waiting(token, State::Orphaned(orphan))
-    }
-
-    fn replace_waiting(&mut self, token: Token, state: State) -> Option<Waker> {
-        match mem::replace(&mut self.slot(token).state, state) {
-            State::Waiting(waker) => Some(waker),
-            State::Finished(_) | State::Orphaned(_) | State::Closing(_) => None,
+        match mem::replace(&mut self.slot(token).state, State::Orphaned(orphan)) {
+            State::Waiting(waker) => waker,
+            _ => unreachable!("whoever hands over has found the operation in flight"),
         }
     }
 
@@ -236,23 +241,39 @@ impl Driver {
         }
     }
 
-    /// Asks for the end of everything but the closing of descriptors, which must happen.
+    /// Asks for the end of everything but the closing of descriptors, which must happen. Asks again for what was asked before.
     pub(crate) fn cancel_all(&mut self) {
+        self.cancelled.clear();
+        self.to_cancel.clear();
         for (_, slot) in &mut self.slots {
-            if slot.is_cancellable() {
+            if matches!(slot.state, State::Waiting(_) | State::Orphaned(_)) {
                 slot.cancelling = true;
                 self.to_cancel.push(slot.token);
             }
         }
     }
 
+    /// Submits what is queued now, without looking at completions. For those who need what a queued close gives back.
+    pub(crate) fn submit(&mut self) {
+        self.push_backlog();
+        if let Some(ring) = &mut self.ring {
+            // A failure shows again in the turn, which reports it.
+            let _ = ring.enter(Wait::No);
+        }
+    }
+
+    /// Is there anything to send?
+    pub(crate) fn has_queued(&mut self) -> bool {
+        !self.to_cancel.is_empty() || !self.backlog.is_empty() || self.ring.as_mut().is_some_and(Ring::has_queued)
+    }
+
     /// Closes a descriptor through the ring, behind everything queued before. Errors go nowhere, as in `Drop` of std's files.
-    pub(crate) fn close(&mut self, descriptor: OwnedFd) {
+    pub(crate) fn close(&mut self, descriptor: OwnedFd, lingers: bool) {
         if self.ring.is_none() {
             return drop(descriptor);
         }
         self.counters.started += 1;
-        let entry = opcode::Close::new(types::Fd(descriptor.as_raw_fd())).build();
+        let entry = closing(&descriptor, lingers);
         let token = self.occupy(State::Closing(descriptor));
         self.in_flight += 1;
         self.queue(entry.user_data(token.0));
@@ -415,6 +436,12 @@ impl Slot {
     fn is_cancellable(&self) -> bool {
         !self.cancelling && matches!(self.state, State::Waiting(_) | State::Orphaned(_))
     }
+}
+
+/// close(2). A socket that lingers sleeps in it, which is for a worker thread and not for the loop.
+pub(crate) fn closing(descriptor: &OwnedFd, lingers: bool) -> squeue::Entry {
+    let flags = if lingers { squeue::Flags::ASYNC } else { squeue::Flags::empty() };
+    opcode::Close::new(types::Fd(descriptor.as_raw_fd())).build().flags(flags)
 }
 
 /// The kernel has closed the descriptor, even where it reports an error, unless it never came to it. Other errors are those of the file

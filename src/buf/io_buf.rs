@@ -29,6 +29,7 @@ use std::sync::Arc;
 /// - Nobody writes these bytes. Others may read them, as the clones of an [`Arc`] do.
 /// - Nothing but dropping the value, or a method that takes it by value or `&mut`, frees or moves them. The value may be forgotten, and then they
 ///   stay for ever.
+#[diagnostic::on_unimplemented(note = "pass an owned buffer (`Vec<u8>`, `Box<[u8]>`, ...) by value; it comes back with the result")]
 pub unsafe trait IoBuf: 'static {
     /// Where the bytes start. It stays the same while the value is moved.
     fn as_init_ptr(&self) -> *const u8;
@@ -80,6 +81,7 @@ pub unsafe trait IoBuf: 'static {
 ///   these bytes, whether initialised or not; so a buffer that shares them will not do. The operation for its part calls nothing on the value then,
 ///   and keeps it in `MaybeUninit`, so that a `Box` asserts nothing when it is moved.
 /// - After `set_init_len(len)` the length is at least `len`, and neither the bytes nor their address have changed.
+#[diagnostic::on_unimplemented(note = "pass an owned buffer (`Vec<u8>`, `Box<[u8]>`, ...) by value; it comes back with the result")]
 pub unsafe trait IoBufMut: IoBuf {
     /// Where the bytes start, for writing `capacity` bytes.
     fn as_mut_ptr(&mut self) -> *mut u8;

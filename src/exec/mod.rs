@@ -18,7 +18,7 @@ use std::task::Waker;
 
 use slab::Slab;
 
-pub use task::{JoinError, JoinHandle};
+pub use task::{AbortHandle, JoinError, JoinHandle};
 
 use crate::ring::Unparker;
 use inbox::Inbox;
@@ -34,6 +34,7 @@ thread_local! {
 pub(crate) struct Executor {
     cell: u16,
     inbox: &'static Inbox,
+    inbox_closed: Cell<bool>,
     tasks: RefCell<Slab<Entry>>,
     /// Indexes of tasks that were woken, each at most once; one that outlived its task costs the next task there a poll too many.
     ready: RefCell<VecDeque<usize>>,
@@ -58,6 +59,7 @@ impl Executor {
         Ok(Rc::new(Executor {
             cell,
             inbox,
+            inbox_closed: Cell::new(false),
             tasks: RefCell::new(Slab::new()),
             ready: RefCell::new(VecDeque::new()),
             root_ready: Cell::new(false),
@@ -183,7 +185,15 @@ impl Executor {
 
     /// Wakes from other threads go nowhere from here on. Must come before the ring closes.
     pub(crate) fn close_inbox(&self) {
-        self.inbox.close(self.cell);
+        if !self.inbox_closed.replace(true) {
+            self.inbox.close(self.cell);
+        }
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        self.close_inbox();
     }
 }
 

@@ -13,7 +13,7 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -27,10 +27,14 @@ pub(super) trait Runnable {
     fn cancel(&self);
 }
 
-/// A task as its handle sees it, whatever its future.
-trait Joinable<T> {
+/// A task as an `AbortHandle` sees it, whatever its future and its result.
+trait Abortable {
     fn is_finished(&self) -> bool;
     fn abort(&self);
+}
+
+/// A task as its handle sees it, whatever its future.
+trait Joinable<T>: Abortable {
     fn poll_join(&self, context: &mut Context<'_>) -> Poll<Result<T, JoinError>>;
     fn forget_joiner(&self);
 }
@@ -81,7 +85,8 @@ impl<F: Future> Task<F> {
         drop(stage);
         self.finished.set(true);
         if let Some(joiner) = self.joiner.take() {
-            joiner.wake();
+            // A waker that panics must not keep the executor from taking the task out.
+            let _ = catch_unwind(AssertUnwindSafe(|| joiner.wake()));
         }
     }
 }
@@ -118,7 +123,7 @@ impl<F: Future> Runnable for Task<F> {
     }
 }
 
-impl<F: Future> Joinable<F::Output> for Task<F> {
+impl<F: Future> Abortable for Task<F> {
     fn is_finished(&self) -> bool {
         self.finished.get()
     }
@@ -126,7 +131,9 @@ impl<F: Future> Joinable<F::Output> for Task<F> {
     fn abort(&self) {
         self.aborted.set(true);
     }
+}
 
+impl<F: Future> Joinable<F::Output> for Task<F> {
     fn poll_join(&self, context: &mut Context<'_>) -> Poll<Result<F::Output, JoinError>> {
         if !self.finished.get() {
             self.joiner.set(Some(context.waker().clone()));
@@ -167,15 +174,26 @@ impl<T> JoinHandle<T> {
     /// Cancels the task: its future is dropped when the executor reaches it, and the handle yields a [`JoinError`] for which
     /// [`is_cancelled`](JoinError::is_cancelled) holds. A task that has finished keeps its result.
     pub fn abort(&self) {
-        if !self.task.is_finished() {
-            self.task.abort();
-            super::wake(self.id);
-        }
+        abort(&*self.task, self.id);
+    }
+
+    /// Something that can abort the task and neither waits for it nor keeps its result.
+    pub fn abort_handle(&self) -> AbortHandle {
+        let task: Rc<dyn Abortable> = Rc::clone(&self.task) as _;
+        AbortHandle { task: Rc::downgrade(&task), id: self.id }
     }
 
     /// Has the task ended, by returning, by a panic, or by being cancelled?
     pub fn is_finished(&self) -> bool {
         self.task.is_finished()
+    }
+}
+
+/// Has the executor end a task, unless it has ended. The future is not dropped here: this may be called from within it.
+fn abort(task: &dyn Abortable, id: TaskId) {
+    if !task.is_finished() {
+        task.abort();
+        super::wake(id);
     }
 }
 
@@ -196,6 +214,46 @@ impl<T> Drop for JoinHandle<T> {
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JoinHandle").field("id", &self.id).field("finished", &self.is_finished()).finish()
+    }
+}
+
+/// Aborts a spawned task; from [`JoinHandle::abort_handle`] or [`JoinSet::spawn`](crate::JoinSet::spawn).
+///
+/// Dropping it does nothing to the task. While one exists, a task that has ended keeps its memory, but neither its future nor, once nobody can
+/// ask for it, its result.
+///
+/// ```
+/// # annulus::block_on(async {
+/// let task = annulus::spawn(std::future::pending::<()>());
+/// let abort = task.abort_handle();
+/// annulus::spawn(async move { abort.abort() });
+/// assert!(task.await.unwrap_err().is_cancelled());
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct AbortHandle {
+    /// Weak, so that the result goes when the executor and the `JoinHandle` have let go of it.
+    task: Weak<dyn Abortable>,
+    id: TaskId,
+}
+
+impl AbortHandle {
+    /// As [`JoinHandle::abort`].
+    pub fn abort(&self) {
+        if let Some(task) = self.task.upgrade() {
+            abort(&*task, self.id);
+        }
+    }
+
+    /// Has the task ended, by returning, by a panic, or by being cancelled?
+    pub fn is_finished(&self) -> bool {
+        self.task.upgrade().is_none_or(|task| task.is_finished())
+    }
+}
+
+impl fmt::Debug for AbortHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AbortHandle").field("id", &self.id).field("finished", &self.is_finished()).finish()
     }
 }
 

@@ -55,7 +55,7 @@ pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     loop {
         // Growing in place is cheaper than a look at the metadata, which the kernel hands to a worker thread.
         if content.len() == content.capacity() {
-            content.reserve(content.len());
+            content.try_reserve(content.len())?;
         }
         let offset = content.len() as u64;
         let (count, slice) = file.read_at(content.spare(), offset).await?;

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs as _};
 
+use super::{is_want_of_descriptors, turn};
 use crate::blocking::spawn_blocking;
 
 /// What can stand for socket addresses: the same types as in [`std::net::ToSocketAddrs`]. Only text that is not an address itself is
@@ -69,6 +70,10 @@ where
             Ok(value) => return Ok(value),
             Err(error) => last = error,
         }
+    }
+    if is_want_of_descriptors(&last) {
+        // Descriptors come back when the ring turns, so whoever tries again at once must not keep it from turning.
+        turn().await;
     }
     Err(last)
 }

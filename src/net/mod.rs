@@ -27,16 +27,40 @@ pub use tcp::{ListenOptions, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{UnixListener, UnixStream};
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::op::Handle;
+use crate::runtime::{self, Timer};
 
 /// A new socket, close-on-exec and blocking: the ring waits for it by polling, and some operations fail on a non-blocking one.
 fn open_socket(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
-    Socket::new_raw(domain, kind.cloexec(), protocol)
+    with_descriptors(|| Socket::new_raw(domain, kind.cloexec(), protocol))
+}
+
+/// Opens what needs descriptors. Those that were dropped in this tick are still on their way to be closed; if they are missed, they go now.
+fn with_descriptors<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match (open(), runtime::try_current()) {
+        (Err(error), Some(core)) if is_want_of_descriptors(&error) => {
+            core.submit();
+            open()
+        }
+        (result, _) => result,
+    }
+}
+
+/// Lets the ring turn once.
+async fn turn() {
+    let mut timer = Timer::new(Instant::now());
+    poll_fn(|context| timer.poll(context)).await;
+}
+
+fn is_want_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 fn into_handle(socket: Socket) -> Handle {

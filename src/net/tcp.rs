@@ -239,7 +239,9 @@ impl TcpStream {
     /// # Errors
     /// The kernel's.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        SockRef::from(self).set_linger(linger)
+        SockRef::from(self).set_linger(linger)?;
+        self.handle.set_lingers(linger.is_some_and(|linger| !linger.is_zero()));
+        Ok(())
     }
 
     /// What closing does with bytes that are not sent yet.

@@ -11,7 +11,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods};
-use super::{into_handle, open_socket};
+use super::{into_handle, open_socket, with_descriptors};
 use crate::op::{Accept, Accepted, Connect, Handle, Listening, Op};
 
 /// Connections that wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
@@ -122,7 +122,7 @@ impl UnixStream {
     /// # Errors
     /// The kernel's.
     pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
-        let (a, b) = Socket::pair_raw(Domain::UNIX, Type::STREAM.cloexec(), None)?;
+        let (a, b) = with_descriptors(|| Socket::pair_raw(Domain::UNIX, Type::STREAM.cloexec(), None))?;
         Ok((UnixStream { handle: into_handle(a) }, UnixStream { handle: into_handle(b) }))
     }
 

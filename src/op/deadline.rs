@@ -51,6 +51,11 @@ impl<'h, O: Operation> Deadline<'h, O> {
     pub(super) fn new(operation: Op<'h, O>, deadline: Instant) -> Deadline<'h, O> {
         Deadline { operation, timer: Timer::new(deadline), expired: false }
     }
+
+    /// Cancels the operation now and waits for its end, as [`Op::cancel`] does.
+    pub fn cancel(self) -> Cancel<'h, O> {
+        self.operation.cancel()
+    }
 }
 
 impl<O: Operation> Future for Deadline<'_, O>

@@ -47,7 +47,7 @@ pub(super) fn filled<B: IoBufMut>(mut buffer: B, result: io::Result<usize>) -> R
 /// Refused before submission; the kernel never says EINVAL for want of room.
 pub(super) fn no_room(error: io::Error) -> io::Error {
     match error.raw_os_error() {
-        Some(libc::EINVAL) => io::Error::new(io::ErrorKind::InvalidInput, "the buffer has no room: its capacity is 0"),
+        Some(libc::EINVAL) => io::Error::new(io::ErrorKind::InvalidInput, "the buffer has no room to read into"),
         _ => error,
     }
 }

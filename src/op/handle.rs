@@ -14,39 +14,61 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use io_uring::{opcode, squeue, types};
+use io_uring::{squeue, types};
 
 use super::lane::{Direction, Lane};
 use super::{Op, Operation, Step};
+use crate::driver::closing;
 use crate::ring::Completion;
 use crate::runtime;
 
 /// A shared open descriptor.
-pub struct Handle(Rc<Shared>);
+pub struct Handle {
+    /// `None` only within `drop`.
+    shared: Option<Rc<Shared>>,
+}
 
 struct Shared {
     /// `None` once it is on its way to be closed.
     descriptor: Option<OwnedFd>,
     /// Waits until it is the only one.
     closer: Cell<Option<Waker>>,
+    /// Closing it may take long: the socket lingers, see `SO_LINGER` in socket(7).
+    lingers: Cell<bool>,
     inbound: Lane,
     outbound: Lane,
 }
 
 impl Handle {
     pub(crate) fn new(descriptor: OwnedFd) -> Handle {
-        Handle(Rc::new(Shared { descriptor: Some(descriptor), closer: Cell::new(None), inbound: Lane::new(), outbound: Lane::new() }))
+        let shared = Rc::new(Shared {
+            descriptor: Some(descriptor),
+            closer: Cell::new(None),
+            lingers: Cell::new(false),
+            inbound: Lane::new(),
+            outbound: Lane::new(),
+        });
+        Handle { shared: Some(shared) }
+    }
+
+    fn shared(&self) -> &Rc<Shared> {
+        self.shared.as_ref().expect("a handle has its share until it is dropped")
+    }
+
+    /// Closing it will be left to a worker thread of the kernel, since it may take long.
+    pub(crate) fn set_lingers(&self, lingers: bool) {
+        self.shared().lingers.set(lingers);
     }
 
     fn descriptor(&self) -> &OwnedFd {
-        self.0.descriptor.as_ref().expect("only the last handle takes the descriptor out")
+        self.shared().descriptor.as_ref().expect("only the last handle takes the descriptor out")
     }
 
     /// Where operations of one direction take turns.
     pub(super) fn lane(&self, direction: Direction) -> &Lane {
         match direction {
-            Direction::Inbound => &self.0.inbound,
-            Direction::Outbound => &self.0.outbound,
+            Direction::Inbound => &self.shared().inbound,
+            Direction::Outbound => &self.shared().outbound,
         }
     }
 
@@ -57,16 +79,17 @@ impl Handle {
 
     /// Waits for the end of operations whose futures were dropped, then closes the descriptor and says how that went.
     pub(crate) async fn close(self) -> io::Result<()> {
+        let lingers = self.shared().lingers.get();
         let descriptor = self.into_descriptor().await;
-        Op::new(Close { descriptor }).await
+        Op::new(Close { descriptor, lingers }).await
     }
 
     /// Waits for the end of operations whose futures were dropped, and gives up the descriptor.
     pub(crate) async fn into_descriptor(mut self) -> OwnedFd {
-        let descriptor = poll_fn(|context| match Rc::get_mut(&mut self.0) {
+        let descriptor = poll_fn(|context| match self.shared.as_mut().and_then(Rc::get_mut) {
             Some(shared) => Poll::Ready(shared.descriptor.take()),
             None => {
-                self.0.closer.set(Some(context.waker().clone()));
+                self.shared().closer.set(Some(context.waker().clone()));
                 Poll::Pending
             }
         });
@@ -76,16 +99,17 @@ impl Handle {
 
 impl Clone for Handle {
     fn clone(&self) -> Handle {
-        Handle(Rc::clone(&self.0))
+        Handle { shared: Some(Rc::clone(self.shared())) }
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        let Some(shared) = self.shared.take() else { return };
         // The last but one: whoever waits to be alone is, once this one is gone.
-        if Rc::strong_count(&self.0) == 2
-            && let Some(closer) = self.0.closer.take()
-        {
+        let closer = if Rc::strong_count(&shared) == 2 { shared.closer.take() } else { None };
+        drop(shared);
+        if let Some(closer) = closer {
             closer.wake();
         }
     }
@@ -101,7 +125,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         if let Some(descriptor) = self.descriptor.take() {
             match runtime::try_current() {
-                Some(core) => core.close(descriptor),
+                Some(core) => core.close(descriptor, self.lingers.get()),
                 None => drop(descriptor),
             }
         }
@@ -123,6 +147,7 @@ impl AsRawFd for Handle {
 /// close(2).
 struct Close {
     descriptor: OwnedFd,
+    lingers: bool,
 }
 
 // SAFETY: the entry names no memory, and the descriptor belongs to the operation.
@@ -134,7 +159,7 @@ unsafe impl Operation for Close {
     const RESTARTS: bool = false;
 
     fn entry(&mut self) -> squeue::Entry {
-        opcode::Close::new(types::Fd(self.descriptor.as_raw_fd())).build()
+        closing(&self.descriptor, self.lingers)
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {

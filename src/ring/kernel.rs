@@ -186,6 +186,10 @@ impl KernelRing {
         self.submit(wait != Wait::No && alarmed && listening)
     }
 
+    pub(crate) fn has_queued(&mut self) -> bool {
+        !self.uring.submission().is_empty()
+    }
+
     /// One io_uring_enter(2), or none where there is nothing to do: pending work shows in shared memory.
     fn submit(&mut self, wait: bool) -> io::Result<()> {
         let ready = !self.uring.completion().is_empty();

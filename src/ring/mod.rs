@@ -126,6 +126,13 @@ impl Ring {
         }
     }
 
+    /// Does anything wait for the next enter?
+    pub(crate) fn has_queued(&mut self) -> bool {
+        match self {
+            Ring::Kernel(ring) => ring.has_queued(),
+        }
+    }
+
     /// The time by which this source's waits end.
     pub(crate) fn now(&self) -> Instant {
         match self {

@@ -119,7 +119,7 @@ fn refused(machine: &Machine) -> (String, String) {
             "run as a member of the group in kernel.io_uring_group, or set `sysctl kernel.io_uring_disabled=0`".to_owned(),
         ),
         _ if machine.seccomp == 2 => (
-            "a seccomp filter, as container runtimes install by default, forbids io_uring_setup".to_owned(),
+            "a seccomp filter, as container runtimes install by default, forbids io_uring".to_owned(),
             "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile".to_owned(),
         ),
         _ => (

@@ -58,6 +58,7 @@ impl Metrics {
 ///
 /// # Panics
 /// Outside a runtime.
+#[track_caller]
 pub fn metrics() -> Metrics {
     super::current().metrics()
 }

@@ -31,9 +31,12 @@ use timer::Timers;
 /// Most task polls before the loop looks at the completion queue, the timers and the wakes of other threads again.
 const POLLS_PER_TICK: usize = 128;
 
+/// Most turns at the end of `block_on`: a dropped read is cancelled in the first, its stream closed in the second.
+const SETTLING_TURNS: usize = 4;
+
 /// How long the end of a runtime waits for operations that it has cancelled. What the kernel holds even then is leaked, never freed.
 const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);
-/// How often shutdown looks again.
+/// How often shutdown cancels again.
 const SHUTDOWN_STEP: Duration = Duration::from_millis(1);
 
 thread_local! {
@@ -53,6 +56,7 @@ thread_local! {
 /// # Panics
 /// If no ring can be opened, with the cause and the remedy; [`Builder::build`] gives that as an error instead. If called from within a
 /// runtime, since it would stop that runtime's loop.
+#[track_caller]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     refuse_nesting();
     match Builder::new().build() {
@@ -76,6 +80,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 ///
 /// # Panics
 /// Outside a runtime.
+#[track_caller]
 pub fn spawn<F: Future + 'static>(future: F) -> JoinHandle<F::Output> {
     current().executor.spawn(future)
 }
@@ -148,12 +153,14 @@ impl Runtime {
         Ok(Runtime { core: Rc::new(core) })
     }
 
-    /// Runs a future to its end, and with it all tasks, and returns its output.
+    /// Runs a future to its end and returns its output. Tasks run meanwhile.
     ///
-    /// Tasks that have not ended by then stay, and go on at the next call.
+    /// Tasks that have not ended by then stay, and go on at the next call. Between calls nothing moves: an operation that is dropped then is
+    /// cancelled when the runtime runs again, or ends.
     ///
     /// # Panics
     /// If called from within a runtime. If the future panics, with its panic. If the kernel refuses further use of the ring.
+    #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         refuse_nesting();
         let _entered = self.core.enter();
@@ -169,8 +176,7 @@ impl Runtime {
                 if executor.take_root_ready() {
                     polls += 1;
                     if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-                        // What the last poll dropped or closed takes effect now, not at some later call.
-                        self.core.turn(Wait::No);
+                        self.core.settle();
                         return output;
                     }
                 }
@@ -236,6 +242,16 @@ impl Core {
         self.fire_timers();
     }
 
+    /// Sends what the last polls dropped or closed, so that it takes effect now and not at some later call.
+    fn settle(&self) {
+        for _ in 0..SETTLING_TURNS {
+            self.turn(Wait::No);
+            if !self.driver.borrow_mut().has_queued() {
+                return;
+            }
+        }
+    }
+
     fn longest_wait(&self) -> Wait {
         if self.executor.has_ready() {
             return Wait::No;
@@ -268,11 +284,9 @@ impl Core {
             return;
         }
         let now = self.now();
-        let mut fired = self.timers.borrow_mut().fire(now);
-        for waker in fired.drain(..) {
-            waker.wake();
-        }
-        self.timers.borrow_mut().give_back(fired);
+        let mut deliveries = self.deliveries.borrow_mut();
+        self.timers.borrow_mut().fire(now, &mut deliveries);
+        deliveries.deliver();
     }
 
     fn now(&self) -> Instant {
@@ -281,17 +295,21 @@ impl Core {
 
     /// Takes the last completion of an operation, or keeps the waker for it.
     pub(crate) fn poll_operation(&self, token: Token, waker: &Waker) -> Poll<Completion> {
-        let found = self.driver.borrow_mut().take(token, waker);
-        match found {
-            Found::Completion(completion) => return Poll::Ready(completion),
-            Found::Nothing => {}
-            Found::OtherWaker => {
-                let waker = waker.clone();
-                let before = self.driver.borrow_mut().set_waker(token, waker);
-                drop(before);
+        loop {
+            let found = self.driver.borrow_mut().take(token, waker);
+            match found {
+                Found::Completion(completion) => return Poll::Ready(completion),
+                Found::Nothing => return Poll::Pending,
+                Found::OtherWaker => {
+                    let waker = waker.clone();
+                    let (unused, in_flight) = self.driver.borrow_mut().set_waker(token, waker);
+                    drop(unused);
+                    if in_flight {
+                        return Poll::Pending;
+                    }
+                }
             }
         }
-        Poll::Pending
     }
 
     /// Takes the completion of an operation whose future goes away. `None`: it is in flight, so hand it over with
@@ -318,8 +336,13 @@ impl Core {
     }
 
     /// Closes a descriptor without blocking the loop.
-    pub(crate) fn close(&self, descriptor: OwnedFd) {
-        self.driver.borrow_mut().close(descriptor);
+    pub(crate) fn close(&self, descriptor: OwnedFd, lingers: bool) {
+        self.driver.borrow_mut().close(descriptor, lingers);
+    }
+
+    /// Submits what is queued: descriptors that were dropped are closed then.
+    pub(crate) fn submit(&self) {
+        self.driver.borrow_mut().submit();
     }
 
     /// Can the ring execute this opcode? `EOPNOTSUPP` if it does not know it, `ECANCELED` once the runtime has ended.
@@ -342,10 +365,14 @@ impl Core {
         let _entered = self.enter();
         self.executor.cancel_all();
         let bound = Instant::now() + SHUTDOWN_BOUND;
-        while self.driver.borrow().in_flight() > 0 && Instant::now() < bound {
-            self.driver.borrow_mut().cancel_all();
-            let step = Wait::Until(Instant::now() + SHUTDOWN_STEP);
-            if let Ok(Err(_)) = catch_unwind(AssertUnwindSafe(|| self.try_turn(step))) {
+        let mut step = Instant::now();
+        while self.driver.borrow().in_flight() > 0 && step < bound {
+            let now = Instant::now();
+            if now >= step {
+                self.driver.borrow_mut().cancel_all();
+                step = now + SHUTDOWN_STEP;
+            }
+            if let Ok(Err(_)) = catch_unwind(AssertUnwindSafe(|| self.try_turn(Wait::Until(step)))) {
                 break;
             }
         }

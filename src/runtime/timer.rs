@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::{Core, current};
+use crate::driver::Deliveries;
 use crate::wheel::{Key, Wheel};
 
 /// One tick of the wheel: 2^19 ns, 0.52 ms. Finer ticks would wake the loop more often for the same timers.
@@ -39,16 +40,11 @@ impl Timers {
         self.start.checked_add(duration(nanoseconds))
     }
 
-    /// Takes out the wakers of all that is due. Give the list back when it is empty.
-    pub(super) fn fire(&mut self, now: Instant) -> Vec<Waker> {
+    /// Hands over the wakers of all that is due.
+    pub(super) fn fire(&mut self, now: Instant, deliveries: &mut Deliveries) {
         let ticks = now.saturating_duration_since(self.start).as_nanos() / TICK_NANOSECONDS;
-        let mut fired = mem::take(&mut self.fired);
-        self.wheel.advance(ticks_of(ticks), &mut fired);
-        fired
-    }
-
-    pub(super) fn give_back(&mut self, fired: Vec<Waker>) {
-        self.fired = fired;
+        self.wheel.advance(ticks_of(ticks), &mut self.fired);
+        deliveries.wake_all(self.fired.drain(..));
     }
 
     fn insert(&mut self, deadline: Instant, waker: Waker) -> Key {

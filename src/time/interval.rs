@@ -22,6 +22,7 @@ const TOLERATED_LATENESS: Duration = Duration::from_millis(5);
 ///
 /// # Panics
 /// If `period` is zero.
+#[track_caller]
 pub fn interval(period: Duration) -> Interval {
     interval_at(Instant::now(), period)
 }
@@ -30,6 +31,7 @@ pub fn interval(period: Duration) -> Interval {
 ///
 /// # Panics
 /// If `period` is zero.
+#[track_caller]
 pub fn interval_at(start: Instant, period: Duration) -> Interval {
     assert!(period > Duration::ZERO, "the period of an interval must not be zero");
     Interval { timer: Timer::new(start), period, missed_tick_behavior: MissedTickBehavior::Burst }
