@@ -463,16 +463,22 @@ impl Drop for Driver {
 }
 
 #[cfg(test)]
+mod sequences;
+
+#[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
     use super::*;
     use crate::ring::Config;
 
-    fn driver() -> Driver {
+    pub(super) fn driver() -> Driver {
         let config = Config { entries: 8, completion_entries: 32, workers: None };
         Driver::new(Ring::open(&config).expect("a ring"))
     }
 
-    fn start_nop(driver: &mut Driver) -> Token {
+    pub(super) fn start_nop(driver: &mut Driver) -> Token {
         // SAFETY: a NOP names no memory and no descriptor.
         unsafe { driver.start(opcode::Nop::new().build(), Waker::noop().clone()) }
     }
@@ -571,5 +577,58 @@ mod tests {
                 drop(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(number) });
             }
         }
+    }
+
+    /// An orphan that counts its ends.
+    pub(super) struct Ends(pub(super) Rc<Cell<usize>>);
+
+    impl Orphan for Ends {
+        fn finish(self: Box<Self>, _completion: Completion) {}
+    }
+
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+
+    /// Whether the driver of this process's test frees what is in flight, told by a child: what it leaks is a leak to a sanitizer.
+    fn in_a_process_that_may_leak(name: &str, test: impl FnOnce()) {
+        const CHILD: &str = "ANNULUS_TEST_CHILD";
+        if std::env::var_os(CHILD).is_some_and(|child| child == name) {
+            test();
+            return println!("{name} ended well");
+        }
+        let name_of_test = format!("driver::tests::{name}");
+        let options = std::env::var("ASAN_OPTIONS").map_or_else(|_| String::new(), |options| options + ":");
+        let mut child = std::process::Command::new(std::env::current_exe().expect("this test"));
+        child.args([&name_of_test, "--exact", "--nocapture"]).env(CHILD, name).env("ASAN_OPTIONS", options + "detect_leaks=0");
+        let output = child.output().expect("the test binary runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("ended well"), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    #[test]
+    fn what_is_in_flight_when_the_ring_closes_is_never_freed() {
+        in_a_process_that_may_leak("what_is_in_flight_when_the_ring_closes_is_never_freed", || {
+            for closed_first in [true, false] {
+                let ends = Rc::new(Cell::new(0));
+                let mut driver = driver();
+                let (reader, _writer) = io::pipe().expect("a pipe");
+                let poll = opcode::PollAdd::new(types::Fd(reader.as_raw_fd()), libc::POLLIN as u32).build();
+                // SAFETY: the entry names no memory, and the kernel holds the pipe from the turn below on.
+                let token = unsafe { driver.start(poll, Waker::noop().clone()) };
+                drop(driver.orphan(token, Box::new(Ends(ends.clone()))));
+                let mut deliveries = Deliveries::default();
+                driver.turn(Wait::No, &mut deliveries).expect("the ring works");
+                deliveries.deliver();
+                if closed_first {
+                    driver.close_ring();
+                    assert_eq!((driver.in_flight(), ends.get()), (1, 0));
+                }
+                drop(driver);
+                assert_eq!(ends.get(), 0, "the kernel may still write there");
+            }
+        });
     }
 }

@@ -251,6 +251,7 @@ pub mod buf;
 mod driver;
 mod exec;
 pub mod fs;
+mod join_set;
 pub mod net;
 mod op;
 mod ring;
@@ -261,7 +262,8 @@ mod wheel;
 
 pub use blocking::spawn_blocking;
 pub use buf::Error;
-pub use exec::{JoinError, JoinHandle};
+pub use exec::{AbortHandle, JoinError, JoinHandle};
+pub use join_set::JoinSet;
 pub use op::{Cancel, Deadline, Expire, Op};
 pub use ring::{Refusal, RingReport, SetupError};
 pub use runtime::{Builder, Metrics, Runtime, block_on, metrics, spawn, yield_now};

@@ -156,6 +156,14 @@ impl File {
         Statx::of_file(&self.handle).await.map(Metadata::new)
     }
 
+    /// Waits until every operation whose future was dropped has ended, and returns how the writes among them ended, in the order of
+    /// their ends: the bytes written, or the kernel's error (`ECANCELED` for one that did nothing).
+    ///
+    /// At most the latest 1024 results are kept for this call. Operations that somebody awaits are not waited for.
+    pub async fn quiesce(&self) -> Vec<io::Result<usize>> {
+        self.handle.quiesce().await
+    }
+
     /// Waits for the end of operations whose futures were dropped, then closes the file; close(2).
     ///
     /// If the future is dropped the file is closed all the same.

@@ -94,6 +94,15 @@ macro_rules! writing_methods {
             $crate::op::SendVectored::op(self.handle(), buffers)
         }
 
+        /// Waits until every operation whose future was dropped has ended, and returns how the writes among them ended, in the order of
+        /// their ends: the bytes written, or the kernel's error (`ECANCELED` for one that did nothing).
+        ///
+        /// At most the latest 1024 results are kept for this call. What a dropped read got waits for the next read. Operations that
+        /// somebody awaits are not waited for.
+        pub async fn quiesce(&self) -> Vec<std::io::Result<usize>> {
+            self.handle().quiesce().await
+        }
+
         /// Ends one direction of the connection, or both; shutdown(2). Ending the writing direction tells the peer that no more comes.
         ///
         /// # Errors

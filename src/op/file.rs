@@ -26,7 +26,7 @@ pub(super) fn needs_room<B: IoBufMut>(buffer: &B) -> Option<i32> {
     (buffer.capacity() == 0).then_some(-libc::EINVAL)
 }
 
-fn check_offset(offset: u64) -> Option<i32> {
+pub(super) fn check_offset(offset: u64) -> Option<i32> {
     (offset > HIGHEST_OFFSET).then_some(-libc::EINVAL)
 }
 
@@ -53,7 +53,7 @@ pub(super) fn no_room(error: io::Error) -> io::Error {
 }
 
 /// Ends a write.
-pub(super) fn written<B: IoBuf>(buffer: B, result: io::Result<usize>) -> Result<(usize, B), Error<B>> {
+pub(super) fn written<B>(buffer: B, result: io::Result<usize>) -> Result<(usize, B), Error<B>> {
     match result {
         Ok(count) => Ok((count, buffer)),
         Err(error) => Err(Error::new(error, buffer)),
@@ -75,6 +75,23 @@ pub(super) fn end_of_file() -> io::Error {
 
 pub(super) fn write_zero() -> io::Error {
     io::Error::new(io::ErrorKind::WriteZero, "the file takes no more bytes")
+}
+
+/// Where an operation in parts stands after one of them.
+pub(super) enum Progress {
+    Complete,
+    Partial,
+    Failed(io::Error),
+}
+
+/// Adds what a part has moved to `done` of `whole`. A part that moves nothing fails with `stuck`.
+pub(super) fn advance(done: &mut usize, whole: usize, result: io::Result<usize>, stuck: fn() -> io::Error) -> Progress {
+    match result {
+        Err(error) => return Progress::Failed(error),
+        Ok(0) if *done < whole => return Progress::Failed(stuck()),
+        Ok(count) => *done += count,
+    }
+    if *done < whole { Progress::Partial } else { Progress::Complete }
 }
 
 /// One read at an offset.
@@ -131,16 +148,10 @@ unsafe impl<B: IoBufMut> Operation for ReadExactAt<B> {
     }
 
     fn complete(mut self, completion: Completion) -> Step<Self> {
-        match completion.result() {
-            Err(error) => Step::Done(Err(incomplete(self.buffer, self.filled, error))),
-            Ok(0) if self.filled < self.buffer.capacity() => Step::Done(Err(incomplete(self.buffer, self.filled, end_of_file()))),
-            Ok(count) => {
-                self.filled += count;
-                if self.filled < self.buffer.capacity() {
-                    return Step::Again(self);
-                }
-                Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer))
-            }
+        match advance(&mut self.filled, self.buffer.capacity(), completion.result(), end_of_file) {
+            Progress::Partial => Step::Again(self),
+            Progress::Complete => Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer)),
+            Progress::Failed(error) => Step::Done(Err(incomplete(self.buffer, self.filled, error))),
         }
     }
 }
@@ -202,22 +213,19 @@ unsafe impl<B: IoBuf> Operation for WriteAllAt<B> {
     }
 
     fn complete(mut self, completion: Completion) -> Step<Self> {
-        let error = match completion.result() {
-            Err(error) => error,
-            Ok(0) if self.written < self.buffer.init_len() => write_zero(),
-            Ok(count) => {
-                self.written += count;
-                if self.written < self.buffer.init_len() {
-                    return Step::Again(self);
-                }
-                return Step::Done(Ok(self.buffer));
-            }
-        };
-        Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.written)))
+        match advance(&mut self.written, self.buffer.init_len(), completion.result(), write_zero) {
+            Progress::Partial => Step::Again(self),
+            Progress::Complete => Step::Done(Ok(self.buffer)),
+            Progress::Failed(error) => Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.written))),
+        }
     }
 
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.file, Direction::Outbound, Manner::AfterDropped))
+    }
+
+    fn moved(&self) -> usize {
+        self.written
     }
 }
 

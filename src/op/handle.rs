@@ -77,6 +77,14 @@ impl Handle {
         types::Fd(self.descriptor().as_raw_fd())
     }
 
+    /// Waits for the end of operations whose futures were dropped, and says how the writes among them ended.
+    pub(crate) async fn quiesce(&self) -> Vec<io::Result<usize>> {
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            poll_fn(|context| self.lane(direction).poll_quiet(context)).await;
+        }
+        self.lane(Direction::Outbound).take_results()
+    }
+
     /// Waits for the end of operations whose futures were dropped, then closes the descriptor and says how that went.
     pub(crate) async fn close(self) -> io::Result<()> {
         let lingers = self.shared().lingers.get();

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::Handle;
 use crate::driver::Token;
+use crate::ring::Completion;
 use crate::runtime::Core;
 
 /// Which way the bytes go.
@@ -47,10 +48,15 @@ pub(super) enum Left {
     Failed(i32),
 }
 
+/// Most results of dropped operations that wait to be asked for; the oldest go first.
+const RESULTS_KEPT: usize = 1024;
+
 /// One direction of a descriptor.
 pub(super) struct Lane {
     /// Operations that keep others out: one that is alone, or any number of dropped ones.
     held: Cell<u32>,
+    /// Those of them whose futures are gone.
+    dropped: Cell<u32>,
     /// Nothing until somebody waits or something is left.
     rare: RefCell<Option<Box<Rare>>>,
 }
@@ -63,11 +69,15 @@ struct Rare {
     left: VecDeque<Left>,
     /// A dropped operation that goes on waiting for the next one's sake.
     parked: Option<(Weak<Core>, Token)>,
+    /// How dropped operations ended: counts, or negative errnos.
+    results: VecDeque<isize>,
+    /// Who waits until no dropped operation is in flight.
+    quiescing: Vec<Waker>,
 }
 
 impl Lane {
     pub(super) const fn new() -> Lane {
-        Lane { held: Cell::new(0), rare: RefCell::new(None) }
+        Lane { held: Cell::new(0), dropped: Cell::new(0), rare: RefCell::new(None) }
     }
 
     /// Puts what a dropped operation brought behind what others left.
@@ -125,6 +135,42 @@ impl Lane {
             && let Some(core) = core.upgrade()
         {
             core.cancel(token);
+        }
+    }
+
+    /// Waits until no dropped operation is in flight here.
+    pub(super) fn poll_quiet(&self, context: &Context<'_>) -> Poll<()> {
+        if self.dropped.get() == 0 {
+            return Poll::Ready(());
+        }
+        let waker = context.waker().clone();
+        self.rare.borrow_mut().get_or_insert_default().quiescing.push(waker);
+        Poll::Pending
+    }
+
+    /// How the dropped operations ended that nobody has asked about.
+    pub(super) fn take_results(&self) -> Vec<io::Result<usize>> {
+        let results = self.rare.borrow_mut().as_mut().map(|rare| mem::take(&mut rare.results)).unwrap_or_default();
+        let to_result = |result: isize| usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result as i32));
+        results.into_iter().map(to_result).collect()
+    }
+
+    fn keep_result(&self, result: isize) {
+        let mut rare = self.rare.borrow_mut();
+        let results = &mut rare.get_or_insert_default().results;
+        if results.len() == RESULTS_KEPT {
+            results.pop_front();
+        }
+        results.push_back(result);
+    }
+
+    fn end_of_dropped(&self) {
+        self.dropped.set(self.dropped.get() - 1);
+        if self.dropped.get() == 0 {
+            let quiescing = self.rare.borrow_mut().as_mut().map(|rare| mem::take(&mut rare.quiescing));
+            for waker in quiescing.into_iter().flatten() {
+                waker.wake();
+            }
         }
     }
 
@@ -200,6 +246,8 @@ enum State {
     Beside,
     /// In the lane, and it keeps the others out.
     Holding,
+    /// Likewise, and its future is gone.
+    Dropped,
 }
 
 impl Turn {
@@ -214,7 +262,7 @@ impl Turn {
     /// Waits for the turn. Ready from then on.
     pub(super) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
         let ticket = match self.state {
-            State::Beside | State::Holding => return Poll::Ready(()),
+            State::Beside | State::Holding | State::Dropped => return Poll::Ready(()),
             State::New => None,
             State::Waiting(ticket) => Some(ticket),
         };
@@ -241,10 +289,24 @@ impl Turn {
 
     /// The operation's future is gone, and the operation is in flight: from now on it keeps the others out.
     pub(super) fn hold(&mut self) {
+        let lane = self.handle.lane(self.direction);
         if let State::Beside = self.state {
-            let lane = self.handle.lane(self.direction);
             lane.held.set(lane.held.get() + 1);
-            self.state = State::Holding;
+        }
+        lane.dropped.set(lane.dropped.get() + 1);
+        self.state = State::Dropped;
+    }
+
+    /// The dropped operation has ended, after it had moved `earlier` bytes in parts that went well. What a dropped write did is kept for
+    /// whoever asks; what a dropped read brought goes to the next read.
+    pub(super) fn ended(&self, earlier: usize, completion: Completion) {
+        if self.direction == Direction::Outbound {
+            let result = match completion.result {
+                errno @ ..0 if earlier == 0 => errno as isize,
+                ..0 => earlier as isize,
+                count => earlier as isize + count as isize,
+            };
+            self.lane().keep_result(result);
         }
     }
 }
@@ -259,6 +321,10 @@ impl Drop for Turn {
                 lane.wake_first();
             }
             State::Holding => lane.release(),
+            State::Dropped => {
+                lane.release();
+                lane.end_of_dropped();
+            }
         }
     }
 }

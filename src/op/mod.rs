@@ -88,6 +88,11 @@ pub unsafe trait Operation: Sized + 'static {
         drop(self.complete(completion));
     }
 
+    /// How much its earlier parts have moved, where it has several.
+    fn moved(&self) -> usize {
+        0
+    }
+
     /// Does it go on when its future is dropped, for the next one's sake? Else it is cancelled.
     const PARKS: bool = false;
 }
@@ -334,6 +339,9 @@ impl<O: Operation> Drop for Op<'_, O> {
                 Some(completion) => {
                     // SAFETY: this was its last completion, and `Stage::Done` keeps it from being read again.
                     let operation = unsafe { self.operation.assume_init_read() };
+                    if let Some(turn) = &self.turn {
+                        turn.ended(operation.moved(), completion);
+                    }
                     operation.leave(completion);
                 }
                 None => {
@@ -345,7 +353,7 @@ impl<O: Operation> Drop for Op<'_, O> {
                             turn.lane().park(&core, token);
                         }
                     }
-                    core.adopt(token, Box::new(Orphaned { operation, _turn: turn }), !O::PARKS);
+                    core.adopt(token, Box::new(Orphaned { operation, turn }), !O::PARKS);
                 }
             },
         }
@@ -355,13 +363,16 @@ impl<O: Operation> Drop for Op<'_, O> {
 /// An operation whose future is gone, kept as bytes until its last completion, with its turn.
 struct Orphaned<O: Operation> {
     operation: MaybeUninit<O>,
-    _turn: Option<Turn>,
+    turn: Option<Turn>,
 }
 
 impl<O: Operation> Orphan for Orphaned<O> {
     fn finish(self: Box<Self>, completion: Completion) {
         // SAFETY: `Op::drop` put it in initialised, and the driver calls this once, after the last completion.
         let operation = unsafe { self.operation.assume_init() };
+        if let Some(turn) = &self.turn {
+            turn.ended(operation.moved(), completion);
+        }
         operation.leave(completion);
     }
 }

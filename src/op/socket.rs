@@ -11,7 +11,7 @@ use std::ptr;
 use io_uring::{opcode, squeue};
 use socket2::SockAddr;
 
-use super::file::{clamp, end_of_file, filled, incomplete, needs_room, write_zero, written};
+use super::file::{Progress, advance, clamp, end_of_file, filled, incomplete, needs_room, write_zero, written};
 use super::header::Header;
 use super::lane::{Direction, Left, Manner};
 use super::{Handle, Op, Operation, Step};
@@ -145,16 +145,10 @@ unsafe impl<B: IoBufMut> Operation for ReceiveExact<B> {
     }
 
     fn complete(mut self, completion: Completion) -> Step<Self> {
-        match completion.result() {
-            Err(error) => Step::Done(Err(incomplete(self.buffer, self.filled, error))),
-            Ok(0) if self.filled < self.buffer.capacity() => Step::Done(Err(incomplete(self.buffer, self.filled, end_of_file()))),
-            Ok(count) => {
-                self.filled += count;
-                if self.filled < self.buffer.capacity() {
-                    return Step::Again(self);
-                }
-                Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer))
-            }
+        match advance(&mut self.filled, self.buffer.capacity(), completion.result(), end_of_file) {
+            Progress::Partial => Step::Again(self),
+            Progress::Complete => Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer)),
+            Progress::Failed(error) => Step::Done(Err(incomplete(self.buffer, self.filled, error))),
         }
     }
 
@@ -241,22 +235,19 @@ unsafe impl<B: IoBuf> Operation for SendAll<B> {
     }
 
     fn complete(mut self, completion: Completion) -> Step<Self> {
-        let error = match completion.result() {
-            Err(error) => error,
-            Ok(0) if self.sent < self.buffer.init_len() => write_zero(),
-            Ok(count) => {
-                self.sent += count;
-                if self.sent < self.buffer.init_len() {
-                    return Step::Again(self);
-                }
-                return Step::Done(Ok(self.buffer));
-            }
-        };
-        Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.sent)))
+        match advance(&mut self.sent, self.buffer.init_len(), completion.result(), write_zero) {
+            Progress::Partial => Step::Again(self),
+            Progress::Complete => Step::Done(Ok(self.buffer)),
+            Progress::Failed(error) => Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.sent))),
+        }
     }
 
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.socket, Direction::Outbound, Manner::Alone))
+    }
+
+    fn moved(&self) -> usize {
+        self.sent
     }
 }
 

@@ -9,7 +9,7 @@ use std::ptr;
 
 use io_uring::{opcode, squeue};
 
-use super::file::no_room;
+use super::file::{check_offset, no_room, written};
 use super::header::Header;
 use super::lane::{Direction, Left, Manner};
 use super::{Handle, MOST_BYTES, Op, Operation, Step};
@@ -69,17 +69,6 @@ fn has_no_room<B: IoBufMut>(buffers: &[B]) -> bool {
 
 fn needs_room<B: IoBufMut>(buffers: &[B]) -> Option<i32> {
     has_no_room(buffers).then_some(-libc::EINVAL)
-}
-
-fn written<B: IoBuf>(buffers: Vec<B>, result: io::Result<usize>) -> Result<(usize, Vec<B>), Error<Vec<B>>> {
-    match result {
-        Ok(count) => Ok((count, buffers)),
-        Err(error) => Err(Error::new(error, buffers)),
-    }
-}
-
-fn check_offset(offset: u64) -> Option<i32> {
-    i64::try_from(offset).is_err().then_some(-libc::EINVAL)
 }
 
 /// One read at an offset into several buffers.

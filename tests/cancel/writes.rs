@@ -4,13 +4,13 @@ use annulus::fs::{self, File, OpenOptions};
 use annulus::net::{TcpListener, TcpStream, UnixStream};
 use futures_util::join;
 
-use crate::common::{open_descriptors, run, scratch_dir};
-use crate::{Random, size, start_and_drop, turn};
+use crate::common::{Random, open_descriptors, run, scratch_dir, seed, size};
+use crate::{start_and_drop, turn};
 
 #[test]
 fn a_dropped_file_write_never_lands_after_a_later_one() {
     let rounds = size(2000).min(100_000);
-    let mut random = Random::new();
+    let random = Random::new(seed());
     run(async || {
         let directory = scratch_dir();
         let file = File::create_new(directory.path().join("file")).await.unwrap();
@@ -18,15 +18,52 @@ fn a_dropped_file_write_never_lands_after_a_later_one() {
             let old = vec![round as u8; 64 * 1024];
             let new = vec![!(round as u8); 64 * 1024];
             match random.below(3) {
-                0 => drop(start_and_drop(file.write_at(old, 0), random.below(2) as usize).await),
-                1 => drop(start_and_drop(file.write_all_at(old, 0), random.below(2) as usize).await),
-                _ => drop(start_and_drop(file.write_vectored_at(vec![old], 0), random.below(2) as usize).await),
+                0 => drop(start_and_drop(file.write_at(old, 0), random.below(2)).await),
+                1 => drop(start_and_drop(file.write_all_at(old, 0), random.below(2)).await),
+                _ => drop(start_and_drop(file.write_vectored_at(vec![old], 0), random.below(2)).await),
             }
             file.write_all_at(new, 0).await.unwrap();
             turn().await;
             let content = file.read_exact_at(vec![0; 64 * 1024], 0).await.unwrap();
             assert!(content.iter().all(|&byte| byte == !(round as u8)), "round {round}");
         }
+    });
+}
+
+#[test]
+fn quiesce_waits_for_what_was_dropped_and_tells_how_it_ended() {
+    run(async || {
+        let directory = scratch_dir();
+        let file = File::create_new(directory.path().join("file")).await.unwrap();
+        assert!(file.quiesce().await.is_empty());
+        for turns in 0..3 {
+            assert!(start_and_drop(file.write_all_at(vec![7; 8192], 0), turns).await.is_none());
+            let results = file.quiesce().await;
+            assert_eq!(annulus::metrics().operations_in_flight, 0);
+            match &results[..] {
+                [Ok(8192)] => assert_eq!(file.metadata().await.unwrap().len(), 8192),
+                [Err(error)] => assert!(matches!(error.raw_os_error(), Some(libc::ECANCELED | libc::EINTR)), "{error}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        let (writer, reader) = UnixStream::pair().unwrap();
+        assert!(start_and_drop(writer.write_all(vec![b'a'; 4 << 20]), 2).await.is_none());
+        // A read that somebody awaits does not hold it up.
+        let mut waiting = Box::pin(writer.read(vec![0; 1]));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        let results = writer.quiesce().await;
+        let [Ok(sent)] = results[..] else { panic!("{results:?}") };
+        drop(waiting);
+        drop(writer);
+        let mut received = 0;
+        loop {
+            let (count, _) = reader.read(Vec::with_capacity(1 << 16)).await.unwrap();
+            if count == 0 {
+                break;
+            }
+            received += count;
+        }
+        assert_eq!(received, sent, "what is reported is what the peer got");
     });
 }
 
@@ -65,7 +102,7 @@ fn writes_of_a_stream_take_turns_and_a_dropped_one_leaves_a_prefix_before_the_ne
 #[test]
 fn dropped_connects_and_opens_close_their_descriptors_once() {
     let rounds = size(2000).min(100_000);
-    let mut random = Random::new();
+    let random = Random::new(seed());
     run(async || {
         let directory = scratch_dir();
         let path = directory.path().join("file");
@@ -74,7 +111,7 @@ fn dropped_connects_and_opens_close_their_descriptors_once() {
         let address = listener.local_addr().unwrap();
         let before = open_descriptors();
         for _ in 0..rounds {
-            let turns = random.below(3) as usize;
+            let turns = random.below(3);
             assert!(start_and_drop(Box::pin(File::open(&path)), turns).await.is_none());
             assert!(start_and_drop(Box::pin(OpenOptions::new().write(true).create(true).open(&path)), turns).await.is_none());
             if random.below(16) == 0 {

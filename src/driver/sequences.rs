@@ -1,0 +1,273 @@
+//! Is a slot right whatever happens, in whatever order? Every short sequence of events on the real driver, beside a model.
+//!
+//! The kernel is this test: entries stay in the backlog, and completions are made up.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+
+use super::tests::{Ends, driver, start_nop};
+use super::*;
+
+/// What can happen to an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Start,
+    Poll,
+    DropFuture,
+    Cancel,
+    /// The kernel answers a cancel with "not found".
+    NotFound,
+    /// A completion that others follow.
+    More,
+    Last,
+    /// A completion of the operation before, which used the same slot.
+    Late,
+    /// The runtime ends: what is in flight is cancelled.
+    ShutDown,
+}
+
+const EVENTS: [Event; 9] =
+    [Event::Start, Event::Poll, Event::DropFuture, Event::Cancel, Event::NotFound, Event::More, Event::Last, Event::Late, Event::ShutDown];
+
+/// Where an operation is, in a model that knows no tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Nowhere,
+    Waiting,
+    Finished,
+    Orphaned,
+}
+
+/// One operation after the other, as their user, the kernel and the model see them.
+struct Lane {
+    place: Place,
+    token: Option<Token>,
+    before: Option<Token>,
+    orphaned: Rc<Cell<usize>>,
+    expected_ends: usize,
+}
+
+impl Lane {
+    fn new() -> Lane {
+        Lane { place: Place::Nowhere, token: None, before: None, orphaned: Rc::default(), expected_ends: 0 }
+    }
+
+    /// Can this happen now? A future is polled only while there is one, and the kernel completes only what it holds.
+    fn allows(&self, event: Event, is_shut_down: bool) -> bool {
+        match event {
+            Event::Start => self.place == Place::Nowhere && !is_shut_down,
+            Event::Poll | Event::DropFuture | Event::Cancel => matches!(self.place, Place::Waiting | Place::Finished),
+            Event::NotFound => true,
+            Event::More => self.token.is_some(),
+            Event::Last => matches!(self.place, Place::Waiting | Place::Orphaned),
+            Event::Late => self.before.is_some(),
+            Event::ShutDown => !is_shut_down,
+        }
+    }
+
+    fn gone(&mut self) {
+        self.place = Place::Nowhere;
+        self.before = self.token.take();
+    }
+}
+
+/// Counts the wakes of the futures.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A driver that never enters its ring, so that the kernel is whoever calls `complete`, and what must be true of it.
+struct Model {
+    driver: Driver,
+    deliveries: Deliveries,
+    lanes: Vec<Lane>,
+    wakes: Arc<Wakes>,
+    waker: Waker,
+    expected_wakes: usize,
+    stale: u64,
+    is_shut_down: bool,
+}
+
+impl Model {
+    fn new(driver: Driver, lanes: usize) -> Model {
+        let wakes = Arc::<Wakes>::default();
+        let waker = Waker::from(Arc::clone(&wakes));
+        let (stale, lanes) = (driver.counters().stale, (0..lanes).map(|_| Lane::new()).collect());
+        Model { driver, deliveries: Deliveries::default(), lanes, wakes, waker, expected_wakes: 0, stale, is_shut_down: false }
+    }
+
+    fn complete(&mut self, token: u64, flags: u32) {
+        self.driver.complete(Completion { token, result: 1, flags }, &mut self.deliveries);
+        self.deliveries.deliver();
+    }
+
+    fn apply(&mut self, event: Event, lane: usize) {
+        let (token, before) = (self.lanes[lane].token, self.lanes[lane].before);
+        let current = || token.expect("the event is allowed");
+        match event {
+            Event::Start => {
+                let token = start_nop(&mut self.driver);
+                drop(self.driver.set_waker(token, self.waker.clone()));
+                assert_ne!(Some(token), before, "a token is not used twice");
+                self.lanes[lane].token = Some(token);
+                self.lanes[lane].place = Place::Waiting;
+            }
+            Event::Poll => match self.driver.take(current(), &self.waker) {
+                Found::Completion(completion) => {
+                    assert_eq!((self.lanes[lane].place, completion.flags), (Place::Finished, 0), "only the last one ends it");
+                    self.lanes[lane].gone();
+                }
+                Found::Nothing => assert_eq!(self.lanes[lane].place, Place::Waiting),
+                Found::OtherWaker => panic!("the waker is the same"),
+            },
+            Event::DropFuture => match self.driver.take(current(), Waker::noop()) {
+                Found::Completion(_) => {
+                    assert_eq!(self.lanes[lane].place, Place::Finished);
+                    self.lanes[lane].gone();
+                }
+                Found::Nothing | Found::OtherWaker => {
+                    assert_eq!(self.lanes[lane].place, Place::Waiting);
+                    let orphan = Box::new(Ends(self.lanes[lane].orphaned.clone()));
+                    drop(self.driver.orphan(current(), orphan));
+                    self.driver.cancel(current());
+                    self.lanes[lane].place = Place::Orphaned;
+                }
+            },
+            Event::Cancel => self.driver.cancel(current()),
+            Event::NotFound => {
+                self.driver.send_cancels();
+                self.driver.complete(Completion { token: CANCEL, result: -libc::ENOENT, flags: 0 }, &mut self.deliveries);
+            }
+            Event::More => {
+                self.stale += 1;
+                self.complete(current().0, crate::ring::COMPLETION_MORE);
+            }
+            Event::Last => {
+                let was = self.lanes[lane].place;
+                if was == Place::Waiting {
+                    self.expected_wakes += 1;
+                    self.lanes[lane].place = Place::Finished;
+                } else {
+                    self.lanes[lane].expected_ends += 1;
+                    self.lanes[lane].gone();
+                }
+                self.complete(token.expect("in flight").0, 0);
+            }
+            Event::Late => {
+                self.stale += 1;
+                self.complete(before.expect("the event is allowed").0, 0);
+            }
+            Event::ShutDown => {
+                self.driver.cancel_all();
+                self.is_shut_down = true;
+            }
+        }
+    }
+
+    fn check(&self, path: &[(Event, usize)]) {
+        let places = |wanted: &[Place]| self.lanes.iter().filter(|lane| wanted.contains(&lane.place)).count();
+        assert_eq!(self.driver.in_flight(), places(&[Place::Waiting, Place::Orphaned]), "in flight after {path:?}");
+        assert_eq!(self.driver.slots.len(), places(&[Place::Waiting, Place::Finished, Place::Orphaned]), "slots after {path:?}");
+        assert_eq!(self.driver.counters().stale, self.stale, "stale completions after {path:?}");
+        assert_eq!(self.wakes.0.load(Ordering::Relaxed), self.expected_wakes, "wakes after {path:?}");
+        for lane in &self.lanes {
+            assert_eq!(lane.orphaned.get(), lane.expected_ends, "memory freed after {path:?}");
+            let slot = lane.token.and_then(|token| self.driver.slots.get(token.slot()).filter(|slot| slot.token == token));
+            let agrees = match lane.place {
+                Place::Nowhere => slot.is_none(),
+                Place::Waiting => slot.is_some_and(|slot| matches!(slot.state, State::Waiting(_))),
+                Place::Finished => slot.is_some_and(|slot| matches!(slot.state, State::Finished(_))),
+                Place::Orphaned => slot.is_some_and(|slot| matches!(slot.state, State::Orphaned(_)) && slot.cancelling),
+            };
+            let in_flight = matches!(lane.place, Place::Waiting | Place::Orphaned);
+            if let Some(slot) = slot.filter(|slot| in_flight && slot.cancelling) {
+                let again = self.driver.cancelled.iter().any(|Reverse(cancelled)| cancelled.token == slot.token);
+                assert!(again || self.driver.to_cancel.contains(&slot.token), "nobody cancels again after {path:?}");
+            }
+            assert!(agrees, "the slot of {:?} after {path:?}", lane.place);
+        }
+    }
+
+    /// Brings everything to its end and gives the driver back, as new.
+    fn finish(mut self, path: &[(Event, usize)]) -> Driver {
+        for lane in 0..self.lanes.len() {
+            for event in [Event::DropFuture, Event::Last] {
+                if self.lanes[lane].allows(event, self.is_shut_down) {
+                    self.apply(event, lane);
+                }
+            }
+        }
+        self.check(path);
+        assert!(self.driver.slots.is_empty(), "a slot is left after {path:?}");
+        // The entries never went to the kernel: they are taken back before they can.
+        self.driver.backlog.truncate(1);
+        self.driver.to_cancel.clear();
+        self.driver.cancelled.clear();
+        self.driver
+    }
+}
+
+/// Every sequence of this many events that can happen, each on a driver in its first state.
+fn interleavings(lanes: usize, length: usize) -> usize {
+    let mut driver = driver();
+    // Once an entry waits, all later ones wait behind it: the kernel sees none.
+    driver.backlog.push_back(opcode::Nop::new().build());
+    let mut driver = Some(driver);
+    let mut path: Vec<(Event, usize)> = Vec::new();
+    let mut run = 0;
+    let choices: Vec<_> = (0..lanes).flat_map(|lane| EVENTS.map(|event| (event, lane))).collect();
+    // The next choice to try at each depth.
+    let mut next = vec![0];
+    while let Some(choice) = next.last_mut() {
+        let Some(&(event, lane)) = choices.get(*choice) else {
+            next.pop();
+            path.pop();
+            continue;
+        };
+        *choice += 1;
+        // These concern all lanes, so once is enough.
+        if lane > 0 && matches!(event, Event::NotFound | Event::ShutDown) {
+            continue;
+        }
+        let mut model = Model::new(driver.take().expect("given back"), lanes);
+        for &(event, lane) in &path {
+            model.apply(event, lane);
+        }
+        let is_possible = model.lanes[lane].allows(event, model.is_shut_down);
+        if is_possible {
+            path.push((event, lane));
+            model.apply(event, lane);
+            model.check(&path);
+        }
+        driver = Some(model.finish(&path));
+        if is_possible {
+            run += 1;
+            if path.len() < length {
+                next.push(0);
+            } else {
+                path.pop();
+            }
+        }
+    }
+    run
+}
+
+#[test]
+fn one_slot_is_right_after_every_sequence_of_events() {
+    const LENGTH: usize = 7;
+    println!("one slot, up to {LENGTH} events: {} sequences", interleavings(1, LENGTH));
+}
+
+#[test]
+fn two_slots_are_right_after_every_sequence_of_events() {
+    const LENGTH: usize = 5;
+    println!("two slots, up to {LENGTH} events: {} sequences", interleavings(2, LENGTH));
+}
