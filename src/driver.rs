@@ -12,6 +12,8 @@
 //!                    Orphaned ──────────────────────────▶ (free)
 //!            close                    last completion
 //!   (free) ────────▶ Closing  ──────────────────────────▶ (free)
+//!        start_several          last completion taken, or come after the future was dropped
+//!   (free) ────────▶ Several  ──────────────────────────▶ (free)
 //! ```
 //! A slot is free only after its own last completion, whatever a cancel answered: a cancel may say "not found" and leave its target
 //! running. So slots being cancelled stand in a list, and the cancel is repeated until the slot is free.
@@ -27,6 +29,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -63,6 +66,12 @@ pub(crate) trait Orphan {
     fn finish(self: Box<Self>, completion: Completion);
 }
 
+/// Who gets the completions of a multishot operation whose future is gone.
+pub(crate) trait Heir {
+    /// Takes one completion.
+    fn inherit(&self, completion: Completion);
+}
+
 struct Slot {
     token: Token,
     state: State,
@@ -80,6 +89,20 @@ enum State {
     Orphaned(Box<dyn Orphan>),
     /// The kernel closes this descriptor, which belongs to the slot until then.
     Closing(OwnedFd),
+    /// A multishot operation, which names no memory. Its future takes the completions one by one.
+    Several(Box<Several>),
+}
+
+/// A multishot operation between its start and its last completion, and until the last has been taken.
+struct Several {
+    waker: Waker,
+    arrived: VecDeque<Completion>,
+    /// With that many completions waiting, the operation is cancelled.
+    limit: usize,
+    /// The last completion has come.
+    ended: bool,
+    /// Set when the future is gone.
+    heir: Option<Rc<dyn Heir>>,
 }
 
 /// Counts for [`Metrics`](crate::Metrics).
@@ -96,7 +119,7 @@ pub(crate) struct Driver {
     /// `None` once shut down.
     ring: Option<Ring>,
     slots: Slab<Slot>,
-    /// Slots in state Waiting, Orphaned or Closing.
+    /// Slots whose last completion has not come.
     in_flight: usize,
     generation: u32,
     /// Entries that found the submission queue full, in order. Each has a slot or is the cancel of one, so slots bound it.
@@ -124,6 +147,7 @@ struct Cancelled {
 pub(crate) struct Deliveries {
     wakers: VecDeque<Waker>,
     orphans: VecDeque<(Box<dyn Orphan>, Completion)>,
+    inherited: VecDeque<(Rc<dyn Heir>, Completion)>,
 }
 
 impl Deliveries {
@@ -149,6 +173,9 @@ impl Deliveries {
         }
         while let Some((orphan, completion)) = self.orphans.pop_front() {
             orphan.finish(completion);
+        }
+        while let Some((heir, completion)) = self.inherited.pop_front() {
+            heir.inherit(completion);
         }
     }
 }
@@ -193,8 +220,48 @@ impl Driver {
         token
     }
 
-    /// Takes the completion of an operation that has ended, and frees its slot.
+    /// As [`start`](Driver::start), for a multishot operation that names no memory. When `limit` completions wait, it is cancelled.
+    ///
+    /// # Safety
+    /// The descriptor in the entry stays open until the last completion: the future keeps it, and then the heir.
+    pub(crate) unsafe fn start_several(&mut self, entry: squeue::Entry, waker: Waker, limit: usize) -> Token {
+        self.counters.started += 1;
+        let several = Several { waker, arrived: VecDeque::new(), limit, ended: false, heir: None };
+        let token = self.occupy(State::Several(Box::new(several)));
+        self.in_flight += 1;
+        self.queue(entry.user_data(token.0));
+        token
+    }
+
+    /// The future of a multishot operation goes away. Returns what has arrived; what still comes goes to the heir.
+    pub(crate) fn bequeath(&mut self, token: Token, heir: Rc<dyn Heir>) -> VecDeque<Completion> {
+        let State::Several(several) = &mut self.slot(token).state else { return VecDeque::new() };
+        let arrived = mem::take(&mut several.arrived);
+        if several.ended {
+            self.slots.remove(token.slot());
+        } else {
+            several.heir = Some(heir);
+            self.counters.orphaned += 1;
+            self.cancel(token);
+        }
+        arrived
+    }
+
+    /// Takes the completion of an operation that has ended, and frees its slot; or the next one of a multishot operation, with whose last
+    /// the slot is freed.
     pub(crate) fn take(&mut self, token: Token, waker: &Waker) -> Found {
+        if let State::Several(several) = &mut self.slot(token).state {
+            return match several.arrived.pop_front() {
+                Some(completion) => {
+                    if completion.is_last() {
+                        self.slots.remove(token.slot());
+                    }
+                    Found::Completion(completion)
+                }
+                None if several.waker.will_wake(waker) => Found::Nothing,
+                None => Found::OtherWaker,
+            };
+        }
         match &self.slot(token).state {
             State::Waiting(waiting) if waiting.will_wake(waker) => Found::Nothing,
             State::Finished(completion) => {
@@ -211,6 +278,7 @@ impl Driver {
     pub(crate) fn set_waker(&mut self, token: Token, waker: Waker) -> (Waker, bool) {
         match &mut self.slot(token).state {
             State::Waiting(waiting) => (mem::replace(waiting, waker), true),
+            State::Several(several) if several.arrived.is_empty() => (mem::replace(&mut several.waker, waker), true),
             _ => (waker, false),
         }
     }
@@ -246,7 +314,7 @@ impl Driver {
         self.cancelled.clear();
         self.to_cancel.clear();
         for (_, slot) in &mut self.slots {
-            if matches!(slot.state, State::Waiting(_) | State::Orphaned(_)) {
+            if slot.can_be_cancelled() {
                 slot.cancelling = true;
                 self.to_cancel.push(slot.token);
             }
@@ -352,6 +420,9 @@ impl Driver {
             self.counters.stale += 1;
             return;
         };
+        if let State::Several(_) = slot.state {
+            return self.complete_several(token, completion, deliveries);
+        }
         if !completion.is_last() || matches!(slot.state, State::Finished(_)) {
             // No entry of ours asks for several completions, so this one is extra, and the memory stays until the last.
             self.counters.stale += 1;
@@ -362,9 +433,39 @@ impl Driver {
             State::Waiting(waker) => return deliveries.wakers.push_back(waker),
             State::Orphaned(orphan) => deliveries.orphans.push_back((orphan, completion)),
             State::Closing(descriptor) => closed(descriptor, completion.result),
-            State::Finished(_) => unreachable!("sorted out above"),
+            State::Finished(_) | State::Several(_) => unreachable!("sorted out above"),
         }
         self.slots.remove(token.slot());
+    }
+
+    /// Keeps a completion of a multishot operation for its future, or hands it to the heir.
+    fn complete_several(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
+        let State::Several(several) = &mut self.slot(token).state else { return };
+        if several.ended {
+            self.counters.stale += 1;
+            return;
+        }
+        several.ended = completion.is_last();
+        let ended = several.ended;
+        let mut full = false;
+        match &several.heir {
+            Some(heir) => deliveries.inherited.push_back((Rc::clone(heir), completion)),
+            None => {
+                several.arrived.push_back(completion);
+                full = several.arrived.len() >= several.limit;
+                deliveries.wakers.push_back(mem::replace(&mut several.waker, Waker::noop().clone()));
+            }
+        }
+        let inherited = several.heir.is_some();
+        if ended {
+            self.in_flight -= 1;
+        }
+        if ended && inherited {
+            self.slots.remove(token.slot());
+        }
+        if full {
+            self.cancel(token);
+        }
     }
 
     /// When the driver itself wants a turn: for cancels and their repetitions.
@@ -397,7 +498,7 @@ impl Driver {
 
     fn send_cancel(&mut self, token: Token, again_at: Instant, next_pause: Duration) {
         let slot = self.slots.get(token.slot()).filter(|slot| slot.token == token);
-        if slot.is_none_or(|slot| matches!(slot.state, State::Finished(_))) {
+        if slot.is_none_or(|slot| !slot.can_be_cancelled()) {
             return;
         }
         self.counters.cancels += 1;
@@ -434,7 +535,16 @@ impl Driver {
 
 impl Slot {
     fn is_cancellable(&self) -> bool {
-        !self.cancelling && matches!(self.state, State::Waiting(_) | State::Orphaned(_))
+        !self.cancelling && self.can_be_cancelled()
+    }
+
+    /// Is it in flight, and not the closing of a descriptor, which must happen?
+    fn can_be_cancelled(&self) -> bool {
+        match &self.state {
+            State::Waiting(_) | State::Orphaned(_) => true,
+            State::Several(several) => !several.ended,
+            State::Finished(_) | State::Closing(_) => false,
+        }
     }
 }
 
@@ -459,6 +569,13 @@ impl Drop for Driver {
             self.close_ring();
             mem::forget(mem::take(&mut self.slots));
         }
+    }
+}
+
+#[cfg(test)]
+impl Driver {
+    pub(crate) fn ring_mut(&mut self) -> &mut Ring {
+        self.ring.as_mut().expect("it is open")
     }
 }
 

@@ -43,8 +43,9 @@ use crate::runtime::spawn;
 ///
 /// # Drop
 /// Dropping the set aborts all its tasks, wherever the drop comes from: the end of a scope, `?`, a [`timeout`](crate::time::timeout), a
-/// panic. It does not wait. Each task's future is dropped when the executor reaches it, which is before the runtime next waits for the
-/// kernel, and no later than the end of the runtime; the code after the drop may run first. Where it matters that the futures have gone,
+/// panic. It does not wait. Each task's future is dropped when the executor reaches it, which is before the runtime next goes to sleep, and
+/// no later than the end of the runtime; the code after the drop may run first, and with many tasks a few ticks of the loop. None of them is
+/// polled again, except that a member that drops its own set goes on to where it next waits. Where it matters that the futures have gone,
 /// call [`shutdown`](JoinSet::shutdown) and await it.
 ///
 /// A future that is dropped may leave an operation in the kernel, which the runtime then cancels by itself. A function of

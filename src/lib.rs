@@ -12,10 +12,11 @@
 //! | [`net`] | TCP, UDP and Unix streams; name look-up |
 //! | [`time`] | Sleeping, time-outs around any future, intervals |
 //! | [`buf`] | What can be given to an operation as a buffer; slices; memory for `O_DIRECT` |
-//! | this page | [`block_on`], [`spawn`], [`spawn_blocking`], [`yield_now`], [`Runtime`], [`Builder`], [`Op`], [`Error`] |
+//! | this page | [`block_on`], [`spawn`], [`JoinSet`], [`spawn_blocking`], [`yield_now`], [`Runtime`], [`Builder`], [`Op`], [`Error`] |
 //!
 //! Guides, whose programs are compiled with the tests:
 //!
+//! - [What dropping a future does](docs::cancellation), for each operation
 //! - [Coming from tokio](docs::from_tokio)
 //! - [Coming from an epoll loop](docs::from_epoll)
 //! - [Why it is as it is](docs::design)
@@ -96,30 +97,37 @@
 //!   slices and strings, `Rc<[u8]>`, `Arc<[u8]>` and `Bytes` can be written from. [`buf`] has the whole list.
 //!
 //! Most operations are an [`Op`]. An `Op` is lazy: it is submitted when it is polled for the first time, together with all else that this turn
-//! of the loop starts. It does not need to be pinned. What has no buffer to give back (opening, connecting, `close`) is a plain future, and so
-//! is `read_append`; for a deadline on the latter write `stream.read(buffer.spare()).timeout(…)`.
+//! of the loop starts. It does not need to be pinned. So are `accept`, `shutdown`, `sync_all`, `sync_data` and `set_len`, which have no buffer.
+//! What opens or connects, looks up names, gives metadata, works on directories or closes is a plain future, and so is `read_append`; for a
+//! deadline on the latter write `stream.read(buffer.spare()).timeout(…)`.
 //!
-//! All methods take `&self`, so several operations on one file can be in flight at once. On a *stream* keep it to one read and one write at a
-//! time: the kernel runs two operations of one direction in no particular order.
+//! All methods take `&self`, so several operations on one file can be in flight at once. The kernel runs two operations of one direction of a
+//! stream in no particular order, so there they take turns: at most one receive and one send are in flight, and further ones wait in order.
 //!
 //! # Cancelling
 //!
 //! Dropping the future of an operation cancels the operation. The kernel may need a while, or may have finished already. Until its last word
 //! the runtime keeps the buffer and the descriptor, then drops them. Memory is never freed under the kernel's hands.
 //!
-//! **The result of a dropped operation is lost.** If the operation won the race against its cancelling, then
+//! **What a dropped operation received waits for the next call.** `select!`, [`time::timeout`] and [`JoinHandle::abort`] drop what loses, and
 //!
-//! - bytes that a `read` took from a stream are gone, and so is a datagram;
-//! - a connection that an `accept` took is closed;
-//! - a write may have been carried out, wholly or in part, and may land even after a later write.
+//! - bytes that a dropped `read`, `read_exact` or `read_vectored` took from a stream come out of the next read, in order, and so does an error
+//!   that the kernel reports only once;
+//! - a datagram comes out of the next receive, with its address;
+//! - a dropped `accept` is not cancelled at all: it takes one connection for the next `accept`;
+//! - a dropped write may have been carried out, wholly or in part. Later writes of the same stream or [`File`](fs::File) wait until its fate
+//!   is known, so it never lands after them.
 //!
-//! This is different from readiness-based runtimes, where a dropped `read` has not happened. It matters in `select!` and under
-//! [`time::timeout`], which both drop what loses. There are three ways around it:
+//! What waits is kept in the value: it goes with a stream or listener that is dropped, closed or turned into std's. [The guide to
+//! cancelling](docs::cancellation) has a table of all operations, and what is not promised.
+//!
+//! A dropped operation's buffer is freed. To have it back, and to know what became of the operation, there are three ways:
 //!
 //! 1. **Put the deadline on the operation**: [`Op::timeout`] and [`Op::deadline`] cancel it and wait for its own completion, which alone
 //!    decides what is reported. The buffer comes back in every case.
 //! 2. **Cancel and wait**: [`Op::cancel`] ends an operation and yields its own result, which is success if it won.
-//! 3. **Keep the future** and poll it again later: give `&mut operation` to the `select`.
+//! 3. **Keep the future** and poll it again later: give `&mut operation` to the `select`. Until it is polled to its end or dropped it keeps
+//!    its turn, and further reads of the same stream wait for it.
 //!
 //! ```
 //! use std::{io, time::Duration};
@@ -153,7 +161,7 @@
 //! A file read that is dropped loses nothing, since the next one names its position again. Sleeps and intervals can be dropped freely.
 //!
 //! Forgetting an operation in flight (`mem::forget`) leaks its buffer and keeps its descriptor open, so that a `close` of it waits for ever;
-//! nothing is freed too early.
+//! nothing is freed too early. It also keeps its turn: later operations of that direction of the stream wait for ever.
 //!
 //! # Time
 //!
@@ -190,8 +198,8 @@
 //! # Errors
 //!
 //! Errors are [`std::io::Error`] with the kernel's errno as it came, or an [`Error`] that adds the buffer and turns into an `io::Error` with
-//! `?`. A cancelled operation says `ECANCELED` (125), and `TimedOut` if a deadline of [`Op::timeout`] cancelled it. An operation that the
-//! running kernel does not have says `Unsupported`.
+//! `?`. An operation that [`Op::cancel`] cancelled says `ECANCELED` (125), or `EINTR` (4) if a worker thread of the kernel was interrupted at
+//! it, and `TimedOut` if a deadline of [`Op::timeout`] cancelled it. An operation that the running kernel does not have says `Unsupported`.
 //!
 //! [`Builder::build`] explains why a ring is refused and what to do about it, and [`block_on`] panics with the same sentence. A ring that was
 //! granted can be asked what it is made of:
@@ -243,8 +251,8 @@
 //!
 //! # Not yet
 //!
-//! Planned, and absent from this version: a software ring for machines where io_uring is blocked, cancelling that loses no result, buffers
-//! provided by the ring, more than one core in one runtime, and a simulated ring for tests.
+//! Planned, and absent from this version: a software ring for machines where io_uring is blocked, buffers provided by the ring, more than one
+//! core in one runtime, and a simulated ring for tests.
 
 mod blocking;
 pub mod buf;
@@ -273,6 +281,9 @@ pub use runtime::{Builder, Metrics, Runtime, block_on, metrics, spawn, yield_now
 pub mod docs {
     #[doc = include_str!("docs/architecture.md")]
     pub mod architecture {}
+
+    #[doc = include_str!("docs/cancellation.md")]
+    pub mod cancellation {}
 
     #[doc = include_str!("docs/design.md")]
     pub mod design {}

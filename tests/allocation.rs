@@ -1,7 +1,7 @@
 //! How often does a program in its stride ask the allocator? For input and output: never.
 #![allow(unsafe_code)]
 
-mod support;
+mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -15,7 +15,7 @@ use annulus::buf::IoBuf;
 use annulus::fs::File;
 use annulus::net::{TcpListener, TcpStream, UdpSocket};
 use annulus::{spawn, time, yield_now};
-use support::{run, turns};
+use common::{run_here, scratch_dir, turns};
 
 thread_local! {
     /// Requests of this thread, and what it has asked for less what it gave back, in bytes. Other threads run other tests.
@@ -90,7 +90,7 @@ async fn connected() -> (TcpStream, TcpStream) {
 
 #[test]
 fn an_echo_over_tcp_allocates_nothing() {
-    run(async {
+    run_here(async {
         let (client, server) = connected().await;
         drop(spawn(async move {
             let mut buffer = Vec::with_capacity(4096);
@@ -116,9 +116,10 @@ fn an_echo_over_tcp_allocates_nothing() {
 
 #[test]
 fn reads_and_writes_of_a_file_allocate_nothing() {
-    run(async {
-        let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
-        let std_file = std::fs::File::options().read(true).write(true).open(&path).expect("open");
+    run_here(async {
+        let directory = scratch_dir();
+        let path = directory.path().join("file");
+        let std_file = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(&path).expect("open");
         let file = File::from(std_file);
         let mut buffer = Some(vec![7u8; 512]);
         let count = allocations(async || {
@@ -133,7 +134,7 @@ fn reads_and_writes_of_a_file_allocate_nothing() {
 
 #[test]
 fn datagrams_allocate_nothing() {
-    run(async {
+    run_here(async {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
         let address = socket.local_addr().expect("bound");
         let mut buffer = Some(vec![7u8; 100]);
@@ -150,7 +151,7 @@ fn datagrams_allocate_nothing() {
 
 #[test]
 fn sleeps_timeouts_yields_and_deadlines_allocate_nothing() {
-    run(async {
+    run_here(async {
         let (client, server) = connected().await;
         let mut buffer = Some(vec![7u8; 100]);
         let count = allocations(async || {
@@ -168,7 +169,7 @@ fn sleeps_timeouts_yields_and_deadlines_allocate_nothing() {
 
 #[test]
 fn a_spawned_task_is_one_allocation() {
-    run(async {
+    run_here(async {
         let count = allocations(async || {
             spawn(async {}).await.expect("no panic");
         })
@@ -179,11 +180,11 @@ fn a_spawned_task_is_one_allocation() {
 
 #[test]
 fn a_dropped_operation_is_one_allocation_besides_its_buffer() {
-    run(async {
+    run_here(async {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
         let count = allocations(async || {
             let mut waits = socket.recv(vec![0; 8]);
-            assert!(support::poll_in_task(&mut waits).await.is_pending());
+            assert!(common::poll_in_task(&mut waits).await.is_pending());
             drop(waits);
             turns(2).await;
         })
@@ -194,7 +195,7 @@ fn a_dropped_operation_is_one_allocation_besides_its_buffer() {
 
 #[test]
 fn wakes_are_free_on_the_own_thread() {
-    run(async {
+    run_here(async {
         let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
         let count = allocations(async || {
             for _ in 0..10 {
@@ -210,7 +211,7 @@ fn wakes_are_free_on_the_own_thread() {
 
 #[test]
 fn a_flood_of_wakes_from_another_thread_takes_bounded_memory() {
-    run(async {
+    run_here(async {
         let wakers: Arc<Mutex<Vec<Waker>>> = Arc::default();
         for _ in 0..10 {
             let wakers = Arc::clone(&wakers);
@@ -241,7 +242,7 @@ fn a_flood_of_wakes_from_another_thread_takes_bounded_memory() {
 #[test]
 fn a_runtime_gives_its_memory_back() {
     fn cycle() {
-        support::runtime().block_on(async {
+        common::runtime().block_on(async {
             let (ours, theirs) = annulus::net::UnixStream::pair().expect("a pair");
             let tasks: Vec<_> = (0..100).map(|_| spawn(time::sleep(Duration::ZERO))).collect();
             drop(spawn(async move { drop(ours.read(vec![0; 8]).await) }));

@@ -136,6 +136,19 @@ fn a_deadline_on_an_operation_gives_the_buffer_back_and_one_on_a_composition_doe
     });
 }
 
+// select
+
+#[test]
+fn select_serves_every_connection_though_the_timer_wins() {
+    bounded(|| {
+        let output = run("select", &[&"300"]);
+        assert_success(&output);
+        let text = said(&output);
+        let [timer, "served: 300", "lost: 0"] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        assert_ne!(timer, "the timer won 0 times", "no accept was dropped");
+    });
+}
+
 // echo
 
 /// An echo server that runs, killed and waited for when it goes out of scope.

@@ -1,7 +1,7 @@
 //! The ring as the public API shows it: tiny queues, overflow, what set-up reports and refuses, limits, signals.
 #![allow(unsafe_code)]
 
-mod support;
+mod common;
 
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 use annulus::fs::File;
 use annulus::net::UnixStream;
 use annulus::{Builder, Runtime, SetupError, spawn, time};
+use common::{Pool, become_ordinary, in_own_process, open_descriptors, patiently, poll_in_task, quiet, scratch_dir, turns, watchdog};
 use futures_util::future::{join, join_all, poll_fn};
-use support::{Pool, alone, become_ordinary, descriptors, patiently, poll_in_task, quiet, turns, watchdog};
 
 /// A file with 64 KiB, each block of 16 bytes of which holds its number.
-fn numbered_file() -> (File, tempfile::TempPath) {
-    let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
+fn numbered_file() -> (File, tempfile::TempDir) {
+    let directory = scratch_dir();
+    let path = directory.path().join("numbered");
     let content: Vec<u8> = (0..4096u128).flat_map(u128::to_le_bytes).collect();
     std::fs::write(&path, content).expect("written");
-    (File::from(std::fs::File::open(&path).expect("open")), path)
+    (File::from(std::fs::File::open(&path).expect("open")), directory)
 }
 
 /// Reads `count` numbered blocks at once and checks each.
@@ -85,7 +86,7 @@ fn two_submission_entries_are_enough_for_thousands_of_operations() {
 fn the_queues_of_the_default_ring_wrap_around_many_times() {
     let _watchdog = watchdog();
     let pool = Pool::default();
-    let runtime = support::runtime();
+    let runtime = common::runtime();
     runtime.block_on(async {
         let (file, _path) = numbered_file();
         for count in [255, 256, 257, 1023, 1024, 1025, 5000] {
@@ -184,7 +185,7 @@ fn sizes_are_rounded_up_to_powers_of_two() {
 
 #[test]
 fn sizes_beyond_the_kernels_are_cut_down_where_memory_allows() {
-    alone("sizes_beyond_the_kernels_are_cut_down_where_memory_allows", || {
+    in_own_process(|| {
         for builder in [Builder::new().entries(u32::MAX), Builder::new().entries(1).completion_entries(u32::MAX)] {
             match builder.build() {
                 Ok(runtime) => {
@@ -219,8 +220,8 @@ fn the_bound_on_workers_is_granted() {
     let runtime = patiently(Builder::new().max_workers(2));
     assert!(runtime.ring().granted().contains(&"REGISTER_IOWQ_MAX_WORKERS"));
     runtime.block_on(async {
-        let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
-        let file = File::create(&path).await.expect("a file");
+        let directory = scratch_dir();
+        let file = File::create(directory.path().join("written")).await.expect("a file");
         let writes = join_all((0..64u64).map(|index| file.write_all_at(vec![index as u8; 512], index * 512))).await;
         assert!(writes.iter().all(Result::is_ok));
         file.sync_all().await.expect("synced");
@@ -230,7 +231,7 @@ fn the_bound_on_workers_is_granted() {
 #[test]
 fn a_program_that_is_executed_gets_no_descriptor_of_the_ring() {
     let _watchdog = watchdog();
-    support::runtime().block_on(async {
+    common::runtime().block_on(async {
         let (_ours, _theirs) = UnixStream::pair().expect("a pair");
         let _listener = annulus::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let _file = File::open("Cargo.toml").await.expect("open");
@@ -277,7 +278,7 @@ fn setup_error(error: &io::Error) -> &SetupError {
 
 #[test]
 fn sixty_four_runtimes_at_once_fit_into_an_ordinary_users_memory() {
-    alone("sixty_four_runtimes_at_once_fit_into_an_ordinary_users_memory", || {
+    in_own_process(|| {
         become_ordinary(8 << 20);
         let runtimes: Vec<Runtime> = (0..64).map(|_| Runtime::new().expect("memory for a ring")).collect();
         for runtime in &runtimes {
@@ -289,7 +290,7 @@ fn sixty_four_runtimes_at_once_fit_into_an_ordinary_users_memory() {
 
 #[test]
 fn want_of_locked_memory_makes_smaller_rings_and_then_an_error_that_explains_itself() {
-    alone("want_of_locked_memory_makes_smaller_rings_and_then_an_error_that_explains_itself", || {
+    in_own_process(|| {
         become_ordinary(256 << 10);
         // The first that fits into a limit that grows slowly is a small one, if the kernel counts the memory of rings at all.
         let first = (1..64).map(|pages| pages * 4096).find_map(|limit| {
@@ -329,10 +330,10 @@ fn want_of_locked_memory_makes_smaller_rings_and_then_an_error_that_explains_its
 
 #[test]
 fn a_runtime_without_a_descriptor_left_explains_itself_and_leaks_none() {
-    alone("a_runtime_without_a_descriptor_left_explains_itself_and_leaks_none", || {
+    in_own_process(|| {
         // What set-up and its explanation open the first time stays open in neither case.
         drop(Runtime::new().expect("a ring"));
-        let before = descriptors();
+        let before = open_descriptors();
         let mut hoard = Vec::new();
         let limit = libc::rlimit { rlim_cur: 64, rlim_max: 64 };
         // SAFETY: `limit` outlives the call.
@@ -344,7 +345,7 @@ fn a_runtime_without_a_descriptor_left_explains_itself_and_leaks_none() {
         assert_eq!(setup_error(&error).raw_os_error(), Some(libc::EMFILE));
         assert!(error.to_string().contains("RLIMIT_NOFILE is 64"), "{error}");
         hoard.clear();
-        assert_eq!(descriptors(), before);
+        assert_eq!(open_descriptors(), before);
         drop(Runtime::new().expect("there is room again"));
     });
 }
@@ -373,50 +374,48 @@ fn forbid(number: libc::c_long, argument: Option<(u32, u32)>, errno: i32) {
     }
 }
 
-fn under_a_filter(name: &str, errno: i32, kind: ErrorKind) {
-    alone(name, || {
-        forbid(libc::SYS_io_uring_setup, None, errno);
-        let error = Builder::new().build().expect_err("the filter forbids it");
-        assert_eq!(error.kind(), kind);
-        let setup = setup_error(&error);
-        assert_eq!(setup.raw_os_error(), Some(errno));
-        assert!(setup.cause().contains("seccomp filter"), "{error}");
-        assert!(setup.remedy().contains("seccomp profile"), "{error}");
-        let sentence = error.to_string();
-        assert!(sentence.starts_with("cannot open an io_uring: "), "{sentence}");
-        assert!(sentence.contains(setup.cause()) && sentence.contains(setup.remedy()));
-        assert!(std::error::Error::source(setup).is_some());
+fn under_a_filter(errno: i32, kind: ErrorKind) {
+    forbid(libc::SYS_io_uring_setup, None, errno);
+    let error = Builder::new().build().expect_err("the filter forbids it");
+    assert_eq!(error.kind(), kind);
+    let setup = setup_error(&error);
+    assert_eq!(setup.raw_os_error(), Some(errno));
+    assert!(setup.cause().contains("seccomp filter"), "{error}");
+    assert!(setup.remedy().contains("seccomp profile"), "{error}");
+    let sentence = error.to_string();
+    assert!(sentence.starts_with("cannot open an io_uring: "), "{sentence}");
+    assert!(sentence.contains(setup.cause()) && sentence.contains(setup.remedy()));
+    assert!(std::error::Error::source(setup).is_some());
 
-        let panic = std::panic::catch_unwind(|| annulus::block_on(async {})).expect_err("no ring, no loop");
-        let panic = panic.downcast_ref::<String>().expect("a sentence");
-        assert_eq!(*panic, format!("annulus::block_on: {sentence}"));
-    });
+    let panic = std::panic::catch_unwind(|| annulus::block_on(async {})).expect_err("no ring, no loop");
+    let panic = panic.downcast_ref::<String>().expect("a sentence");
+    assert_eq!(*panic, format!("annulus::block_on: {sentence}"));
 }
 
 #[test]
 fn a_filter_that_forbids_the_ring_is_named_with_its_remedy() {
-    under_a_filter("a_filter_that_forbids_the_ring_is_named_with_its_remedy", libc::EPERM, ErrorKind::PermissionDenied);
+    in_own_process(|| under_a_filter(libc::EPERM, ErrorKind::PermissionDenied));
 }
 
 #[test]
 fn a_filter_that_hides_the_ring_is_named_with_its_remedy() {
-    under_a_filter("a_filter_that_hides_the_ring_is_named_with_its_remedy", libc::ENOSYS, ErrorKind::Unsupported);
+    in_own_process(|| under_a_filter(libc::ENOSYS, ErrorKind::Unsupported));
 }
 
 #[test]
 fn a_filter_that_forbids_registering_is_explained_too() {
-    alone("a_filter_that_forbids_registering_is_explained_too", || {
-        let before = descriptors();
+    in_own_process(|| {
+        let before = open_descriptors();
         forbid(libc::SYS_io_uring_register, None, libc::EPERM);
         let error = Builder::new().build().expect_err("set-up asks which operations there are");
         assert_eq!(setup_error(&error).raw_os_error(), Some(libc::EPERM));
-        assert_eq!(descriptors(), before);
+        assert_eq!(open_descriptors(), before);
     });
 }
 
 #[test]
 fn a_filter_that_forbids_entering_is_explained_when_the_ring_is_made() {
-    alone("a_filter_that_forbids_entering_is_explained_when_the_ring_is_made", || {
+    in_own_process(|| {
         forbid(libc::SYS_io_uring_enter, None, libc::EPERM);
         let error = Builder::new().build().map(drop).expect_err("a ring that cannot be entered is of no use");
         assert_eq!(setup_error(&error).raw_os_error(), Some(libc::EPERM));
@@ -453,23 +452,23 @@ async fn mixed_work(rounds: usize) {
 
 #[test]
 fn without_messages_to_the_ring_other_threads_wake_through_an_eventfd() {
-    alone("without_messages_to_the_ring_other_threads_wake_through_an_eventfd", || {
+    in_own_process(|| {
         const REGISTER_SEND_MSG_RING: u32 = 31;
         forbid(libc::SYS_io_uring_register, Some((1, REGISTER_SEND_MSG_RING)), libc::EINVAL);
-        let before = descriptors();
+        let before = open_descriptors();
         let runtime = Builder::new().entries(1).build().expect("as on an older kernel");
         let refusal = runtime.ring().refused().iter().find(|refusal| refusal.what() == "SEND_MSG_RING").expect("refused");
         assert_eq!(refusal.errno(), libc::EINVAL);
         runtime.block_on(mixed_work(300));
         assert_eq!(runtime.metrics().stale_completions, 0);
         drop(runtime);
-        assert_eq!(descriptors(), before, "the eventfd is closed");
+        assert_eq!(open_descriptors(), before, "the eventfd is closed");
     });
 }
 
 #[test]
 fn without_a_registered_descriptor_and_idle_waits_everything_works() {
-    alone("without_a_registered_descriptor_and_idle_waits_everything_works", || {
+    in_own_process(|| {
         const REGISTER_RING_FDS: u32 = 20;
         const GETEVENTS_NO_IOWAIT: u32 = 1 | 1 << 7;
         forbid(libc::SYS_io_uring_register, Some((1, REGISTER_RING_FDS)), libc::EINVAL);
@@ -489,7 +488,7 @@ extern "C" fn count_signal(_: libc::c_int) {
 
 #[test]
 fn signals_that_interrupt_waits_do_no_harm() {
-    alone("signals_that_interrupt_waits_do_no_harm", || {
+    in_own_process(|| {
         // SAFETY: the handler only counts; the structures are zeroed as their man page allows and outlive the calls.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
@@ -516,7 +515,7 @@ fn signals_that_interrupt_waits_do_no_harm() {
             mixed_work(100).await;
             let (file, _path) = numbered_file();
             read_all_at_once(&file, &Pool::default(), 2000).await;
-            let directory = tempfile::tempdir().expect("a directory");
+            let directory = scratch_dir();
             for index in 0..50 {
                 let path = directory.path().join(index.to_string());
                 annulus::fs::write(&path, vec![1; 10_000]).await.expect("written");

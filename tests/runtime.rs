@@ -1,6 +1,6 @@
 //! Runtimes: their life, where they may be used, several of them, and how they end.
 
-mod support;
+mod common;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use annulus::net::UnixStream;
 use annulus::{Builder, Runtime, spawn, time, yield_now};
-use support::{Pool, alone, become_ordinary, descriptors, poll_in_task, poll_once, quiet, turns, watchdog};
+use common::{Pool, become_ordinary, in_own_process, open_descriptors, poll_in_task, poll_once, quiet, scratch_dir, turns, watchdog};
+use futures_util::future::join_all;
 
 /// What a panic said.
 fn panic_of<T>(body: impl FnOnce() -> T) -> String {
@@ -34,7 +35,7 @@ fn block_on_returns_what_its_future_yields_and_may_borrow() {
 #[test]
 fn block_on_inside_a_runtime_panics_and_says_what_to_do() {
     let _watchdog = watchdog();
-    let other = support::runtime();
+    let other = common::runtime();
     annulus::block_on(async {
         for sentence in [panic_of(|| annulus::block_on(async {})), panic_of(|| other.block_on(async {}))] {
             assert!(sentence.contains("block_on inside a runtime") && sentence.contains("annulus::spawn"), "{sentence}");
@@ -72,7 +73,7 @@ fn use_outside_of_a_runtime_panics_and_says_what_to_do() {
 #[test]
 fn a_runtime_spawns_and_is_dropped_without_ever_running() {
     let _watchdog = watchdog();
-    let runtime = support::runtime();
+    let runtime = common::runtime();
     let handle = runtime.spawn(async { unreachable!("nobody runs it") });
     drop(runtime);
     let result: Result<(), _> = annulus::block_on(handle);
@@ -82,7 +83,7 @@ fn a_runtime_spawns_and_is_dropped_without_ever_running() {
 #[test]
 fn tasks_go_on_at_the_next_block_on() {
     let _watchdog = watchdog();
-    let runtime = support::runtime();
+    let runtime = common::runtime();
     let count = Rc::new(Cell::new(0));
     let counted = Rc::clone(&count);
     let (ours, theirs) = UnixStream::pair().expect("a pair");
@@ -111,7 +112,7 @@ fn tasks_go_on_at_the_next_block_on() {
 fn a_panic_in_the_root_future_comes_out_of_block_on_and_the_runtime_goes_on() {
     let _watchdog = watchdog();
     let pool = Pool::default();
-    let runtime = support::runtime();
+    let runtime = common::runtime();
     let task = runtime.spawn(async {
         time::sleep(Duration::from_millis(2)).await;
         3
@@ -169,7 +170,7 @@ fn a_runtime_that_is_dropped_while_its_thread_unwinds_ends_its_operations() {
     let _watchdog = watchdog();
     let pool = Pool::default();
     let sentence = panic_of(|| {
-        let runtime = support::runtime();
+        let runtime = common::runtime();
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let buffer = pool.empty(8);
         drop(runtime.spawn(async move {
@@ -187,7 +188,7 @@ fn a_runtime_that_is_dropped_while_its_thread_unwinds_ends_its_operations() {
 #[test]
 fn two_runtimes_on_one_thread_take_turns() {
     let _watchdog = watchdog();
-    let (first, second) = (support::runtime(), support::runtime());
+    let (first, second) = (common::runtime(), common::runtime());
     let count = Rc::new(Cell::new(0));
     for runtime in [&first, &second] {
         let count = Rc::clone(&count);
@@ -210,9 +211,9 @@ fn two_runtimes_on_one_thread_take_turns() {
 fn a_runtime_may_be_dropped_inside_another() {
     let _watchdog = watchdog();
     let pool = Pool::default();
-    support::runtime().block_on(async {
+    common::runtime().block_on(async {
         for _ in 0..3 {
-            let other = support::runtime();
+            let other = common::runtime();
             let (ours, theirs) = UnixStream::pair().expect("a pair");
             let buffer = pool.empty(8);
             let task = other.spawn(async move {
@@ -235,7 +236,7 @@ fn a_task_awaits_a_task_of_another_runtime_on_another_thread_through_a_channel()
     let _watchdog = watchdog();
     let (sender, receiver) = mpsc::channel::<std::os::unix::net::UnixStream>();
     let server = thread::spawn(move || {
-        support::runtime().block_on(async {
+        common::runtime().block_on(async {
             for stream in receiver {
                 let stream = UnixStream::from(stream);
                 let (count, buffer) = stream.read(vec![0; 64]).await.expect("data");
@@ -243,7 +244,7 @@ fn a_task_awaits_a_task_of_another_runtime_on_another_thread_through_a_channel()
             }
         });
     });
-    support::runtime().block_on(async {
+    common::runtime().block_on(async {
         for _ in 0..100 {
             let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
             sender.send(theirs).expect("the server listens");
@@ -258,26 +259,26 @@ fn a_task_awaits_a_task_of_another_runtime_on_another_thread_through_a_channel()
 
 #[test]
 fn five_hundred_runtimes_one_after_the_other_leave_nothing_behind() {
-    alone("five_hundred_runtimes_one_after_the_other_leave_nothing_behind", || {
-        let before = descriptors();
+    in_own_process(|| {
+        let before = open_descriptors();
         for _ in 0..500 {
-            let runtime = support::runtime();
+            let runtime = common::runtime();
             runtime.block_on(async {
                 let (ours, theirs) = UnixStream::pair().expect("a pair");
                 drop(spawn(async move { drop(ours.read(vec![0; 8]).await) }));
                 theirs.write("x").await.expect("room");
             });
         }
-        assert_eq!(descriptors(), before);
+        assert_eq!(open_descriptors(), before);
     });
 }
 
 #[test]
 fn five_hundred_runtimes_one_after_the_other_fit_into_an_ordinary_users_memory() {
-    alone("five_hundred_runtimes_one_after_the_other_fit_into_an_ordinary_users_memory", || {
+    in_own_process(|| {
         become_ordinary(8 << 20);
         for _ in 0..500 {
-            let runtime = support::runtime();
+            let runtime = common::runtime();
             runtime.block_on(yield_now());
         }
     });
@@ -300,7 +301,7 @@ fn a_runtime_in_a_thread_local_ends_with_its_thread() {
     let thread = thread::spawn(move || {
         LATER.with(|later| later.borrow_mut().push(1));
         RUNTIME.with(|cell| {
-            let runtime = cell.get_or_init(support::runtime);
+            let runtime = cell.get_or_init(common::runtime);
             let (ours, theirs) = UnixStream::pair().expect("a pair");
             drop(runtime.spawn(async move {
                 let _tell = Tell(sender);
@@ -320,13 +321,13 @@ fn a_runtime_in_a_thread_local_ends_with_its_thread() {
 
 #[test]
 fn runtimes_on_many_threads_come_and_go() {
-    alone("runtimes_on_many_threads_come_and_go", || {
-        let before = descriptors();
+    in_own_process(|| {
+        let before = open_descriptors();
         for _ in 0..10 {
             let threads: Vec<_> = (0..8)
                 .map(|_| {
                     thread::spawn(|| {
-                        support::runtime().block_on(async {
+                        common::runtime().block_on(async {
                             let tasks: Vec<_> = (0..10).map(|_| spawn(time::sleep(Duration::from_millis(1)))).collect();
                             for task in tasks {
                                 task.await.expect("no panic");
@@ -339,24 +340,24 @@ fn runtimes_on_many_threads_come_and_go() {
                 thread.join().expect("no panic");
             }
         }
-        assert_eq!(descriptors(), before);
+        assert_eq!(open_descriptors(), before);
     });
 }
 
 #[test]
 fn what_the_last_poll_dropped_is_closed_when_block_on_returns_or_soon_after() {
-    alone("what_the_last_poll_dropped_is_closed_when_block_on_returns_or_soon_after", || {
-        let runtime = support::runtime();
-        let before = descriptors();
+    in_own_process(|| {
+        let runtime = common::runtime();
+        let before = open_descriptors();
         runtime.block_on(async { drop(UnixStream::pair().expect("a pair")) });
-        assert_eq!(descriptors(), before);
+        assert_eq!(open_descriptors(), before);
     });
 }
 
 #[test]
 fn metrics_count_what_was_done() {
     let _watchdog = watchdog();
-    let runtime = support::runtime();
+    let runtime = common::runtime();
     let before = runtime.metrics();
     assert_eq!((before.operations, before.operations_in_flight, before.tasks), (0, 0, 0));
     runtime.block_on(async {
@@ -381,13 +382,13 @@ fn metrics_count_what_was_done() {
 fn a_runtime_says_what_it_is_when_it_is_printed() {
     let runtime = Builder::new().entries(8).build().expect("a ring");
     let text = format!("{runtime:?}");
-    assert!(text.starts_with("Runtime") && text.contains("SINGLE_ISSUER") || text.contains("granted"), "{text}");
+    assert!(text.starts_with("Runtime") && (text.contains("SINGLE_ISSUER") || text.contains("granted")), "{text}");
 }
 
 #[test]
 fn a_waker_of_the_root_that_is_kept_wakes_the_next_root_at_worst() {
     let _watchdog = watchdog();
-    let runtime = support::runtime();
+    let runtime = common::runtime();
     let waker = runtime.block_on(poll_fn(|context| Poll::Ready(context.waker().clone())));
     let polls = Cell::new(0);
     runtime.block_on(async {
@@ -405,11 +406,57 @@ fn a_waker_of_the_root_that_is_kept_wakes_the_next_root_at_worst() {
 #[test]
 fn an_idle_runtime_does_not_turn() {
     let _watchdog = watchdog();
-    let runtime = support::runtime();
+    let runtime = common::runtime();
     runtime.block_on(async {
         let before = annulus::metrics().enters;
         time::sleep(Duration::from_millis(200)).await;
         let enters = annulus::metrics().enters - before;
         assert!(enters <= 10, "{enters} system calls for one sleep");
     });
+}
+
+#[test]
+fn a_hundred_reads_that_start_in_one_tick_cost_a_few_system_calls() {
+    let directory = scratch_dir();
+    let path = directory.path().join("cached");
+    std::fs::write(&path, vec![7; 4096]).expect("written");
+    assert_eq!(std::fs::read(&path).expect("read").len(), 4096);
+    let _watchdog = watchdog();
+    common::runtime().block_on(async {
+        let file = Rc::new(annulus::fs::File::open(&path).await.expect("open"));
+        for in_tasks in [false, true] {
+            let before = annulus::metrics().enters;
+            let reads = (0..100).map(|_| {
+                let file = Rc::clone(&file);
+                async move { file.read_at(vec![0; 4096], 0).await.expect("data").0 }
+            });
+            let counts: Vec<_> = match in_tasks {
+                false => join_all(reads).await,
+                true => join_all(reads.map(spawn)).await.into_iter().map(|result| result.expect("no panic")).collect(),
+            };
+            let enters = annulus::metrics().enters - before;
+            assert_eq!(counts, [4096; 100]);
+            assert!(enters <= 3, "{enters} system calls for 100 reads, in tasks: {in_tasks}");
+        }
+    });
+}
+
+#[test]
+fn what_is_dropped_last_ends_with_block_on_even_with_a_read_in_flight() {
+    let _watchdog = watchdog();
+    let runtime = common::runtime();
+    for rounds in 0..3 {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        theirs.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
+        runtime.block_on(async {
+            let ours = UnixStream::from(ours);
+            let mut read = ours.read(vec![0; 8]);
+            assert!(poll_in_task(&mut read).await.is_pending());
+            turns(rounds).await;
+            drop(read);
+            drop(ours);
+        });
+        // No other `block_on`: the loop stands still.
+        assert_eq!(std::io::Read::read(&mut &theirs, &mut [0; 8]).expect("the end and no time-out"), 0, "after {rounds} turns");
+    }
 }

@@ -1,6 +1,6 @@
 //! Sleeps, time-outs and intervals: never early, in order, cheap in number.
 
-mod support;
+mod common;
 
 use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn, ready};
@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 use annulus::net::UnixStream;
 use annulus::time::{MissedTickBehavior, interval, interval_at, sleep, sleep_until, timeout, timeout_at};
 use annulus::{spawn, yield_now};
+use common::{poll_in_task, poll_once, run_here, turns, watchdog};
 use futures_util::future::{join_all, select};
-use support::{poll_in_task, poll_once, run, turns, watchdog};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(1000);
 
 #[test]
 fn a_sleep_is_never_early() {
-    run(async {
+    run_here(async {
         for microseconds in [0, 1, 400, 524, 525, 999, 1000, 1049, 3333, 20_000] {
             let duration = Duration::from_micros(microseconds);
             let start = Instant::now();
@@ -36,7 +36,7 @@ fn a_sleep_is_never_early() {
 
 #[test]
 fn many_sleeps_at_once_are_none_of_them_early() {
-    run(async {
+    run_here(async {
         let sleeps = (0..2000u64).map(|index| async move {
             let duration = Duration::from_micros(index * 7919 % 50_000);
             let start = Instant::now();
@@ -49,7 +49,7 @@ fn many_sleeps_at_once_are_none_of_them_early() {
 
 #[test]
 fn sleeps_end_in_the_order_of_their_deadlines() {
-    run(async {
+    run_here(async {
         let order: Rc<RefCell<Vec<u64>>> = Rc::default();
         let start = Instant::now();
         let tasks: Vec<_> = [30, 10, 50, 20, 40, 0]
@@ -71,7 +71,7 @@ fn sleeps_end_in_the_order_of_their_deadlines() {
 
 #[test]
 fn a_sleep_of_zero_and_one_that_is_over_let_the_others_have_their_turn() {
-    run(async {
+    run_here(async {
         let past = Instant::now();
         for make in [|_| sleep(Duration::ZERO), sleep_until] {
             let other = spawn(async {});
@@ -83,7 +83,7 @@ fn a_sleep_of_zero_and_one_that_is_over_let_the_others_have_their_turn() {
 
 #[test]
 fn a_sleep_of_centuries_waits_and_is_dropped() {
-    run(async {
+    run_here(async {
         let now = Instant::now();
         for duration in
             [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(300 * 365 * 86400), Duration::from_secs(86400 * 30)]
@@ -101,7 +101,7 @@ fn a_sleep_of_centuries_waits_and_is_dropped() {
 
 #[test]
 fn a_sleep_counts_from_the_call_and_not_from_the_first_poll() {
-    run(async {
+    run_here(async {
         let late = sleep(MILLISECOND);
         let deadline = late.deadline();
         std::thread::sleep(2 * MILLISECOND);
@@ -114,7 +114,7 @@ fn a_sleep_counts_from_the_call_and_not_from_the_first_poll() {
 
 #[test]
 fn a_reset_moves_a_sleep_to_and_fro() {
-    run(async {
+    run_here(async {
         let start = Instant::now();
         let mut moved = sleep(LONG);
         assert!(poll_in_task(&mut moved).await.is_pending());
@@ -138,7 +138,7 @@ fn a_reset_moves_a_sleep_to_and_fro() {
 
 #[test]
 fn a_sleep_that_has_been_awaited_stays_elapsed() {
-    run(async {
+    run_here(async {
         let mut over = sleep(Duration::ZERO);
         assert!(!over.is_elapsed());
         (&mut over).await;
@@ -149,7 +149,7 @@ fn a_sleep_that_has_been_awaited_stays_elapsed() {
 
 #[test]
 fn a_dropped_sleep_wakes_nobody_and_ends_no_wait() {
-    run(async {
+    run_here(async {
         let before = annulus::metrics().enters;
         for _ in 0..100 {
             let mut dropped = sleep(3 * MILLISECOND);
@@ -162,7 +162,7 @@ fn a_dropped_sleep_wakes_nobody_and_ends_no_wait() {
 
 #[test]
 fn a_sleep_that_is_polled_in_one_task_and_ended_in_another_wakes_the_other() {
-    run(async {
+    run_here(async {
         let mut moved = sleep(5 * MILLISECOND);
         assert!(poll_in_task(&mut moved).await.is_pending());
         assert!(poll_once(Pin::new(&mut moved)).is_pending());
@@ -177,10 +177,10 @@ fn a_sleep_begun_in_one_runtime_ends_in_another() {
         let duration = milliseconds * MILLISECOND;
         let start = Instant::now();
         let mut moved = sleep(duration);
-        let first = support::runtime();
+        let first = common::runtime();
         assert!(first.block_on(poll_in_task(&mut moved)).is_pending());
         let first = if first_ends { None } else { Some(first) };
-        support::runtime().block_on(&mut moved);
+        common::runtime().block_on(&mut moved);
         assert!(start.elapsed() >= duration && moved.is_elapsed());
         // And back, and dropped outside of both.
         moved.reset(Instant::now() + duration);
@@ -196,7 +196,7 @@ fn a_sleep_begun_in_one_runtime_ends_in_another() {
 
 #[test]
 fn a_hundred_thousand_sleeps_that_are_mostly_dropped_cost_hardly_a_submission() {
-    run(async {
+    run_here(async {
         let before = annulus::metrics();
         let mut sleeps: Vec<_> = (0..100_000u64).map(|index| sleep(LONG + Duration::from_micros(index))).collect();
         for long in &mut sleeps {
@@ -223,7 +223,7 @@ fn a_hundred_thousand_sleeps_that_are_mostly_dropped_cost_hardly_a_submission() 
 #[test]
 fn deadlines_that_are_pushed_back_again_and_again_cost_no_submission() {
     // As a server does with the time-out of each connection.
-    run(async {
+    run_here(async {
         let mut idle = sleep(LONG);
         assert!(poll_in_task(&mut idle).await.is_pending());
         turns(3).await;
@@ -241,7 +241,7 @@ fn deadlines_that_are_pushed_back_again_and_again_cost_no_submission() {
 
 #[test]
 fn an_earlier_deadline_ends_a_wait_that_was_armed_for_a_later_one() {
-    run(async {
+    run_here(async {
         let mut later = sleep(LONG);
         assert!(poll_in_task(&mut later).await.is_pending());
         // Armed for the later one: the loop has waited once.
@@ -264,7 +264,7 @@ fn an_earlier_deadline_ends_a_wait_that_was_armed_for_a_later_one() {
 
 #[test]
 fn a_future_that_is_ready_wins_against_a_timeout_of_zero() {
-    run(async {
+    run_here(async {
         assert_eq!(timeout(Duration::ZERO, ready(5)).await, Ok(5));
         assert_eq!(timeout_at(Instant::now() - MILLISECOND, async { 5 }).await, Ok(5));
         let (ours, theirs) = UnixStream::pair().expect("a pair");
@@ -275,7 +275,7 @@ fn a_future_that_is_ready_wins_against_a_timeout_of_zero() {
 
 #[test]
 fn a_timeout_that_is_over_drops_its_future_and_says_so() {
-    run(async {
+    run_here(async {
         let owned = Rc::new(());
         for limit in [Duration::ZERO, MILLISECOND, 5 * MILLISECOND] {
             let kept = Rc::clone(&owned);
@@ -296,7 +296,7 @@ fn a_timeout_that_is_over_drops_its_future_and_says_so() {
 
 #[test]
 fn a_timeout_borrows_a_future_that_goes_on_after_it() {
-    run(async {
+    run_here(async {
         let mut work = pin!(async {
             sleep(20 * MILLISECOND).await;
             3
@@ -308,7 +308,7 @@ fn a_timeout_borrows_a_future_that_goes_on_after_it() {
 
 #[test]
 fn a_timeout_in_a_timeout_ends_with_the_shorter() {
-    run(async {
+    run_here(async {
         assert!(timeout(LONG, timeout(MILLISECOND, pending::<()>())).await.expect("the outer has time").is_err());
         assert!(timeout(MILLISECOND, timeout(LONG, pending::<()>())).await.is_err());
     });
@@ -316,7 +316,7 @@ fn a_timeout_in_a_timeout_ends_with_the_shorter() {
 
 #[test]
 fn timers_fire_while_the_loop_is_busy_with_other_things() {
-    run(async {
+    run_here(async {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let echo = spawn(async move {
             loop {
@@ -345,7 +345,7 @@ fn timers_fire_while_the_loop_is_busy_with_other_things() {
 
 #[test]
 fn an_interval_ticks_at_once_and_then_at_each_period() {
-    run(async {
+    run_here(async {
         let start = Instant::now();
         let mut ticks = interval(3 * MILLISECOND);
         assert_eq!(ticks.period(), 3 * MILLISECOND);
@@ -360,7 +360,7 @@ fn an_interval_ticks_at_once_and_then_at_each_period() {
 
 #[test]
 fn an_interval_that_starts_later_ticks_first_at_its_start() {
-    run(async {
+    run_here(async {
         let start = Instant::now() + 5 * MILLISECOND;
         let mut ticks = interval_at(start, LONG);
         assert_eq!(ticks.tick().await, start);
@@ -371,7 +371,7 @@ fn an_interval_that_starts_later_ticks_first_at_its_start() {
 
 #[test]
 fn an_interval_in_burst_catches_up_with_every_missed_tick() {
-    run(async {
+    run_here(async {
         let start = Instant::now();
         let mut ticks = interval_at(start, 10 * MILLISECOND);
         assert_eq!(ticks.missed_tick_behavior(), MissedTickBehavior::Burst);
@@ -385,7 +385,7 @@ fn an_interval_in_burst_catches_up_with_every_missed_tick() {
 
 #[test]
 fn an_interval_with_delay_counts_its_period_from_the_late_tick() {
-    run(async {
+    run_here(async {
         let start = Instant::now();
         let mut ticks = interval_at(start, 10 * MILLISECOND);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -399,7 +399,7 @@ fn an_interval_with_delay_counts_its_period_from_the_late_tick() {
 
 #[test]
 fn an_interval_that_skips_goes_on_at_a_multiple_of_its_period() {
-    run(async {
+    run_here(async {
         let start = Instant::now();
         let period = 10 * MILLISECOND;
         let mut ticks = interval_at(start, period);
@@ -414,7 +414,7 @@ fn an_interval_that_skips_goes_on_at_a_multiple_of_its_period() {
 
 #[test]
 fn a_dropped_tick_is_not_lost_and_a_reset_begins_anew() {
-    run(async {
+    run_here(async {
         let mut ticks = interval(5 * MILLISECOND);
         let first = ticks.tick().await;
         for _ in 0..3 {
@@ -436,7 +436,7 @@ fn an_interval_without_a_period_panics() {
 
 #[test]
 fn an_interval_of_centuries_ticks_once() {
-    run(async {
+    run_here(async {
         let mut ticks = interval(Duration::MAX);
         ticks.tick().await;
         assert!(timeout(2 * MILLISECOND, ticks.tick()).await.is_err());
@@ -459,7 +459,7 @@ fn a_timer_that_is_dropped_by_the_wake_of_another_is_no_trouble() {
     thread_local! {
         static SECOND: RefCell<Option<annulus::time::Sleep>> = const { RefCell::new(None) };
     }
-    run(async {
+    run_here(async {
         let deadline = Instant::now() + MILLISECOND;
         let mut first = sleep_until(deadline);
         let waker = std::sync::Arc::new(Dropper(std::sync::Mutex::new(Some(Box::new(|| {
@@ -477,5 +477,36 @@ fn a_timer_that_is_dropped_by_the_wake_of_another_is_no_trouble() {
         assert!(first.is_elapsed());
         SECOND.with(|place| assert!(!place.borrow().as_ref().expect("the new one").is_elapsed()));
         SECOND.with(|place| place.borrow_mut().take());
+    });
+}
+
+#[test]
+fn the_system_calls_of_a_hundred_thousand_sleeps_do_not_depend_on_how_many_were_cancelled() {
+    run_here(async {
+        // One in a hundred is waited for. All of these are due within the same few turns, whatever their number.
+        let cost = async |count: usize| {
+            let before = annulus::metrics();
+            let mut kept = Vec::new();
+            for index in 0..count {
+                let mut sleep = Box::pin(sleep(if index % 100 == 0 { 5 * MILLISECOND } else { LONG }));
+                assert!(poll_in_task(&mut sleep).await.is_pending());
+                if index % 100 == 0 {
+                    kept.push(sleep);
+                }
+            }
+            for sleep in kept {
+                sleep.await;
+            }
+            let after = annulus::metrics();
+            (after.enters - before.enters, after.submissions - before.submissions, after.operations - before.operations)
+        };
+        for count in [1000, 100_000] {
+            let (enters, submissions, operations) = cost(count).await;
+            // A wait for each tick of the wheel in which some of the kept are due, which is one for each 100 made: they are few, though
+            // the making of them takes time.
+            let most = 20 + 3 * count as u64 / 100;
+            assert!(enters <= most && submissions <= most, "{count} sleeps: {enters} enters, {submissions} submissions");
+            assert_eq!(operations, 0, "a sleep is no operation");
+        }
     });
 }

@@ -3,7 +3,7 @@
 //! `ANNULUS_SEED` repeats a run, `ANNULUS_TORTURE` is the number of operations (per task: a share of it). At the end everything is back,
 //! and whatever was awaited to its end was right.
 
-mod support;
+mod common;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use annulus::fs::File;
 use annulus::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
 use annulus::{Builder, JoinHandle, spawn, spawn_blocking, time, yield_now};
+use common::{Pool, Random, Tracked, in_own_process, open_descriptors, patiently, poll_in_task, scratch_dir, seed, turns};
 use futures_util::future::{Either, select};
-use support::{Pool, Random, Tracked, alone, descriptors, patiently, poll_in_task, seed, turns};
 
 const TASKS: usize = 24;
 
@@ -30,6 +30,7 @@ struct World {
     random: Random,
     pool: Pool,
     file: File,
+    scratch: std::path::PathBuf,
     udp: UdpSocket,
     address: std::net::SocketAddr,
     listener: TcpListener,
@@ -191,7 +192,7 @@ impl World {
     }
 
     async fn paths(&self, name: String) {
-        let path = std::env::temp_dir().join(name);
+        let path = self.scratch.join(name);
         let content = self.pool.filled("content");
         let write = Box::pin(annulus::fs::write(&path, content));
         let written = self.some_fate(write).await;
@@ -270,16 +271,18 @@ async fn life(world: Rc<World>, name: usize, steps: usize) {
 fn torture(builder: Builder, seed: u64, operations: usize) {
     let random = Random::new(seed);
     let pool = Pool::default();
-    let temporary = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(temporary.path(), (0..FILE_LEN).map(byte_at).collect::<Vec<u8>>()).expect("written");
-    let before = descriptors();
+    let scratch = scratch_dir();
+    let shared = scratch.path().join("shared");
+    std::fs::write(&shared, (0..FILE_LEN).map(byte_at).collect::<Vec<u8>>()).expect("written");
+    let before = open_descriptors();
     let runtime = patiently(builder);
     let ended = runtime.block_on(async {
         let udp = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
         let world = Rc::new(World {
             random,
             pool: pool.clone(),
-            file: File::open(temporary.path()).await.expect("open"),
+            file: File::open(&shared).await.expect("open"),
+            scratch: scratch.path().to_owned(),
             address: udp.local_addr().expect("bound"),
             udp,
             listener: TcpListener::bind("127.0.0.1:0").await.expect("a port"),
@@ -305,26 +308,27 @@ fn torture(builder: Builder, seed: u64, operations: usize) {
     let end = Instant::now();
     drop(runtime);
     assert!(end.elapsed() < Duration::from_secs(5), "the end is not held up");
-    assert_eq!(descriptors(), before);
+    assert_eq!(open_descriptors(), before);
     pool.assert_all_back();
-    remove_leftovers();
 }
 
 /// As `torture`, but the runtime ends in the midst of it.
 fn interrupted(builder: Builder, seed: u64, operations: usize) {
     let random = Random::new(seed);
     let pool = Pool::default();
-    let before = descriptors();
+    let before = open_descriptors();
     for _ in 0..10 {
-        let temporary = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(temporary.path(), (0..FILE_LEN).map(byte_at).collect::<Vec<u8>>()).expect("written");
+        let scratch = scratch_dir();
+        let shared = scratch.path().join("shared");
+        std::fs::write(&shared, (0..FILE_LEN).map(byte_at).collect::<Vec<u8>>()).expect("written");
         let runtime = patiently(builder.clone());
         runtime.block_on(async {
             let udp = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
             let world = Rc::new(World {
                 random: Random::new(random.next()),
                 pool: pool.clone(),
-                file: File::open(temporary.path()).await.expect("open"),
+                file: File::open(&shared).await.expect("open"),
+                scratch: scratch.path().to_owned(),
                 address: udp.local_addr().expect("bound"),
                 udp,
                 listener: TcpListener::bind("127.0.0.1:0").await.expect("a port"),
@@ -341,33 +345,22 @@ fn interrupted(builder: Builder, seed: u64, operations: usize) {
         let end = Instant::now();
         drop(runtime);
         assert!(end.elapsed() < Duration::from_secs(5), "the end is not held up");
-        drop(temporary);
-        assert_eq!(descriptors(), before);
+        drop(scratch);
+        assert_eq!(open_descriptors(), before);
         pool.assert_all_back();
-    }
-    remove_leftovers();
-}
-
-/// Files that a dropped write made after their removal.
-fn remove_leftovers() {
-    let ours = format!("annulus-torture-{}-", std::process::id());
-    for entry in std::fs::read_dir(std::env::temp_dir()).expect("a directory").flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&ours) {
-            let _ = std::fs::remove_file(entry.path());
-        }
     }
 }
 
 #[test]
 fn a_random_program_leaves_nothing_behind_and_what_it_read_was_right() {
     let seed = seed();
-    alone("a_random_program_leaves_nothing_behind_and_what_it_read_was_right", || torture(Builder::new(), seed, operations()));
+    in_own_process(|| torture(Builder::new(), seed, operations()));
 }
 
 #[test]
 fn a_random_program_does_the_same_on_tiny_queues() {
     let seed = seed();
-    alone("a_random_program_does_the_same_on_tiny_queues", || {
+    in_own_process(|| {
         torture(Builder::new().entries(1).completion_entries(2), seed, operations() / 2);
     });
 }
@@ -375,7 +368,7 @@ fn a_random_program_does_the_same_on_tiny_queues() {
 #[test]
 fn a_random_program_may_be_ended_at_any_time() {
     let seed = seed();
-    alone("a_random_program_may_be_ended_at_any_time", || {
+    in_own_process(|| {
         for entries in [1, 256] {
             interrupted(Builder::new().entries(entries), seed, 100_000);
         }

@@ -262,12 +262,12 @@ fn interleavings(lanes: usize, length: usize) -> usize {
 
 #[test]
 fn one_slot_is_right_after_every_sequence_of_events() {
-    const LENGTH: usize = 7;
+    const LENGTH: usize = 8;
     println!("one slot, up to {LENGTH} events: {} sequences", interleavings(1, LENGTH));
 }
 
 #[test]
 fn two_slots_are_right_after_every_sequence_of_events() {
-    const LENGTH: usize = 5;
+    const LENGTH: usize = 6;
     println!("two slots, up to {LENGTH} events: {} sequences", interleavings(2, LENGTH));
 }

@@ -80,7 +80,8 @@ impl File {
 
     /// Reads at an offset until the buffer's whole capacity is full, and returns it.
     ///
-    /// The capacity of a `Vec` may be larger than was asked for: [`slice(..n)`](IoBuf::slice) reads exactly `n` bytes.
+    /// The capacity of a `Vec` may be larger than was asked for: [`slice(..n)`](IoBuf::slice) reads exactly `n` bytes. Dropping it is as with
+    /// [`read_at`](File::read_at).
     ///
     /// # Errors
     /// `UnexpectedEof` at the end of the file, else the kernel's. The buffer that the error carries holds what was read until then.
@@ -100,7 +101,8 @@ impl File {
 
     /// Writes at an offset, and returns the count and the buffer; pwrite(2). It may write less than the buffer holds.
     ///
-    /// A dropped write may happen all the same, wholly or in part, and even after a later one.
+    /// A dropped write may happen all the same, wholly or in part. Later writes, syncs and `set_len` of this `File` wait until that is known,
+    /// so it never lands after one of them. Reads do not wait.
     ///
     /// # Errors
     /// The kernel's, with the buffer; `InvalidInput` for an offset over `i64::MAX`.
@@ -108,7 +110,8 @@ impl File {
         WriteAt::op(&self.handle, buffer, offset)
     }
 
-    /// Writes all of the buffer at an offset, and returns it.
+    /// Writes all of the buffer at an offset, and returns it. If the future is dropped any first part of it may be written, as with
+    /// [`write_at`](File::write_at).
     ///
     /// # Errors
     /// As [`write_at`](File::write_at); [`transferred`](crate::Error::transferred) says how much was written before.
@@ -125,6 +128,7 @@ impl File {
     }
 
     /// Brings content and metadata to the device; fsync(2). It covers writes that have ended, not those in flight.
+    /// For dropped writes it waits. If it is dropped itself it may happen all the same.
     ///
     /// # Errors
     /// The kernel's, for example of an earlier write that only now came to the device.
@@ -141,6 +145,8 @@ impl File {
     }
 
     /// Makes the file `length` bytes long, cutting it off or filling up with zeroes; ftruncate(2). Needs Linux 6.9.
+    ///
+    /// It waits for dropped writes. If it is dropped itself it may happen all the same, but not after a later write of this `File`.
     ///
     /// # Errors
     /// The kernel's; `InvalidInput` for a length over `i64::MAX`; `Unsupported` on kernels before 6.9.
@@ -159,7 +165,8 @@ impl File {
     /// Waits until every operation whose future was dropped has ended, and returns how the writes among them ended, in the order of
     /// their ends: the bytes written, or the kernel's error (`ECANCELED` for one that did nothing).
     ///
-    /// At most the latest 1024 results are kept for this call. Operations that somebody awaits are not waited for.
+    /// At most the latest 1024 results are kept for this call. A sync and a `set_len` count as writes, of 0 bytes. Reads and operations that
+    /// somebody awaits are not waited for.
     pub async fn quiesce(&self) -> Vec<io::Result<usize>> {
         self.handle.quiesce().await
     }

@@ -20,8 +20,8 @@ macro_rules! reading_methods {
         /// The read starts at the buffer's beginning, may use its whole capacity, and sets the length to what it read. It waits for at
         /// least one byte; 0 is the end of the stream.
         ///
-        /// If the future is dropped and the read won the race against its cancelling, the bytes are lost; see the
-        /// [module page](crate::net#dropping-a-future).
+        /// If the future is dropped and the read won the race against its cancelling, the bytes wait in the stream for the next read; see
+        /// the [module page](crate::net#dropping-a-future). One read is in flight at a time; further ones wait for their turn.
         ///
         /// # Errors
         /// The kernel's, with the buffer; `InvalidInput` for a buffer without room.
@@ -30,6 +30,8 @@ macro_rules! reading_methods {
         }
 
         /// Reads what has come behind the bytes that the buffer holds, and returns the count and the buffer.
+        ///
+        /// If the future is dropped the buffer goes with it, and what it held before; what was read waits in the stream.
         ///
         /// # Errors
         /// As [`read`](Self::read): a full buffer has no room.
@@ -44,6 +46,8 @@ macro_rules! reading_methods {
         ///
         /// The capacity of a `Vec` may be larger than was asked for: [`slice(..n)`](crate::buf::IoBuf::slice) reads exactly `n` bytes.
         ///
+        /// If the future is dropped, all that it had read waits in the stream for the next read.
+        ///
         /// # Errors
         /// `UnexpectedEof` if the stream ends before, else the kernel's. The buffer that the error carries holds what was read until then,
         /// and [`transferred`](crate::Error::transferred) counts it.
@@ -53,7 +57,7 @@ macro_rules! reading_methods {
 
         /// Reads what has come into several buffers, one after the other; recvmsg(2). Buffers that nothing was read into keep their length.
         ///
-        /// At most 1024 buffers take part. It allocates for the list of addresses.
+        /// At most 1024 buffers take part. It allocates for the list of addresses. Dropping it is as with [`read`](Self::read).
         ///
         /// # Errors
         /// As [`read`](Self::read).
@@ -68,7 +72,8 @@ macro_rules! writing_methods {
     () => {
         /// Writes, and returns the count and the buffer; send(2). It may write less than the buffer holds.
         ///
-        /// A dropped write may be sent all the same.
+        /// A dropped write may be sent all the same. Later writes wait until that is known, so it is never sent after one of them. One write
+        /// is in flight at a time; further ones wait for their turn.
         ///
         /// # Errors
         /// The kernel's, with the buffer: `EPIPE` or `ECONNRESET` when the peer has gone. There is no `SIGPIPE`.
@@ -78,7 +83,7 @@ macro_rules! writing_methods {
 
         /// Writes all of the buffer, and returns it.
         ///
-        /// If the future is dropped, any first part of it may be sent.
+        /// If the future is dropped, any first part of it may be sent, before what later writes send.
         ///
         /// # Errors
         /// As [`write`](Self::write); [`transferred`](crate::Error::transferred) says how much was written before.
@@ -87,6 +92,8 @@ macro_rules! writing_methods {
         }
 
         /// Writes several buffers, one after the other; sendmsg(2). It may write less than they hold, and at most 1024 take part.
+        ///
+        /// Dropping it is as with [`write`](Self::write).
         ///
         /// # Errors
         /// As [`write`](Self::write).
@@ -104,6 +111,8 @@ macro_rules! writing_methods {
         }
 
         /// Ends one direction of the connection, or both; shutdown(2). Ending the writing direction tells the peer that no more comes.
+        ///
+        /// It does not wait for its turn: a write that is in flight fails with `EPIPE`.
         ///
         /// # Errors
         /// The kernel's: `NotConnected` when the peer has gone.

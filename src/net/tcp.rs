@@ -11,7 +11,7 @@ use super::address::{ToSocketAddrs, first_that_works};
 use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods};
 use super::{into_handle, not_internet, open_socket};
-use crate::op::{Accept, Accepted, Connect, Handle, Listening, Op};
+use crate::op::{Accept, Accepted, Connect, Handle, Incoming, Listening, Op};
 
 /// Connections that wait to be accepted, by default. The kernel cuts it down to `net.core.somaxconn`.
 const DEFAULT_BACKLOG: u32 = 1024;
@@ -124,14 +124,32 @@ impl TcpListener {
 
     /// Takes the next connection, with the peer's address; accept(2).
     ///
-    /// If the future is dropped and the accept won the race against its cancelling, that connection is closed; see the
-    /// [module page](super#dropping-a-future).
+    /// If the future is dropped, the accept goes on in the listener and takes one connection, which waits there for the next call and is
+    /// closed with the listener if there is none; see the [module page](super#dropping-a-future). One accept is in flight at a time; further
+    /// ones wait for their turn.
     ///
     /// # Errors
     /// The kernel's. `EMFILE` and `ENFILE` (no descriptor left) leave the connection waiting and the listener in order: close something,
     /// or wait a little, and call again.
     pub fn accept(&self) -> Op<'_, Accept<TcpStream>> {
         Accept::op(self.handle.handle())
+    }
+
+    /// The connections as a stream, for ever, without their addresses; see [`Incoming`].
+    ///
+    /// ```
+    /// use annulus::net::{TcpListener, TcpStream};
+    /// use futures_util::StreamExt;
+    ///
+    /// # annulus::block_on(async {
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let mut incoming = listener.incoming();
+    /// let _client = TcpStream::connect(listener.local_addr()?).await?;
+    /// let stream = incoming.next().await.expect("it never ends")?;
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    pub fn incoming(&self) -> Incoming<'_, TcpStream> {
+        Incoming::new(self.handle.handle())
     }
 
     /// The address it is bound to.
@@ -150,7 +168,7 @@ impl TcpListener {
         SockRef::from(self).take_error()
     }
 
-    /// Closes the listener; connections that wait are reset.
+    /// Closes the listener; connections that wait are reset, and one that a dropped accept took is closed.
     ///
     /// # Errors
     /// The kernel's.
@@ -159,6 +177,8 @@ impl TcpListener {
     }
 
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
+    ///
+    /// A connection that a dropped accept took is closed: it waited here, not in the kernel.
     pub async fn into_std(self) -> std::net::TcpListener {
         self.handle.into_handle().into_descriptor().await.into()
     }
@@ -285,6 +305,9 @@ impl TcpStream {
     }
 
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
+    ///
+    /// Bytes that a dropped read took are not carried over: they waited here, not in the kernel. Where that matters end reads with
+    /// [`cancel`](crate::Op::cancel).
     pub async fn into_std(self) -> std::net::TcpStream {
         self.handle.into_descriptor().await.into()
     }

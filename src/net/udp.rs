@@ -55,6 +55,8 @@ impl UdpSocket {
 
     /// Sends one datagram to the connected peer; send(2).
     ///
+    /// If the future is dropped it may be sent all the same, but not after a later one.
+    ///
     /// # Errors
     /// The kernel's, with the buffer: `ECONNREFUSED` when an earlier datagram found nobody, `EMSGSIZE` for one that is too long.
     pub fn send<B: IoBuf>(&self, buffer: B) -> Op<'_, Send<B>> {
@@ -62,6 +64,8 @@ impl UdpSocket {
     }
 
     /// Receives one datagram from the connected peer, or from anybody if there is none, and returns its length and the buffer; recv(2).
+    ///
+    /// What was said of [`recv_from`](UdpSocket::recv_from) about dropping holds here.
     ///
     /// # Errors
     /// The kernel's, with the buffer; `InvalidInput` for a buffer without room.
@@ -79,7 +83,8 @@ impl UdpSocket {
 
     /// Receives one datagram, and returns its length, where it came from, and the buffer; recvmsg(2).
     ///
-    /// If the future is dropped and the receive won the race against its cancelling, the datagram is lost.
+    /// If the future is dropped and the receive won the race against its cancelling, the datagram waits in the socket for the next receive,
+    /// with its address and cut to the room of the dropped buffer. One receive is in flight at a time; further ones wait for their turn.
     ///
     /// # Errors
     /// As [`recv`](UdpSocket::recv).
@@ -152,6 +157,8 @@ impl UdpSocket {
     }
 
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
+    ///
+    /// A datagram that a dropped receive took is not carried over: it waited here, not in the kernel.
     pub async fn into_std(self) -> std::net::UdpSocket {
         self.handle.into_descriptor().await.into()
     }

@@ -12,7 +12,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods};
 use super::{into_handle, open_socket, with_descriptors};
-use crate::op::{Accept, Accepted, Connect, Handle, Listening, Op};
+use crate::op::{Accept, Accepted, Connect, Handle, Incoming, Listening, Op};
 
 /// Connections that wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
@@ -63,6 +63,23 @@ impl UnixListener {
         Accept::op(self.handle.handle())
     }
 
+    /// The connections as a stream, for ever, without their addresses; see [`Incoming`].
+    ///
+    /// ```
+    /// use annulus::net::{UnixListener, UnixStream};
+    /// use futures_util::StreamExt;
+    ///
+    /// # annulus::block_on(async {
+    /// let listener = UnixListener::bind("\0annulus-incoming")?;
+    /// let mut incoming = listener.incoming();
+    /// let _client = UnixStream::connect("\0annulus-incoming").await?;
+    /// let stream = incoming.next().await.expect("it never ends")?;
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    pub fn incoming(&self) -> Incoming<'_, UnixStream> {
+        Incoming::new(self.handle.handle())
+    }
+
     /// The address it is bound to.
     ///
     /// # Errors
@@ -79,7 +96,7 @@ impl UnixListener {
         SockRef::from(self).take_error()
     }
 
-    /// Closes the listener.
+    /// Closes the listener, and a connection that a dropped accept took.
     ///
     /// # Errors
     /// The kernel's.
@@ -88,6 +105,8 @@ impl UnixListener {
     }
 
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
+    ///
+    /// A connection that a dropped accept took is closed: it waited here, not in the kernel.
     pub async fn into_std(self) -> std::os::unix::net::UnixListener {
         self.handle.into_handle().into_descriptor().await.into()
     }
@@ -171,6 +190,9 @@ impl UnixStream {
     }
 
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
+    ///
+    /// Bytes that a dropped read took are not carried over: they waited here, not in the kernel. Where that matters end reads with
+    /// [`cancel`](crate::Op::cancel).
     pub async fn into_std(self) -> std::os::unix::net::UnixStream {
         self.handle.into_descriptor().await.into()
     }

@@ -17,6 +17,7 @@ mod deadline;
 mod file;
 mod handle;
 mod header;
+mod incoming;
 mod lane;
 mod path;
 mod socket;
@@ -43,6 +44,7 @@ pub(crate) use socket::{Connect, Receive, ReceiveExact, Send, SendAll, Shutdown}
 pub(crate) use vectored::{ReadVectoredAt, ReceiveVectored, SendVectored, WriteVectoredAt};
 
 pub use deadline::{Cancel, Deadline, Expire};
+pub use incoming::Incoming;
 
 use lane::{Direction, Manner, Turn};
 
@@ -125,10 +127,12 @@ impl Completion {
 /// It is submitted with its task's first poll of it, in the tick's one batch. `'h` is the borrow of the handle that it works on.
 ///
 /// # Cancelling
-/// Dropping it before its end cancels the operation. The kernel may finish it all the same; the buffer stays alive until then, and is
-/// freed. To have the outcome and the buffer in every case, use [`cancel`](Op::cancel) or [`timeout`](Op::timeout), or keep the future and
-/// poll it again later. Forgetting it (`mem::forget`) leaks the buffer, one slot of the runtime, and its share in the descriptor, which
-/// stays open.
+/// Dropping it before its end cancels the operation, except that an accept goes on for the next one's sake. The kernel may finish it all the
+/// same; the buffer stays alive until then, and is freed. What a socket had received waits in it for the next call: [the guide to
+/// cancelling](crate::docs::cancellation) says what that means for each operation. To have the outcome and the buffer in every case, use
+/// [`cancel`](Op::cancel) or [`timeout`](Op::timeout), or keep the future and poll it again later; meanwhile it keeps its turn, for which
+/// later operations of the same direction wait. Forgetting it (`mem::forget`) keeps that turn for ever, and leaks the buffer, one slot of the
+/// runtime, and its share in the descriptor, which stays open.
 ///
 /// # Panics
 /// When first polled outside a runtime, or polled again after it has yielded its output.
@@ -170,7 +174,8 @@ impl<'h, O: Operation> Op<'h, O> {
     /// Cancels the operation and waits for its end.
     ///
     /// The output is the operation's own: if it won the race, that is success as if nobody had cancelled; else it is an error with
-    /// `ECANCELED`. Either way the buffer comes back. One that was never polled is not started any more.
+    /// `ECANCELED`, or with `EINTR` if a worker thread of the kernel was interrupted at it. Either way the buffer comes back. One that was
+    /// never polled is not started any more.
     ///
     /// ```
     /// # use annulus::net::UdpSocket;
@@ -386,5 +391,83 @@ impl<O: Operation> fmt::Debug for Op<'_, O> {
             Stage::Done => "done",
         };
         f.debug_struct("Op").field("stage", &stage).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::os::fd::OwnedFd;
+    use std::task::Waker;
+
+    use super::*;
+    use crate::buf::Error;
+    use crate::runtime::block_on;
+
+    fn handle() -> Handle {
+        Handle::new(OwnedFd::from(std::fs::File::open("/dev/null").expect("a file")))
+    }
+
+    /// What an operation yields whose only completion has this errno.
+    fn outcome<O: Operation>(mut operation: Op<'_, O>, errno: i32) -> O::Output {
+        operation.stage = Stage::Settled(-errno);
+        // Else EINTR starts it again.
+        operation.cancelled = true;
+        match Pin::new(&mut operation).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => output,
+            Poll::Pending => panic!("it waits after its last completion"),
+        }
+    }
+
+    fn check<T, B: PartialEq + fmt::Debug>(what: &str, outcome: Result<T, Error<B>>, errno: i32, buffer: &B) {
+        let Err(error) = outcome else { panic!("{what} succeeds with errno {errno}") };
+        assert_eq!(error.raw_os_error(), Some(errno), "{what}");
+        assert_eq!(error.kind(), io::Error::from_raw_os_error(errno).kind(), "{what}");
+        assert_eq!(error.transferred(), 0, "{what}");
+        assert_eq!(&error.into_buffer(), buffer, "{what}");
+    }
+
+    #[test]
+    fn every_errno_of_the_kernel_comes_out_unchanged_and_with_the_buffer() {
+        let handle = handle();
+        let address = "127.0.0.1:1".parse().expect("an address");
+        let one = || vec![1u8, 2, 3];
+        let many = || vec![vec![1u8, 2], vec![3]];
+        for errno in 1..=511 {
+            check("read_at", outcome(ReadAt::op(&handle, one(), 0), errno), errno, &one());
+            check("read_exact_at", outcome(ReadExactAt::op(&handle, one(), 0), errno), errno, &one());
+            check("write_at", outcome(WriteAt::op(&handle, one(), 0), errno), errno, &one());
+            check("write_all_at", outcome(WriteAllAt::op(&handle, one(), 0), errno), errno, &one());
+            check("read_vectored_at", outcome(ReadVectoredAt::op(&handle, many(), 0), errno), errno, &many());
+            check("write_vectored_at", outcome(WriteVectoredAt::op(&handle, many(), 0), errno), errno, &many());
+            check("read", outcome(Receive::op(&handle, one()), errno), errno, &one());
+            check("read_exact", outcome(ReceiveExact::op(&handle, one()), errno), errno, &one());
+            check("write", outcome(Send::op(&handle, one()), errno), errno, &one());
+            check("write_all", outcome(SendAll::op(&handle, one()), errno), errno, &one());
+            check("read_vectored", outcome(ReceiveVectored::op(&handle, many()), errno), errno, &many());
+            check("write_vectored", outcome(SendVectored::op(&handle, many()), errno), errno, &many());
+            check("recv", outcome(ReceiveDatagram::op(&handle, one()), errno), errno, &one());
+            check("recv_from", outcome(ReceiveFrom::op(&handle, one()), errno), errno, &one());
+            check("send_to", outcome(SendTo::op(&handle, one(), address), errno), errno, &one());
+            let sync = outcome(Fsync::op(&handle, false), errno).expect_err("an error");
+            assert_eq!(sync.raw_os_error(), Some(errno));
+        }
+    }
+
+    #[test]
+    fn an_operation_that_the_ring_does_not_know_is_unsupported_and_gives_its_buffer_back() {
+        block_on(async {
+            current().driver.borrow_mut().ring_mut().support_nothing();
+            let handle = handle();
+            let error = ReadAt::op(&handle, vec![1, 2, 3], 0).await.expect_err("unknown");
+            assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::Unsupported, Some(libc::EOPNOTSUPP)));
+            assert_eq!(error.into_buffer(), [1, 2, 3]);
+            let error = Send::op(&handle, vec![4]).timeout(Duration::from_secs(1000)).await.expect_err("unknown");
+            assert_eq!((error.kind(), error.into_buffer()), (ErrorKind::Unsupported, vec![4]));
+            let error = Fsync::op(&handle, true).await.expect_err("unknown");
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            handle.close().await.expect("closed without the ring");
+            assert_eq!(crate::metrics().operations, 0, "nothing was started");
+        });
     }
 }

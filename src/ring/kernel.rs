@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 
 use super::report::{Refusal, RingReport};
+use super::setup::Opened;
 use super::unpark::{self, Unparker};
 use super::{Completion, Config, FIRST_PRIVATE_TOKEN, PushError, Traffic, Wait, refusal, setup};
 use crate::sys;
@@ -70,7 +71,10 @@ enum Kick {
 
 impl KernelRing {
     pub(crate) fn open(config: &Config) -> io::Result<KernelRing> {
-        let opened = setup::open(config)?;
+        KernelRing::on(setup::open(config)?, config)
+    }
+
+    fn on(opened: Opened, config: &Config) -> io::Result<KernelRing> {
         let mut probe = Probe::new();
         opened.uring.submitter().register_probe(&mut probe).map_err(refusal::explain)?;
         let moved = match opened.uring.params().is_feature_skip_cqe_on_success() {
@@ -327,5 +331,106 @@ impl Drop for KernelRing {
 impl fmt::Debug for KernelRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KernelRing").field("report", &self.report).field("traffic", &self.traffic).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+impl KernelRing {
+    /// Forgets what the kernel supports.
+    pub(super) fn support_nothing(&mut self) {
+        self.probe = Probe::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::driver::{Deliveries, Driver, Found, Token};
+    use crate::ring::Ring;
+
+    const CONFIG: Config = Config { entries: 8, completion_entries: 32, workers: None };
+
+    fn turn(driver: &mut Driver, wait: Wait) {
+        let mut deliveries = Deliveries::default();
+        driver.turn(wait, &mut deliveries).expect("the ring works");
+        deliveries.deliver();
+    }
+
+    /// Turns until nothing is in flight, and takes the result of the last operation left.
+    fn result(driver: &mut Driver, token: Token) -> i32 {
+        while driver.in_flight() > 0 {
+            turn(driver, Wait::Forever);
+        }
+        match driver.take(token, Waker::noop()) {
+            Found::Completion(completion) => completion.result,
+            Found::Nothing | Found::OtherWaker => panic!("still in flight"),
+        }
+    }
+
+    fn work_on(driver: &mut Driver) {
+        for _ in 0..3 {
+            // More than either queue holds.
+            let nop = || opcode::Nop::new().build();
+            // SAFETY: a NOP names nothing.
+            let tokens: Vec<_> = (0..100).map(|_| unsafe { driver.start(nop(), Waker::noop().clone()) }).collect();
+            for token in tokens {
+                assert_eq!(result(driver, token), 0);
+            }
+        }
+
+        let (reader, _writer) = io::pipe().expect("a pipe");
+        let poll = opcode::PollAdd::new(types::Fd(reader.as_raw_fd()), libc::POLLIN as u32).build();
+        // SAFETY: the pipe outlives the operation, which ends below.
+        let token = unsafe { driver.start(poll, Waker::noop().clone()) };
+        turn(driver, Wait::No);
+        assert_eq!(driver.in_flight(), 1);
+        driver.cancel(token);
+        assert_eq!(result(driver, token), -libc::ECANCELED);
+
+        // Three deadlines, each earlier than the alarm that is armed for the one before, with nothing else to end the wait.
+        for remaining in [Duration::from_secs(1000), Duration::from_secs(100), Duration::from_millis(5)] {
+            let deadline = Instant::now() + remaining;
+            if remaining > Duration::from_secs(1) {
+                // SAFETY: a NOP names nothing.
+                let token = unsafe { driver.start(opcode::Nop::new().build(), Waker::noop().clone()) };
+                turn(driver, Wait::Until(deadline));
+                assert_eq!(result(driver, token), 0);
+            } else {
+                while Instant::now() < deadline {
+                    turn(driver, Wait::Until(deadline));
+                }
+            }
+        }
+
+        // A kick ends a wait, whether it comes before or during it.
+        let unparker = driver.ring().expect("open").unparker();
+        std::thread::scope(|scope| {
+            scope.spawn(|| unparker.unpark());
+            turn(driver, Wait::Forever);
+        });
+    }
+
+    #[test]
+    fn every_rung_of_the_ladder_makes_a_ring_that_works() {
+        let mut rung = 0;
+        while let Some(opened) = setup::open_on_rung(rung, &CONFIG) {
+            let opened = opened.expect("this machine grants every rung");
+            println!("rung {rung}: {:?}", opened.granted);
+            let mut driver = Driver::new(Ring::Kernel(KernelRing::on(opened, &CONFIG).expect("a ring")));
+            work_on(&mut driver);
+            assert_eq!((driver.in_flight(), driver.counters().stale), (0, 0), "on rung {rung}");
+            rung += 1;
+        }
+        assert!(rung > 1);
+    }
+
+    #[test]
+    fn only_the_codes_with_which_the_kernel_restarts_calls_become_eintr() {
+        for result in (-530..=-1).chain([0, 1, i32::MAX, i32::MIN]) {
+            let expected = if (-516..=-512).contains(&result) { -libc::EINTR } else { result };
+            assert_eq!(errno_of_user_space(result), expected);
+        }
     }
 }

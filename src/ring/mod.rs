@@ -160,3 +160,13 @@ impl Ring {
         }
     }
 }
+
+#[cfg(test)]
+impl Ring {
+    /// Makes this a source that knows no opcode.
+    pub(crate) fn support_nothing(&mut self) {
+        match self {
+            Ring::Kernel(ring) => ring.support_nothing(),
+        }
+    }
+}

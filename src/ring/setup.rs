@@ -138,6 +138,13 @@ fn given_up(from: &[Flag], to: &[Flag]) -> String {
     names.join("|")
 }
 
+/// Opens the ring of one rung, as on the kernel that it is there for. `None`: there is no such rung.
+#[cfg(test)]
+pub(super) fn open_on_rung(rung: usize, config: &Config) -> Option<io::Result<Opened>> {
+    let known = LADDER.get(rung)?;
+    Some(climb_down(config, tests::kernel_with(known)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,7 +152,7 @@ mod tests {
     const CONFIG: Config = Config { entries: 256, completion_entries: 1024, workers: None };
 
     /// As a kernel answers that knows only `known`.
-    fn kernel_with(known: &[Flag]) -> impl FnMut(&[Flag], u32, u32) -> io::Result<IoUring> {
+    pub(super) fn kernel_with(known: &[Flag]) -> impl FnMut(&[Flag], u32, u32) -> io::Result<IoUring> {
         move |flags, entries, completion_entries| {
             if flags.iter().all(|flag| known.contains(flag)) {
                 build(flags, entries, completion_entries)

@@ -8,6 +8,7 @@ mod metrics;
 mod timer;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -23,7 +24,7 @@ pub use builder::Builder;
 pub use metrics::{Metrics, metrics};
 pub(crate) use timer::{Timer, deadline_after};
 
-use crate::driver::{Deliveries, Driver, Found, Orphan, Token};
+use crate::driver::{Deliveries, Driver, Found, Heir, Orphan, Token};
 use crate::exec::{Entered, Executor, JoinHandle, discard};
 use crate::ring::{Completion, Config, Ring, RingReport, Wait};
 use timer::Timers;
@@ -328,6 +329,11 @@ impl Core {
             self.cancel(token);
         }
         drop(waker);
+    }
+
+    /// Leaves what still comes of a multishot operation to an heir, and returns what has come.
+    pub(crate) fn bequeath(&self, token: Token, heir: Rc<dyn Heir>) -> VecDeque<Completion> {
+        self.driver.borrow_mut().bequeath(token, heir)
     }
 
     /// Asks for the end of an operation.

@@ -1,5 +1,8 @@
 //! A dropped accept never loses a connection.
 
+// One test lowers a limit of its process.
+#![allow(unsafe_code)]
+
 use std::io::{Read, Write};
 use std::net::TcpStream as StdStream;
 use std::os::linux::net::SocketAddrExt;
@@ -9,10 +12,10 @@ use std::time::Duration;
 use annulus::net::{TcpListener, UnixListener};
 use annulus::time;
 use futures_util::future::{Either, select};
-use futures_util::pin_mut;
+use futures_util::{StreamExt, pin_mut};
 
-use crate::common::{open_descriptors, run};
-use crate::{Random, size, start_and_drop, turn};
+use crate::common::{Random, open_descriptors, run, seed, size};
+use crate::{start_and_drop, turn};
 
 /// A client that sends one byte, and the byte that the server got.
 async fn serve_one(listener: &TcpListener, client: &mut StdStream, byte: u8) {
@@ -129,7 +132,7 @@ fn a_cancelled_accept_and_one_that_timed_out_leave_the_connection_to_the_next() 
 #[test]
 fn select_between_accept_and_a_timer_serves_every_connection() {
     let connections = size(100_000);
-    let mut random = Random::new();
+    let random = Random::new(seed());
     run(async || {
         // An abstract Unix name: TCP would run out of ports at this rate.
         let name = format!("\0annulus-lossless-{}", std::process::id());
@@ -149,7 +152,7 @@ fn select_between_accept_and_a_timer_serves_every_connection() {
         while served < connections {
             let accept = listener.accept();
             // Zero is one turn of the ring, about as long as an accept takes.
-            let sleep = time::sleep(Duration::from_micros(random.below(2) * random.below(1500)));
+            let sleep = time::sleep(Duration::from_micros((random.below(2) * random.below(1500)) as u64));
             pin_mut!(accept, sleep);
             match select(accept, sleep).await {
                 Either::Left((accepted, _)) => {
@@ -164,6 +167,130 @@ fn select_between_accept_and_a_timer_serves_every_connection() {
         }
         clients.join().unwrap();
         println!("{served} connections, the timer won {timer_won} times");
+        assert_eq!(sum, connections * (connections - 1) / 2, "each connection once");
+    });
+}
+
+#[test]
+fn the_stream_of_connections_brings_each_once_and_hands_the_rest_to_accept() {
+    run(async || {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connect = || StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut clients: Vec<_> = (0..20).map(|_| connect()).collect();
+        let mut incoming = listener.incoming();
+        let mut served = Vec::new();
+        for _ in 0..5 {
+            served.push(incoming.next().await.unwrap().unwrap());
+        }
+        clients.push(connect());
+        turn().await;
+        drop(incoming);
+        for _ in 5..10 {
+            served.push(listener.accept().await.unwrap().0);
+        }
+        let mut incoming = listener.incoming();
+        while served.len() < clients.len() {
+            served.push(incoming.next().await.unwrap().unwrap());
+        }
+        let mut peers: Vec<_> = served.iter().map(|stream| stream.peer_addr().unwrap()).collect();
+        let mut expected: Vec<_> = clients.iter().map(|client| client.local_addr().unwrap()).collect();
+        peers.sort();
+        expected.sort();
+        assert_eq!(peers, expected);
+    });
+}
+
+#[test]
+fn the_stream_stops_at_its_limit_and_goes_on_when_connections_are_claimed() {
+    run(async || {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connect = || StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let before = open_descriptors().len();
+        let mut incoming = listener.incoming().limit(4);
+        let mut clients = vec![connect()];
+        let mut served = vec![incoming.next().await.unwrap().unwrap()];
+        // One after the other, since what one system call accepts comes whole.
+        for _ in 0..30 {
+            clients.push(connect());
+            turn().await;
+        }
+        let accepted = open_descriptors().len() - before - clients.len();
+        assert!((4..12).contains(&accepted), "{accepted} connections were accepted with a limit of 4 and one claimed");
+        while served.len() < clients.len() {
+            served.push(incoming.next().await.unwrap().unwrap());
+        }
+    });
+}
+
+#[test]
+fn want_of_descriptors_neither_ends_nor_spins_the_stream() {
+    crate::common::in_own_process(|| {
+        annulus::block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut clients: Vec<_> = (0..8).map(|_| StdStream::connect(listener.local_addr().unwrap()).unwrap()).collect();
+            let limit = open_descriptors().len() as u64 + 2;
+            let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+            // SAFETY: the call reads the structure and keeps nothing. This process runs this test alone.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+            let mut incoming = listener.incoming();
+            let (mut served, mut failures) = (0, 0);
+            let before = annulus::metrics().enters;
+            let mut held = Vec::new();
+            while served < clients.len() {
+                match incoming.next().await.unwrap() {
+                    Ok(stream) => {
+                        held.push(stream);
+                        served += 1;
+                    }
+                    Err(error) => {
+                        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+                        failures += 1;
+                        if failures % 3 == 0 {
+                            held.clear();
+                        }
+                    }
+                }
+            }
+            assert!(failures >= 3, "the limit was met");
+            let enters = annulus::metrics().enters - before;
+            assert!(enters < 40 * (failures + 1), "{enters} enters for {failures} failures");
+            drop(held);
+            // The clients block this thread, so the closes must be on their way.
+            turn().await;
+            for client in &mut clients {
+                assert_eq!(client.read(&mut [0]).unwrap_or(0), 0, "each was accepted and closed");
+            }
+        });
+    });
+}
+
+#[test]
+fn a_stream_dropped_at_random_loses_no_connection() {
+    let connections = size(20_000).min(100_000);
+    let random = Random::new(seed());
+    run(async || {
+        let name = format!("\0annulus-incoming-{}", std::process::id());
+        let listener = UnixListener::bind(&name).unwrap();
+        let clients = std::thread::spawn(move || {
+            let address = SocketAddr::from_abstract_name(&name[1..]).unwrap();
+            for number in 0..connections {
+                let mut client = StdUnixStream::connect_addr(&address).unwrap();
+                client.write_all(&number.to_le_bytes()).unwrap();
+            }
+        });
+        let (mut served, mut sum) = (0, 0u64);
+        while served < connections {
+            let mut incoming = listener.incoming().limit(1 + random.below(8));
+            for _ in 0..random.below(20) {
+                let sleep = time::sleep(Duration::ZERO);
+                pin_mut!(sleep);
+                let Either::Left((accepted, _)) = select(incoming.next(), sleep).await else { continue };
+                let number = accepted.unwrap().unwrap().read_exact(vec![0; 8]).await.unwrap();
+                sum += u64::from_le_bytes(number.try_into().unwrap());
+                served += 1;
+            }
+        }
+        clients.join().unwrap();
         assert_eq!(sum, connections * (connections - 1) / 2, "each connection once");
     });
 }

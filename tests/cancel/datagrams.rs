@@ -2,8 +2,8 @@
 
 use annulus::net::UdpSocket;
 
-use crate::common::run;
-use crate::{Random, size, start_and_drop, turn};
+use crate::common::{Random, run, seed, size};
+use crate::{start_and_drop, turn};
 
 #[test]
 fn a_datagram_that_a_dropped_receive_got_goes_to_the_next_one_whole_and_with_its_address() {
@@ -44,7 +44,7 @@ fn what_the_next_buffer_has_no_room_for_is_cut_off_as_the_kernel_does() {
 #[test]
 fn datagrams_come_in_order_through_receives_dropped_at_random() {
     let total = size(20_000).min(1_000_000);
-    let mut random = Random::new();
+    let random = Random::new(seed());
     run(async || {
         let receiver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -53,7 +53,7 @@ fn datagrams_come_in_order_through_receives_dropped_at_random() {
             sender.send(number.to_le_bytes().to_vec()).await.unwrap();
             let mut received = None;
             while received.is_none() && random.below(2) == 0 {
-                received = start_and_drop(receiver.recv_from(vec![0; 8]), random.below(3) as usize).await;
+                received = start_and_drop(receiver.recv_from(vec![0; 8]), random.below(3)).await;
             }
             let received = match received {
                 Some(received) => received,

@@ -11,38 +11,12 @@ mod datagrams;
 mod reads;
 mod writes;
 
-use std::env;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::poll;
-
-/// A small generator (xorshift) whose seed is printed, and taken from ANNULUS_SEED to repeat a run.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new() -> Random {
-        let from_clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
-        let seed = env::var("ANNULUS_SEED").map_or(from_clock, |seed| seed.parse().expect("ANNULUS_SEED is a number"));
-        println!("ANNULUS_SEED={seed}");
-        Random(seed | 1)
-    }
-
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % bound
-    }
-}
-
-/// How much a stress test does: ANNULUS_STRESS, or what CI has time for.
-pub fn size(in_ci: u64) -> u64 {
-    env::var("ANNULUS_STRESS").map_or(in_ci, |size| size.parse().expect("ANNULUS_STRESS is a number"))
-}
 
 /// One turn of the ring, at least.
 pub async fn turn() {

@@ -9,8 +9,8 @@ use annulus::buf::IoBuf;
 use annulus::net::UnixStream;
 use annulus::time;
 
-use crate::common::run;
-use crate::{Random, size, start_and_drop, turn};
+use crate::common::{Random, run, seed, size};
+use crate::{start_and_drop, turn};
 
 fn pair() -> (UnixStream, StdUnixStream) {
     let (ours, theirs) = StdUnixStream::pair().unwrap();
@@ -154,16 +154,16 @@ fn an_error_that_the_kernel_tells_once_is_told_to_the_next_read() {
 #[test]
 fn a_stream_read_through_dropped_and_timed_out_reads_arrives_whole() {
     let total = size(256 * 1024 * 1024);
-    let mut random = Random::new();
+    let random = Random::new(seed());
     run(async || {
         let (stream, mut peer) = pair();
-        let seed = random.below(u64::MAX);
+        let seed = random.next();
         let writer = std::thread::spawn(move || {
             let mut bytes = Bytes(seed);
-            let mut random = Random(seed | 1);
+            let random = Random::new(seed);
             let mut sent = 0;
             while sent < total {
-                let part = (1 + random.below(64 * 1024)).min(total - sent);
+                let part = (1 + random.below(64 * 1024) as u64).min(total - sent);
                 let chunk: Vec<u8> = (0..part).map(|_| bytes.next()).collect();
                 peer.write_all(&chunk).unwrap();
                 sent += part;
@@ -172,9 +172,9 @@ fn a_stream_read_through_dropped_and_timed_out_reads_arrives_whole() {
         let mut expected = Bytes(seed);
         let (mut received, mut dropped) = (0, 0u64);
         while received < total {
-            let room = 1 + random.below(96 * 1024) as usize;
+            let room = 1 + random.below(96 * 1024);
             let chunk = match random.below(5) {
-                0 => match start_and_drop(stream.read(Vec::with_capacity(room)), random.below(3) as usize).await {
+                0 => match start_and_drop(stream.read(Vec::with_capacity(room)), random.below(3)).await {
                     Some(read) => read.unwrap().1,
                     None => {
                         dropped += 1;
@@ -183,7 +183,7 @@ fn a_stream_read_through_dropped_and_timed_out_reads_arrives_whole() {
                 },
                 1 => {
                     let exact = stream.read_exact(Vec::with_capacity(room));
-                    match time::timeout(Duration::from_micros(random.below(900)), exact).await {
+                    match time::timeout(Duration::from_micros(random.below(900) as u64), exact).await {
                         Ok(Ok(chunk)) => chunk,
                         Ok(Err(error)) => error.into_buffer(),
                         Err(_) => {
@@ -192,7 +192,7 @@ fn a_stream_read_through_dropped_and_timed_out_reads_arrives_whole() {
                         }
                     }
                 }
-                2 => match stream.read_exact(Vec::with_capacity(room)).timeout(Duration::from_micros(random.below(900))).await {
+                2 => match stream.read_exact(Vec::with_capacity(room)).timeout(Duration::from_micros(random.below(900) as u64)).await {
                     Ok(chunk) => chunk,
                     Err(error) => {
                         let count = error.transferred();

@@ -358,3 +358,27 @@ fn a_file_dropped_outside_its_runtime_is_closed() {
     // `apart` compares the descriptors.
     apart(|| drop(annulus::block_on(async { File::open(&path).await.unwrap() })));
 }
+
+#[test]
+fn a_fifo_opens_for_reading_at_once_and_for_writing_only_with_a_reader() {
+    let scratch = scratch_dir();
+    run(async || {
+        let path = scratch.path().join("fifo");
+        let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        // SAFETY: the call reads the string, which outlives it.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        let error = OpenOptions::new().write(true).open(&path).await.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENXIO), "nobody reads");
+        let reader = OpenOptions::new().read(true).open(&path).await.unwrap();
+        let (count, _) = reader.read_at(vec![0; 8], 0).await.unwrap();
+        assert_eq!(count, 0, "nobody writes, which is the end");
+        let writer = OpenOptions::new().write(true).open(&path).await.unwrap();
+        let mut read = reader.read_at(vec![0; 8], 0);
+        assert!(futures_util::poll!(&mut read).is_pending());
+        writer.write_all_at("through", 0).await.unwrap();
+        let (count, buffer) = read.await.unwrap();
+        assert_eq!(&buffer[..count], b"through");
+        writer.close().await.unwrap();
+        assert_eq!(reader.read_at(vec![0; 8], 0).await.unwrap().0, 0, "the end");
+    });
+}

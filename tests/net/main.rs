@@ -18,7 +18,7 @@ mod unix;
 
 use std::io::{self, Read, Write};
 use std::net as std_net;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use annulus::net::TcpStream;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -62,36 +62,5 @@ fn echo(mut stream: impl Read + Write) -> io::Result<()> {
             0 => return Ok(()),
             count => stream.write_all(&buffer[..count])?,
         }
-    }
-}
-
-/// SplitMix64: enough randomness for tests.
-struct Random(u64);
-
-impl Random {
-    /// Prints its seed; `ANNULUS_SEED` repeats one.
-    fn new() -> Random {
-        let given = std::env::var("ANNULUS_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = given.unwrap_or_else(|| SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64);
-        println!("ANNULUS_SEED={seed}");
-        Random(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// From 1 to `most`.
-    fn up_to(&mut self, most: usize) -> usize {
-        self.next() as usize % most + 1
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
-        bytes.truncate(length);
-        bytes
     }
 }

@@ -5,13 +5,13 @@ use std::thread;
 
 use annulus::net::{Shutdown, TcpStream, UnixStream};
 
-use crate::common::run;
-use crate::{Random, SHORT, echo, tcp_pair};
+use crate::common::{Random, run, seed};
+use crate::{SHORT, echo, tcp_pair};
 
 #[test]
 fn two_tasks_read_and_write_one_stream_at_a_time() {
     const LENGTH: usize = 2 << 20;
-    let content = Random::new().bytes(LENGTH);
+    let content = Random::new(seed()).bytes(LENGTH);
     run(async || {
         let (ours, theirs) = tcp_pair().await;
         let peer = thread::spawn(move || echo(theirs));

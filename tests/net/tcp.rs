@@ -8,8 +8,8 @@ use annulus::buf::{IoBuf, IoBufMut};
 use annulus::net::{Shutdown, TcpListener, TcpStream};
 use socket2::SockRef;
 
-use crate::common::{in_own_process, run};
-use crate::{LONG, Random, echo, has_ipv6, tcp_pair};
+use crate::common::{Random, in_own_process, run, seed};
+use crate::{LONG, echo, has_ipv6, tcp_pair};
 
 async fn talks(address: &str) {
     let listener = TcpListener::bind(address).await.unwrap();
@@ -198,7 +198,7 @@ fn a_write_of_nothing_succeeds_and_sends_nothing() {
 #[test]
 fn several_mebibytes_reach_a_slow_reader_whole_and_in_order() {
     const LENGTH: usize = 6 << 20;
-    let mut random = Random::new();
+    let random = Random::new(seed());
     let content = random.bytes(LENGTH);
     run(async || {
         let (ours, mut theirs) = tcp_pair().await;
@@ -234,7 +234,7 @@ fn several_mebibytes_reach_a_slow_reader_whole_and_in_order() {
 #[test]
 fn several_mebibytes_from_a_fast_writer_arrive_whole_and_in_order() {
     const LENGTH: usize = 6 << 20;
-    let mut random = Random::new();
+    let random = Random::new(seed());
     let content = random.bytes(LENGTH);
     let sent = content.clone();
     run(async || {

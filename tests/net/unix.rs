@@ -11,8 +11,8 @@ use std::thread;
 
 use annulus::net::{Shutdown, UnixListener, UnixStream};
 
-use crate::common::{run, scratch_dir};
-use crate::{LONG, Random, SHORT, echo};
+use crate::common::{Random, run, scratch_dir, seed};
+use crate::{LONG, SHORT, echo};
 
 /// A name in the abstract space that nobody else has.
 fn abstract_name() -> String {
@@ -250,7 +250,7 @@ fn reads_without_room_are_refused_and_exact_ones_done_at_once() {
 #[test]
 fn several_mebibytes_arrive_whole_and_in_order() {
     const LENGTH: usize = 4 << 20;
-    let content = Random::new().bytes(LENGTH);
+    let content = Random::new(seed()).bytes(LENGTH);
     run(async || {
         let (ours, theirs) = std_unix::UnixStream::pair().unwrap();
         for stream in [&ours, &theirs] {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use annulus::fs::File;
 use annulus::net::{TcpListener, UnixStream};
 
-use crate::support::{Pool, Random, poll_in_task, quiet, run, seed, turns};
+use crate::common::{Pool, Random, poll_in_task, quiet, run_here, scratch_dir, seed, turns};
 
 const LONG: Duration = Duration::from_secs(1000);
 
@@ -19,7 +19,7 @@ fn pair() -> (UnixStream, UnixStream) {
 #[test]
 fn cancelling_an_operation_that_waits_gives_its_buffer_and_the_errno_back() {
     let pool = Pool::default();
-    run(async {
+    run_here(async {
         let (ours, _theirs) = pair();
         for polls in 0..3 {
             let mut read = ours.read(pool.empty(64));
@@ -38,7 +38,7 @@ fn cancelling_an_operation_that_waits_gives_its_buffer_and_the_errno_back() {
 
 #[test]
 fn cancelling_an_operation_that_has_ended_gives_its_result() {
-    run(async {
+    run_here(async {
         let (ours, theirs) = pair();
         theirs.write("hello").await.expect("room");
         let mut read = ours.read(vec![0; 64]);
@@ -51,7 +51,7 @@ fn cancelling_an_operation_that_has_ended_gives_its_result() {
 
 #[test]
 fn a_read_exact_that_is_cancelled_says_how_far_it_came_and_loses_no_byte() {
-    run(async {
+    run_here(async {
         let (ours, theirs) = pair();
         let mut read = ours.read_exact(vec![0; 8].into_boxed_slice());
         assert!(poll_in_task(&mut read).await.is_pending());
@@ -72,7 +72,7 @@ fn a_read_exact_that_is_cancelled_says_how_far_it_came_and_loses_no_byte() {
 
 #[test]
 fn a_cancelled_accept_leaves_the_connection_in_the_backlog_or_gives_it() {
-    run(async {
+    run_here(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         for _ in 0..20 {
@@ -95,7 +95,7 @@ fn a_cancelled_accept_leaves_the_connection_in_the_backlog_or_gives_it() {
 #[test]
 fn a_dropped_cancel_leaves_nothing() {
     let pool = Pool::default();
-    run(async {
+    run_here(async {
         let (ours, _theirs) = pair();
         for polls in 0..3 {
             let mut read = ours.read(pool.empty(64));
@@ -114,7 +114,7 @@ fn a_dropped_cancel_leaves_nothing() {
 
 #[test]
 fn a_cancel_that_is_not_awaited_at_once_still_ends() {
-    run(async {
+    run_here(async {
         let (ours, _theirs) = pair();
         let mut read = ours.read(vec![0; 64]);
         assert!(poll_in_task(&mut read).await.is_pending());
@@ -127,7 +127,7 @@ fn a_cancel_that_is_not_awaited_at_once_still_ends() {
 
 #[test]
 fn an_operation_that_is_in_time_keeps_its_result() {
-    run(async {
+    run_here(async {
         let (ours, theirs) = pair();
         theirs.write("hello").await.expect("room");
         let (count, _) = ours.read(vec![0; 64]).timeout(LONG).await.expect("in time");
@@ -141,7 +141,7 @@ fn an_operation_that_is_in_time_keeps_its_result() {
 #[test]
 fn an_operation_that_is_late_gives_its_buffer_back_and_is_never_early() {
     let pool = Pool::default();
-    run(async {
+    run_here(async {
         let (ours, theirs) = pair();
         for milliseconds in [0, 1, 10] {
             let limit = Duration::from_millis(milliseconds);
@@ -166,7 +166,7 @@ fn a_timeout_is_an_io_error_of_its_kind_through_the_question_mark() {
     async fn read(stream: &UnixStream) -> std::io::Result<usize> {
         Ok(stream.read(vec![0; 64]).timeout(Duration::from_millis(1)).await?.0)
     }
-    run(async {
+    run_here(async {
         let (ours, _theirs) = pair();
         assert_eq!(read(&ours).await.expect_err("nothing comes").kind(), ErrorKind::TimedOut);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -178,8 +178,9 @@ fn a_timeout_is_an_io_error_of_its_kind_through_the_question_mark() {
 #[test]
 fn a_file_operation_with_a_deadline_that_passed_has_one_of_its_two_ends() {
     let pool = Pool::default();
-    run(async {
-        let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
+    run_here(async {
+        let directory = scratch_dir();
+        let path = directory.path().join("file");
         std::fs::write(&path, [4; 4096]).expect("written");
         let file = File::open(&path).await.expect("open");
         for _ in 0..100 {
@@ -195,7 +196,7 @@ fn a_file_operation_with_a_deadline_that_passed_has_one_of_its_two_ends() {
 #[test]
 fn a_byte_is_either_reported_or_still_there_however_the_race_with_a_deadline_ends() {
     let random = Random::new(seed());
-    run(async {
+    run_here(async {
         let (ours, theirs) = pair();
         let writer = async {
             for byte in 0..200u8 {
@@ -231,7 +232,7 @@ fn a_byte_is_either_reported_or_still_there_however_the_race_with_a_deadline_end
 
 #[test]
 fn an_operation_moves_from_one_task_to_another_while_it_waits() {
-    run(async {
+    run_here(async {
         let (ours, theirs) = pair();
         let mut read = Box::pin(async move { ours.read(vec![0; 64]).await.expect("data").0 });
         assert!(poll_in_task(&mut read).await.is_pending());
@@ -253,7 +254,7 @@ fn the_last_waker_that_polled_is_the_one_that_is_woken() {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
-    run(async {
+    run_here(async {
         let (ours, theirs) = pair();
         let mut read = ours.read(vec![0; 64]);
         let counts = [Arc::new(Count(AtomicUsize::new(0))), Arc::new(Count(AtomicUsize::new(0)))];
@@ -272,7 +273,7 @@ fn the_last_waker_that_polled_is_the_one_that_is_woken() {
 
 #[test]
 fn an_exact_read_of_nothing_and_a_write_of_nothing_wait_for_nothing() {
-    run(async {
+    run_here(async {
         let (ours, theirs) = pair();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let client = annulus::net::TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
@@ -288,7 +289,7 @@ fn an_exact_read_of_nothing_and_a_write_of_nothing_wait_for_nothing() {
 #[test]
 #[should_panic(expected = "an operation was polled again after it had yielded its output")]
 fn an_operation_that_is_polled_after_its_end_panics() {
-    run(async {
+    run_here(async {
         let (ours, theirs) = pair();
         theirs.write("hello").await.expect("room");
         let mut read = ours.read(vec![0; 64]);

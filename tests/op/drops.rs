@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::common::{
+    Pool, forget, in_flight, in_own_process, open_descriptors, poll_once, quiet, run_here, runtime, scratch_dir, turns, watchdog,
+};
 use crate::kinds::{ALL, Case, Make};
-use crate::support::{Pool, alone, descriptors, forget, in_flight, poll_once, quiet, run, runtime, turns, watchdog};
 
 /// How far an operation gets before its future is dropped.
 #[derive(Debug, Clone, Copy)]
@@ -56,14 +58,10 @@ async fn drop_at(stage: Stage, case: Case) {
     }
 }
 
-fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a directory")
-}
-
 fn drop_at_every_stage(name: &str) {
-    let directory = scratch();
+    let directory = scratch_dir();
     let (_, make) = ALL.iter().find(|(kind, _)| *kind == name).expect("a kind of operation");
-    run(async {
+    run_here(async {
         for stage in STAGES {
             let pool = Pool::default();
             for _ in 0..3 {
@@ -105,30 +103,30 @@ tests_of_kinds! {
 
 #[test]
 fn no_descriptor_is_left_of_a_dropped_operation() {
-    alone("drops::no_descriptor_is_left_of_a_dropped_operation", || {
-        let directory = scratch();
-        let before = descriptors();
+    in_own_process(|| {
+        let directory = scratch_dir();
+        let before = open_descriptors();
         let runtime = runtime();
-        let with_ring = descriptors();
+        let with_ring = open_descriptors();
         for (name, make) in ALL {
             for stage in STAGES {
                 runtime.block_on(async {
                     drop_at(stage, make(&Pool::default(), directory.path())).await;
                     quiet().await;
                 });
-                assert_eq!(descriptors(), with_ring, "{name} dropped when {stage:?}");
+                assert_eq!(open_descriptors(), with_ring, "{name} dropped when {stage:?}");
             }
         }
         drop(runtime);
-        assert_eq!(descriptors(), before);
+        assert_eq!(open_descriptors(), before);
     });
 }
 
 #[test]
 fn all_kinds_in_flight_at_once_are_dropped_at_once() {
-    let directory = scratch();
+    let directory = scratch_dir();
     let pool = Pool::default();
-    run(async {
+    run_here(async {
         for _ in 0..5 {
             let mut cases: Vec<Case> = ALL.iter().map(|(_, make)| make(&pool, directory.path())).collect();
             for case in &mut cases {
@@ -161,7 +159,7 @@ fn end_the_runtime_with(make: Make, directory: &Path, pool: &Pool, submit: bool,
 #[test]
 fn a_forgotten_operation_does_not_hold_up_the_end_of_its_runtime() {
     let _watchdog = watchdog();
-    let directory = scratch();
+    let directory = scratch_dir();
     for (_, make) in ALL {
         for submit in [false, true] {
             let pool = Pool::default();
@@ -174,7 +172,7 @@ fn a_forgotten_operation_does_not_hold_up_the_end_of_its_runtime() {
 #[test]
 fn an_operation_may_be_dropped_after_the_end_of_its_runtime() {
     let _watchdog = watchdog();
-    let directory = scratch();
+    let directory = scratch_dir();
     for (_, make) in ALL {
         for submit in [false, true] {
             let pool = Pool::default();
@@ -189,7 +187,7 @@ fn an_operation_may_be_dropped_after_the_end_of_its_runtime() {
 #[test]
 fn an_operation_that_outlives_its_runtime_ends_in_another() {
     let _watchdog = watchdog();
-    let directory = scratch();
+    let directory = scratch_dir();
     for (name, make) in ALL.iter().filter(|(name, _)| *name != "long_sleep") {
         let pool = Pool::default();
         let mut kept = None;
@@ -208,9 +206,9 @@ fn an_operation_that_outlives_its_runtime_ends_in_another() {
 #[test]
 fn a_dropped_write_reads_its_buffer_before_the_buffer_goes() {
     // The pool overwrites each buffer at its drop, so a write that came later would bring that pattern into the file.
-    let directory = scratch();
+    let directory = scratch_dir();
     let pool = Pool::default();
-    run(async {
+    run_here(async {
         for round in 0..50 {
             let path = directory.path().join(format!("{round}"));
             let std_file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).expect("a file");
@@ -230,7 +228,7 @@ fn a_dropped_write_reads_its_buffer_before_the_buffer_goes() {
 #[test]
 fn a_dropped_read_writes_nothing_into_memory_that_is_used_again() {
     let pool = Pool::default();
-    run(async {
+    run_here(async {
         for round in 0..200 {
             let (ours, theirs) = annulus::net::UnixStream::pair().expect("a pair");
             let mut read = ours.read(pool.empty(512));

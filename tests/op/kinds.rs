@@ -14,7 +14,7 @@ use annulus::fs::{self, File};
 use annulus::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 use annulus::time;
 
-use crate::support::{Pool, Tracked};
+use crate::common::{Pool, Tracked};
 
 /// An operation about to start.
 pub(crate) struct Case {

@@ -1,10 +1,11 @@
 //! Operations that do not go to their end in peace: dropped, forgotten and cancelled at every stage, moved between runtimes, and
 //! interrupted by the end of their runtime.
 
-#[path = "../support/mod.rs"]
-mod support;
+#[path = "../common/mod.rs"]
+mod common;
 
 mod cancel;
 mod drops;
 mod kinds;
 mod shutdown;
+mod wakers;

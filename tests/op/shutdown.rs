@@ -10,7 +10,7 @@ use annulus::fs::File;
 use annulus::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
 use annulus::time;
 
-use crate::support::{Pool, alone, descriptors, poll_in_task, quiet, runtime, turns, watchdog};
+use crate::common::{Pool, in_own_process, open_descriptors, poll_in_task, quiet, runtime, scratch_dir, turns, watchdog};
 
 /// Counts its drops.
 struct Guard(Rc<Cell<usize>>);
@@ -82,8 +82,8 @@ fn a_runtime_ends_promptly_with_operations_of_every_kind_in_flight() {
 
 #[test]
 fn a_runtime_leaves_no_descriptor_behind_whatever_was_in_flight() {
-    alone("shutdown::a_runtime_leaves_no_descriptor_behind_whatever_was_in_flight", || {
-        let before = descriptors();
+    in_own_process(|| {
+        let before = open_descriptors();
         for submitted in [false, true] {
             let (pool, ended) = (Pool::default(), Rc::default());
             let runtime = runtime();
@@ -94,7 +94,7 @@ fn a_runtime_leaves_no_descriptor_behind_whatever_was_in_flight() {
                 }
             });
             drop(runtime);
-            assert_eq!(descriptors(), before);
+            assert_eq!(open_descriptors(), before);
         }
     });
 }
@@ -102,8 +102,7 @@ fn a_runtime_leaves_no_descriptor_behind_whatever_was_in_flight() {
 #[test]
 fn direct_reads_in_flight_at_the_end_write_only_into_their_own_memory() {
     let _watchdog = watchdog();
-    // Not in /tmp, which may be a tmpfs.
-    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).or_else(|_| tempfile::tempdir()).expect("a directory");
+    let directory = scratch_dir();
     let path = directory.path().join("direct");
     std::fs::write(&path, vec![6; 8 << 20]).expect("written");
     let Ok(file) = std::fs::File::options().read(true).custom_flags(libc::O_DIRECT).open(&path) else {
@@ -201,12 +200,12 @@ fn a_stream_that_outlives_its_runtime_works_in_the_next() {
 
 #[test]
 fn streams_are_dropped_outside_of_a_runtime() {
-    alone("shutdown::streams_are_dropped_outside_of_a_runtime", || {
-        let before = descriptors();
+    in_own_process(|| {
+        let before = open_descriptors();
         let kept = annulus::block_on(async { UnixStream::pair().expect("a pair") });
-        assert_eq!(descriptors().len(), before.len() + 2);
+        assert_eq!(open_descriptors().len(), before.len() + 2);
         drop(kept);
-        assert_eq!(descriptors(), before);
+        assert_eq!(open_descriptors(), before);
     });
 }
 
@@ -274,8 +273,8 @@ fn a_panic_in_the_drop_of_an_orphaned_buffer_loses_no_wake_and_no_buffer() {
 
 #[test]
 fn a_panic_in_the_drop_of_a_buffer_does_not_end_the_end_of_a_runtime_early() {
-    alone("shutdown::a_panic_in_the_drop_of_a_buffer_does_not_end_the_end_of_a_runtime_early", || {
-        let before = descriptors();
+    in_own_process(|| {
+        let before = open_descriptors();
         let pool = Pool::default();
         let runtime = runtime();
         runtime.block_on(async {
@@ -291,14 +290,14 @@ fn a_panic_in_the_drop_of_a_buffer_does_not_end_the_end_of_a_runtime_early() {
             turns(2).await;
         });
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(runtime)));
-        assert_eq!(descriptors(), before);
+        assert_eq!(open_descriptors(), before);
         pool.assert_all_back();
     });
 }
 
 #[test]
 fn a_panic_in_the_drop_of_a_buffer_while_a_thread_unwinds_does_not_end_the_process() {
-    alone("shutdown::a_panic_in_the_drop_of_a_buffer_while_a_thread_unwinds_does_not_end_the_process", || {
+    in_own_process(|| {
         let payload = std::panic::catch_unwind(|| {
             let runtime = runtime();
             let (a, b) = UnixStream::pair().expect("a pair");
@@ -315,12 +314,12 @@ fn a_panic_in_the_drop_of_a_buffer_while_a_thread_unwinds_does_not_end_the_proce
 
 #[test]
 fn ten_thousand_panics_in_the_drops_of_buffers_do_not_fill_the_stack() {
-    alone("shutdown::ten_thousand_panics_in_the_drops_of_buffers_do_not_fill_the_stack", || {
+    in_own_process(|| {
         std::panic::set_hook(Box::new(|_| {}));
         let runtime = runtime();
         // A pipe as a file, since reads of a stream would wait for their turn outside the ring.
         let (reader, _writer) = std::io::pipe().expect("a pipe");
-        let pipe = annulus::fs::File::from(std::os::fd::OwnedFd::from(reader));
+        let pipe = File::from(std::os::fd::OwnedFd::from(reader));
         let body = async {
             let mut reads: Vec<_> = (0..10_000).map(|_| pipe.read_at(Explosive(Box::new([0; 8])), 0)).collect();
             for read in &mut reads {

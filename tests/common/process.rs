@@ -1,0 +1,150 @@
+//! A bounded time, a thread with its own descriptors, a process of one's own for limits that a thread cannot have, a directory on disk.
+//!
+//! Tests run in parallel threads of one process, so a count of the process's descriptors says nothing. On Linux the table of descriptors
+//! belongs to the thread, though: [`apart`] gives a test a table with nothing in it but the standard three, close_range(2).
+
+use std::any::type_name_of_val;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use std::{env, fs, io, process, thread};
+
+use super::random::printed_seed;
+
+/// No test takes that long, in a debug build under a sanitizer on a busy machine; one that does hangs.
+const BOUND: Duration = Duration::from_secs(120);
+/// How long descriptors may take to be given back: a worker thread of the kernel may hold the last reference.
+const CLOSING_BOUND: Duration = Duration::from_secs(5);
+/// Set in the environment of the process that [`in_own_process`] starts, to the name of the test.
+const CHILD: &str = "ANNULUS_TEST_CHILD";
+
+/// The descriptors of the calling thread's table and what they are: number to the target of the link in /proc.
+pub(crate) fn open_descriptors() -> BTreeMap<i32, String> {
+    let listing = fs::read_dir("/proc/thread-self/fd").expect("/proc is mounted");
+    let numbers: Vec<i32> = listing.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    // The listing's own descriptor is closed by now, so its link is gone.
+    let target = |number| Some((number, fs::read_link(format!("/proc/thread-self/fd/{number}")).ok()?.display().to_string()));
+    numbers.into_iter().filter_map(target).collect()
+}
+
+/// Panics unless the descriptors are `before` again, soon. For use in [`apart`], where nobody else opens any.
+#[track_caller]
+pub(crate) fn assert_descriptors_are(before: &BTreeMap<i32, String>) {
+    let deadline = Instant::now() + CLOSING_BOUND;
+    while open_descriptors() != *before {
+        assert!(Instant::now() < deadline, "descriptors before: {before:#?}, after: {:#?}", open_descriptors());
+        thread::yield_now();
+    }
+}
+
+/// Ends the process with a message if it lives for too long, so that a hang is a failure.
+pub(crate) struct Watchdog {
+    _alive: mpsc::Sender<()>,
+}
+
+pub(crate) fn watchdog() -> Watchdog {
+    let (alive, end) = mpsc::channel::<()>();
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    let watch = move || {
+        if end.recv_timeout(BOUND) == Err(mpsc::RecvTimeoutError::Timeout) {
+            // Standard error directly: what `eprintln` writes is captured and would be lost.
+            let _ = io::Write::write_all(&mut io::stderr(), format!("\n{test} hangs: no end after {BOUND:?}\n").as_bytes());
+            process::abort();
+        }
+    };
+    thread::Builder::new().name("watchdog".to_owned()).spawn(watch).expect("a thread");
+    Watchdog { _alive: alive }
+}
+
+/// Runs a function under a [`watchdog`].
+pub(crate) fn bounded<T>(function: impl FnOnce() -> T) -> T {
+    let _watchdog = watchdog();
+    function()
+}
+
+/// Runs a function [`bounded`], on a thread with a descriptor table and a file system context (current directory, umask) of its own, and
+/// panics if it leaves a descriptor behind. Threads that it starts share these.
+///
+/// Those of `spawn_blocking` belong to the whole process, though, and have the table of whichever test came first: the wake of another
+/// test's ring is lost there. A test that needs them, as the look-up of names does, begins with [`in_own_process`].
+pub(crate) fn apart<T: Send>(function: impl FnOnce() -> T + Send) -> T {
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    let separate = || {
+        // SAFETY: neither call takes memory. This thread is new and owns no descriptor above 2, so none disappears under its owner.
+        let separate = unsafe {
+            libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_UNSHARE) == 0 && libc::unshare(libc::CLONE_FS) == 0
+        };
+        assert!(separate, "a descriptor table for this thread: {}", io::Error::last_os_error());
+        let before = open_descriptors();
+        let output = bounded(function);
+        assert_descriptors_are(&before);
+        output
+    };
+    thread::scope(|scope| {
+        // Not `spawn` alone: the name is what a panic message shows.
+        let running = thread::Builder::new().name(test).spawn_scoped(scope, separate).expect("a thread");
+        running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Runs a future on a runtime of its own, [`apart`], and checks what must hold after every program.
+pub(crate) fn run<T: Send>(test: impl AsyncFnOnce() -> T + Send) -> T {
+    apart(|| {
+        annulus::block_on(async {
+            let output = test().await;
+            assert_eq!(annulus::metrics().stale_completions, 0, "every completion belongs to an operation");
+            output
+        })
+    })
+}
+
+/// Runs the rest of a test in a process of its own, which it may leave with changed limits. To be called first in a test, with a closure
+/// that is written there: the closure's type tells the test's name. The child has the seed of this process, if one was printed.
+pub(crate) fn in_own_process<F: FnOnce()>(test: F) {
+    let name = type_name_of_val(&test);
+    let name = name.strip_suffix("::{{closure}}").expect("a closure written in a test");
+    let (_crate, name) = name.split_once("::").expect("a path");
+    if env::var_os(CHILD).is_some_and(|child| child == name) {
+        bounded(test);
+        println!("{CHILD} ended well");
+        return;
+    }
+    let program = env::current_exe().expect("the test binary");
+    let arguments = [name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"];
+    let seed = printed_seed().map(|seed| ("ANNULUS_SEED", seed.to_string()));
+    let output = Command::new(program).args(arguments).env(CHILD, name).envs(seed).output().expect("the test binary runs");
+    let (said, cried) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{said}");
+    eprintln!("{cried}");
+    // The marker, since a name that matches no test succeeds too.
+    assert!(output.status.success() && said.contains("ended well"), "the process of {name} ended with {}", output.status);
+}
+
+/// Becomes an ordinary user, of whom no other process exists, with this much lockable memory. Does nothing but set the limit if this
+/// process is an ordinary user already. Only for children.
+pub(crate) fn become_ordinary(memlock: u64) {
+    assert!(env::var_os(CHILD).is_some(), "only for children");
+    let limit = libc::rlimit { rlim_cur: memlock, rlim_max: memlock };
+    // SAFETY: `limit` outlives the call.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) }, 0);
+    // SAFETY: none of these calls takes a pointer.
+    unsafe {
+        if libc::geteuid() == 0 {
+            let user = 1_000_000 + process::id();
+            assert_eq!((libc::setresgid(user, user, user), libc::setresuid(user, user, user)), (0, 0));
+        }
+    }
+}
+
+/// A new directory on disk, removed with the value. Not /tmp, which is often a tmpfs and behaves differently.
+pub(crate) fn scratch_dir() -> tempfile::TempDir {
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let made = fs::create_dir_all(&target).and_then(|()| tempfile::tempdir_in(&target));
+    made.or_else(|_| {
+        println!("{} cannot be written to, so the scratch directory is in {}", target.display(), env::temp_dir().display());
+        tempfile::tempdir()
+    })
+    .expect("a scratch directory")
+}

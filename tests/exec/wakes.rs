@@ -1,0 +1,265 @@
+//! Wakes from everywhere, and fairness.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use annulus::net::UnixStream;
+use annulus::{spawn, time, yield_now};
+use futures_util::future::join;
+
+use crate::common::{self, run_here, turns, watchdog};
+use crate::{Probe, Signal};
+
+#[test]
+fn a_task_that_is_woken_many_times_before_it_runs_is_polled_once() {
+    run_here(async {
+        let probe = Probe::default();
+        drop(spawn(probe.clone().pend()));
+        turns(1).await;
+        assert_eq!(probe.polls(), 1);
+        for _ in 0..1000 {
+            probe.waker().wake_by_ref();
+        }
+        turns(2).await;
+        assert_eq!(probe.polls(), 2);
+    });
+}
+
+#[test]
+fn a_wake_after_the_end_of_a_task_wakes_nobody() {
+    run_here(async {
+        let probe = Probe::default();
+        let handle = spawn(probe.clone().pend());
+        turns(1).await;
+        let waker = probe.waker();
+        handle.abort();
+        assert!(handle.await.expect_err("aborted").is_cancelled());
+        // The next task takes the same place.
+        let next = Probe::default();
+        drop(spawn(next.clone().pend()));
+        turns(1).await;
+        waker.wake_by_ref();
+        let other_thread = waker.clone();
+        thread::spawn(move || other_thread.wake()).join().expect("no panic");
+        turns(2).await;
+        assert_eq!(next.polls(), 1);
+    });
+}
+
+#[test]
+fn a_wake_after_the_end_of_the_runtime_is_harmless_even_when_another_has_taken_its_place() {
+    let _watchdog = watchdog();
+    let mut old = Vec::new();
+    for _ in 0..3 {
+        let probe = Probe::default();
+        let runtime = common::runtime();
+        runtime.block_on(async {
+            drop(spawn(probe.clone().pend()));
+            turns(1).await;
+        });
+        let root: Waker = runtime.block_on(poll_fn(|context| Poll::Ready(context.waker().clone())));
+        drop(runtime);
+        old.extend([probe.waker(), root]);
+        let wakers = old.clone();
+        thread::spawn(move || wakers.into_iter().for_each(Waker::wake)).join().expect("no panic");
+        old.iter().for_each(Waker::wake_by_ref);
+    }
+    run_here(async {
+        let probe = Probe::default();
+        drop(spawn(probe.clone().pend()));
+        turns(1).await;
+        for waker in &old {
+            waker.wake_by_ref();
+            let waker = waker.clone();
+            thread::spawn(move || waker.wake()).join().expect("no panic");
+        }
+        turns(2).await;
+        assert!(probe.polls() <= 1 + 2 * old.len(), "at worst a poll too many for each stale wake");
+        assert_eq!(spawn(async { 5 }).await.expect("no panic"), 5);
+    });
+}
+
+#[test]
+fn a_parked_runtime_is_woken_by_another_thread() {
+    run_here(async {
+        for _ in 0..200 {
+            let signal = Signal::default();
+            let setter = signal.clone();
+            let thread = thread::spawn(move || setter.set());
+            signal.wait().await;
+            thread.join().expect("no panic");
+        }
+    });
+}
+
+#[test]
+fn a_spawned_task_is_woken_by_another_thread_while_the_root_waits_for_it() {
+    run_here(async {
+        for _ in 0..100 {
+            let signal = Signal::default();
+            let task = spawn(signal.wait());
+            let thread = thread::spawn(move || signal.set());
+            task.await.expect("no panic");
+            thread.join().expect("no panic");
+        }
+    });
+}
+
+#[test]
+fn no_wake_of_a_thread_is_lost_between_two_waits() {
+    // Ping-pong: a lost wake is a hang.
+    run_here(async {
+        let (sender, receiver) = mpsc::channel::<Signal>();
+        let thread = thread::spawn(move || {
+            for signal in receiver {
+                signal.set();
+            }
+        });
+        for round in 0..5000 {
+            let signal = Signal::default();
+            sender.send(signal.clone()).expect("the thread lives");
+            if round % 3 == 0 {
+                yield_now().await;
+            }
+            signal.wait().await;
+        }
+        drop(sender);
+        thread.join().expect("no panic");
+    });
+}
+
+#[test]
+fn a_hundred_thousand_wakes_of_a_busy_runtime_are_few_polls_and_none_is_lost() {
+    run_here(async {
+        let probe = Probe::default();
+        drop(spawn(probe.clone().pend()));
+        turns(1).await;
+        let waker = probe.waker();
+        let thread = thread::spawn(move || {
+            for _ in 0..100_000 {
+                waker.wake_by_ref();
+            }
+        });
+        // Busy: it looks at no inbox while this lasts.
+        thread.join().expect("no panic");
+        turns(3).await;
+        assert_eq!(probe.polls(), 2, "one poll for all of them");
+
+        let counter = Arc::new(AtomicUsize::new(0));
+        let shared = Arc::clone(&counter);
+        let waker: Arc<Mutex<Option<Waker>>> = Arc::default();
+        let theirs = Arc::clone(&waker);
+        let thread = thread::spawn(move || {
+            for _ in 0..100_000 {
+                shared.fetch_add(1, Ordering::SeqCst);
+                if let Some(waker) = &*theirs.lock().expect("no panic") {
+                    waker.wake_by_ref();
+                }
+            }
+        });
+        poll_fn(|context| {
+            *waker.lock().expect("no panic") = Some(context.waker().clone());
+            if counter.load(Ordering::SeqCst) == 100_000 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        thread.join().expect("no panic");
+    });
+}
+
+#[test]
+fn wakes_of_many_tasks_from_many_threads_all_arrive() {
+    run_here(async {
+        let signals: Vec<Signal> = (0..4000).map(|_| Signal::default()).collect();
+        let tasks: Vec<_> = signals.iter().map(|signal| spawn(signal.wait())).collect();
+        turns(40).await;
+        let threads: Vec<_> = signals
+            .chunks(1000)
+            .map(|chunk| {
+                let chunk = chunk.to_vec();
+                thread::spawn(move || chunk.iter().for_each(Signal::set))
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("no panic");
+        }
+        for thread in threads {
+            thread.join().expect("no panic");
+        }
+    });
+}
+
+/// Runs `future` beside a spawned task that is always ready, and beside a root that is always ready.
+fn beside_a_busy_loop<F: Future<Output = ()> + 'static>(make: impl Fn() -> F) {
+    run_here(async {
+        let busy = spawn(async {
+            loop {
+                yield_now().await;
+            }
+        });
+        make().await;
+        busy.abort();
+        let _ = busy.await;
+
+        let task = spawn(make());
+        while !task.is_finished() {
+            yield_now().await;
+        }
+        task.await.expect("no panic");
+    });
+}
+
+#[test]
+fn a_task_that_always_yields_does_not_starve_completions() {
+    beside_a_busy_loop(|| async {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        for _ in 0..20 {
+            let (sent, received) = join(theirs.write_all(vec![1; 10]), ours.read_exact(vec![0; 10])).await;
+            assert!(sent.is_ok() && received.is_ok());
+        }
+        annulus::fs::metadata("/").await.expect("the root directory");
+    });
+}
+
+#[test]
+fn a_task_that_always_yields_does_not_starve_timers() {
+    beside_a_busy_loop(|| async {
+        for _ in 0..5 {
+            time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+}
+
+#[test]
+fn a_task_that_always_yields_does_not_starve_wakes_of_other_threads() {
+    beside_a_busy_loop(|| async {
+        for _ in 0..20 {
+            let signal = Signal::default();
+            let setter = signal.clone();
+            let thread = thread::spawn(move || setter.set());
+            signal.wait().await;
+            thread.join().expect("no panic");
+        }
+    });
+}
+
+#[test]
+fn a_future_that_wakes_itself_at_once_lets_the_others_run() {
+    run_here(async {
+        let stop = Rc::new(Cell::new(false));
+        let seen = Rc::clone(&stop);
+        let greedy = spawn(poll_fn(move |context| {
+            context.waker().wake_by_ref();
+            if seen.get() { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        time::sleep(Duration::from_millis(1)).await;
+        stop.set(true);
+        greedy.await.expect("no panic");
+    });
+}
