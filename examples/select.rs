@@ -7,7 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::pin::pin;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use annulus::net::TcpListener;
 use annulus::time;
@@ -32,16 +32,16 @@ async fn serve(count: u64) -> io::Result<()> {
     let address = listener.local_addr()?;
     let client = thread::spawn(move || connect(address, count));
     let (mut served, mut timer_won) = (0, 0);
-    let mut last = std::time::Instant::now();
+    let mut last = Instant::now();
     while served < count && last.elapsed() < LAST_PATIENCE {
-        // Each turn makes a new accept, and drops it if the timer is first.
-        match select(pin!(listener.accept()), pin!(time::sleep(PATIENCE))).await {
-            Either::Left((accepted, _sleep)) => {
+        // Each turn makes a new accept. The timer is asked first, so the accept is dropped even if both are ready.
+        match select(pin!(time::sleep(PATIENCE)), pin!(listener.accept())).await {
+            Either::Left(((), _accept)) => timer_won += 1,
+            Either::Right((accepted, _sleep)) => {
                 let (_stream, _peer) = accepted?;
                 served += 1;
-                last = std::time::Instant::now();
+                last = Instant::now();
             }
-            Either::Right(((), _accept)) => timer_won += 1,
         }
     }
     let made = client.join().expect("the client does not panic")?;

@@ -235,7 +235,7 @@
 //! | 6.6 | `NO_SQARRAY` | a little memory traffic |
 //! | 6.1 | `DEFER_TASKRUN` | completions interrupt the program; `COOP_TASKRUN` is used |
 //! | 6.0 | `SINGLE_ISSUER` | a little locking in the kernel |
-//! | 5.19 | `COOP_TASKRUN`, `TASKRUN_FLAG` | each completion interrupts the program |
+//! | 5.19 | `COOP_TASKRUN`, `TASKRUN_FLAG`, multishot accept | each completion interrupts the program; [`incoming`](net::TcpListener::incoming) yields `EINVAL` |
 //! | 5.18 | `SUBMIT_ALL`, the registered ring descriptor | a look-up for each system call |
 //! | 5.15 | the mkdirat operation, the worker bound | [`fs::create_dir`] says `Unsupported`; [`Builder::max_workers`] fails |
 //! | 5.11 | the renameat, unlinkat and shutdown operations | [`fs::rename`], [`fs::remove_file`] and `shutdown` of a stream say `Unsupported`; no moving of an armed timeout, so a timer can be late |

@@ -98,7 +98,8 @@ impl OpenOptions {
     /// If the future is dropped the file may be made or emptied all the same; its descriptor is closed.
     ///
     /// Opening a FIFO for reading does not wait for a writer. Opening one for writing that nobody reads fails at once with `ENXIO`, where std
-    /// waits for a reader; with [`create`](OpenOptions::create) or [`truncate`](OpenOptions::truncate) it waits on a worker thread of the kernel.
+    /// waits for a reader. With [`create`](OpenOptions::create) or [`truncate`](OpenOptions::truncate) it waits, on a worker thread of the
+    /// kernel.
     ///
     /// # Errors
     /// `InvalidInput` for options that contradict each other, with std's rules, and for a path with a NUL byte; else the kernel's.

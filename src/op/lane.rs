@@ -5,7 +5,7 @@
 //! this costs more than a flag as long as nobody is dropped and nobody waits.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
@@ -59,6 +59,8 @@ pub(super) struct Lane {
     dropped: Cell<u32>,
     /// Nothing until somebody waits or something is left.
     rare: RefCell<Option<Box<Rare>>>,
+    /// `rare` is there. A flag, since every operation asks.
+    eventful: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -77,12 +79,17 @@ struct Rare {
 
 impl Lane {
     pub(super) const fn new() -> Lane {
-        Lane { held: Cell::new(0), dropped: Cell::new(0), rare: RefCell::new(None) }
+        Lane { held: Cell::new(0), dropped: Cell::new(0), rare: RefCell::new(None), eventful: Cell::new(false) }
+    }
+
+    fn rare_mut(&self) -> RefMut<'_, Rare> {
+        self.eventful.set(true);
+        RefMut::map(self.rare.borrow_mut(), |rare| &mut **rare.get_or_insert_default())
     }
 
     /// Puts what a dropped operation brought behind what others left.
     pub(super) fn leave(&self, left: Left) {
-        self.rare.borrow_mut().get_or_insert_default().left.push_back(left);
+        self.rare_mut().left.push_back(left);
     }
 
     /// What was left longest ago.
@@ -92,7 +99,7 @@ impl Lane {
 
     /// Puts back the rest of what was taken.
     pub(super) fn put_back(&self, left: Left) {
-        self.rare.borrow_mut().get_or_insert_default().left.push_front(left);
+        self.rare_mut().left.push_front(left);
     }
 
     /// Keeps an error that the kernel reports only once. A cancelled operation has nothing to report.
@@ -120,12 +127,12 @@ impl Lane {
     }
 
     pub(super) fn has_left(&self) -> bool {
-        self.rare.borrow().as_ref().is_some_and(|rare| !rare.left.is_empty())
+        self.eventful.get() && self.rare.borrow().as_ref().is_some_and(|rare| !rare.left.is_empty())
     }
 
     /// Remembers a dropped operation that was not cancelled.
     pub(super) fn park(&self, core: &Rc<Core>, token: Token) {
-        self.rare.borrow_mut().get_or_insert_default().parked = Some((Rc::downgrade(core), token));
+        self.rare_mut().parked = Some((Rc::downgrade(core), token));
     }
 
     /// Asks for the end of the operation that is parked here, if it still is.
@@ -144,7 +151,7 @@ impl Lane {
             return Poll::Ready(());
         }
         let waker = context.waker().clone();
-        self.rare.borrow_mut().get_or_insert_default().quiescing.push(waker);
+        self.rare_mut().quiescing.push(waker);
         Poll::Pending
     }
 
@@ -156,8 +163,7 @@ impl Lane {
     }
 
     fn keep_result(&self, result: isize) {
-        let mut rare = self.rare.borrow_mut();
-        let results = &mut rare.get_or_insert_default().results;
+        let results = &mut self.rare_mut().results;
         if results.len() == RESULTS_KEPT {
             results.pop_front();
         }
@@ -175,6 +181,9 @@ impl Lane {
     }
 
     fn is_first(&self, ticket: Option<u64>) -> bool {
+        if !self.eventful.get() {
+            return true;
+        }
         match &*self.rare.borrow() {
             Some(rare) => rare.queue.front().is_none_or(|(first, _)| Some(*first) == ticket),
             None => true,
@@ -183,8 +192,8 @@ impl Lane {
 
     /// Takes a place in the queue, or brings its waker up to date.
     fn wait(&self, ticket: Option<u64>, waker: Waker) -> u64 {
-        let mut guard = self.rare.borrow_mut();
-        let rare = guard.get_or_insert_default();
+        let mut guard = self.rare_mut();
+        let rare = &mut *guard;
         let place = ticket.and_then(|ticket| rare.queue.iter_mut().find(|(other, _)| *other == ticket));
         let (ticket, before) = match place {
             Some((ticket, place)) => (*ticket, Some(mem::replace(place, waker))),
@@ -210,7 +219,7 @@ impl Lane {
 
     /// Wakes the first in the queue if the lane is free for it.
     fn wake_first(&self) {
-        if self.held.get() > 0 {
+        if !self.eventful.get() || self.held.get() > 0 {
             return;
         }
         let first = self.rare.borrow_mut().as_mut().and_then(|rare| {

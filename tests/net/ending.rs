@@ -317,10 +317,11 @@ fn a_stream_that_lingers_when_it_is_dropped_does_not_hold_up_the_loop() {
     run(async || {
         for by_drop in [true, false] {
             let (ours, theirs) = tcp_pair().await;
-            // As long as nobody reads, closing waits for this time.
+            // As long as nobody reads, closing waits for this time, wherever it happens.
             ours.set_linger(Some(LONG)).unwrap();
             while ours.write(vec![1; 1 << 20]).timeout(SHORT).await.is_ok() {}
             let (left, right) = UnixStream::pair().unwrap();
+            let start = Instant::now();
             let closing = match by_drop {
                 true => {
                     drop(ours);
@@ -332,7 +333,7 @@ fn a_stream_that_lingers_when_it_is_dropped_does_not_hold_up_the_loop() {
                 right.write_all(vec![round; 10]).await.unwrap();
                 assert_eq!(left.read_exact(vec![0; 10]).await.unwrap(), [round; 10]);
             }
-            assert_eq!(annulus::metrics().operations_in_flight, 1, "the stream lingers while the loop goes on");
+            assert!(start.elapsed() < LONG, "the loop waits with the stream");
             // A reset ends the lingering.
             drop(theirs);
             if let Some(closing) = closing {
