@@ -1,7 +1,7 @@
 //! cargo run --example timeout
 //!
 //! Two kinds of deadline. One on an operation gives back the buffer and reports what the operation really did. One around any future
-//! drops it, with all that it holds.
+//! drops it, with its buffers; bytes that it was just reading wait in the stream for the next read.
 
 use std::io;
 use std::time::Duration;
@@ -37,7 +37,7 @@ fn main() -> io::Result<()> {
         // A composition has no single buffer to give back. How far it came is not reported: the question was sent all the same.
         match time::timeout(PATIENCE, ask(&client)).await {
             Ok(answer) => println!("the answer: {:?}", String::from_utf8_lossy(&answer?)),
-            Err(elapsed) => println!("no answer within {PATIENCE:?} ({elapsed}); what it had read is gone"),
+            Err(elapsed) => println!("no answer within {PATIENCE:?} ({elapsed}); bytes that come late are for the next read"),
         }
         let (_, question) = server.read(buffer).await?;
         println!("the other side was asked: {:?}", String::from_utf8_lossy(&question));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
-use super::tests::{Ends, driver, start_nop};
+use super::tests::{Ends, driver};
 use super::*;
 
 /// What can happen to an operation.
@@ -114,7 +114,7 @@ impl Model {
         let current = || token.expect("the event is allowed");
         match event {
             Event::Start => {
-                let token = start_nop(&mut self.driver);
+                let token = self.driver.start_nop();
                 drop(self.driver.set_waker(token, self.waker.clone()));
                 assert_ne!(Some(token), before, "a token is not used twice");
                 self.lanes[lane].token = Some(token);

@@ -23,7 +23,8 @@ const CHILD: &str = "ANNULUS_TEST_CHILD";
 /// The descriptors of the calling thread's table and what they are: number to the target of the link in /proc.
 pub(crate) fn open_descriptors() -> BTreeMap<i32, String> {
     let listing = fs::read_dir("/proc/thread-self/fd").expect("/proc is mounted");
-    let numbers: Vec<i32> = listing.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    let number = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    let numbers: Vec<i32> = listing.map(|entry| number(entry).expect("a number")).collect();
     // The listing's own descriptor is closed by now, so its link is gone.
     let target = |number| Some((number, fs::read_link(format!("/proc/thread-self/fd/{number}")).ok()?.display().to_string()));
     numbers.into_iter().filter_map(target).collect()

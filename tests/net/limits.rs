@@ -97,3 +97,42 @@ fn a_file_without_a_descriptor_is_emfile() {
         });
     });
 }
+
+#[test]
+fn descriptors_that_were_just_dropped_are_there_for_the_next_socket() {
+    in_own_process(|| {
+        run(async || {
+            leave_room_for(20);
+            for _ in 0..10 {
+                let mut pairs = Vec::new();
+                while let Ok(pair) = UnixStream::pair() {
+                    pairs.push(pair);
+                }
+                assert!(pairs.len() >= 9, "{} pairs fit", pairs.len());
+                drop(pairs);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_connect_that_fails_for_want_of_descriptors_lets_the_ring_turn() {
+    in_own_process(|| {
+        run(async || {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            leave_room_for(4);
+            let mut held: Vec<_> = std::iter::from_fn(|| UnixStream::pair().ok()).collect();
+            // With its read dropped in flight, a stream goes only when the ring has turned, so connecting at once fails some times.
+            for (stream, _) in &held {
+                let _ = futures_util::poll!(Box::pin(stream.read(vec![0; 1])));
+            }
+            held.clear();
+            let mut tries = 1;
+            while TcpStream::connect(address).await.is_err() {
+                tries += 1;
+                assert!(tries < 100, "the closes never go out");
+            }
+        });
+    });
+}
