@@ -250,8 +250,14 @@ impl Driver {
     /// Takes the completion of an operation that has ended, and frees its slot; or the next one of a multishot operation, with whose last
     /// the slot is freed.
     pub(crate) fn take(&mut self, token: Token, waker: &Waker) -> Found {
-        if let State::Several(several) = &mut self.slot(token).state {
-            return match several.arrived.pop_front() {
+        match &mut self.slot(token).state {
+            State::Waiting(waiting) if waiting.will_wake(waker) => Found::Nothing,
+            State::Finished(completion) => {
+                let completion = *completion;
+                self.slots.remove(token.slot());
+                Found::Completion(completion)
+            }
+            State::Several(several) => match several.arrived.pop_front() {
                 Some(completion) => {
                     if completion.is_last() {
                         self.slots.remove(token.slot());
@@ -260,15 +266,7 @@ impl Driver {
                 }
                 None if several.waker.will_wake(waker) => Found::Nothing,
                 None => Found::OtherWaker,
-            };
-        }
-        match &self.slot(token).state {
-            State::Waiting(waiting) if waiting.will_wake(waker) => Found::Nothing,
-            State::Finished(completion) => {
-                let completion = *completion;
-                self.slots.remove(token.slot());
-                Found::Completion(completion)
-            }
+            },
             _ => Found::OtherWaker,
         }
     }

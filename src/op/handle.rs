@@ -51,6 +51,7 @@ impl Handle {
         Handle { shared: Some(shared) }
     }
 
+    #[inline]
     fn shared(&self) -> &Rc<Shared> {
         self.shared.as_ref().expect("a handle has its share until it is dropped")
     }
@@ -60,11 +61,13 @@ impl Handle {
         self.shared().lingers.set(lingers);
     }
 
+    #[inline]
     fn descriptor(&self) -> &OwnedFd {
         self.shared().descriptor.as_ref().expect("only the last handle takes the descriptor out")
     }
 
     /// Where operations of one direction take turns.
+    #[inline]
     pub(super) fn lane(&self, direction: Direction) -> &Lane {
         match direction {
             Direction::Inbound => &self.shared().inbound,
@@ -73,6 +76,7 @@ impl Handle {
     }
 
     /// As entries take it.
+    #[inline]
     pub(crate) fn target(&self) -> types::Fd {
         types::Fd(self.descriptor().as_raw_fd())
     }
@@ -105,20 +109,28 @@ impl Handle {
     }
 }
 
+/// Whoever waits to be alone is, once this share is gone.
+fn give_up_last_but_one(shared: Rc<Shared>) {
+    let closer = shared.closer.take();
+    drop(shared);
+    if let Some(closer) = closer {
+        closer.wake();
+    }
+}
+
 impl Clone for Handle {
+    #[inline]
     fn clone(&self) -> Handle {
         Handle { shared: Some(Rc::clone(self.shared())) }
     }
 }
 
 impl Drop for Handle {
+    #[inline]
     fn drop(&mut self) {
         let Some(shared) = self.shared.take() else { return };
-        // The last but one: whoever waits to be alone is, once this one is gone.
-        let closer = if Rc::strong_count(&shared) == 2 { shared.closer.take() } else { None };
-        drop(shared);
-        if let Some(closer) = closer {
-            closer.wake();
+        if Rc::strong_count(&shared) == 2 {
+            give_up_last_but_one(shared);
         }
     }
 }

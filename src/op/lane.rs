@@ -126,6 +126,7 @@ impl Lane {
         }
     }
 
+    #[inline]
     pub(super) fn has_left(&self) -> bool {
         self.eventful.get() && self.rare.borrow().as_ref().is_some_and(|rare| !rare.left.is_empty())
     }
@@ -260,20 +261,36 @@ enum State {
 }
 
 impl Turn {
+    #[inline]
     pub(super) fn new(handle: &Handle, direction: Direction, manner: Manner) -> Turn {
         Turn { handle: handle.clone(), direction, manner, state: State::New }
     }
 
+    #[inline]
     pub(super) fn lane(&self) -> &Lane {
         self.handle.lane(self.direction)
     }
 
     /// Waits for the turn. Ready from then on.
+    #[inline]
     pub(super) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
+        let lane = self.handle.lane(self.direction);
+        match (&self.state, self.manner) {
+            (State::Beside | State::Holding | State::Dropped, _) => {}
+            // Nobody has ever waited here.
+            (State::New, Manner::Alone) if !lane.eventful.get() && lane.held.get() == 0 => {
+                lane.held.set(1);
+                self.state = State::Holding;
+            }
+            _ => return self.wait(context),
+        }
+        Poll::Ready(())
+    }
+
+    fn wait(&mut self, context: &Context<'_>) -> Poll<()> {
         let ticket = match self.state {
-            State::Beside | State::Holding | State::Dropped => return Poll::Ready(()),
-            State::New => None,
             State::Waiting(ticket) => Some(ticket),
+            _ => None,
         };
         let lane = self.handle.lane(self.direction);
         if lane.held.get() > 0 || !lane.is_first(ticket) {
@@ -321,7 +338,19 @@ impl Turn {
 }
 
 impl Drop for Turn {
+    #[inline]
     fn drop(&mut self) {
+        let lane = self.handle.lane(self.direction);
+        match self.state {
+            State::New | State::Beside => {}
+            State::Holding if !lane.eventful.get() => lane.held.set(0),
+            _ => self.leave(),
+        }
+    }
+}
+
+impl Turn {
+    fn leave(&self) {
         let lane = self.handle.lane(self.direction);
         match self.state {
             State::New | State::Beside => {}

@@ -91,7 +91,7 @@ fn a_panicking_waker_of_a_handle_leaves_no_task_behind() {
     let (panics, waker) = panicking();
     let runtime = runtime();
     // Ends by itself, by a panic, and by being aborted.
-    let mut handles = vec![runtime.spawn(turns(1)), runtime.spawn(async { panic!("in a task") }), runtime.spawn(std::future::pending())];
+    let mut handles = [runtime.spawn(turns(1)), runtime.spawn(async { panic!("in a task") }), runtime.spawn(std::future::pending())];
     handles.iter_mut().for_each(|handle| poll_with(handle, &waker));
     handles[2].abort();
     let other = runtime.spawn(turns(3));
