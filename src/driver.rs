@@ -249,25 +249,31 @@ impl Driver {
 
     /// Takes the completion of an operation that has ended, and frees its slot; or the next one of a multishot operation, with whose last
     /// the slot is freed.
+    #[inline]
     pub(crate) fn take(&mut self, token: Token, waker: &Waker) -> Found {
-        match &mut self.slot(token).state {
+        match &self.slot(token).state {
             State::Waiting(waiting) if waiting.will_wake(waker) => Found::Nothing,
             State::Finished(completion) => {
                 let completion = *completion;
                 self.slots.remove(token.slot());
                 Found::Completion(completion)
             }
-            State::Several(several) => match several.arrived.pop_front() {
-                Some(completion) => {
-                    if completion.is_last() {
-                        self.slots.remove(token.slot());
-                    }
-                    Found::Completion(completion)
-                }
-                None if several.waker.will_wake(waker) => Found::Nothing,
-                None => Found::OtherWaker,
-            },
+            State::Several(_) => self.take_next(token, waker),
             _ => Found::OtherWaker,
+        }
+    }
+
+    fn take_next(&mut self, token: Token, waker: &Waker) -> Found {
+        let State::Several(several) = &mut self.slot(token).state else { return Found::OtherWaker };
+        match several.arrived.pop_front() {
+            Some(completion) => {
+                if completion.is_last() {
+                    self.slots.remove(token.slot());
+                }
+                Found::Completion(completion)
+            }
+            None if several.waker.will_wake(waker) => Found::Nothing,
+            None => Found::OtherWaker,
         }
     }
 

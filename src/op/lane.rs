@@ -87,6 +87,26 @@ impl Lane {
         RefMut::map(self.rare.borrow_mut(), |rare| &mut **rare.get_or_insert_default())
     }
 
+    /// Enters a lane in which nothing has ever happened and nobody is. `false`: it takes a [`Turn`].
+    #[inline]
+    pub(super) fn enter_quietly(&self, manner: Manner) -> bool {
+        let quiet = self.held.get() == 0 && !self.eventful.get();
+        if quiet && manner == Manner::Alone {
+            self.held.set(1);
+        }
+        quiet
+    }
+
+    /// Leaves it again. `false`: somebody has come meanwhile, so it takes a [`Turn`] to leave.
+    #[inline]
+    pub(super) fn leave_quietly(&self) -> bool {
+        let quiet = !self.eventful.get();
+        if quiet {
+            self.held.set(0);
+        }
+        quiet
+    }
+
     /// Puts what a dropped operation brought behind what others left.
     pub(super) fn leave(&self, left: Left) {
         self.rare_mut().left.push_back(left);
@@ -266,31 +286,26 @@ impl Turn {
         Turn { handle: handle.clone(), direction, manner, state: State::New }
     }
 
+    /// The turn of an operation that is in the lane already.
+    pub(super) fn inside(handle: &Handle, direction: Direction, manner: Manner) -> Turn {
+        let state = match manner {
+            Manner::Alone => State::Holding,
+            Manner::AfterDropped => State::Beside,
+        };
+        Turn { handle: handle.clone(), direction, manner, state }
+    }
+
     #[inline]
     pub(super) fn lane(&self) -> &Lane {
         self.handle.lane(self.direction)
     }
 
     /// Waits for the turn. Ready from then on.
-    #[inline]
     pub(super) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
-        let lane = self.handle.lane(self.direction);
-        match (&self.state, self.manner) {
-            (State::Beside | State::Holding | State::Dropped, _) => {}
-            // Nobody has ever waited here.
-            (State::New, Manner::Alone) if !lane.eventful.get() && lane.held.get() == 0 => {
-                lane.held.set(1);
-                self.state = State::Holding;
-            }
-            _ => return self.wait(context),
-        }
-        Poll::Ready(())
-    }
-
-    fn wait(&mut self, context: &Context<'_>) -> Poll<()> {
         let ticket = match self.state {
+            State::Beside | State::Holding | State::Dropped => return Poll::Ready(()),
+            State::New => None,
             State::Waiting(ticket) => Some(ticket),
-            _ => None,
         };
         let lane = self.handle.lane(self.direction);
         if lane.held.get() > 0 || !lane.is_first(ticket) {
@@ -338,19 +353,7 @@ impl Turn {
 }
 
 impl Drop for Turn {
-    #[inline]
     fn drop(&mut self) {
-        let lane = self.handle.lane(self.direction);
-        match self.state {
-            State::New | State::Beside => {}
-            State::Holding if !lane.eventful.get() => lane.held.set(0),
-            _ => self.leave(),
-        }
-    }
-}
-
-impl Turn {
-    fn leave(&self) {
         let lane = self.handle.lane(self.direction);
         match self.state {
             State::New | State::Beside => {}

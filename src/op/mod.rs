@@ -143,8 +143,10 @@ pub struct Op<'h, O: Operation> {
     operation: MaybeUninit<O>,
     /// The user wants it to end: no further parts are started.
     cancelled: bool,
-    /// Its turn in its lane, from the first poll on.
+    /// Its turn in its lane, where others wait or were dropped.
     turn: Option<Turn>,
+    /// It has a quiet lane to itself, which needs no turn.
+    alone: bool,
     handle: PhantomData<&'h ()>,
 }
 
@@ -168,7 +170,7 @@ impl<'h, O: Operation> Op<'h, O> {
     /// An operation that may be settled before it is submitted: refused with a negative errno, or with nothing to do and a result of 0.
     pub(crate) fn settled(operation: O, result: Option<i32>) -> Op<'h, O> {
         let stage = result.map_or(Stage::Idle, Stage::Settled);
-        Op { stage, operation: MaybeUninit::new(operation), cancelled: false, turn: None, handle: PhantomData }
+        Op { stage, operation: MaybeUninit::new(operation), cancelled: false, turn: None, alone: false, handle: PhantomData }
     }
 
     /// Cancels the operation and waits for its end.
@@ -240,6 +242,10 @@ impl<'h, O: Operation> Op<'h, O> {
             let Some((handle, direction, manner)) = unsafe { self.operation.assume_init_ref() }.lane() else {
                 return Poll::Ready(None);
             };
+            if handle.lane(direction).enter_quietly(manner) {
+                self.alone = manner == Manner::Alone;
+                return Poll::Ready(None);
+            }
             self.turn = Some(Turn::new(handle, direction, manner));
         }
         let Some(turn) = &mut self.turn else { return Poll::Ready(None) };
@@ -279,7 +285,30 @@ impl<'h, O: Operation> Op<'h, O> {
         unsafe { self.operation.assume_init_read() }
     }
 
+    /// Leaves a quiet lane, or makes a turn of it if others have come meanwhile.
+    #[inline]
+    fn leave_quietly(&mut self, operation: &O) {
+        if !std::mem::take(&mut self.alone) {
+            return;
+        }
+        if let Some((handle, direction, manner)) = operation.lane()
+            && !handle.lane(direction).leave_quietly()
+        {
+            self.turn = Some(Turn::inside(handle, direction, manner));
+        }
+    }
+
+    /// The turn of an operation whose future goes away while it is in its lane.
+    fn turn_of_dropped(&mut self, operation: &O) -> Option<Turn> {
+        self.alone = false;
+        self.turn.take().or_else(|| {
+            let (handle, direction, manner) = operation.lane()?;
+            Some(Turn::inside(handle, direction, manner))
+        })
+    }
+
     /// Ends and lets the next one have its turn, or makes ready for the next part.
+    #[inline]
     fn proceed(&mut self, step: Step<O>) -> Option<O::Output> {
         match step {
             Step::Done(output) => {
@@ -324,6 +353,7 @@ impl<O: Operation> Future for Op<'_, O> {
             }
             // SAFETY: the operation was settled before submission, or this is its last completion.
             let operation = unsafe { self.take() };
+            self.leave_quietly(&operation);
             let step = operation.complete(completion);
             if let Some(output) = self.proceed(step) {
                 return Poll::Ready(output);
@@ -338,20 +368,28 @@ impl<O: Operation> Drop for Op<'_, O> {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.stage, Stage::Done) {
             Stage::Done => {}
-            // SAFETY: it was never submitted, or only parts of it that have ended, so the future is its sole owner.
-            Stage::Idle | Stage::Settled(_) => unsafe { self.operation.assume_init_drop() },
+            Stage::Idle | Stage::Settled(_) => {
+                // SAFETY: it was never submitted, or only parts of it that have ended, so the future is its sole owner. `Stage::Done` keeps
+                // it from being read again.
+                let operation = unsafe { self.operation.assume_init_read() };
+                self.leave_quietly(&operation);
+            }
             Stage::InFlight(core, token) => match core.abandon_operation(token) {
                 Some(completion) => {
                     // SAFETY: this was its last completion, and `Stage::Done` keeps it from being read again.
                     let operation = unsafe { self.operation.assume_init_read() };
-                    if let Some(turn) = &self.turn {
+                    let turn = self.turn_of_dropped(&operation);
+                    if let Some(turn) = &turn {
                         turn.ended(operation.moved(), completion);
                     }
                     operation.leave(completion);
+                    drop(turn);
                 }
                 None => {
                     let operation = std::mem::replace(&mut self.operation, MaybeUninit::uninit());
-                    let mut turn = self.turn.take();
+                    // SAFETY: it is initialised. The kernel works on what it points to and not on the operation's own bytes, and only its
+                    // handle is looked at.
+                    let mut turn = self.turn_of_dropped(unsafe { operation.assume_init_ref() });
                     if let Some(turn) = &mut turn {
                         turn.hold();
                         if O::PARKS {

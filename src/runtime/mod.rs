@@ -296,21 +296,23 @@ impl Core {
 
     /// Takes the last completion of an operation, or keeps the waker for it.
     pub(crate) fn poll_operation(&self, token: Token, waker: &Waker) -> Poll<Completion> {
-        loop {
-            let found = self.driver.borrow_mut().take(token, waker);
-            match found {
-                Found::Completion(completion) => return Poll::Ready(completion),
-                Found::Nothing => return Poll::Pending,
-                Found::OtherWaker => {
-                    let waker = waker.clone();
-                    let (unused, in_flight) = self.driver.borrow_mut().set_waker(token, waker);
-                    drop(unused);
-                    if in_flight {
-                        return Poll::Pending;
-                    }
-                }
-            }
+        let found = self.driver.borrow_mut().take(token, waker);
+        match found {
+            Found::Completion(completion) => Poll::Ready(completion),
+            Found::Nothing => Poll::Pending,
+            Found::OtherWaker => self.poll_with_other_waker(token, waker),
         }
+    }
+
+    fn poll_with_other_waker(&self, token: Token, waker: &Waker) -> Poll<Completion> {
+        // User code, which may run the loop: the operation may have ended when it is done.
+        let waker = waker.clone();
+        let (unused, in_flight) = self.driver.borrow_mut().set_waker(token, waker);
+        if in_flight {
+            drop(unused);
+            return Poll::Pending;
+        }
+        self.poll_operation(token, &unused)
     }
 
     /// Takes the completion of an operation whose future goes away. `None`: it is in flight, so hand it over with
