@@ -72,6 +72,8 @@ impl File {
     ///
     /// On a pipe, a FIFO or a terminal, which have no positions, the offset does not count, and a dropped read may take bytes with it.
     ///
+    /// Yields `Result<(usize, B), Error<B>>`.
+    ///
     /// # Errors
     /// The kernel's, with the buffer; `InvalidInput` for a buffer without room or an offset over `i64::MAX`.
     pub fn read_at<B: IoBufMut>(&self, buffer: B, offset: u64) -> Op<'_, ReadAt<B>> {
@@ -83,6 +85,8 @@ impl File {
     /// The capacity of a `Vec` may be larger than was asked for: [`slice(..n)`](IoBuf::slice) reads exactly `n` bytes. Dropping it is as with
     /// [`read_at`](File::read_at).
     ///
+    /// Yields `Result<B, Error<B>>`.
+    ///
     /// # Errors
     /// `UnexpectedEof` at the end of the file, else the kernel's. The buffer that the error carries holds what was read until then.
     pub fn read_exact_at<B: IoBufMut>(&self, buffer: B, offset: u64) -> Op<'_, ReadExactAt<B>> {
@@ -92,6 +96,8 @@ impl File {
     /// Reads at an offset into several buffers, one after the other; preadv(2). Buffers that nothing was read into keep their length.
     ///
     /// At most 1024 buffers take part, as after a short read. It allocates for the list of addresses.
+    ///
+    /// Yields `Result<(usize, Vec<B>), Error<Vec<B>>>`.
     ///
     /// # Errors
     /// As [`read_at`](File::read_at).
@@ -104,6 +110,8 @@ impl File {
     /// A dropped write may happen all the same, wholly or in part. Later writes, syncs and `set_len` of this `File` wait until that is known,
     /// so it never lands after one of them. Reads do not wait.
     ///
+    /// Yields `Result<(usize, B), Error<B>>`.
+    ///
     /// # Errors
     /// The kernel's, with the buffer; `InvalidInput` for an offset over `i64::MAX`.
     pub fn write_at<B: IoBuf>(&self, buffer: B, offset: u64) -> Op<'_, WriteAt<B>> {
@@ -113,6 +121,8 @@ impl File {
     /// Writes all of the buffer at an offset, and returns it. If the future is dropped any first part of it may be written, as with
     /// [`write_at`](File::write_at).
     ///
+    /// Yields `Result<B, Error<B>>`.
+    ///
     /// # Errors
     /// As [`write_at`](File::write_at); [`transferred`](crate::Error::transferred) says how much was written before.
     pub fn write_all_at<B: IoBuf>(&self, buffer: B, offset: u64) -> Op<'_, WriteAllAt<B>> {
@@ -120,6 +130,8 @@ impl File {
     }
 
     /// Writes several buffers at an offset, one after the other; pwritev(2). It may write less than they hold, and at most 1024 take part.
+    ///
+    /// Yields `Result<(usize, Vec<B>), Error<Vec<B>>>`.
     ///
     /// # Errors
     /// As [`write_at`](File::write_at).
@@ -130,6 +142,8 @@ impl File {
     /// Brings content and metadata to the device; fsync(2). It covers writes that have ended, not those in flight.
     /// For dropped writes it waits. If it is dropped itself it may happen all the same.
     ///
+    /// Yields `io::Result<()>`.
+    ///
     /// # Errors
     /// The kernel's, for example of an earlier write that only now came to the device.
     pub fn sync_all(&self) -> Op<'_, Fsync> {
@@ -137,6 +151,8 @@ impl File {
     }
 
     /// Brings the content to the device, and only the metadata that is needed to find it; fdatasync(2).
+    ///
+    /// Yields `io::Result<()>`.
     ///
     /// # Errors
     /// As [`sync_all`](File::sync_all).
@@ -147,6 +163,8 @@ impl File {
     /// Makes the file `length` bytes long, cutting it off or filling up with zeroes; ftruncate(2). Needs Linux 6.9.
     ///
     /// It waits for dropped writes. If it is dropped itself it may happen all the same, but not after a later write of this `File`.
+    ///
+    /// Yields `io::Result<()>`.
     ///
     /// # Errors
     /// The kernel's; `InvalidInput` for a length over `i64::MAX`; `Unsupported` on kernels before 6.9.

@@ -23,6 +23,8 @@ macro_rules! reading_methods {
         /// If the future is dropped and the read won the race against its cancelling, the bytes wait in the stream for the next read; see
         /// the [module page](crate::net#dropping-a-future). One read is in flight at a time; further ones wait for their turn.
         ///
+        /// Yields `Result<(usize, B), Error<B>>`.
+        ///
         /// # Errors
         /// The kernel's, with the buffer; `InvalidInput` for a buffer without room.
         pub fn read<B: $crate::buf::IoBufMut>(&self, buffer: B) -> $crate::Op<'_, $crate::op::Receive<B>> {
@@ -48,6 +50,8 @@ macro_rules! reading_methods {
         ///
         /// If the future is dropped, all that it had read waits in the stream for the next read.
         ///
+        /// Yields `Result<B, Error<B>>`.
+        ///
         /// # Errors
         /// `UnexpectedEof` if the stream ends before, else the kernel's. The buffer that the error carries holds what was read until then,
         /// and [`transferred`](crate::Error::transferred) counts it.
@@ -58,6 +62,8 @@ macro_rules! reading_methods {
         /// Reads what has come into several buffers, one after the other; recvmsg(2). Buffers that nothing was read into keep their length.
         ///
         /// At most 1024 buffers take part. It allocates for the list of addresses. Dropping it is as with [`read`](Self::read).
+        ///
+        /// Yields `Result<(usize, Vec<B>), Error<Vec<B>>>`.
         ///
         /// # Errors
         /// As [`read`](Self::read).
@@ -75,6 +81,8 @@ macro_rules! writing_methods {
         /// A dropped write may be sent all the same. Later writes wait until that is known, so it is never sent after one of them. One write
         /// is in flight at a time; further ones wait for their turn.
         ///
+        /// Yields `Result<(usize, B), Error<B>>`.
+        ///
         /// # Errors
         /// The kernel's, with the buffer: `EPIPE` or `ECONNRESET` when the peer has gone. There is no `SIGPIPE`.
         pub fn write<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::Send<B>> {
@@ -85,6 +93,8 @@ macro_rules! writing_methods {
         ///
         /// If the future is dropped, any first part of it may be sent, before what later writes send.
         ///
+        /// Yields `Result<B, Error<B>>`.
+        ///
         /// # Errors
         /// As [`write`](Self::write); [`transferred`](crate::Error::transferred) says how much was written before.
         pub fn write_all<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::SendAll<B>> {
@@ -94,6 +104,8 @@ macro_rules! writing_methods {
         /// Writes several buffers, one after the other; sendmsg(2). It may write less than they hold, and at most 1024 take part.
         ///
         /// Dropping it is as with [`write`](Self::write).
+        ///
+        /// Yields `Result<(usize, Vec<B>), Error<Vec<B>>>`.
         ///
         /// # Errors
         /// As [`write`](Self::write).
@@ -113,6 +125,8 @@ macro_rules! writing_methods {
         /// Ends one direction of the connection, or both; shutdown(2). Ending the writing direction tells the peer that no more comes.
         ///
         /// It does not wait for its turn: a write that is in flight fails with `EPIPE`.
+        ///
+        /// Yields `io::Result<()>`.
         ///
         /// # Errors
         /// The kernel's: `NotConnected` when the peer has gone.

@@ -128,6 +128,8 @@ impl TcpListener {
     /// closed with the listener if there is none; see the [module page](super#dropping-a-future). One accept is in flight at a time; further
     /// ones wait for their turn.
     ///
+    /// Yields `io::Result<(TcpStream, SocketAddr)>`.
+    ///
     /// # Errors
     /// The kernel's. `EMFILE` and `ENFILE` (no descriptor left) leave the connection waiting and the listener in order: close something,
     /// or wait a little, and call again.

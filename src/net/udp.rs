@@ -57,6 +57,8 @@ impl UdpSocket {
     ///
     /// If the future is dropped it may be sent all the same, but not after a later one.
     ///
+    /// Yields `Result<(usize, B), Error<B>>`.
+    ///
     /// # Errors
     /// The kernel's, with the buffer: `ECONNREFUSED` when an earlier datagram found nobody, `EMSGSIZE` for one that is too long.
     pub fn send<B: IoBuf>(&self, buffer: B) -> Op<'_, Send<B>> {
@@ -67,6 +69,8 @@ impl UdpSocket {
     ///
     /// What was said of [`recv_from`](UdpSocket::recv_from) about dropping holds here.
     ///
+    /// Yields `Result<(usize, B), Error<B>>`.
+    ///
     /// # Errors
     /// The kernel's, with the buffer; `InvalidInput` for a buffer without room.
     pub fn recv<B: IoBufMut>(&self, buffer: B) -> Op<'_, ReceiveDatagram<B>> {
@@ -74,6 +78,8 @@ impl UdpSocket {
     }
 
     /// Sends one datagram to an address; sendmsg(2).
+    ///
+    /// Yields `Result<(usize, B), Error<B>>`.
     ///
     /// # Errors
     /// As [`send`](UdpSocket::send).
@@ -85,6 +91,8 @@ impl UdpSocket {
     ///
     /// If the future is dropped and the receive won the race against its cancelling, the datagram waits in the socket for the next receive,
     /// with its address and cut to the room of the dropped buffer. One receive is in flight at a time; further ones wait for their turn.
+    ///
+    /// Yields `Result<(usize, SocketAddr, B), Error<B>>`.
     ///
     /// # Errors
     /// As [`recv`](UdpSocket::recv).

@@ -57,6 +57,8 @@ impl UnixListener {
     ///
     /// What was said of [`TcpListener::accept`](super::TcpListener::accept) about dropping and errors holds here.
     ///
+    /// Yields `io::Result<(UnixStream, SocketAddr)>`.
+    ///
     /// # Errors
     /// The kernel's.
     pub fn accept(&self) -> Op<'_, Accept<UnixStream>> {
