@@ -36,7 +36,7 @@ pub use unix::{UnixListener, UnixStream};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -61,7 +61,7 @@ fn with_descriptors<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
 
 /// Lets the ring turn once.
 async fn turn() {
-    let mut timer = Timer::new(Instant::now());
+    let mut timer = Timer::after(Duration::ZERO);
     poll_fn(|context| timer.poll(context)).await;
 }
 

@@ -83,6 +83,8 @@ pub(crate) fn deadline_after(duration: Duration) -> Instant {
 #[derive(Debug)]
 pub(crate) struct Timer {
     deadline: Instant,
+    /// There is nothing to wait for but one turn of the loop, so the wheel's tick does not count.
+    at_once: bool,
     registration: Option<Registration>,
 }
 
@@ -93,7 +95,12 @@ struct Registration {
 
 impl Timer {
     pub(crate) fn new(deadline: Instant) -> Timer {
-        Timer { deadline, registration: None }
+        Timer { deadline, at_once: false, registration: None }
+    }
+
+    /// A deadline that lies `duration` from now.
+    pub(crate) fn after(duration: Duration) -> Timer {
+        Timer { deadline: deadline_after(duration), at_once: duration.is_zero(), registration: None }
     }
 
     pub(crate) fn deadline(&self) -> Instant {
@@ -103,6 +110,7 @@ impl Timer {
     pub(crate) fn reset(&mut self, deadline: Instant) {
         self.unregister();
         self.deadline = deadline;
+        self.at_once = false;
     }
 
     /// Has the deadline passed and been noticed?
@@ -124,7 +132,11 @@ impl Timer {
             // Not registered yet, or with another runtime of this thread, whose loop does not run now.
             _ => {
                 self.unregister();
-                let key = core.timers.borrow_mut().insert(self.deadline, waker);
+                // The start lies before every tick: such a timer fires at the next look.
+                let mut timers = core.timers.borrow_mut();
+                let deadline = if self.at_once { timers.start } else { self.deadline };
+                let key = timers.insert(deadline, waker);
+                drop(timers);
                 self.registration = Some(Registration { core, key });
             }
         }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::runtime::{Timer, deadline_after};
+use crate::runtime::Timer;
 
 /// Waits for `duration`, counted from this call.
 ///
@@ -18,7 +18,7 @@ use crate::runtime::{Timer, deadline_after};
 /// # });
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
-    sleep_until(deadline_after(duration))
+    Sleep { timer: Timer::after(duration) }
 }
 
 /// Waits until `deadline`. One that has passed lets the other tasks have their turn.

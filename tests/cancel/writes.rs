@@ -4,7 +4,7 @@ use annulus::fs::{self, File, OpenOptions};
 use annulus::net::{TcpListener, TcpStream, UnixStream};
 use futures_util::join;
 
-use crate::common::{Random, open_descriptors, run, scratch_dir, seed, size};
+use crate::common::{Pool, Random, open_descriptors, run, scratch_dir, seed, size};
 use crate::{start_and_drop, turn};
 
 #[test]
@@ -130,5 +130,38 @@ fn dropped_connects_and_opens_close_their_descriptors_once() {
         // The listener's own.
         after.retain(|number, _| before.contains_key(number));
         assert!(after.len() < before.len() && open_descriptors().len() == before.len() - 1, "{:#?}", open_descriptors());
+    });
+}
+
+#[test]
+fn file_operations_dropped_at_random_leave_no_slot_descriptor_or_buffer_behind() {
+    let rounds = size(20_000);
+    let random = Random::new(seed());
+    run(async || {
+        let directory = scratch_dir();
+        let path = directory.path().join("file");
+        fs::write(&path, vec![7; 64 * 1024]).await.unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(&path).await.unwrap();
+        let before = open_descriptors();
+        let pool = Pool::default();
+        for _ in 0..rounds {
+            let turns = random.below(3);
+            let offset = random.below(60 * 1024) as u64;
+            match random.below(6) {
+                0 => drop(start_and_drop(file.read_at(pool.empty(512), offset), turns).await),
+                1 => drop(start_and_drop(file.read_exact_at(pool.empty(512), offset), turns).await),
+                2 => drop(start_and_drop(file.write_at(pool.filled([1; 64]), offset), turns).await),
+                3 => drop(start_and_drop(file.write_all_at(pool.filled([2; 64]), offset), turns).await),
+                4 => drop(start_and_drop(file.sync_data(), turns).await),
+                _ => drop(start_and_drop(Box::pin(File::open(&path)), turns).await),
+            }
+        }
+        file.quiesce().await;
+        while annulus::metrics().operations_in_flight > 0 {
+            turn().await;
+        }
+        pool.assert_all_back();
+        assert_eq!(open_descriptors(), before);
+        println!("{rounds} operations, {} orphaned", annulus::metrics().orphaned);
     });
 }
