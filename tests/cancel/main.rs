@@ -8,6 +8,7 @@ mod common;
 
 mod accept;
 mod datagrams;
+mod queues;
 mod reads;
 mod writes;
 

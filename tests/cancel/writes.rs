@@ -135,7 +135,7 @@ fn dropped_connects_and_opens_close_their_descriptors_once() {
 
 #[test]
 fn file_operations_dropped_at_random_leave_no_slot_descriptor_or_buffer_behind() {
-    let rounds = size(20_000);
+    let rounds = size(100_000);
     let random = Random::new(seed());
     run(async || {
         let directory = scratch_dir();
