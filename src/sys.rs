@@ -81,6 +81,12 @@ pub(crate) fn event() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Has the file a position to read at? Pipes, sockets and terminals have none; lseek(2).
+pub(crate) fn has_position(file: BorrowedFd<'_>) -> bool {
+    // SAFETY: the call takes no pointer, and moves nothing.
+    unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_CUR) >= 0 }
+}
+
 /// The soft limit of a resource, `u64::MAX` for none; getrlimit(2).
 pub(crate) fn soft_limit(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -12,6 +12,8 @@
 //!   level, two bit scans away however far off it is;
 //! - entries of one deadline always share a slot, so they fire in the order in which they were inserted.
 
+use std::mem;
+
 use slab::Slab;
 use std::fmt;
 
@@ -38,6 +40,8 @@ pub(crate) struct Wheel<T> {
     occupied: [u64; LEVELS],
     current: u64,
     pending: usize,
+    /// Memory for sorting what is overdue: deadlines and entries.
+    overdue: Vec<(u64, u32)>,
 }
 
 /// The place of an entry in its wheel. It can be neither copied nor cloned and only [`Wheel::remove`] takes it back, so a place is never used
@@ -60,7 +64,7 @@ struct Entry<T> {
 impl<T> Wheel<T> {
     /// An empty wheel at tick 0.
     pub(crate) fn new() -> Self {
-        Wheel { entries: Slab::new(), heads: Box::new([NIL; LISTS]), occupied: [0; LEVELS], current: 0, pending: 0 }
+        Wheel { entries: Slab::new(), heads: Box::new([NIL; LISTS]), occupied: [0; LEVELS], current: 0, pending: 0, overdue: Vec::new() }
     }
 
     /// Adds an entry. One whose deadline is not after the current tick fires at the next `advance`, whatever that advances to.
@@ -138,12 +142,13 @@ impl<T> Wheel<T> {
     /// Overdue deadlines are not after the current tick and those in slots are, so firing these first keeps the order; among themselves they
     /// were linked as they came. The sort is stable, and sees only what was already late when it was inserted.
     fn fire_overdue(&mut self, fired: &mut Vec<T>) {
-        let mut overdue = Vec::new();
+        let mut overdue = mem::take(&mut self.overdue);
         self.drain(OVERDUE, |wheel, index| overdue.push((wheel.entries[index as usize].deadline, index)));
         overdue.sort_by_key(|&(deadline, _)| deadline);
-        for (_, index) in overdue {
+        for (_, index) in overdue.drain(..) {
             self.fire(index, fired);
         }
+        self.overdue = overdue;
     }
 
     /// Moves time to the start of the earliest slot, unless that is after `now`, and puts the slot's entries where the rule wants them from
@@ -206,7 +211,7 @@ impl<T> Wheel<T> {
             self.set_head(list, index);
             (index, index)
         } else {
-            let tail = std::mem::replace(&mut self.entries[head as usize].previous, index);
+            let tail = mem::replace(&mut self.entries[head as usize].previous, index);
             self.entries[tail as usize].next = index;
             (tail, head)
         };

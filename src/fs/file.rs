@@ -70,7 +70,8 @@ impl File {
     ///
     /// A dropped read loses nothing, since the next one names its position again.
     ///
-    /// On a pipe, a FIFO or a terminal, which have no positions, the offset does not count, and a dropped read may take bytes with it.
+    /// On a pipe, a FIFO or a terminal, which have no positions, the offset does not count. There the bytes that a
+    /// dropped read got go to the next read.
     ///
     /// Yields `Result<(usize, B), Error<B>>`.
     ///
@@ -213,7 +214,7 @@ impl From<std::fs::File> for File {
 
 impl From<OwnedFd> for File {
     fn from(descriptor: OwnedFd) -> File {
-        File { handle: Handle::new(descriptor) }
+        File { handle: Handle::of_file(descriptor) }
     }
 }
 

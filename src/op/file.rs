@@ -9,6 +9,7 @@ use std::io;
 use io_uring::{opcode, squeue, types};
 
 use super::lane::{Direction, Manner};
+use super::socket::{claim, claim_exact, leave};
 use super::{Handle, MOST_BYTES, Op, Operation, Step};
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::ring::Completion;
@@ -120,6 +121,23 @@ unsafe impl<B: IoBufMut> Operation for ReadAt<B> {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(filled(self.buffer, completion.result()))
     }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        self.file.is_stream().then_some((&self.file, Direction::Inbound, Manner::AfterDropped))
+    }
+
+    fn claim(mut self) -> Step<Self> {
+        match claim(&self.file, &mut self.buffer, 0) {
+            Some(result) => Step::Done(filled(self.buffer, result)),
+            None => Step::Again(self),
+        }
+    }
+
+    fn leave(self, completion: Completion) {
+        if self.file.is_stream() {
+            leave(&self.file, self.buffer, 0, completion);
+        }
+    }
 }
 
 /// Reads at an offset until the buffer is full.
@@ -152,6 +170,24 @@ unsafe impl<B: IoBufMut> Operation for ReadExactAt<B> {
             Progress::Partial => Step::Again(self),
             Progress::Complete => Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer)),
             Progress::Failed(error) => Step::Done(Err(incomplete(self.buffer, self.filled, error))),
+        }
+    }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        self.file.is_stream().then_some((&self.file, Direction::Inbound, Manner::AfterDropped))
+    }
+
+    fn claim(mut self) -> Step<Self> {
+        match claim_exact(&self.file, &mut self.buffer, &mut self.filled) {
+            Progress::Partial => Step::Again(self),
+            Progress::Complete => Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer)),
+            Progress::Failed(error) => Step::Done(Err(incomplete(self.buffer, self.filled, error))),
+        }
+    }
+
+    fn leave(self, completion: Completion) {
+        if self.file.is_stream() {
+            leave(&self.file, self.buffer, self.filled, completion);
         }
     }
 }

@@ -21,6 +21,7 @@ use super::{Op, Operation, Step};
 use crate::driver::closing;
 use crate::ring::Completion;
 use crate::runtime;
+use crate::sys;
 
 /// A shared open descriptor.
 pub struct Handle {
@@ -35,6 +36,8 @@ struct Shared {
     closer: Cell<Option<Waker>>,
     /// Closing it may take long: the socket lingers, see `SO_LINGER` in socket(7).
     lingers: Cell<bool>,
+    /// A file that is read from front to back, without positions.
+    is_stream: Cell<bool>,
     inbound: Lane,
     outbound: Lane,
 }
@@ -45,6 +48,7 @@ impl Handle {
             descriptor: Some(descriptor),
             closer: Cell::new(None),
             lingers: Cell::new(false),
+            is_stream: Cell::new(false),
             inbound: Lane::new(),
             outbound: Lane::new(),
         });
@@ -59,6 +63,20 @@ impl Handle {
     /// Closing it will be left to a worker thread of the kernel, since it may take long.
     pub(crate) fn set_lingers(&self, lingers: bool) {
         self.shared().lingers.set(lingers);
+    }
+
+    /// The handle of a file, which may be a pipe or a terminal.
+    pub(crate) fn of_file(descriptor: OwnedFd) -> Handle {
+        let is_stream = !sys::has_position(descriptor.as_fd());
+        let handle = Handle::new(descriptor);
+        handle.shared().is_stream.set(is_stream);
+        handle
+    }
+
+    /// Has it no positions, so that bytes once read do not come again?
+    #[inline]
+    pub(super) fn is_stream(&self) -> bool {
+        self.shared().is_stream.get()
     }
 
     #[inline]

@@ -42,7 +42,7 @@ unsafe impl Operation for Open {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(|_| {
             // SAFETY: the kernel has made this descriptor for this operation, and nobody else knows its number.
-            Handle::new(unsafe { OwnedFd::from_raw_fd(completion.result) })
+            Handle::of_file(unsafe { OwnedFd::from_raw_fd(completion.result) })
         }))
     }
 }

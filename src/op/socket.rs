@@ -90,7 +90,7 @@ unsafe impl<B: IoBufMut> Operation for Receive<B> {
 }
 
 /// Moves what is left of a stream into a buffer from `offset` on, or gives the error that is left.
-fn claim<B: IoBufMut>(socket: &Handle, buffer: &mut B, offset: usize) -> Option<io::Result<usize>> {
+pub(super) fn claim<B: IoBufMut>(socket: &Handle, buffer: &mut B, offset: usize) -> Option<io::Result<usize>> {
     let room = buffer.capacity() - offset;
     // SAFETY: `offset` is not above the capacity.
     let target = unsafe { buffer.as_mut_ptr().add(offset) };
@@ -100,8 +100,20 @@ fn claim<B: IoBufMut>(socket: &Handle, buffer: &mut B, offset: usize) -> Option<
     })
 }
 
+/// Moves what is left of a stream into a buffer until it is full.
+pub(super) fn claim_exact<B: IoBufMut>(socket: &Handle, buffer: &mut B, done: &mut usize) -> Progress {
+    while *done < buffer.capacity() {
+        match claim(socket, buffer, *done) {
+            None => return Progress::Partial,
+            Some(Ok(count)) => *done += count,
+            Some(Err(error)) => return Progress::Failed(error),
+        }
+    }
+    Progress::Complete
+}
+
 /// Leaves the bytes of a receive that nobody waits for: those of earlier parts, and those of its last completion.
-fn leave<B: IoBufMut>(socket: &Handle, mut buffer: B, earlier: usize, completion: Completion) {
+pub(super) fn leave<B: IoBufMut>(socket: &Handle, mut buffer: B, earlier: usize, completion: Completion) {
     let lane = socket.lane(Direction::Inbound);
     let result = completion.result();
     let count = earlier + *result.as_ref().unwrap_or(&0);
@@ -157,14 +169,11 @@ unsafe impl<B: IoBufMut> Operation for ReceiveExact<B> {
     }
 
     fn claim(mut self) -> Step<Self> {
-        while self.filled < self.buffer.capacity() {
-            match claim(&self.socket, &mut self.buffer, self.filled) {
-                None => return Step::Again(self),
-                Some(Ok(count)) => self.filled += count,
-                Some(Err(error)) => return Step::Done(Err(incomplete(self.buffer, self.filled, error))),
-            }
+        match claim_exact(&self.socket, &mut self.buffer, &mut self.filled) {
+            Progress::Partial => Step::Again(self),
+            Progress::Complete => Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer)),
+            Progress::Failed(error) => Step::Done(Err(incomplete(self.buffer, self.filled, error))),
         }
-        Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer))
     }
 
     fn leave(self, completion: Completion) {

@@ -71,6 +71,37 @@ fn needs_room<B: IoBufMut>(buffers: &[B]) -> Option<i32> {
     has_no_room(buffers).then_some(-libc::EINVAL)
 }
 
+/// Moves what is left of a stream into the buffers, or gives the error that is left.
+fn claim(stream: &Handle, Vectors(vectors): &Vectors) -> Option<io::Result<usize>> {
+    let room = vectors.iter().map(|vector| vector.iov_len).sum();
+    let mut rest = vectors.iter();
+    stream.lane(Direction::Inbound).take_bytes(room, |mut bytes| {
+        while let (false, Some(vector)) = (bytes.is_empty(), rest.next()) {
+            let (here, later) = bytes.split_at(bytes.len().min(vector.iov_len));
+            // SAFETY: the vector names memory of one of the operation's buffers, with room for that many bytes, and not the lane's.
+            unsafe { ptr::copy_nonoverlapping(here.as_ptr(), vector.iov_base.cast(), here.len()) };
+            bytes = later;
+        }
+    })
+}
+
+/// Leaves the bytes of a read that nobody waits for.
+fn leave<B: IoBufMut>(stream: &Handle, buffers: Vec<B>, completion: Completion) {
+    let lane = stream.lane(Direction::Inbound);
+    match filled(buffers, completion.result()) {
+        Err(error) => lane.leave_error(error.get_ref()),
+        Ok((0, _)) => {}
+        Ok((count, buffers)) => {
+            let mut bytes = Vec::with_capacity(count);
+            for buffer in &buffers {
+                let here = (count - bytes.len()).min(buffer.capacity());
+                bytes.extend_from_slice(&buffer.as_init()[..here]);
+            }
+            lane.leave(Left::Bytes { bytes, start: 0 });
+        }
+    }
+}
+
 /// One read at an offset into several buffers.
 pub struct ReadVectoredAt<B> {
     file: Handle,
@@ -98,6 +129,23 @@ unsafe impl<B: IoBufMut> Operation for ReadVectoredAt<B> {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(filled(self.buffers, completion.result()))
+    }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        self.file.is_stream().then_some((&self.file, Direction::Inbound, Manner::AfterDropped))
+    }
+
+    fn claim(self) -> Step<Self> {
+        match claim(&self.file, &self.vectors) {
+            Some(result) => Step::Done(filled(self.buffers, result)),
+            None => Step::Again(self),
+        }
+    }
+
+    fn leave(self, completion: Completion) {
+        if self.file.is_stream() {
+            leave(&self.file, self.buffers, completion);
+        }
     }
 }
 
@@ -168,37 +216,14 @@ unsafe impl<B: IoBufMut> Operation for ReceiveVectored<B> {
     }
 
     fn claim(self) -> Step<Self> {
-        let Vectors(vectors) = &self.vectors;
-        let room = vectors.iter().map(|vector| vector.iov_len).sum();
-        let mut rest = vectors.iter();
-        let claimed = self.socket.lane(Direction::Inbound).take_bytes(room, |mut bytes| {
-            while let (false, Some(vector)) = (bytes.is_empty(), rest.next()) {
-                let (here, later) = bytes.split_at(bytes.len().min(vector.iov_len));
-                // SAFETY: the vector names memory of one of this operation's buffers, with room for that many bytes, and not the lane's.
-                unsafe { ptr::copy_nonoverlapping(here.as_ptr(), vector.iov_base.cast(), here.len()) };
-                bytes = later;
-            }
-        });
-        match claimed {
+        match claim(&self.socket, &self.vectors) {
             Some(result) => Step::Done(filled(self.buffers, result)),
             None => Step::Again(self),
         }
     }
 
     fn leave(self, completion: Completion) {
-        let lane = self.socket.lane(Direction::Inbound);
-        match filled(self.buffers, completion.result()) {
-            Err(error) => lane.leave_error(error.get_ref()),
-            Ok((0, _)) => {}
-            Ok((count, buffers)) => {
-                let mut bytes = Vec::with_capacity(count);
-                for buffer in &buffers {
-                    let here = (count - bytes.len()).min(buffer.capacity());
-                    bytes.extend_from_slice(&buffer.as_init()[..here]);
-                }
-                lane.leave(Left::Bytes { bytes, start: 0 });
-            }
-        }
+        leave(&self.socket, self.buffers, completion);
     }
 }
 

@@ -234,3 +234,32 @@ fn what_is_left_when_a_stream_goes_goes_with_it() {
         assert_eq!(peer.read(&mut [0]).unwrap_or(0), 0);
     });
 }
+
+#[test]
+fn a_pipe_that_is_read_as_a_file_hands_over_too() {
+    run(async || {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let file = annulus::fs::File::from(std::os::fd::OwnedFd::from(reader));
+        for turns in 0..4 {
+            let mut read = Box::pin(file.read_at(vec![0; 64], 0));
+            assert!(futures_util::poll!(&mut read).is_pending());
+            writer.write_all(b"0123456789").unwrap();
+            for _ in 0..turns {
+                turn().await;
+            }
+            drop(read);
+            let (count, buffer) = file.read_at(vec![0; 3], 0).await.unwrap();
+            assert_eq!(&buffer[..count], b"012", "{turns} turns");
+            let (count, buffers) = file.read_vectored_at(vec![vec![0; 2], vec![0; 1]], 0).await.unwrap();
+            assert_eq!((count, buffers), (3, vec![b"34".to_vec(), b"5".to_vec()]));
+            let mut exact = Box::pin(file.read_exact_at(vec![0; 8], 0));
+            assert!(futures_util::poll!(&mut exact).is_pending());
+            for _ in 0..turns {
+                turn().await;
+            }
+            drop(exact);
+            writer.write_all(b"abc").unwrap();
+            assert_eq!(file.read_exact_at(vec![0; 7], 0).await.unwrap(), b"6789abc", "{turns} turns");
+        }
+    });
+}
