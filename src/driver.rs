@@ -43,6 +43,9 @@ const CANCEL: u64 = FIRST_PRIVATE_TOKEN - 1;
 
 /// The pause after the first repetition of a cancel; it doubles from one to the next.
 const FIRST_CANCEL_PAUSE: Duration = Duration::from_millis(1);
+/// Most portions of an overflowing completion queue that one turn takes.
+const OVERFLOW_PORTIONS: usize = 64;
+
 /// Longest pause between two cancels of one slot.
 const LONGEST_CANCEL_PAUSE: Duration = Duration::from_millis(512);
 
@@ -334,6 +337,12 @@ impl Driver {
         }
     }
 
+    /// Do entries or completions wait for their turn? The first cancels, or the ends that they brought, may be among them, so repeating them
+    /// now would only lengthen the queues.
+    pub(crate) fn is_behind(&mut self) -> bool {
+        !self.backlog.is_empty() || self.ring.as_mut().is_some_and(Ring::has_completions)
+    }
+
     /// Is there anything to send?
     pub(crate) fn has_queued(&mut self) -> bool {
         !self.to_cancel.is_empty() || !self.backlog.is_empty() || self.ring.as_mut().is_some_and(Ring::has_queued)
@@ -397,6 +406,14 @@ impl Driver {
         let Some(ring) = &mut self.ring else { return Ok(()) };
         ring.enter(wait)?;
         ring.reap(&mut self.reaped);
+        // What the completion queue could not hold comes in its portions.
+        for _ in 0..OVERFLOW_PORTIONS {
+            if !ring.has_completions() {
+                break;
+            }
+            ring.enter(Wait::No)?;
+            ring.reap(&mut self.reaped);
+        }
         let mut reaped = mem::take(&mut self.reaped);
         for completion in reaped.drain(..) {
             self.complete(completion, deliveries);
@@ -483,12 +500,12 @@ impl Driver {
 
     /// Cancels go out behind their targets: in front of them they would find nothing and the targets would live.
     fn send_cancels(&mut self) {
-        let Some(ring) = &self.ring else { return };
         if self.to_cancel.is_empty() && self.cancelled.is_empty() {
             return;
         }
-        let now = ring.now();
-        while self.cancelled.peek().is_some_and(|Reverse(cancelled)| cancelled.again_at <= now) {
+        let Some(now) = self.ring.as_ref().map(Ring::now) else { return };
+        let may_repeat = !self.is_behind();
+        while may_repeat && self.cancelled.peek().is_some_and(|Reverse(cancelled)| cancelled.again_at <= now) {
             let Some(Reverse(Cancelled { token, next_pause, .. })) = self.cancelled.pop() else { return };
             self.send_cancel(token, now + next_pause, (2 * next_pause).min(LONGEST_CANCEL_PAUSE));
         }

@@ -190,6 +190,10 @@ impl KernelRing {
         self.submit(wait != Wait::No && alarmed && listening)
     }
 
+    pub(crate) fn has_completions(&mut self) -> bool {
+        !self.uring.completion().is_empty() || self.uring.submission().cq_overflow()
+    }
+
     pub(crate) fn has_queued(&mut self) -> bool {
         !self.uring.submission().is_empty()
     }

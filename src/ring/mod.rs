@@ -133,6 +133,13 @@ impl Ring {
         }
     }
 
+    /// Are there completions that have not been reaped, in the queue or beyond it?
+    pub(crate) fn has_completions(&mut self) -> bool {
+        match self {
+            Ring::Kernel(ring) => ring.has_completions(),
+        }
+    }
+
     /// The time by which this source's waits end.
     pub(crate) fn now(&self) -> Instant {
         match self {

@@ -376,8 +376,10 @@ impl Core {
         let mut step = Instant::now();
         while self.driver.borrow().in_flight() > 0 && step < bound {
             let now = Instant::now();
-            if now >= step {
+            if now >= step && !self.driver.borrow_mut().is_behind() {
                 self.driver.borrow_mut().cancel_all();
+            }
+            if now >= step {
                 step = now + SHUTDOWN_STEP;
             }
             if let Ok(Err(_)) = catch_unwind(AssertUnwindSafe(|| self.try_turn(Wait::Until(step)))) {
