@@ -236,10 +236,13 @@ impl Driver {
         token
     }
 
-    /// The future of a multishot operation goes away. Returns what has arrived; what still comes goes to the heir.
-    pub(crate) fn bequeath(&mut self, token: Token, heir: Rc<dyn Heir>) -> VecDeque<Completion> {
-        let State::Several(several) = &mut self.slot(token).state else { return VecDeque::new() };
+    /// The future of a multishot operation goes away. Returns what has arrived, and the waker that waited; what still comes goes to the heir.
+    pub(crate) fn bequeath(&mut self, token: Token, heir: Rc<dyn Heir>) -> (VecDeque<Completion>, Waker) {
+        let State::Several(several) = &mut self.slot(token).state else {
+            unreachable!("only the future of a multishot operation bequeaths")
+        };
         let arrived = mem::take(&mut several.arrived);
+        let waker = mem::replace(&mut several.waker, Waker::noop().clone());
         if several.ended {
             self.slots.remove(token.slot());
         } else {
@@ -247,7 +250,7 @@ impl Driver {
             self.counters.orphaned += 1;
             self.cancel(token);
         }
-        arrived
+        (arrived, waker)
     }
 
     /// Takes the completion of an operation that has ended, and frees its slot; or the next one of a multishot operation, with whose last

@@ -116,11 +116,15 @@ impl Handle {
 
     /// Waits for the end of operations whose futures were dropped, and gives up the descriptor.
     pub(crate) async fn into_descriptor(mut self) -> OwnedFd {
-        let descriptor = poll_fn(|context| match self.shared.as_mut().and_then(Rc::get_mut) {
-            Some(shared) => Poll::Ready(shared.descriptor.take()),
-            None => {
-                self.shared().closer.set(Some(context.waker().clone()));
-                Poll::Pending
+        let descriptor = poll_fn(|context| {
+            // Before the look, since it is user code, which may change what there is to see.
+            let waker = context.waker().clone();
+            match self.shared.as_mut().and_then(Rc::get_mut) {
+                Some(shared) => Poll::Ready(shared.descriptor.take()),
+                None => {
+                    self.shared().closer.set(Some(waker));
+                    Poll::Pending
+                }
             }
         });
         descriptor.await.expect("only the last handle takes the descriptor out")

@@ -118,7 +118,7 @@ impl<S: Accepted> Incoming<'_, S> {
             let errno = match ready!(self.poll_completion(context)) {
                 Ok(completion) if completion.result >= 0 => return Poll::Ready(accepted(completion).map(|(stream, _)| stream)),
                 Ok(completion) => -completion.result,
-                Err(errno) => errno,
+                Err(errno) => return Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
             };
             match errno {
                 // Stopped at the limit: it is armed again.

@@ -168,11 +168,19 @@ impl Lane {
 
     /// Waits until no dropped operation is in flight here.
     pub(super) fn poll_quiet(&self, context: &Context<'_>) -> Poll<()> {
+        let waker = context.waker().clone();
         if self.dropped.get() == 0 {
             return Poll::Ready(());
         }
-        let waker = context.waker().clone();
-        self.rare_mut().quiescing.push(waker);
+        let mut rare = self.rare_mut();
+        let unused = if rare.quiescing.iter().any(|other| other.will_wake(&waker)) {
+            Some(waker)
+        } else {
+            rare.quiescing.push(waker);
+            None
+        };
+        drop(rare);
+        drop(unused);
         Poll::Pending
     }
 
@@ -191,8 +199,8 @@ impl Lane {
         results.push_back(result);
     }
 
-    fn end_of_dropped(&self) {
-        self.dropped.set(self.dropped.get() - 1);
+    /// Wakes who waits for the end of dropped operations, if there are none any more.
+    fn wake_quiescing(&self) {
         if self.dropped.get() == 0 {
             let quiescing = self.rare.borrow_mut().as_mut().map(|rare| mem::take(&mut rare.quiescing));
             for waker in quiescing.into_iter().flatten() {
@@ -307,9 +315,11 @@ impl Turn {
             State::New => None,
             State::Waiting(ticket) => Some(ticket),
         };
+        // Before the look at the lane, since it is user code, which may change what there is to see.
+        let waker = context.waker().clone();
         let lane = self.handle.lane(self.direction);
         if lane.held.get() > 0 || !lane.is_first(ticket) {
-            self.state = State::Waiting(lane.wait(ticket, context.waker().clone()));
+            self.state = State::Waiting(lane.wait(ticket, waker));
             return Poll::Pending;
         }
         if let Some(ticket) = ticket {
@@ -363,8 +373,10 @@ impl Drop for Turn {
             }
             State::Holding => lane.release(),
             State::Dropped => {
+                // Counted before anybody is woken, since a waker may panic.
+                lane.dropped.set(lane.dropped.get() - 1);
                 lane.release();
-                lane.end_of_dropped();
+                lane.wake_quiescing();
             }
         }
     }

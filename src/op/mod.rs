@@ -237,6 +237,10 @@ impl<'h, O: Operation> Op<'h, O> {
 
     /// Waits for the operation's turn, and takes what is left in its lane. `None`: it is to be submitted.
     fn queue_up(&mut self, context: &Context<'_>) -> Poll<Option<O::Output>> {
+        if self.alone {
+            // It was interrupted, and has never left.
+            return Poll::Ready(None);
+        }
         if self.turn.is_none() {
             // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
             let Some((handle, direction, manner)) = unsafe { self.operation.assume_init_ref() }.lane() else {
@@ -373,6 +377,14 @@ impl<O: Operation> Drop for Op<'_, O> {
                 // it from being read again.
                 let operation = unsafe { self.operation.assume_init_read() };
                 self.leave_quietly(&operation);
+                // What its earlier parts have moved is accounted for as if the next had been cancelled.
+                let cancelled = Completion::without_submission(-libc::ECANCELED);
+                if let Some(turn) = &self.turn
+                    && operation.moved() > 0
+                {
+                    turn.ended(operation.moved(), cancelled);
+                }
+                operation.leave(cancelled);
             }
             Stage::InFlight(core, token) => match core.abandon_operation(token) {
                 Some(completion) => {
@@ -463,6 +475,21 @@ mod tests {
         assert_eq!(error.kind(), io::Error::from_raw_os_error(errno).kind(), "{what}");
         assert_eq!(error.transferred(), 0, "{what}");
         assert_eq!(&error.into_buffer(), buffer, "{what}");
+    }
+
+    #[test]
+    fn an_interrupted_operation_keeps_its_turn_and_starts_again() {
+        block_on(async {
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+            let handle = Handle::new(OwnedFd::from(ours));
+            let mut read = Receive::op(&handle, vec![0; 8]);
+            assert!(handle.lane(Direction::Inbound).enter_quietly(Manner::Alone));
+            read.alone = true;
+            read.stage = Stage::Settled(-libc::EINTR);
+            io::Write::write_all(&mut &theirs, b"go on").expect("written");
+            assert_eq!(read.await.expect("read"), (5, b"go on".to_vec()));
+            assert!(handle.lane(Direction::Inbound).enter_quietly(Manner::Alone), "and it has left the lane");
+        });
     }
 
     #[test]

@@ -335,7 +335,9 @@ impl Core {
 
     /// Leaves what still comes of a multishot operation to an heir, and returns what has come.
     pub(crate) fn bequeath(&self, token: Token, heir: Rc<dyn Heir>) -> VecDeque<Completion> {
-        self.driver.borrow_mut().bequeath(token, heir)
+        let (arrived, waker) = self.driver.borrow_mut().bequeath(token, heir);
+        drop(waker);
+        arrived
     }
 
     /// Asks for the end of an operation.
