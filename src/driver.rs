@@ -20,7 +20,8 @@
 //!
 //! # Safety
 //! Entries are pushed under the contract of `op::Operation`: the operation's memory belongs to its future while Waiting and to the slot
-//! while Orphaned, and goes only after the last completion. A Closing slot owns its descriptor.
+//! while Orphaned, and goes only after the last completion. A Closing slot owns its descriptor. A Several slot names
+//! no memory; the stream or its heir keeps the descriptor open.
 #![allow(unsafe_code)]
 
 use std::cmp::Reverse;
