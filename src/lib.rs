@@ -272,7 +272,7 @@ pub use blocking::spawn_blocking;
 pub use buf::Error;
 pub use exec::{AbortHandle, JoinError, JoinHandle};
 pub use join_set::JoinSet;
-pub use op::{Cancel, Deadline, Expire, Op};
+pub use op::{Cancel, Deadline, Expire, Op, no_op};
 pub use ring::{Refusal, RingReport, SetupError};
 pub use runtime::{Builder, Metrics, Runtime, block_on, metrics, spawn, yield_now};
 

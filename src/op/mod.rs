@@ -19,6 +19,7 @@ mod handle;
 mod header;
 mod incoming;
 mod lane;
+mod no_op;
 mod path;
 mod socket;
 mod vectored;
@@ -45,6 +46,7 @@ pub(crate) use vectored::{ReadVectoredAt, ReceiveVectored, SendVectored, WriteVe
 
 pub use deadline::{Cancel, Deadline, Expire};
 pub use incoming::Incoming;
+pub use no_op::no_op;
 
 use lane::{Direction, Manner, Turn};
 

@@ -94,6 +94,7 @@ macro_rules! tests_of_kinds {
 }
 
 tests_of_kinds! {
+    no_op
     read_at read_exact_at read_vectored_at write_at write_all_at write_vectored_at sync_all sync_data set_len file_metadata file_close
     metadata open create fs_write fs_read rename unlink mkdir
     tcp_accept unix_accept tcp_connect tcp_read unix_read read_append tcp_read_exact read_vectored

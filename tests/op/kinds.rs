@@ -98,6 +98,7 @@ fn say(mut stream: impl Write) {
 }
 
 pub(crate) const ALL: &[(&str, Make)] = &[
+    ("no_op", |_, _| Case::new(async { drop(annulus::no_op().await) })),
     ("read_at", |pool, directory| {
         let (file, buffer) = (file(directory), pool.empty(4096));
         Case::new(async move { drop(file.read_at(buffer, 0).await) })
