@@ -210,6 +210,9 @@
 //! # std::io::Result::Ok(())
 //! ```
 //!
+//! [`diagnose`] says the same of a machine where no ring is granted, together with limits, settings, operations that the kernel lacks, and
+//! the remedy for each shortfall; `cargo run --example doctor` prints it.
+//!
 //! Calls outside a runtime that need one panic with a sentence that says so, and so does a [`block_on`] inside another.
 //!
 //! # When not to use it
@@ -256,6 +259,7 @@
 
 mod blocking;
 pub mod buf;
+mod doctor;
 mod driver;
 mod exec;
 pub mod fs;
@@ -270,10 +274,11 @@ mod wheel;
 
 pub use blocking::spawn_blocking;
 pub use buf::Error;
+pub use doctor::{Diagnosis, Shortfall, diagnose};
 pub use exec::{AbortHandle, JoinError, JoinHandle};
 pub use join_set::JoinSet;
 pub use op::{Cancel, Deadline, Expire, Op, no_op};
-pub use ring::{Refusal, RingReport, SetupError};
+pub use ring::{Limit, Refusal, RingReport, Seccomp, SetupError};
 pub use runtime::{Builder, Metrics, Runtime, block_on, metrics, spawn, yield_now};
 
 /// Guides: how to come here, and why it is as it is.

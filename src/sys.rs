@@ -87,12 +87,12 @@ pub(crate) fn has_position(file: BorrowedFd<'_>) -> bool {
     unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_CUR) >= 0 }
 }
 
-/// The soft limit of a resource, `u64::MAX` for none; getrlimit(2).
-pub(crate) fn soft_limit(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
+/// The soft and the hard limit of a resource, `u64::MAX` for none; getrlimit(2).
+pub(crate) fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64)> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is exclusively borrowed for the call.
     if unsafe { libc::getrlimit(resource, &mut limit) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(limit.rlim_cur)
+    Ok((limit.rlim_cur, limit.rlim_max))
 }

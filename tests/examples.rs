@@ -18,7 +18,7 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::Duration;
 use std::{env, thread};
 
-use common::{bounded, scratch_dir};
+use common::{bounded, forbid, scratch_dir};
 
 const MIB: usize = 1024 * 1024;
 
@@ -502,6 +502,60 @@ fn copy_needs_two_arguments() {
     bounded(|| {
         for arguments in [&[][..], &[&"one" as &dyn AsRef<OsStr>], &[&"one", &"two", &"three"]] {
             assert_fails_naming(&run("copy", arguments), "usage: copy SOURCE TARGET");
+        }
+    });
+}
+
+// doctor
+
+/// What the example says on a thread that has been prepared, whose filters it inherits.
+fn doctor(prepare: impl FnOnce() + Send, arguments: &[&dyn AsRef<OsStr>]) -> Output {
+    let mut command = command("doctor", arguments);
+    thread::scope(|scope| {
+        let prepared = scope.spawn(move || {
+            prepare();
+            command.output().expect("the example starts")
+        });
+        prepared.join().expect("no panic")
+    })
+}
+
+fn parsed(output: &Output) -> serde_json::Value {
+    serde_json::from_str(&said(output)).unwrap_or_else(|error| panic!("{error}: {}", said(output)))
+}
+
+#[test]
+fn doctor_says_the_same_to_people_and_to_programs() {
+    bounded(|| {
+        let page = run("doctor", &[]);
+        assert_success(&page);
+        let json = run("doctor", &[&"--json"]);
+        assert_success(&json);
+        let json = parsed(&json);
+        assert!(said(&page).contains(json["kernel"].as_str().expect("a release")), "{}", said(&page));
+        assert!(said(&page).starts_with(&format!("ring in force              {}", json["ring"]["kind"].as_str().expect("a kind"))));
+        for shortfall in json["shortfalls"].as_array().expect("an array") {
+            assert!(said(&page).contains(shortfall["remedy"].as_str().expect("a remedy")), "{}", said(&page));
+        }
+        let usage = run("doctor", &[&"--no-such-option"]);
+        assert_eq!((usage.status.code(), cried(&usage).contains("usage: doctor [--json]")), (Some(2), true));
+    });
+}
+
+#[test]
+fn doctor_names_the_filter_that_forbids_the_ring() {
+    bounded(|| {
+        for errno in [libc::EPERM, libc::ENOSYS] {
+            let filtered = || forbid(libc::SYS_io_uring_setup, None, errno);
+            let page = doctor(filtered, &[]);
+            assert!(said(&page).contains("--security-opt seccomp="), "{}", said(&page));
+            assert!(cried(&page).is_empty(), "{}", cried(&page));
+            let json = parsed(&doctor(filtered, &[&"--json"]));
+            assert_eq!(json["seccomp"], "filter");
+            assert_eq!(json["refusal"]["call"], "io_uring_setup");
+            assert_eq!(json["refusal"]["errno"], errno);
+            assert_ne!(json["ring"]["kind"], "kernel");
+            assert_eq!(page.status.code(), Some(if json["ring"].is_null() { 1 } else { 0 }), "{json}");
         }
     });
 }

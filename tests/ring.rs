@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use annulus::fs::File;
 use annulus::net::UnixStream;
 use annulus::{Builder, Runtime, SetupError, spawn, time};
-use common::{Pool, become_ordinary, in_own_process, open_descriptors, patiently, poll_in_task, quiet, scratch_dir, turns, watchdog};
+use common::{
+    Pool, become_ordinary, forbid, in_own_process, open_descriptors, patiently, poll_in_task, quiet, scratch_dir, turns, watchdog,
+};
 use futures_util::future::{join, join_all, poll_fn};
 
 /// A file with 64 KiB, each block of 16 bytes of which holds its number.
@@ -350,36 +352,12 @@ fn a_runtime_without_a_descriptor_left_explains_itself_and_leaks_none() {
     });
 }
 
-/// Installs a seccomp filter on this thread: a system call `number` whose argument `argument` (if given) is `value` fails with `errno`.
-fn forbid(number: libc::c_long, argument: Option<(u32, u32)>, errno: i32) {
-    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    // `struct seccomp_data`: the number, the architecture, the instruction pointer, then six arguments of 8 bytes.
-    let (place, value) = argument.map_or((0, number as u32), |(argument, value)| (16 + 8 * argument, value));
-    let mut program = [
-        step(LOAD, 0, 0, 0),
-        step(EQUAL, 0, 3, number as u32),
-        step(LOAD, 0, 0, place),
-        step(EQUAL, 0, 1, value),
-        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
-        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the program and its steps outlive the calls; the kernel copies them.
-    unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
-    }
-}
-
 fn under_a_filter(errno: i32, kind: ErrorKind) {
     forbid(libc::SYS_io_uring_setup, None, errno);
     let error = Builder::new().build().expect_err("the filter forbids it");
     assert_eq!(error.kind(), kind);
     let setup = setup_error(&error);
-    assert_eq!(setup.raw_os_error(), Some(errno));
+    assert_eq!((setup.call(), setup.raw_os_error()), ("io_uring_setup", Some(errno)));
     assert!(setup.cause().contains("seccomp filter"), "{error}");
     assert!(setup.remedy().contains("seccomp profile"), "{error}");
     let sentence = error.to_string();

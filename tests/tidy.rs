@@ -69,7 +69,7 @@ fn floor(module: &str) -> usize {
         "ring" => 1,
         "driver" | "exec" => 2,
         "runtime" => 3,
-        "op" | "blocking" => 4,
+        "op" | "blocking" | "doctor" => 4,
         "fs" | "net" | "time" | "join_set" => 5,
         other => panic!("which floor is the module {other} on?"),
     }
@@ -110,6 +110,40 @@ fn modules_import_only_from_lower_floors() {
             );
         }
     }
+}
+
+/// The operations of the ring that a text names, by their codes' names: a multishot shares the code of its single form.
+fn operations(content: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for line in code(content) {
+        for rest in line.split("opcode::").skip(1) {
+            let name: String = rest.chars().take_while(|letter| letter.is_alphanumeric()).collect();
+            found.insert(match name.as_str() {
+                "AcceptMulti" => "Accept".to_owned(),
+                "RecvMulti" | "RecvBundle" | "RecvMultiBundle" => "Recv".to_owned(),
+                "RecvMsgMulti" => "RecvMsg".to_owned(),
+                "SendBundle" => "Send".to_owned(),
+                "TimeoutRemove" => "TimeoutUpdate".to_owned(),
+                "AsyncCancel2" => "AsyncCancel".to_owned(),
+                _ => name,
+            });
+        }
+    }
+    found
+}
+
+#[test]
+fn the_doctor_asks_for_every_operation_that_the_crate_uses_and_for_no_other() {
+    let (doctor, others): (Vec<_>, Vec<_>) = files().into_iter().partition(|(name, _)| name == "doctor.rs");
+    // The software ring reads entries that the rest of the crate writes.
+    let used =
+        others.iter().filter(|(name, _)| !name.starts_with("ring/") || ["ring/kernel.rs", "ring/unpark.rs"].contains(&name.as_str()));
+    let used: BTreeSet<String> =
+        used.flat_map(|(_, content)| operations(content.split("#[cfg(test)]").next().unwrap_or_default())).collect();
+    let listed = operations(&doctor[0].1);
+    // Tests and measurements use it.
+    let used = &used | &BTreeSet::from(["Nop".to_owned()]);
+    assert_eq!(used, listed, "left: used; right: listed in doctor.rs");
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl KernelRing {
 
     fn on(opened: Opened, config: &Config) -> io::Result<KernelRing> {
         let mut probe = Probe::new();
-        opened.uring.submitter().register_probe(&mut probe).map_err(refusal::explain)?;
+        opened.uring.submitter().register_probe(&mut probe).map_err(|error| refusal::explain("io_uring_register", error))?;
         let moved = match opened.uring.params().is_feature_skip_cqe_on_success() {
             true => squeue::Flags::SKIP_SUCCESS,
             false => squeue::Flags::empty(),
@@ -124,7 +124,7 @@ impl KernelRing {
                 self.report.granted.push("NO_IOWAIT");
             }
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.report.refused.push(Refusal::new("NO_IOWAIT", &error)),
-            Err(error) => return Err(refusal::explain(error)),
+            Err(error) => return Err(refusal::explain("io_uring_enter", error)),
         }
         Ok(())
     }
@@ -135,7 +135,8 @@ impl KernelRing {
             Ok(()) => self.report.granted.push("SEND_MSG_RING"),
             Err(error) => {
                 self.report.refused.push(Refusal::new("SEND_MSG_RING", &error));
-                self.kick = Kick::Event { event: Arc::new(File::from(sys::event().map_err(refusal::explain)?)), armed: false };
+                let event = sys::event().map_err(|error| refusal::explain("eventfd2", error))?;
+                self.kick = Kick::Event { event: Arc::new(File::from(event)), armed: false };
             }
         }
         Ok(())

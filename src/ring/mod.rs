@@ -8,6 +8,7 @@
 //! The only unsafe function hands entries on to the source; whoever pushes vouches for what they name.
 
 mod kernel;
+mod machine;
 mod refusal;
 mod report;
 mod setup;
@@ -18,6 +19,8 @@ use std::time::Instant;
 
 use io_uring::squeue;
 
+pub(crate) use machine::Machine;
+pub use machine::{Limit, Seccomp};
 pub use refusal::SetupError;
 pub use report::{Refusal, RingReport};
 pub(crate) use unpark::Unparker;
@@ -176,4 +179,12 @@ impl Ring {
             Ring::Kernel(ring) => ring.support_nothing(),
         }
     }
+}
+
+/// What the set-up reports of the kernels that the rungs of its ladder are there for.
+#[cfg(test)]
+pub(crate) fn refusals_of_every_rung() -> Vec<Vec<Refusal>> {
+    let config = Config { entries: 8, completion_entries: 32, workers: None };
+    let opened = (0..).map_while(|rung| setup::open_on_rung(rung, &config));
+    opened.map(|opened| opened.expect("this machine grants every rung").refused).collect()
 }

@@ -4,10 +4,9 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs;
 use std::io;
 
-use crate::sys;
+use super::machine::{Machine, Seccomp};
 
 /// Why no ring could be opened, and what to do about it.
 ///
@@ -24,6 +23,7 @@ use crate::sys;
 /// ```
 #[derive(Debug)]
 pub struct SetupError {
+    call: &'static str,
     source: io::Error,
     cause: String,
     remedy: String,
@@ -33,6 +33,11 @@ impl SetupError {
     /// The errno with which the kernel refused.
     pub fn raw_os_error(&self) -> Option<i32> {
         self.source.raw_os_error()
+    }
+
+    /// The system call that was refused: `io_uring_setup`, `io_uring_register`, `io_uring_enter` or `eventfd2`.
+    pub fn call(&self) -> &'static str {
+        self.call
     }
 
     /// What most likely refused.
@@ -48,7 +53,7 @@ impl SetupError {
 
 impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot open an io_uring: {}: {}; {}", self.source, self.cause, self.remedy)
+        write!(f, "cannot open an io_uring: {}: {}: {}; {}", self.call, self.source, self.cause, self.remedy)
     }
 }
 
@@ -58,83 +63,71 @@ impl Error for SetupError {
     }
 }
 
-/// What of the machine bears on a refusal. Read once, so that the explanation itself is a function of data.
-#[derive(Debug, Clone, Default)]
-struct Machine {
-    /// `kernel.io_uring_disabled`, `None` where the kernel has no such setting.
-    disabled: Option<u32>,
-    /// The `Seccomp:` field of /proc/thread-self/status: 2 is a filter.
-    seccomp: u32,
-    /// `kernel.osrelease`.
-    release: String,
-    memlock: u64,
-    nofile: u64,
+/// What lets io_uring through a seccomp filter, where filters mostly come from.
+const FILTER_REMEDY: &str = "allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile \
+    (docker run --security-opt seccomp=PROFILE.json, with these three under SCMP_ACT_ALLOW, or seccomp=unconfined to try; \
+    Kubernetes: securityContext.seccompProfile; systemd: SystemCallFilter=@aio)";
+
+/// Wraps the errno of a refused `call` with the cause and the remedy.
+pub(crate) fn explain(call: &'static str, source: io::Error) -> io::Error {
+    explain_on(&Machine::look(), call, source)
 }
 
-impl Machine {
-    fn look() -> Machine {
-        let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-        let seccomp = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
-        Machine {
-            disabled: fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok().and_then(|text| text.trim().parse().ok()),
-            seccomp: seccomp.and_then(|text| text.trim().parse().ok()).unwrap_or(0),
-            release: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
-            memlock: sys::soft_limit(libc::RLIMIT_MEMLOCK).unwrap_or(0),
-            nofile: sys::soft_limit(libc::RLIMIT_NOFILE).unwrap_or(0),
-        }
-    }
-}
-
-/// Wraps the errno of a refused set-up with the cause and the remedy.
-pub(crate) fn explain(source: io::Error) -> io::Error {
-    explain_on(&Machine::look(), source)
-}
-
-fn explain_on(machine: &Machine, source: io::Error) -> io::Error {
+fn explain_on(machine: &Machine, call: &'static str, source: io::Error) -> io::Error {
     let (cause, remedy) = match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => refused(machine),
         Some(libc::ENOSYS) => missing(machine),
         Some(libc::ENOMEM) => (
-            format!("ring memory counts against RLIMIT_MEMLOCK, which is {} bytes for this user over all its processes", machine.memlock),
-            "raise it (ulimit -l, LimitMEMLOCK=, memlock in limits.conf), make fewer runtimes, or ask for fewer entries".to_owned(),
+            format!(
+                "ring memory counts against RLIMIT_MEMLOCK, which is {} bytes for this user over all its processes",
+                machine.memlock.soft
+            ),
+            "raise it (ulimit -l, LimitMEMLOCK=, memlock in limits.conf, docker run --ulimit memlock=), make fewer runtimes, or ask for \
+             fewer entries"
+                .to_owned(),
         ),
         Some(libc::EMFILE | libc::ENFILE) => (
-            format!("no descriptor is left (RLIMIT_NOFILE is {})", machine.nofile),
-            "close descriptors or raise the limit (ulimit -n, LimitNOFILE=)".to_owned(),
+            format!("no descriptor is left (RLIMIT_NOFILE is {})", machine.nofile.soft),
+            "close descriptors or raise the limit (ulimit -n, LimitNOFILE=, docker run --ulimit nofile=)".to_owned(),
         ),
         _ => (format!("the kernel ({}) does not know the request", machine.release), "annulus needs Linux 5.10 or later".to_owned()),
     };
     let kind = source.kind();
-    io::Error::new(kind, SetupError { source, cause, remedy })
+    io::Error::new(kind, SetupError { call, source, cause, remedy })
 }
 
 fn refused(machine: &Machine) -> (String, String) {
     match machine.disabled {
         Some(2) => (
             "the setting kernel.io_uring_disabled is 2, which forbids io_uring to everybody".to_owned(),
-            "an administrator can allow it with `sysctl kernel.io_uring_disabled=0`".to_owned(),
+            "an administrator can allow it with `sysctl -w kernel.io_uring_disabled=0`".to_owned(),
         ),
-        Some(1) => (
+        Some(1) if !machine.may_administrate() => (
             "the setting kernel.io_uring_disabled is 1, which forbids io_uring to ordinary users".to_owned(),
-            "run as a member of the group in kernel.io_uring_group, or set `sysctl kernel.io_uring_disabled=0`".to_owned(),
+            format!(
+                "run as a member of the group in kernel.io_uring_group (now {}), or allow it with `sysctl -w kernel.io_uring_disabled=0`",
+                machine.group.unwrap_or(-1)
+            ),
         ),
-        _ if machine.seccomp == 2 => (
-            "a seccomp filter, as container runtimes install by default, forbids io_uring".to_owned(),
-            "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile".to_owned(),
-        ),
-        _ => (
-            "a security module forbids io_uring to this process".to_owned(),
-            "look for the denial in the audit log and allow io_uring there".to_owned(),
-        ),
+        _ if machine.seccomp == Seccomp::Filter => {
+            ("a seccomp filter, as container runtimes install by default, forbids io_uring".to_owned(), FILTER_REMEDY.to_owned())
+        }
+        _ => {
+            let modules = match machine.modules.is_empty() {
+                true => String::new(),
+                false => format!(" ({} are on)", machine.modules.join(", ")),
+            };
+            (
+                format!("a security module{modules} forbids io_uring to this process"),
+                "look for the denial in the audit log (ausearch -m avc, journalctl -k) and allow io_uring there".to_owned(),
+            )
+        }
     }
 }
 
 fn missing(machine: &Machine) -> (String, String) {
-    if machine.seccomp == 2 {
-        return (
-            format!("a seccomp filter hides io_uring, or the kernel ({}) has none", machine.release),
-            "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile".to_owned(),
-        );
+    if machine.seccomp == Seccomp::Filter {
+        return (format!("a seccomp filter hides io_uring, or the kernel ({}) has none", machine.release), FILTER_REMEDY.to_owned());
     }
     (
         format!("the kernel ({}) has no io_uring, or was built without CONFIG_IO_URING", machine.release),
@@ -145,22 +138,25 @@ fn missing(machine: &Machine) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ring::machine::Limit;
 
     fn sentence(machine: &Machine, errno: i32) -> String {
-        explain_on(machine, io::Error::from_raw_os_error(errno)).to_string()
+        explain_on(machine, "io_uring_setup", io::Error::from_raw_os_error(errno)).to_string()
     }
 
     #[test]
     fn each_refusal_names_its_cause_and_remedy() {
-        let plain = Machine { release: "6.1.0".to_owned(), memlock: 65536, ..Machine::default() };
-        let disabled = Machine { disabled: Some(2), seccomp: 2, ..plain.clone() };
+        let plain = Machine { release: "6.1.0".to_owned(), memlock: Limit { soft: 65536, hard: 65536 }, ..Machine::default() };
+        let disabled = Machine { disabled: Some(2), seccomp: Seccomp::Filter, ..plain.clone() };
         let group = Machine { disabled: Some(1), ..plain.clone() };
-        let filtered = Machine { disabled: Some(0), seccomp: 2, ..plain.clone() };
+        let filtered = Machine { disabled: Some(0), seccomp: Seccomp::Filter, ..plain.clone() };
         assert!(sentence(&disabled, libc::EPERM).contains("kernel.io_uring_disabled=0"));
         assert!(sentence(&group, libc::EPERM).contains("kernel.io_uring_group"));
         assert!(sentence(&filtered, libc::EPERM).contains("seccomp profile"));
         assert!(sentence(&filtered, libc::ENOSYS).contains("seccomp profile"));
-        assert!(sentence(&plain, libc::EPERM).contains("security module"));
+        assert!(sentence(&plain, libc::EPERM).contains("security module forbids"));
+        let guarded = Machine { modules: vec!["yama".to_owned(), "selinux".to_owned()], ..plain.clone() };
+        assert!(sentence(&guarded, libc::EPERM).contains("(yama, selinux are on)"));
         assert!(sentence(&plain, libc::ENOSYS).contains("6.1.0"));
         assert!(sentence(&plain, libc::ENOMEM).contains("65536"));
         assert!(sentence(&plain, libc::EMFILE).contains("RLIMIT_NOFILE"));
@@ -169,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_errno_stays_reachable() {
-        let error = explain_on(&Machine::default(), io::Error::from_raw_os_error(libc::EPERM));
+        let error = explain_on(&Machine::default(), "io_uring_setup", io::Error::from_raw_os_error(libc::EPERM));
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<SetupError>());
         assert_eq!(inner.and_then(SetupError::raw_os_error), Some(libc::EPERM));
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);

@@ -100,7 +100,7 @@ fn climb_down(config: &Config, mut attempt: impl FnMut(&[Flag], u32, u32) -> io:
                 std::thread::sleep(PAUSE);
                 patience = patience.saturating_sub(PAUSE);
             }
-            _ => return Err(refusal::explain(error)),
+            _ => return Err(refusal::explain("io_uring_setup", error)),
         }
     }
 }
@@ -126,7 +126,7 @@ fn finish(uring: IoUring, flags: &[Flag], refused: Vec<Refusal>) -> io::Result<O
     // ever dropped (5.5). Nothing above the seam holds without these.
     let params = uring.params();
     if !(params.is_feature_fast_poll() && params.is_feature_submit_stable() && params.is_feature_nodrop()) {
-        return Err(refusal::explain(io::Error::from_raw_os_error(libc::EINVAL)));
+        return Err(refusal::explain("io_uring_setup", io::Error::from_raw_os_error(libc::EINVAL)));
     }
     let granted = flags.iter().map(|flag| flag.name()).chain(["CQSIZE"]).collect();
     Ok(Opened { uring, granted, refused })

@@ -67,6 +67,11 @@ impl Builder {
     /// or `kernel.io_uring_disabled`, too little locked memory, no descriptor left, or a kernel older than 5.10. An error without an errno
     /// if 4096 runtimes are alive in the process.
     pub fn build(self) -> io::Result<Runtime> {
+        Runtime::open(&self.config()?)
+    }
+
+    /// What to ask of the ring.
+    pub(crate) fn config(&self) -> io::Result<Config> {
         let entries = self.entries.min(MOST_ENTRIES);
         let completion_entries = self.completion_entries.unwrap_or(entries * COMPLETIONS_PER_ENTRY).min(MOST_COMPLETION_ENTRIES);
         if entries == 0 || completion_entries < entries {
@@ -76,7 +81,7 @@ impl Builder {
         if self.workers.is_some_and(|workers| workers == 0 || i32::try_from(workers).is_err()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the bound on kernel workers is between 1 and 2147483647"));
         }
-        Runtime::open(&Config { entries, completion_entries, workers: self.workers })
+        Ok(Config { entries, completion_entries, workers: self.workers })
     }
 }
 

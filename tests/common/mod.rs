@@ -1,14 +1,17 @@
-//! What do the tests share? Bounds, processes and descriptors; turns of the loop; buffers that notice what happens to them; numbers.
+//! What do the tests share? Bounds, processes and descriptors; turns of the loop; forbidden system calls; buffers that notice what happens
+//! to them; numbers.
 
 // Each test binary uses its own choice of these.
 #![allow(dead_code, unused_imports, unsafe_code)]
 
 mod buffers;
+mod filter;
 mod process;
 mod random;
 mod turns;
 
 pub(crate) use buffers::{Pool, Tracked, forget};
+pub(crate) use filter::forbid;
 pub(crate) use process::{
     apart, assert_descriptors_are, become_ordinary, bounded, in_own_process, open_descriptors, run, scratch_dir, watchdog,
 };

@@ -1,0 +1,358 @@
+//! Which ring does this process get, what is missing, and what would have to change? The diagnosis that a program can print.
+//!
+//! It opens a ring, looks, and closes it. Causes of a refused ring are `ring/refusal.rs`'s business; here they are put together with limits,
+//! settings and the operations that the kernel lacks.
+
+use std::fmt;
+use std::io;
+
+use io_uring::opcode;
+
+use crate::ring::{Limit, Machine, Refusal, Ring, RingReport, Seccomp, SetupError};
+use crate::runtime::Builder;
+
+/// What an ordinary user may lock by default since Linux 5.16. With less, a hundred runtimes do not fit.
+const USUAL_MEMLOCK: u64 = 8 << 20;
+/// The soft limit that most systems start programs with, for the sake of select(2). A server needs more.
+const USUAL_NOFILE: u64 = 1024;
+
+/// Finds out which ring a runtime with default settings gets here, what it lacks, and how to mend that.
+///
+/// A ring is opened and closed again; nothing else changes. [`Display`](fmt::Display) gives a page for people; `cargo run --example doctor`
+/// prints it.
+///
+/// ```
+/// let diagnosis = annulus::diagnose();
+/// for shortfall in diagnosis.shortfalls() {
+///     println!("{}: {}", shortfall.what(), shortfall.remedy());
+/// }
+/// ```
+pub fn diagnose() -> Diagnosis {
+    examine(Builder::new())
+}
+
+fn examine(builder: Builder) -> Diagnosis {
+    let machine = Machine::look();
+    let opened = builder.config().and_then(|config| Ring::open(&config));
+    let mut shortfalls = Vec::new();
+    let mut missing = Vec::new();
+    let ring = match opened {
+        Ok(ring) => {
+            missing.extend(OPERATIONS.iter().filter(|operation| !ring.supports(operation.code)).map(|operation| operation.name));
+            shortfalls.extend(ring.report().refused().iter().map(|refusal| of_refusal(&machine, refusal)));
+            shortfalls.extend(OPERATIONS.iter().filter(|operation| missing.contains(&operation.name)).map(of_operation));
+            Ok(ring.report())
+        }
+        Err(error) => {
+            shortfalls.push(of_failure(&error));
+            Err(error)
+        }
+    };
+    shortfalls.extend(of_limits(&machine));
+    Diagnosis { machine, ring, missing, shortfalls }
+}
+
+/// What [`diagnose`] found.
+#[derive(Debug)]
+pub struct Diagnosis {
+    machine: Machine,
+    ring: io::Result<RingReport>,
+    missing: Vec<&'static str>,
+    shortfalls: Vec<Shortfall>,
+}
+
+impl Diagnosis {
+    /// The ring that is in force, `None` where none can be opened.
+    pub fn ring(&self) -> Option<&RingReport> {
+        self.ring.as_ref().ok()
+    }
+
+    /// Why the kernel's ring is not in force.
+    pub fn refusal(&self) -> Option<&SetupError> {
+        self.ring.as_ref().err()?.get_ref()?.downcast_ref()
+    }
+
+    /// The operations of this crate that the ring does not have, by their names in io_uring_enter(2) without `IORING_OP_`.
+    pub fn missing_operations(&self) -> &[&'static str] {
+        &self.missing
+    }
+
+    /// The kernel's release, as uname(2) gives it.
+    pub fn kernel(&self) -> &str {
+        &self.machine.release
+    }
+
+    /// How many bytes may be locked: `RLIMIT_MEMLOCK`. The queues of rings count, for the user and not for the process, unless it has
+    /// CAP_IPC_LOCK.
+    pub fn memlock(&self) -> Limit {
+        self.machine.memlock
+    }
+
+    /// How many descriptors may be open: `RLIMIT_NOFILE`.
+    pub fn nofile(&self) -> Limit {
+        self.machine.nofile
+    }
+
+    /// The setting `kernel.io_uring_disabled`: 0 allows io_uring, 1 forbids it to ordinary users outside
+    /// [`io_uring_group`](Diagnosis::io_uring_group), 2 to everybody. `None` if the kernel has no such setting (before 6.6).
+    pub fn io_uring_disabled(&self) -> Option<u32> {
+        self.machine.disabled
+    }
+
+    /// The setting `kernel.io_uring_group`: a group's number, -1 for none.
+    pub fn io_uring_group(&self) -> Option<i64> {
+        self.machine.group
+    }
+
+    /// Does seccomp restrict this thread?
+    pub fn seccomp(&self) -> Seccomp {
+        self.machine.seccomp
+    }
+
+    /// The Linux security modules that are on, as far as this process may see them.
+    pub fn security_modules(&self) -> &[String] {
+        &self.machine.modules
+    }
+
+    /// What is missing, what that costs, and what to do about it. The gravest comes first. Empty on a recent kernel with ample limits.
+    pub fn shortfalls(&self) -> &[Shortfall] {
+        &self.shortfalls
+    }
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn or_absent<T: fmt::Display>(value: Option<T>) -> String {
+            value.map_or_else(|| "absent".to_owned(), |value| value.to_string())
+        }
+        fn or_none(names: &[impl AsRef<str>]) -> String {
+            let names: Vec<_> = names.iter().map(AsRef::as_ref).collect();
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        }
+        let mut line = |name: &str, value: &dyn fmt::Display| writeln!(f, "{name:<27}{value}");
+        match &self.ring {
+            Ok(ring) => {
+                line("ring in force", &ring.kind())?;
+                line("queues", &format_args!("{} submissions, {} completions", ring.entries(), ring.completion_entries()))?;
+                line("granted", &or_none(ring.granted()))?;
+                line("refused", &or_none(&ring.refused().iter().map(Refusal::to_string).collect::<Vec<_>>()))?;
+                line("operations missing", &format_args!("{} (of {})", or_none(&self.missing), OPERATIONS.len()))?;
+            }
+            Err(_) => line("ring in force", &"none")?,
+        }
+        line("kernel", &format_args!("Linux {}", self.kernel()))?;
+        line("RLIMIT_MEMLOCK", &self.memlock())?;
+        line("RLIMIT_NOFILE", &self.nofile())?;
+        line("kernel.io_uring_disabled", &or_absent(self.io_uring_disabled()))?;
+        line("kernel.io_uring_group", &or_absent(self.io_uring_group()))?;
+        line("seccomp", &self.seccomp())?;
+        line("security modules", &or_none(self.security_modules()))?;
+        for shortfall in &self.shortfalls {
+            write!(f, "\n{shortfall}\n")?;
+        }
+        if self.shortfalls.is_empty() {
+            write!(f, "\nNothing is missing.\n")?;
+        }
+        Ok(())
+    }
+}
+
+/// One thing that is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortfall {
+    what: String,
+    cost: String,
+    remedy: String,
+}
+
+impl Shortfall {
+    /// What is missing, by its name in the man pages.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// What it costs to be without, or why it was refused.
+    pub fn cost(&self) -> &str {
+        &self.cost
+    }
+
+    /// What to change.
+    pub fn remedy(&self) -> &str {
+        &self.remedy
+    }
+}
+
+impl fmt::Display for Shortfall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shortfall: {}\n     cost: {}\n   remedy: {}", self.what, self.cost, self.remedy)
+    }
+}
+
+/// What the set-up asks for, the first Linux that has it, and what it costs to be without.
+const SET_UP: &[(&str, &str, &str)] = &[
+    ("NO_IOWAIT", "6.15", "an idle runtime shows as I/O wait in the statistics"),
+    ("SEND_MSG_RING", "6.13", "wakes from other threads go through an eventfd"),
+    ("NO_SQARRAY", "6.6", "a little memory traffic"),
+    ("DEFER_TASKRUN", "6.1", "completions interrupt the program"),
+    ("SINGLE_ISSUER", "6.0", "a little locking in the kernel"),
+    ("COOP_TASKRUN|TASKRUN_FLAG", "5.19", "each completion interrupts the program"),
+    ("SUBMIT_ALL", "5.18", "a faulty entry in the submission queue delays those behind it"),
+    ("REGISTER_RING_FDS", "5.18", "each system call looks up the ring's descriptor"),
+];
+
+/// An operation of the ring that this crate uses.
+struct Operation {
+    code: u8,
+    name: &'static str,
+    since: &'static str,
+    without: &'static str,
+}
+
+const fn operation(code: u8, name: &'static str, since: &'static str, without: &'static str) -> Operation {
+    Operation { code, name, since, without }
+}
+
+/// What the operations that every supported kernel has are missing for.
+const ESSENTIAL: &str = "whatever needs it says `Unsupported`";
+
+const OPERATIONS: &[Operation] = &[
+    operation(opcode::Nop::CODE, "NOP", "5.1", ESSENTIAL),
+    operation(opcode::Readv::CODE, "READV", "5.1", "`read_vectored` says `Unsupported`"),
+    operation(opcode::Writev::CODE, "WRITEV", "5.1", "`write_vectored` says `Unsupported`"),
+    operation(opcode::Fsync::CODE, "FSYNC", "5.1", "`File::sync_all` and `sync_data` say `Unsupported`"),
+    operation(opcode::PollAdd::CODE, "POLL_ADD", "5.1", "wakes from other threads need SEND_MSG_RING"),
+    operation(opcode::SendMsg::CODE, "SENDMSG", "5.3", "sending datagrams to an address says `Unsupported`"),
+    operation(opcode::RecvMsg::CODE, "RECVMSG", "5.3", "receiving datagrams with their address says `Unsupported`"),
+    operation(opcode::Timeout::CODE, "TIMEOUT", "5.4", "no timer rings"),
+    operation(opcode::TimeoutUpdate::CODE, "TIMEOUT_REMOVE", "5.5", "a timer can be late"),
+    operation(opcode::Accept::CODE, "ACCEPT", "5.5", "listeners say `Unsupported`"),
+    operation(opcode::AsyncCancel::CODE, "ASYNC_CANCEL", "5.5", "nothing can be cancelled"),
+    operation(opcode::Connect::CODE, "CONNECT", "5.5", "`connect` says `Unsupported`"),
+    operation(opcode::OpenAt::CODE, "OPENAT", "5.6", "opening files says `Unsupported`"),
+    operation(opcode::Close::CODE, "CLOSE", "5.6", ESSENTIAL),
+    operation(opcode::Statx::CODE, "STATX", "5.6", "`metadata` says `Unsupported`"),
+    operation(opcode::Read::CODE, "READ", "5.6", ESSENTIAL),
+    operation(opcode::Write::CODE, "WRITE", "5.6", ESSENTIAL),
+    operation(opcode::Send::CODE, "SEND", "5.6", ESSENTIAL),
+    operation(opcode::Recv::CODE, "RECV", "5.6", ESSENTIAL),
+    operation(opcode::Shutdown::CODE, "SHUTDOWN", "5.11", "`shutdown` of a stream says `Unsupported`"),
+    operation(opcode::RenameAt::CODE, "RENAMEAT", "5.11", "`fs::rename` says `Unsupported`"),
+    operation(opcode::UnlinkAt::CODE, "UNLINKAT", "5.11", "`fs::remove_file` and `remove_dir` say `Unsupported`"),
+    operation(opcode::MkDirAt::CODE, "MKDIRAT", "5.15", "`fs::create_dir` says `Unsupported`"),
+    operation(opcode::MsgRingData::CODE, "MSG_RING", "5.18", "wakes from other threads go through an eventfd"),
+    operation(opcode::Ftruncate::CODE, "FTRUNCATE", "6.9", "`File::set_len` says `Unsupported`"),
+];
+
+fn of_operation(operation: &Operation) -> Shortfall {
+    Shortfall {
+        what: format!("the operation {}", operation.name),
+        cost: operation.without.to_owned(),
+        remedy: format!("run Linux {} or later", operation.since),
+    }
+}
+
+/// A refusal that the set-up got around.
+fn of_refusal(machine: &Machine, refusal: &Refusal) -> Shortfall {
+    let known = SET_UP.iter().find(|(name, _, _)| *name == refusal.what());
+    let (since, cost) = known.map_or(("6.18", "what was asked for is not in force"), |(_, since, cost)| (*since, *cost));
+    let remedy = match refusal.errno() {
+        libc::ENOMEM => raise_memlock(machine),
+        libc::EBUSY => "drop runtimes of this thread: it can register sixteen rings".to_owned(),
+        libc::EPERM | libc::EACCES | libc::ENOSYS if machine.seccomp == Seccomp::Filter => {
+            "allow io_uring_register with all its opcodes in the seccomp profile".to_owned()
+        }
+        _ => format!("run Linux {since} or later"),
+    };
+    let cost = if refusal.errno() == libc::ENOMEM { "smaller queues: more system calls where much is going on" } else { cost };
+    Shortfall { what: refusal.to_string(), cost: cost.to_owned(), remedy }
+}
+
+/// A ring that was refused altogether.
+fn of_failure(error: &io::Error) -> Shortfall {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<SetupError>()) {
+        Some(setup) => Shortfall {
+            what: format!("the kernel's ring ({}: {})", setup.call(), io::Error::from_raw_os_error(setup.raw_os_error().unwrap_or(0))),
+            cost: setup.cause().to_owned(),
+            remedy: setup.remedy().to_owned(),
+        },
+        None => Shortfall { what: "the kernel's ring".to_owned(), cost: error.to_string(), remedy: "run Linux 5.10 or later".to_owned() },
+    }
+}
+
+fn of_limits(machine: &Machine) -> impl Iterator<Item = Shortfall> {
+    let memlock = (machine.counts_locked_memory() && machine.memlock.soft < USUAL_MEMLOCK).then(|| Shortfall {
+        what: format!("RLIMIT_MEMLOCK is {}", machine.memlock),
+        cost: "the queues of rings, registered buffers and zero-copy sends of this user share it; what does not fit is refused with ENOMEM"
+            .to_owned(),
+        remedy: raise_memlock(machine),
+    });
+    let nofile = (machine.nofile.soft <= USUAL_NOFILE && machine.nofile.soft < machine.nofile.hard).then(|| Shortfall {
+        what: format!("RLIMIT_NOFILE is {}", machine.nofile),
+        cost: format!("no more than {} files and connections at once", machine.nofile.soft),
+        remedy: format!("ulimit -n {} in the shell, LimitNOFILE= in a systemd unit, docker run --ulimit nofile=", machine.nofile.hard),
+    });
+    memlock.into_iter().chain(nofile)
+}
+
+fn raise_memlock(machine: &Machine) -> String {
+    // `ulimit -l` counts KiB. Beyond the hard limit only an administrator can go.
+    let shell = match machine.memlock.hard >= USUAL_MEMLOCK {
+        true => format!("ulimit -l {} in the shell", USUAL_MEMLOCK >> 10),
+        false => "`* - memlock 8192` in /etc/security/limits.conf (the hard limit is too low for ulimit -l)".to_owned(),
+    };
+    format!("{shell}, LimitMEMLOCK=8M in a systemd unit, docker run --ulimit memlock=8388608")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refused_flag_of_the_ladder_has_its_price_and_its_kernel() {
+        let machine = Machine::default();
+        for (rung, refusals) in crate::ring::refusals_of_every_rung().into_iter().enumerate() {
+            assert_eq!(refusals.len(), rung, "as that kernel refuses them");
+            for refusal in refusals {
+                let known = SET_UP.iter().find(|(name, _, _)| *name == refusal.what());
+                let (_, since, cost) = known.unwrap_or_else(|| panic!("{refusal} is not in the table"));
+                let shortfall = of_refusal(&machine, &refusal);
+                assert_eq!((shortfall.cost(), shortfall.remedy()), (*cost, &*format!("run Linux {since} or later")));
+            }
+        }
+    }
+
+    #[test]
+    fn a_ring_made_smaller_a_full_table_and_a_filter_have_their_own_remedies() {
+        let remedy = |machine: &Machine, what: &str, errno| {
+            let refusal = Refusal::new(what, &io::Error::from_raw_os_error(errno));
+            of_refusal(machine, &refusal).remedy().to_owned()
+        };
+        let small = Machine { memlock: Limit { soft: 65536, hard: 65536 }, ..Machine::default() };
+        let large = Machine { memlock: Limit { soft: 65536, hard: u64::MAX }, ..Machine::default() };
+        assert!(remedy(&small, "256 entries", libc::ENOMEM).contains("limits.conf"));
+        assert!(remedy(&large, "256 entries", libc::ENOMEM).starts_with("ulimit -l 8192"));
+        assert!(remedy(&small, "REGISTER_RING_FDS", libc::EBUSY).contains("sixteen"));
+        let filtered = Machine { seccomp: Seccomp::Filter, ..Machine::default() };
+        assert!(remedy(&filtered, "REGISTER_RING_FDS", libc::EPERM).contains("seccomp profile"));
+        assert!(remedy(&filtered, "REGISTER_RING_FDS", libc::EINVAL).contains("5.18"), "the kernel's own answer");
+    }
+
+    #[test]
+    fn limits_are_a_shortfall_only_where_they_bind() {
+        let named = |machine: &Machine| of_limits(machine).map(|shortfall| shortfall.what).collect::<Vec<_>>().join("; ");
+        let ample =
+            Machine { memlock: Limit { soft: 8 << 20, hard: 8 << 20 }, nofile: Limit { soft: 4096, hard: 4096 }, ..Machine::default() };
+        assert_eq!(named(&ample), "");
+        let tight = Machine { memlock: Limit { soft: 65536, hard: 65536 }, nofile: Limit { soft: 1024, hard: 4096 }, ..Machine::default() };
+        assert_eq!(named(&tight), "RLIMIT_MEMLOCK is 65536 soft, 65536 hard; RLIMIT_NOFILE is 1024 soft, 4096 hard");
+        let privileged = Machine { capabilities: u64::MAX, nofile: ample.nofile, ..tight };
+        assert_eq!(named(&privileged), "");
+    }
+
+    #[test]
+    fn a_kernel_without_operations_is_told_by_their_names() {
+        let shortfall = of_operation(OPERATIONS.iter().find(|operation| operation.name == "FTRUNCATE").expect("listed"));
+        assert_eq!(shortfall.what(), "the operation FTRUNCATE");
+        assert!(shortfall.cost().contains("set_len") && shortfall.remedy().contains("6.9"));
+    }
+}
