@@ -625,6 +625,8 @@ fn reclaim(number: std::os::fd::RawFd) -> OwnedFd {
 }
 
 #[cfg(test)]
+mod rungs;
+#[cfg(test)]
 mod sequences;
 #[cfg(test)]
 mod tests;

@@ -341,6 +341,11 @@ impl fmt::Debug for KernelRing {
 
 #[cfg(test)]
 impl KernelRing {
+    /// The ring of one rung of the ladder of set-up flags. `None`: there is no such rung.
+    pub(super) fn open_on_rung(rung: usize, config: &Config) -> Option<io::Result<KernelRing>> {
+        Some(setup::open_on_rung(rung, config)?.and_then(|opened| KernelRing::on(opened, config)))
+    }
+
     /// Forgets what the kernel supports.
     pub(super) fn support_nothing(&mut self) {
         self.probe = Probe::new();
@@ -349,87 +354,7 @@ impl KernelRing {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
-
     use super::*;
-    use crate::driver::{Deliveries, Driver, Found, Token};
-    use crate::ring::Ring;
-
-    const CONFIG: Config = Config { entries: 8, completion_entries: 32, workers: None };
-
-    fn turn(driver: &mut Driver, wait: Wait) {
-        let mut deliveries = Deliveries::default();
-        driver.turn(wait, &mut deliveries).expect("the ring works");
-        deliveries.deliver();
-    }
-
-    /// Turns until nothing is in flight, and takes the result of the last operation left.
-    fn result(driver: &mut Driver, token: Token) -> i32 {
-        while driver.in_flight() > 0 {
-            turn(driver, Wait::Forever);
-        }
-        match driver.take(token, Waker::noop()) {
-            Found::Completion(completion) => completion.result,
-            Found::Nothing | Found::OtherWaker => panic!("still in flight"),
-        }
-    }
-
-    fn work_on(driver: &mut Driver) {
-        for _ in 0..3 {
-            // More than either queue holds.
-            let nop = || opcode::Nop::new().build();
-            // SAFETY: a NOP names nothing.
-            let tokens: Vec<_> = (0..100).map(|_| unsafe { driver.start(nop(), Waker::noop().clone()) }).collect();
-            for token in tokens {
-                assert_eq!(result(driver, token), 0);
-            }
-        }
-
-        let (reader, _writer) = io::pipe().expect("a pipe");
-        let poll = opcode::PollAdd::new(types::Fd(reader.as_raw_fd()), libc::POLLIN as u32).build();
-        // SAFETY: the pipe outlives the operation, which ends below.
-        let token = unsafe { driver.start(poll, Waker::noop().clone()) };
-        turn(driver, Wait::No);
-        assert_eq!(driver.in_flight(), 1);
-        driver.cancel(token);
-        assert_eq!(result(driver, token), -libc::ECANCELED);
-
-        // Three deadlines, each earlier than the alarm that is armed for the one before, with nothing else to end the wait.
-        for remaining in [Duration::from_secs(1000), Duration::from_secs(100), Duration::from_millis(5)] {
-            let deadline = Instant::now() + remaining;
-            if remaining > Duration::from_secs(1) {
-                // SAFETY: a NOP names nothing.
-                let token = unsafe { driver.start(opcode::Nop::new().build(), Waker::noop().clone()) };
-                turn(driver, Wait::Until(deadline));
-                assert_eq!(result(driver, token), 0);
-            } else {
-                while Instant::now() < deadline {
-                    turn(driver, Wait::Until(deadline));
-                }
-            }
-        }
-
-        // A kick ends a wait, whether it comes before or during it.
-        let unparker = driver.ring().expect("open").unparker();
-        std::thread::scope(|scope| {
-            scope.spawn(|| unparker.unpark());
-            turn(driver, Wait::Forever);
-        });
-    }
-
-    #[test]
-    fn every_rung_of_the_ladder_makes_a_ring_that_works() {
-        let mut rung = 0;
-        while let Some(opened) = setup::open_on_rung(rung, &CONFIG) {
-            let opened = opened.expect("this machine grants every rung");
-            println!("rung {rung}: {:?}", opened.granted);
-            let mut driver = Driver::new(Ring::Kernel(KernelRing::on(opened, &CONFIG).expect("a ring")));
-            work_on(&mut driver);
-            assert_eq!((driver.in_flight(), driver.counters().stale), (0, 0), "on rung {rung}");
-            rung += 1;
-        }
-        assert!(rung > 1);
-    }
 
     #[test]
     fn only_the_codes_with_which_the_kernel_restarts_calls_become_eintr() {

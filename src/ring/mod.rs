@@ -173,6 +173,11 @@ impl Ring {
 
 #[cfg(test)]
 impl Ring {
+    /// The kernel's ring as on an older kernel: of one rung of the ladder of set-up flags. `None`: there is no such rung.
+    pub(crate) fn open_on_rung(rung: usize, config: &Config) -> Option<io::Result<Ring>> {
+        Some(KernelRing::open_on_rung(rung, config)?.map(Ring::Kernel))
+    }
+
     /// Makes this a source that knows no opcode.
     pub(crate) fn support_nothing(&mut self) {
         match self {
