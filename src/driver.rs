@@ -24,6 +24,8 @@
 //! no memory; the stream or its heir keeps the descriptor open.
 #![allow(unsafe_code)]
 
+mod slots;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
@@ -35,34 +37,22 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use io_uring::{opcode, squeue, types};
-use slab::Slab;
+
+pub(crate) use slots::Token;
 
 use crate::ring::{Completion, FIRST_PRIVATE_TOKEN, PushError, Ring, Traffic, Wait};
+use slots::Slots;
 
 /// The token of every cancel. Its answer is a hint that nothing rests on, so it has no slot.
 const CANCEL: u64 = FIRST_PRIVATE_TOKEN - 1;
 
 /// The pause after the first repetition of a cancel; it doubles from one to the next.
 const FIRST_CANCEL_PAUSE: Duration = Duration::from_millis(1);
-/// Most portions of an overflowing completion queue that one turn takes.
-const OVERFLOW_PORTIONS: usize = 64;
+/// Most completions that one turn takes: bounds how long the tasks wait for it.
+const MOST_COMPLETIONS: usize = 4096;
 
 /// Longest pause between two cancels of one slot.
 const LONGEST_CANCEL_PAUSE: Duration = Duration::from_millis(512);
-
-/// Names one operation in flight: the generation tells apart the uses of one slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Token(u64);
-
-impl Token {
-    fn new(generation: u32, slot: usize) -> Token {
-        Token(u64::from(generation) << 32 | slot as u64)
-    }
-
-    fn slot(self) -> usize {
-        self.0 as u32 as usize
-    }
-}
 
 /// An operation whose future is gone. The slot keeps it, and with it the memory that the kernel uses, until the last completion.
 pub(crate) trait Orphan {
@@ -77,7 +67,6 @@ pub(crate) trait Heir {
 }
 
 struct Slot {
-    token: Token,
     state: State,
     /// In the list of slots being cancelled.
     cancelling: bool,
@@ -122,17 +111,15 @@ pub(crate) struct Counters {
 pub(crate) struct Driver {
     /// `None` once shut down.
     ring: Option<Ring>,
-    slots: Slab<Slot>,
+    slots: Slots<Slot>,
     /// Slots whose last completion has not come.
     in_flight: usize,
-    generation: u32,
     /// Entries that found the submission queue full, in order. Each has a slot or is the cancel of one, so slots bound it.
     backlog: VecDeque<squeue::Entry>,
     /// Slots to cancel in the next turn.
     to_cancel: Vec<Token>,
     /// Slots whose cancel is out, by the time at which it is repeated.
     cancelled: BinaryHeap<Reverse<Cancelled>>,
-    reaped: Vec<Completion>,
     counters: Counters,
     /// The ring's own counts, kept when it is closed.
     traffic: Traffic,
@@ -149,7 +136,7 @@ struct Cancelled {
 /// What a turn brought, to be delivered when the driver is no longer borrowed: all of it may run user code.
 #[derive(Default)]
 pub(crate) struct Deliveries {
-    wakers: VecDeque<Waker>,
+    wakers: Vec<Waker>,
     orphans: VecDeque<(Box<dyn Orphan>, Completion)>,
     inherited: VecDeque<(Rc<dyn Heir>, Completion)>,
 }
@@ -157,6 +144,11 @@ pub(crate) struct Deliveries {
 impl Deliveries {
     /// Wakes the futures and finishes the orphans, and is empty after. The first panic on the way comes out when all are served.
     pub(crate) fn deliver(&mut self) {
+        if self.wakers.is_empty() && self.orphans.is_empty() && self.inherited.is_empty() {
+            return;
+        }
+        // They are taken from the end.
+        self.wakers.reverse();
         let mut panic = None;
         while let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.deliver_each())) {
             panic.get_or_insert(payload);
@@ -172,7 +164,7 @@ impl Deliveries {
     }
 
     fn deliver_each(&mut self) {
-        while let Some(waker) = self.wakers.pop_front() {
+        while let Some(waker) = self.wakers.pop() {
             waker.wake();
         }
         while let Some((orphan, completion)) = self.orphans.pop_front() {
@@ -198,30 +190,42 @@ impl Driver {
     pub(crate) fn new(ring: Ring) -> Driver {
         Driver {
             ring: Some(ring),
-            slots: Slab::new(),
+            slots: Slots::default(),
             in_flight: 0,
-            generation: 0,
             backlog: VecDeque::new(),
             to_cancel: Vec::new(),
             cancelled: BinaryHeap::new(),
-            reaped: Vec::new(),
             counters: Counters::default(),
             traffic: Traffic::default(),
         }
     }
 
-    /// Queues an entry for the next turn; `waker` is woken at its end. The ring must be open.
+    /// Can the ring execute this opcode? `EOPNOTSUPP` if it does not know it, `ECANCELED` once the ring is closed.
+    #[inline]
+    pub(crate) fn check(&self, opcode: u8) -> Result<(), i32> {
+        match &self.ring {
+            None => Err(libc::ECANCELED),
+            Some(ring) if !ring.supports(opcode) => Err(libc::EOPNOTSUPP),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Queues an entry for the next turn; `waker` is woken at its end.
+    ///
+    /// # Errors
+    /// That of [`check`](Driver::check), with the waker: dropping it is user code.
     ///
     /// # Safety
     /// What the entry names stays valid until the token's last completion, as `op::Operation` demands. The caller keeps it until
     /// [`take`](Driver::take) gives that completion, or hands it over with [`orphan`](Driver::orphan).
-    pub(crate) unsafe fn start(&mut self, entry: squeue::Entry, waker: Waker) -> Token {
-        debug_assert!(self.ring.is_some(), "whoever starts has asked");
-        self.counters.started += 1;
+    pub(crate) unsafe fn start(&mut self, mut entry: squeue::Entry, waker: Waker) -> Result<Token, (i32, Waker)> {
+        if let Err(errno) = self.check(entry.get_opcode() as u8) {
+            return Err((errno, waker));
+        }
         let token = self.occupy(State::Waiting(waker));
-        self.in_flight += 1;
-        self.queue(entry.user_data(token.0));
-        token
+        entry.set_user_data(token.0);
+        self.queue(&entry);
+        Ok(token)
     }
 
     /// As [`start`](Driver::start), for a multishot operation that names no memory. When `limit` completions wait, it is cancelled.
@@ -229,11 +233,9 @@ impl Driver {
     /// # Safety
     /// The descriptor in the entry stays open until the last completion: the future keeps it, and then the heir.
     pub(crate) unsafe fn start_several(&mut self, entry: squeue::Entry, waker: Waker, limit: usize) -> Token {
-        self.counters.started += 1;
         let several = Several { waker, arrived: VecDeque::new(), limit, ended: false, heir: None };
         let token = self.occupy(State::Several(Box::new(several)));
-        self.in_flight += 1;
-        self.queue(entry.user_data(token.0));
+        self.queue(&entry.user_data(token.0));
         token
     }
 
@@ -245,7 +247,7 @@ impl Driver {
         let arrived = mem::take(&mut several.arrived);
         let waker = mem::replace(&mut several.waker, Waker::noop().clone());
         if several.ended {
-            self.slots.remove(token.slot());
+            self.slots.remove(token);
         } else {
             several.heir = Some(heir);
             self.counters.orphaned += 1;
@@ -262,7 +264,7 @@ impl Driver {
             State::Waiting(waiting) if waiting.will_wake(waker) => Found::Nothing,
             State::Finished(completion) => {
                 let completion = *completion;
-                self.slots.remove(token.slot());
+                self.slots.remove(token);
                 Found::Completion(completion)
             }
             State::Several(_) => self.take_next(token, waker),
@@ -275,7 +277,7 @@ impl Driver {
         match several.arrived.pop_front() {
             Some(completion) => {
                 if completion.is_last() {
-                    self.slots.remove(token.slot());
+                    self.slots.remove(token);
                 }
                 Found::Completion(completion)
             }
@@ -305,14 +307,12 @@ impl Driver {
 
     /// The slot of a token that its future still holds.
     fn slot(&mut self, token: Token) -> &mut Slot {
-        let slot = self.slots.get_mut(token.slot()).filter(|slot| slot.token == token);
-        slot.expect("a slot is not freed before its future has given the token back")
+        self.slots.get_mut(token).expect("a slot is not freed before its future has given the token back")
     }
 
     /// Asks for the end of an operation. Its own completion decides how it ended.
     pub(crate) fn cancel(&mut self, token: Token) {
-        if let Some(slot) = self.slots.get_mut(token.slot())
-            && slot.token == token
+        if let Some(slot) = self.slots.get_mut(token)
             && slot.is_cancellable()
         {
             slot.cancelling = true;
@@ -324,10 +324,10 @@ impl Driver {
     pub(crate) fn cancel_all(&mut self) {
         self.cancelled.clear();
         self.to_cancel.clear();
-        for (_, slot) in &mut self.slots {
+        for (token, slot) in self.slots.iter_mut() {
             if slot.can_be_cancelled() {
                 slot.cancelling = true;
-                self.to_cancel.push(slot.token);
+                self.to_cancel.push(token);
             }
         }
     }
@@ -357,46 +357,48 @@ impl Driver {
         if self.ring.is_none() {
             return drop(descriptor);
         }
-        self.counters.started += 1;
         let entry = closing(&descriptor, lingers);
         let token = self.occupy(State::Closing(descriptor));
-        self.in_flight += 1;
-        self.queue(entry.user_data(token.0));
+        self.queue(&entry.user_data(token.0));
     }
 
+    #[inline]
     fn occupy(&mut self, state: State) -> Token {
-        self.generation = self.generation.wrapping_add(1);
-        // The highest generation belongs to the tokens without a slot.
-        if self.generation == u32::MAX {
-            self.generation = 0;
-        }
-        let place = self.slots.vacant_entry();
-        let token = Token::new(self.generation, place.key());
-        place.insert(Slot { token, state, cancelling: false });
-        token
+        self.in_flight += 1;
+        self.counters.started += 1;
+        self.slots.insert(Slot { state, cancelling: false })
     }
 
     /// Pushes in order: once an entry waits, all later ones wait behind it.
-    fn queue(&mut self, entry: squeue::Entry) {
-        if !self.backlog.is_empty() || !self.try_push(&entry) {
-            self.backlog.push_back(entry);
+    #[inline]
+    fn queue(&mut self, entry: &squeue::Entry) {
+        if !self.backlog.is_empty() || !self.try_push(entry) {
+            self.backlog.push_back(entry.clone());
         }
     }
 
     /// Pushes one entry, submitting once to make room. `false`: still no room.
+    #[inline]
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
         let Some(ring) = &mut self.ring else { return false };
         let chain = std::slice::from_ref(entry);
         // SAFETY: a slot stands for the entry and keeps what it names until the last completion: see `start`, `orphan` and
         // `State::Closing`. Cancels name nothing.
         let pushed = unsafe { ring.push(chain) };
-        if pushed != Err(PushError::Full) {
-            return pushed.is_ok();
+        match pushed {
+            Ok(()) => true,
+            Err(PushError::Full) => self.push_after_entering(entry),
+            Err(PushError::TooLong) => false,
         }
+    }
+
+    #[cold]
+    fn push_after_entering(&mut self, entry: &squeue::Entry) -> bool {
+        let Some(ring) = &mut self.ring else { return false };
         // A failed submission shows again in the turn, which reports it.
         let _ = ring.enter(Wait::No);
-        // SAFETY: as above.
-        unsafe { ring.push(chain) }.is_ok()
+        // SAFETY: as in `try_push`.
+        unsafe { ring.push(std::slice::from_ref(entry)) }.is_ok()
     }
 
     /// Sends cancels, submits, waits, and sorts what came. The one place where the program waits.
@@ -409,21 +411,24 @@ impl Driver {
         let wait = if self.backlog.is_empty() { wait } else { Wait::No };
         let Some(ring) = &mut self.ring else { return Ok(()) };
         ring.enter(wait)?;
-        ring.reap(&mut self.reaped);
-        // What the completion queue could not hold comes in its portions.
-        for _ in 0..OVERFLOW_PORTIONS {
-            if !ring.has_completions() {
-                break;
-            }
-            ring.enter(Wait::No)?;
-            ring.reap(&mut self.reaped);
-        }
-        let mut reaped = mem::take(&mut self.reaped);
-        for completion in reaped.drain(..) {
+        for _ in 0..MOST_COMPLETIONS {
+            let Some(completion) = self.reap()? else { break };
             self.complete(completion, deliveries);
         }
-        self.reaped = reaped;
         Ok(())
+    }
+
+    #[inline]
+    fn reap(&mut self) -> io::Result<Option<Completion>> {
+        let Some(ring) = &mut self.ring else { return Ok(None) };
+        match ring.reap() {
+            // What the completion queue could not hold comes in its portions.
+            None if ring.has_completions() => {
+                ring.enter(Wait::No)?;
+                Ok(ring.reap())
+            }
+            completion => Ok(completion),
+        }
     }
 
     fn push_backlog(&mut self) {
@@ -435,13 +440,14 @@ impl Driver {
     }
 
     /// Finds the slot that a completion belongs to and moves it on.
+    #[inline]
     fn complete(&mut self, completion: Completion, deliveries: &mut Deliveries) {
         if completion.token == CANCEL {
             return;
         }
         self.counters.completions += 1;
         let token = Token(completion.token);
-        let Some(slot) = self.slots.get_mut(token.slot()).filter(|slot| slot.token == token) else {
+        let Some(slot) = self.slots.get_mut(token) else {
             self.counters.stale += 1;
             return;
         };
@@ -455,12 +461,12 @@ impl Driver {
         }
         self.in_flight -= 1;
         match mem::replace(&mut slot.state, State::Finished(completion)) {
-            State::Waiting(waker) => return deliveries.wakers.push_back(waker),
+            State::Waiting(waker) => return deliveries.wakers.push(waker),
             State::Orphaned(orphan) => deliveries.orphans.push_back((orphan, completion)),
             State::Closing(descriptor) => closed(descriptor, completion.result),
             State::Finished(_) | State::Several(_) => unreachable!("sorted out above"),
         }
-        self.slots.remove(token.slot());
+        self.slots.remove(token);
     }
 
     /// Keeps a completion of a multishot operation for its future, or hands it to the heir.
@@ -478,7 +484,7 @@ impl Driver {
             None => {
                 several.arrived.push_back(completion);
                 full = several.arrived.len() >= several.limit;
-                deliveries.wakers.push_back(mem::replace(&mut several.waker, Waker::noop().clone()));
+                deliveries.wakers.push(mem::replace(&mut several.waker, Waker::noop().clone()));
             }
         }
         let inherited = several.heir.is_some();
@@ -486,7 +492,7 @@ impl Driver {
             self.in_flight -= 1;
         }
         if ended && inherited {
-            self.slots.remove(token.slot());
+            self.slots.remove(token);
         }
         if full {
             self.cancel(token);
@@ -522,12 +528,11 @@ impl Driver {
     }
 
     fn send_cancel(&mut self, token: Token, again_at: Instant, next_pause: Duration) {
-        let slot = self.slots.get(token.slot()).filter(|slot| slot.token == token);
-        if slot.is_none_or(|slot| !slot.can_be_cancelled()) {
+        if self.slots.get(token).is_none_or(|slot| !slot.can_be_cancelled()) {
             return;
         }
         self.counters.cancels += 1;
-        self.queue(opcode::AsyncCancel::new(token.0).build().user_data(CANCEL));
+        self.queue(&opcode::AsyncCancel::new(token.0).build().user_data(CANCEL));
         self.cancelled.push(Reverse(Cancelled { again_at, token, next_pause }));
     }
 
@@ -606,14 +611,14 @@ impl Driver {
 
     fn start_nop(&mut self) -> Token {
         // SAFETY: a NOP names no memory and no descriptor.
-        unsafe { self.start(opcode::Nop::new().build(), Waker::noop().clone()) }
+        unsafe { self.start(opcode::Nop::new().build(), Waker::noop().clone()) }.expect("the ring is open")
     }
 
     /// Waits for something to read.
     fn start_poll(&mut self, target: &impl AsRawFd) -> Token {
         let poll = opcode::PollAdd::new(types::Fd(target.as_raw_fd()), libc::POLLIN as u32).build();
         // SAFETY: the entry names no memory. Tests keep the descriptor until the operation has ended, or the ring, which holds the file.
-        unsafe { self.start(poll, Waker::noop().clone()) }
+        unsafe { self.start(poll, Waker::noop().clone()) }.expect("the ring is open")
     }
 }
 

@@ -180,7 +180,8 @@ impl Model {
         assert_eq!(self.wakes.0.load(Ordering::Relaxed), self.expected_wakes, "wakes after {path:?}");
         for lane in &self.lanes {
             assert_eq!(lane.orphaned.get(), lane.expected_ends, "memory freed after {path:?}");
-            let slot = lane.token.and_then(|token| self.driver.slots.get(token.slot()).filter(|slot| slot.token == token));
+            let token = lane.token;
+            let slot = token.and_then(|token| self.driver.slots.get(token));
             let agrees = match lane.place {
                 Place::Nowhere => slot.is_none(),
                 Place::Waiting => slot.is_some_and(|slot| matches!(slot.state, State::Waiting(_))),
@@ -188,9 +189,9 @@ impl Model {
                 Place::Orphaned => slot.is_some_and(|slot| matches!(slot.state, State::Orphaned(_)) && slot.cancelling),
             };
             let in_flight = matches!(lane.place, Place::Waiting | Place::Orphaned);
-            if let Some(slot) = slot.filter(|slot| in_flight && slot.cancelling) {
-                let again = self.driver.cancelled.iter().any(|Reverse(cancelled)| cancelled.token == slot.token);
-                assert!(again || self.driver.to_cancel.contains(&slot.token), "nobody cancels again after {path:?}");
+            if slot.is_some_and(|slot| in_flight && slot.cancelling) {
+                let again = self.driver.cancelled.iter().any(|Reverse(cancelled)| Some(cancelled.token) == token);
+                assert!(again || self.driver.to_cancel.iter().any(|other| Some(*other) == token), "nobody cancels again after {path:?}");
             }
             assert!(agrees, "the slot of {:?} after {path:?}", lane.place);
         }
@@ -206,7 +207,7 @@ impl Model {
             }
         }
         self.check(path);
-        assert!(self.driver.slots.is_empty(), "a slot is left after {path:?}");
+        assert_eq!(self.driver.slots.len(), 0, "a slot is left after {path:?}");
         // The entries never went to the kernel: they are taken back before they can.
         self.driver.backlog.truncate(1);
         self.driver.to_cancel.clear();

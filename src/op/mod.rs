@@ -270,15 +270,14 @@ impl<'h, O: Operation> Op<'h, O> {
         let core = current();
         // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
         let entry = unsafe { self.operation.assume_init_mut() }.entry();
-        if let Err(errno) = core.check(entry.get_opcode() as u8) {
-            self.stage = Stage::Settled(-errno);
-            return;
-        }
         let waker = context.waker().clone();
         // SAFETY: `Operation` promises that what the entry names belongs to the operation. That stays in `self.operation`, or goes to the
         // slot in `drop`, until the last completion.
-        let token = unsafe { core.driver.borrow_mut().start(entry, waker) };
-        self.stage = Stage::InFlight(core, token);
+        let started = unsafe { core.driver.borrow_mut().start(entry, waker) };
+        self.stage = match started {
+            Ok(token) => Stage::InFlight(core, token),
+            Err((errno, _waker)) => Stage::Settled(-errno),
+        };
     }
 
     /// Takes the operation out, which leaves `Stage::Done`.

@@ -32,8 +32,6 @@ const ALARM_MOVED: u64 = FIRST_PRIVATE_TOKEN + 1;
 /// Another thread wants the owner.
 const KICK: u64 = FIRST_PRIVATE_TOKEN + 2;
 
-/// Most completions that one [`KernelRing::reap`] moves: bounds the work of a tick, and the memory of its buffer to 64 KiB.
-const REAP_LIMIT: usize = 4096;
 /// A far deadline is approached in steps of this length, so that its timespec never comes near the kernel's bound (292 years).
 const LONGEST_ALARM: Duration = Duration::from_secs(24 * 3600);
 /// How long to leave the kernel alone when it has no memory for a request.
@@ -150,6 +148,7 @@ impl KernelRing {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn supports(&self, opcode: u8) -> bool {
         self.probe.is_supported(opcode)
     }
@@ -171,6 +170,7 @@ impl KernelRing {
 
     /// # Safety
     /// As [`Ring::push`](super::Ring::push).
+    #[inline]
     pub(crate) unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError> {
         let mut queue = self.uring.submission();
         if chain.len() > queue.capacity() {
@@ -191,10 +191,12 @@ impl KernelRing {
         self.submit(wait != Wait::No && alarmed && listening)
     }
 
+    #[inline]
     pub(crate) fn has_completions(&mut self) -> bool {
         !self.uring.completion().is_empty() || self.uring.submission().cq_overflow()
     }
 
+    #[inline]
     pub(crate) fn has_queued(&mut self) -> bool {
         !self.uring.submission().is_empty()
     }
@@ -274,22 +276,25 @@ impl KernelRing {
         Ok(unsafe { self.push(chain) }.is_ok())
     }
 
-    pub(crate) fn reap(&mut self, into: &mut Vec<Completion>) {
-        let mut alarm = false;
-        let mut kick = false;
-        for entry in self.uring.completion().take(REAP_LIMIT) {
-            match entry.user_data() {
-                ALARM => alarm = true,
-                ALARM_MOVED => alarm |= !matches!(-entry.result(), 0 | libc::ENOENT | libc::EALREADY),
-                KICK => kick = true,
-                token => into.push(Completion { token, result: errno_of_user_space(entry.result()), flags: entry.flags() }),
+    #[inline]
+    pub(crate) fn reap(&mut self) -> Option<Completion> {
+        loop {
+            let entry = self.uring.completion().next()?;
+            let token = entry.user_data();
+            if token < FIRST_PRIVATE_TOKEN {
+                return Some(Completion { token, result: errno_of_user_space(entry.result()), flags: entry.flags() });
             }
+            self.take_own(token, entry.result());
         }
-        if alarm {
-            self.alarm.armed = None;
-        }
-        if kick {
-            self.take_kick();
+    }
+
+    /// One of the completions that nothing above sees.
+    fn take_own(&mut self, token: u64, result: i32) {
+        match token {
+            ALARM => self.alarm.armed = None,
+            ALARM_MOVED if !matches!(-result, 0 | libc::ENOENT | libc::EALREADY) => self.alarm.armed = None,
+            KICK => self.take_kick(),
+            _ => {}
         }
     }
 
@@ -314,6 +319,7 @@ impl KernelRing {
 }
 
 /// A few operations leak the kernel's own "restart this call" codes (512 to 516) when they are cancelled; user space calls them EINTR.
+#[inline]
 fn errno_of_user_space(result: i32) -> i32 {
     match result {
         -516..=-512 => -libc::EINTR,

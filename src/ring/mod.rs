@@ -97,6 +97,7 @@ impl Ring {
     }
 
     /// Can this source execute `opcode`? A `true` is no promise for every argument: look at the first result too.
+    #[inline]
     pub(crate) fn supports(&self, opcode: u8) -> bool {
         match self {
             Ring::Kernel(ring) => ring.supports(opcode),
@@ -107,6 +108,7 @@ impl Ring {
     ///
     /// # Safety
     /// Every address in `chain` and every descriptor must stay valid as `op::Operation` demands.
+    #[inline]
     #[allow(unsafe_code)]
     pub(crate) unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError> {
         match self {
@@ -122,14 +124,16 @@ impl Ring {
         }
     }
 
-    /// Moves completions to the end of `into`, at most a fixed number a call.
-    pub(crate) fn reap(&mut self, into: &mut Vec<Completion>) {
+    /// Takes the next completion out of the queue.
+    #[inline]
+    pub(crate) fn reap(&mut self) -> Option<Completion> {
         match self {
-            Ring::Kernel(ring) => ring.reap(into),
+            Ring::Kernel(ring) => ring.reap(),
         }
     }
 
     /// Does anything wait for the next enter?
+    #[inline]
     pub(crate) fn has_queued(&mut self) -> bool {
         match self {
             Ring::Kernel(ring) => ring.has_queued(),
@@ -137,6 +141,7 @@ impl Ring {
     }
 
     /// Are there completions that have not been reaped, in the queue or beyond it?
+    #[inline]
     pub(crate) fn has_completions(&mut self) -> bool {
         match self {
             Ring::Kernel(ring) => ring.has_completions(),

@@ -357,11 +357,7 @@ impl Core {
 
     /// Can the ring execute this opcode? `EOPNOTSUPP` if it does not know it, `ECANCELED` once the runtime has ended.
     pub(crate) fn check(&self, opcode: u8) -> Result<(), i32> {
-        match self.driver.borrow().ring() {
-            None => Err(libc::ECANCELED),
-            Some(ring) if !ring.supports(opcode) => Err(libc::EOPNOTSUPP),
-            Some(_) => Ok(()),
-        }
+        self.driver.borrow().check(opcode)
     }
 
     fn metrics(&self) -> Metrics {

@@ -1,0 +1,182 @@
+//! Which value has this token? A table whose places are used again, under another generation each time.
+//!
+//! A token that was given back finds nothing, however often its place has been used since. It knows no operation and no ring.
+
+/// The end of the list of free places. There are never that many places: each would stand for an operation in flight.
+const NO_PLACE: u32 = u32::MAX;
+
+/// Names one use of one place: the generation tells the uses apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Token(pub(super) u64);
+
+impl Token {
+    #[inline]
+    fn new(generation: u32, index: u32) -> Token {
+        Token(u64::from(generation) << 32 | u64::from(index))
+    }
+
+    #[inline]
+    fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline]
+    pub(super) fn index(self) -> usize {
+        self.0 as u32 as usize
+    }
+}
+
+pub(super) struct Slots<T> {
+    places: Vec<Place<T>>,
+    first_free: u32,
+}
+
+struct Place<T> {
+    /// Of the value that is here, or of the next one.
+    generation: u32,
+    content: Content<T>,
+}
+
+enum Content<T> {
+    Free { next: u32 },
+    Taken(T),
+}
+
+impl<T> Slots<T> {
+    /// Puts a value into a free place.
+    #[inline]
+    pub(super) fn insert(&mut self, value: T) -> Token {
+        let index = self.first_free;
+        let Some(place) = self.places.get_mut(index as usize) else { return self.grow(value) };
+        let Content::Free { next } = place.content else { unreachable!("the list holds free places only") };
+        place.content = Content::Taken(value);
+        self.first_free = next;
+        Token::new(place.generation, index)
+    }
+
+    #[cold]
+    fn grow(&mut self, value: T) -> Token {
+        let index = u32::try_from(self.places.len()).ok().filter(|index| *index != NO_PLACE).expect("memory ends before the places do");
+        self.places.push(Place { generation: 0, content: Content::Taken(value) });
+        Token::new(0, index)
+    }
+
+    /// The value of a token that has not been given back.
+    #[inline]
+    pub(super) fn get(&self, token: Token) -> Option<&T> {
+        match self.places.get(token.index()) {
+            Some(Place { generation, content: Content::Taken(value) }) if *generation == token.generation() => Some(value),
+            _ => None,
+        }
+    }
+
+    /// As [`get`](Slots::get), to be changed.
+    #[inline]
+    pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut T> {
+        match self.places.get_mut(token.index()) {
+            Some(Place { generation, content: Content::Taken(value) }) if *generation == token.generation() => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Takes a value out and gives its place back.
+    #[inline]
+    pub(super) fn remove(&mut self, token: Token) -> Option<T> {
+        self.get(token)?;
+        let place = &mut self.places[token.index()];
+        let content = std::mem::replace(&mut place.content, Content::Free { next: self.first_free });
+        place.generation = generation_after(place.generation);
+        self.first_free = token.index() as u32;
+        match content {
+            Content::Taken(value) => Some(value),
+            Content::Free { .. } => unreachable!("there was a value a moment ago"),
+        }
+    }
+
+    /// All values, with their tokens.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Token, &mut T)> {
+        self.places.iter_mut().enumerate().filter_map(|(index, place)| match &mut place.content {
+            Content::Taken(value) => Some((Token::new(place.generation, index as u32), value)),
+            Content::Free { .. } => None,
+        })
+    }
+}
+
+/// The highest generation belongs to the tokens without a place.
+#[inline]
+fn generation_after(generation: u32) -> u32 {
+    match generation {
+        0..0xffff_fffe => generation + 1,
+        _ => 0,
+    }
+}
+
+impl<T> Default for Slots<T> {
+    fn default() -> Slots<T> {
+        Slots { places: Vec::new(), first_free: NO_PLACE }
+    }
+}
+
+#[cfg(test)]
+impl<T> Slots<T> {
+    /// How many values there are.
+    pub(super) fn len(&self) -> usize {
+        self.places.iter().filter(|place| matches!(place.content, Content::Taken(_))).count()
+    }
+
+    /// Goes on as after many uses of each free place.
+    pub(super) fn age(&mut self, generation: u32) {
+        for place in &mut self.places {
+            assert!(matches!(place.content, Content::Free { .. }), "a token is out");
+            place.generation = generation;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_token_given_back_finds_nothing_though_its_place_is_used_again() {
+        let mut slots = Slots::default();
+        let first = slots.insert('a');
+        assert_eq!(slots.remove(first), Some('a'));
+        let second = slots.insert('b');
+        assert_eq!((first.index(), second.index()), (0, 0));
+        assert_eq!(slots.get(first), None);
+        assert_eq!(slots.remove(first), None);
+        assert_eq!(slots.get(second), Some(&'b'));
+    }
+
+    #[test]
+    fn generations_wrap_below_the_highest() {
+        assert_eq!(generation_after(7), 8);
+        assert_eq!(generation_after(u32::MAX - 2), u32::MAX - 1);
+        assert_eq!(generation_after(u32::MAX - 1), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn it_holds_what_a_map_of_tokens_would(steps in proptest::collection::vec((any::<bool>(), 0usize..64), 0..300)) {
+            let mut slots = Slots::default();
+            let mut live: Vec<(Token, usize)> = Vec::new();
+            let mut gone: Vec<Token> = Vec::new();
+            for (step, (insert, choice)) in steps.into_iter().enumerate() {
+                if insert || live.is_empty() {
+                    let token = slots.insert(step);
+                    prop_assert!(!gone.contains(&token) && live.iter().all(|(other, _)| *other != token));
+                    live.push((token, step));
+                } else {
+                    let (token, value) = live.swap_remove(choice % live.len());
+                    prop_assert_eq!(slots.remove(token), Some(value));
+                    gone.push(token);
+                }
+                prop_assert!(live.iter().all(|(token, value)| slots.get(*token) == Some(value)));
+                prop_assert!(gone.iter().all(|token| slots.get(*token).is_none()));
+                prop_assert_eq!(slots.len(), live.len());
+            }
+        }
+    }
+}
