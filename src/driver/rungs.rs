@@ -31,7 +31,7 @@ fn work_on(driver: &mut Driver) {
         }
     }
 
-    let (reader, _writer) = std::io::pipe().expect("a pipe");
+    let (reader, _writer) = io::pipe().expect("a pipe");
     let token = driver.start_poll(&reader);
     turn(driver, Wait::No);
     assert_eq!(driver.in_flight(), 1);
