@@ -260,13 +260,11 @@ impl Driver {
     /// the slot is freed.
     #[inline]
     pub(crate) fn take(&mut self, token: Token, waker: &Waker) -> Found {
+        if let Some(completion) = self.slots.remove_if(token, Slot::finished) {
+            return Found::Completion(completion);
+        }
         match &self.slot(token).state {
             State::Waiting(waiting) if waiting.will_wake(waker) => Found::Nothing,
-            State::Finished(completion) => {
-                let completion = *completion;
-                self.slots.remove(token);
-                Found::Completion(completion)
-            }
             State::Several(_) => self.take_next(token, waker),
             _ => Found::OtherWaker,
         }
@@ -564,6 +562,14 @@ impl Driver {
 }
 
 impl Slot {
+    #[inline]
+    fn finished(&self) -> Option<Completion> {
+        match self.state {
+            State::Finished(completion) => Some(completion),
+            _ => None,
+        }
+    }
+
     fn is_cancellable(&self) -> bool {
         !self.cancelling && self.can_be_cancelled()
     }

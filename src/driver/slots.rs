@@ -79,18 +79,22 @@ impl<T> Slots<T> {
         }
     }
 
-    /// Takes a value out and gives its place back.
+    /// Gives a place back, with its value.
     #[inline]
-    pub(super) fn remove(&mut self, token: Token) -> Option<T> {
-        self.get(token)?;
-        let place = &mut self.places[token.index()];
-        let content = std::mem::replace(&mut place.content, Content::Free { next: self.first_free });
+    pub(super) fn remove(&mut self, token: Token) {
+        self.remove_if(token, |_| Some(()));
+    }
+
+    /// Gives a place back if `end` finds in its value what it looks for.
+    #[inline]
+    pub(super) fn remove_if<R>(&mut self, token: Token, end: impl FnOnce(&T) -> Option<R>) -> Option<R> {
+        let place = self.places.get_mut(token.index()).filter(|place| place.generation == token.generation())?;
+        let Content::Taken(value) = &place.content else { return None };
+        let found = end(value)?;
+        place.content = Content::Free { next: self.first_free };
         place.generation = generation_after(place.generation);
         self.first_free = token.index() as u32;
-        match content {
-            Content::Taken(value) => Some(value),
-            Content::Free { .. } => unreachable!("there was a value a moment ago"),
-        }
+        Some(found)
     }
 
     /// All values, with their tokens.
@@ -142,11 +146,12 @@ mod tests {
     fn a_token_given_back_finds_nothing_though_its_place_is_used_again() {
         let mut slots = Slots::default();
         let first = slots.insert('a');
-        assert_eq!(slots.remove(first), Some('a'));
+        assert_eq!(slots.remove_if(first, |value| (*value == 'z').then_some(())), None);
+        assert_eq!(slots.remove_if(first, |value| Some(*value)), Some('a'));
         let second = slots.insert('b');
         assert_eq!((first.index(), second.index()), (0, 0));
         assert_eq!(slots.get(first), None);
-        assert_eq!(slots.remove(first), None);
+        slots.remove(first);
         assert_eq!(slots.get(second), Some(&'b'));
     }
 
@@ -170,7 +175,7 @@ mod tests {
                     live.push((token, step));
                 } else {
                     let (token, value) = live.swap_remove(choice % live.len());
-                    prop_assert_eq!(slots.remove(token), Some(value));
+                    prop_assert_eq!(slots.remove_if(token, |value| Some(*value)), Some(value));
                     gone.push(token);
                 }
                 prop_assert!(live.iter().all(|(token, value)| slots.get(*token) == Some(value)));

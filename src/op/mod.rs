@@ -141,6 +141,8 @@ impl Completion {
 #[must_use = "an operation does nothing until it is awaited"]
 pub struct Op<'h, O: Operation> {
     stage: Stage,
+    /// The runtime that it was started on.
+    core: Option<Rc<Core>>,
     /// Initialised but in `Stage::Done`.
     operation: MaybeUninit<O>,
     /// The user wants it to end: no further parts are started.
@@ -153,13 +155,14 @@ pub struct Op<'h, O: Operation> {
 }
 
 /// Who has the operation?
+#[derive(Clone, Copy)]
 enum Stage {
     /// The future: it has not been submitted.
     Idle,
     /// The future. It will end with this result, a negative errno or 0, without being submitted.
     Settled(i32),
     /// The kernel works on its memory, though the future owns it.
-    InFlight(Rc<Core>, Token),
+    InFlight(Token),
     /// Nobody: it has become its output.
     Done,
 }
@@ -172,7 +175,7 @@ impl<'h, O: Operation> Op<'h, O> {
     /// An operation that may be settled before it is submitted: refused with a negative errno, or with nothing to do and a result of 0.
     pub(crate) fn settled(operation: O, result: Option<i32>) -> Op<'h, O> {
         let stage = result.map_or(Stage::Idle, Stage::Settled);
-        Op { stage, operation: MaybeUninit::new(operation), cancelled: false, turn: None, alone: false, handle: PhantomData }
+        Op { stage, core: None, operation: MaybeUninit::new(operation), cancelled: false, turn: None, alone: false, handle: PhantomData }
     }
 
     /// Cancels the operation and waits for its end.
@@ -230,29 +233,47 @@ impl<'h, O: Operation> Op<'h, O> {
     /// Asks for the end, which comes with the operation's own completion.
     fn request_cancel(&mut self) {
         self.cancelled = true;
-        match &self.stage {
+        match self.stage {
             Stage::Idle => self.stage = Stage::Settled(-libc::ECANCELED),
-            Stage::InFlight(core, token) => core.cancel(*token),
+            Stage::InFlight(token) => self.core().cancel(token),
             Stage::Settled(_) | Stage::Done => {}
         }
     }
 
-    /// Waits for the operation's turn, and takes what is left in its lane. `None`: it is to be submitted.
-    fn queue_up(&mut self, context: &Context<'_>) -> Poll<Option<O::Output>> {
+    /// The runtime that it was started on.
+    #[inline]
+    fn core(&self) -> &Rc<Core> {
+        self.core.as_ref().expect("an operation in flight was started on a runtime")
+    }
+
+    /// Enters the operation's lane if it has none or nothing has ever happened there. `false`: it takes a [`Turn`].
+    #[inline]
+    fn enter_quietly(&mut self) -> bool {
         if self.alone {
             // It was interrupted, and has never left.
-            return Poll::Ready(None);
+            return true;
         }
+        if self.turn.is_some() {
+            return false;
+        }
+        // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
+        match unsafe { self.operation.assume_init_ref() }.lane() {
+            None => true,
+            Some((handle, direction, manner)) => {
+                let quiet = handle.lane(direction).enter_quietly(manner);
+                self.alone = quiet && manner == Manner::Alone;
+                quiet
+            }
+        }
+    }
+
+    /// Waits for the operation's turn, and takes what is left in its lane. `None`: it is to be submitted.
+    #[cold]
+    fn queue_up(&mut self, context: &Context<'_>) -> Poll<Option<O::Output>> {
         if self.turn.is_none() {
             // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
-            let Some((handle, direction, manner)) = unsafe { self.operation.assume_init_ref() }.lane() else {
-                return Poll::Ready(None);
-            };
-            if handle.lane(direction).enter_quietly(manner) {
-                self.alone = manner == Manner::Alone;
-                return Poll::Ready(None);
-            }
-            self.turn = Some(Turn::new(handle, direction, manner));
+            let lane = unsafe { self.operation.assume_init_ref() }.lane();
+            self.turn = lane.map(|(handle, direction, manner)| Turn::new(handle, direction, manner));
         }
         let Some(turn) = &mut self.turn else { return Poll::Ready(None) };
         ready!(turn.poll(context));
@@ -266,6 +287,7 @@ impl<'h, O: Operation> Op<'h, O> {
     }
 
     /// Queues the entry for this tick's batch, or settles what the ring cannot take.
+    #[inline]
     fn start(&mut self, context: &Context<'_>) {
         let core = current();
         // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
@@ -274,8 +296,9 @@ impl<'h, O: Operation> Op<'h, O> {
         // SAFETY: `Operation` promises that what the entry names belongs to the operation. That stays in `self.operation`, or goes to the
         // slot in `drop`, until the last completion.
         let started = unsafe { core.driver.borrow_mut().start(entry, waker) };
+        self.core = Some(core);
         self.stage = match started {
-            Ok(token) => Stage::InFlight(core, token),
+            Ok(token) => Stage::InFlight(token),
             Err((errno, _waker)) => Stage::Settled(-errno),
         };
     }
@@ -334,22 +357,21 @@ impl<O: Operation> Future for Op<'_, O> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<O::Output> {
         loop {
-            let completion = match &self.stage {
+            let completion = match self.stage {
                 Stage::Idle => {
-                    if let Some(output) = ready!(self.queue_up(context)) {
+                    if !self.enter_quietly()
+                        && let Some(output) = ready!(self.queue_up(context))
+                    {
                         return Poll::Ready(output);
                     }
                     self.start(context);
                     match self.stage {
-                        Stage::InFlight(..) => return Poll::Pending,
+                        Stage::InFlight(_) => return Poll::Pending,
                         _ => continue,
                     }
                 }
-                Stage::Settled(result) => Completion::without_submission(*result),
-                Stage::InFlight(core, token) => match core.poll_operation(*token, context.waker()) {
-                    Poll::Ready(completion) => completion,
-                    Poll::Pending => return Poll::Pending,
-                },
+                Stage::InFlight(token) => ready!(self.core().poll_operation(token, context.waker())),
+                Stage::Settled(result) => Completion::without_submission(result),
                 Stage::Done => panic!("an operation was polled again after it had yielded its output"),
             };
             if completion.result == -libc::EINTR && O::RESTARTS && !self.cancelled {
@@ -370,49 +392,58 @@ impl<O: Operation> Future for Op<'_, O> {
 impl<O: Operation> Unpin for Op<'_, O> {}
 
 impl<O: Operation> Drop for Op<'_, O> {
+    #[inline]
     fn drop(&mut self) {
-        match std::mem::replace(&mut self.stage, Stage::Done) {
+        match self.stage {
             Stage::Done => {}
-            Stage::Idle | Stage::Settled(_) => {
-                // SAFETY: it was never submitted, or only parts of it that have ended, so the future is its sole owner. `Stage::Done` keeps
-                // it from being read again.
-                let operation = unsafe { self.operation.assume_init_read() };
-                self.leave_quietly(&operation);
-                // What its earlier parts have moved is accounted for as if the next had been cancelled.
-                let cancelled = Completion::without_submission(-libc::ECANCELED);
-                if let Some(turn) = &self.turn
-                    && operation.moved() > 0
-                {
-                    turn.ended(operation.moved(), cancelled);
-                }
-                operation.leave(cancelled);
-            }
-            Stage::InFlight(core, token) => match core.abandon_operation(token) {
-                Some(completion) => {
-                    // SAFETY: this was its last completion, and `Stage::Done` keeps it from being read again.
-                    let operation = unsafe { self.operation.assume_init_read() };
-                    let turn = self.turn_of_dropped(&operation);
-                    if let Some(turn) = &turn {
-                        turn.ended(operation.moved(), completion);
-                    }
-                    operation.leave(completion);
-                    drop(turn);
-                }
-                None => {
-                    let operation = std::mem::replace(&mut self.operation, MaybeUninit::uninit());
-                    // SAFETY: it is initialised. The kernel works on what it points to and not on the operation's own bytes, and only its
-                    // handle is looked at.
-                    let mut turn = self.turn_of_dropped(unsafe { operation.assume_init_ref() });
-                    if let Some(turn) = &mut turn {
-                        turn.hold();
-                        if O::PARKS {
-                            turn.lane().park(&core, token);
-                        }
-                    }
-                    core.adopt(token, Box::new(Orphaned { operation, turn }), !O::PARKS);
-                }
-            },
+            Stage::Idle | Stage::Settled(_) => self.drop_at_rest(),
+            Stage::InFlight(token) => self.drop_in_flight(token),
         }
+    }
+}
+
+impl<O: Operation> Op<'_, O> {
+    #[cold]
+    fn drop_at_rest(&mut self) {
+        // SAFETY: it was never submitted, or only parts of it that have ended, so the future is its sole owner.
+        let operation = unsafe { self.take() };
+        self.leave_quietly(&operation);
+        // What its earlier parts have moved is accounted for as if the next had been cancelled.
+        let cancelled = Completion::without_submission(-libc::ECANCELED);
+        if let Some(turn) = &self.turn
+            && operation.moved() > 0
+        {
+            turn.ended(operation.moved(), cancelled);
+        }
+        operation.leave(cancelled);
+    }
+
+    #[cold]
+    fn drop_in_flight(&mut self, token: Token) {
+        let Some(core) = self.core.take() else { return };
+        if let Some(completion) = core.abandon_operation(token) {
+            // SAFETY: this was its last completion.
+            let operation = unsafe { self.take() };
+            let turn = self.turn_of_dropped(&operation);
+            if let Some(turn) = &turn {
+                turn.ended(operation.moved(), completion);
+            }
+            operation.leave(completion);
+            drop(turn);
+            return;
+        }
+        self.stage = Stage::Done;
+        let operation = std::mem::replace(&mut self.operation, MaybeUninit::uninit());
+        // SAFETY: it is initialised. The kernel works on what it points to and not on the operation's own bytes, and only its handle is
+        // looked at.
+        let mut turn = self.turn_of_dropped(unsafe { operation.assume_init_ref() });
+        if let Some(turn) = &mut turn {
+            turn.hold();
+            if O::PARKS {
+                turn.lane().park(&core, token);
+            }
+        }
+        core.adopt(token, Box::new(Orphaned { operation, turn }), !O::PARKS);
     }
 }
 
@@ -438,7 +469,7 @@ impl<O: Operation> fmt::Debug for Op<'_, O> {
         let stage = match &self.stage {
             Stage::Idle => "idle",
             Stage::Settled(_) => "settled",
-            Stage::InFlight(..) => "in flight",
+            Stage::InFlight(_) => "in flight",
             Stage::Done => "done",
         };
         f.debug_struct("Op").field("stage", &stage).finish_non_exhaustive()

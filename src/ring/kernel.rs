@@ -289,6 +289,7 @@ impl KernelRing {
     }
 
     /// One of the completions that nothing above sees.
+    #[cold]
     fn take_own(&mut self, token: u64, result: i32) {
         match token {
             ALARM => self.alarm.armed = None,
