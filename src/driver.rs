@@ -16,7 +16,8 @@
 //!   (free) ────────▶ Several  ──────────────────────────▶ (free)
 //! ```
 //! A slot is free only after its own last completion, whatever a cancel answered: a cancel may say "not found" and leave its target
-//! running. So slots being cancelled stand in a list, and the cancel is repeated until the slot is free.
+//! running. So slots being cancelled stand in a list, and the cancel is repeated until the slot is free. (The two completions of a zero-copy
+//! send count as one: `halves.rs`.)
 //!
 //! # Safety
 //! Entries are pushed under the contract of `op::Operation`: the operation's memory belongs to its future while Waiting and to the slot
@@ -24,8 +25,10 @@
 //! no memory; the stream or its heir keeps the descriptor open.
 #![allow(unsafe_code)]
 
+mod halves;
 mod slots;
 
+use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
@@ -40,7 +43,8 @@ use io_uring::{opcode, squeue, types};
 
 pub(crate) use slots::Token;
 
-use crate::ring::{Completion, FIRST_PRIVATE_TOKEN, PushError, Ring, Traffic, Wait};
+use crate::ring::{COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, FIRST_PRIVATE_TOKEN, PushError, Ring, Traffic, Wait};
+use halves::Half;
 use slots::Slots;
 
 /// The token of every cancel. Its answer is a hint that nothing rests on, so it has no slot.
@@ -58,6 +62,9 @@ const LONGEST_CANCEL_PAUSE: Duration = Duration::from_millis(512);
 pub(crate) trait Orphan {
     /// Turns the last completion into a value, and drops it.
     fn finish(self: Box<Self>, completion: Completion);
+
+    /// Gives up what a zero-copy send does not need until its notification: all but its memory. Called with its result.
+    fn let_go(&mut self, completion: Completion) -> Option<Box<dyn Any>>;
 }
 
 /// Who gets the completions of a multishot operation whose future is gone.
@@ -70,6 +77,9 @@ struct Slot {
     state: State,
     /// In the list of slots being cancelled.
     cancelling: bool,
+    /// Which completion of a zero-copy send has come, and its result.
+    half: Half,
+    half_result: i32,
 }
 
 /// Who may touch an operation's memory now?
@@ -139,12 +149,13 @@ pub(crate) struct Deliveries {
     wakers: Vec<Waker>,
     orphans: VecDeque<(Box<dyn Orphan>, Completion)>,
     inherited: VecDeque<(Rc<dyn Heir>, Completion)>,
+    let_go: VecDeque<Box<dyn Any>>,
 }
 
 impl Deliveries {
     /// Wakes the futures and finishes the orphans, and is empty after. The first panic on the way comes out when all are served.
     pub(crate) fn deliver(&mut self) {
-        if self.wakers.is_empty() && self.orphans.is_empty() && self.inherited.is_empty() {
+        if self.wakers.is_empty() && self.orphans.is_empty() && self.inherited.is_empty() && self.let_go.is_empty() {
             return;
         }
         // They are taken from the end.
@@ -172,6 +183,9 @@ impl Deliveries {
         }
         while let Some((heir, completion)) = self.inherited.pop_front() {
             heir.inherit(completion);
+        }
+        while let Some(given_up) = self.let_go.pop_front() {
+            drop(given_up);
         }
     }
 }
@@ -364,7 +378,7 @@ impl Driver {
     fn occupy(&mut self, state: State) -> Token {
         self.in_flight += 1;
         self.counters.started += 1;
-        self.slots.insert(Slot { state, cancelling: false })
+        self.slots.insert(Slot { state, cancelling: false, half: Half::Neither, half_result: 0 })
     }
 
     /// Pushes in order: once an entry waits, all later ones wait behind it.
@@ -452,8 +466,10 @@ impl Driver {
         if let State::Several(_) = slot.state {
             return self.complete_several(token, completion, deliveries);
         }
-        if !completion.is_last() || matches!(slot.state, State::Finished(_)) {
-            // No entry of ours asks for several completions, so this one is extra, and the memory stays until the last.
+        if completion.flags & (COMPLETION_MORE | COMPLETION_NOTIFICATION) != 0 {
+            return self.complete_half(token, completion, deliveries);
+        }
+        if let State::Finished(_) = slot.state {
             self.counters.stale += 1;
             return;
         }
@@ -577,7 +593,7 @@ impl Slot {
     /// Is it in flight, and not the closing of a descriptor, which must happen?
     fn can_be_cancelled(&self) -> bool {
         match &self.state {
-            State::Waiting(_) | State::Orphaned(_) => true,
+            State::Waiting(_) | State::Orphaned(_) => self.half != Half::Result,
             State::Several(several) => !several.ended,
             State::Finished(_) | State::Closing(_) => false,
         }

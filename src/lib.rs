@@ -236,6 +236,7 @@
 //! | 6.13 | waking by a message to the ring | wakes from other threads go through an eventfd |
 //! | 6.9 | the ftruncate operation | [`File::set_len`](fs::File::set_len) says `Unsupported` |
 //! | 6.6 | `NO_SQARRAY` | a little memory traffic |
+//! | 6.2 | the report of zero-copy sends | [`send_zc`](net::TcpStream::send_zc) and its kin are plain sends |
 //! | 6.1 | `DEFER_TASKRUN` | completions interrupt the program; `COOP_TASKRUN` is used |
 //! | 6.0 | `SINGLE_ISSUER` | a little locking in the kernel |
 //! | 5.19 | `COOP_TASKRUN`, `TASKRUN_FLAG`, multishot accept | each completion interrupts the program; [`incoming`](net::TcpListener::incoming) yields `EINVAL` |

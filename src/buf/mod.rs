@@ -2,7 +2,7 @@
 //!
 //! An operation owns its buffer from submission to completion, because the kernel works on the memory while no Rust code runs, and gives it back
 //! with the result: `Ok((count, buffer))`, or an [`Error`] that carries the buffer too. These are the traits which a buffer needs for that, for the
-//! usual owners of bytes; views of a part ([`Slice`]); memory aligned for `O_DIRECT` ([`AlignedBuffer`]). This module knows no operation and no ring.
+//! usual owners of bytes; several at once ([`IoBufs`]); views of a part ([`Slice`]); memory aligned for `O_DIRECT` ([`AlignedBuffer`]). This module knows no operation and no ring.
 //!
 //! ```
 //! use annulus::buf::{IoBuf, IoBufMut};
@@ -19,9 +19,11 @@
 mod aligned;
 mod error;
 mod io_buf;
+mod io_bufs;
 mod slice;
 
 pub use aligned::AlignedBuffer;
 pub use error::Error;
 pub use io_buf::{IoBuf, IoBufMut};
+pub use io_bufs::IoBufs;
 pub use slice::Slice;

@@ -20,8 +20,10 @@ enum Event {
     Cancel,
     /// The kernel answers a cancel with "not found".
     NotFound,
-    /// A completion that others follow.
+    /// A completion that others follow: the result of a zero-copy send.
     More,
+    /// The notification of a zero-copy send.
+    Notification,
     Last,
     /// A completion of the operation before, which used the same slot.
     Late,
@@ -29,8 +31,18 @@ enum Event {
     ShutDown,
 }
 
-const EVENTS: [Event; 9] =
-    [Event::Start, Event::Poll, Event::DropFuture, Event::Cancel, Event::NotFound, Event::More, Event::Last, Event::Late, Event::ShutDown];
+const EVENTS: [Event; 10] = [
+    Event::Start,
+    Event::Poll,
+    Event::DropFuture,
+    Event::Cancel,
+    Event::NotFound,
+    Event::More,
+    Event::Notification,
+    Event::Last,
+    Event::Late,
+    Event::ShutDown,
+];
 
 /// Where an operation is, in a model that knows no tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +58,17 @@ struct Lane {
     place: Place,
     token: Option<Token>,
     before: Option<Token>,
+    /// The one of the two halves of a zero-copy send that has come.
+    half: Option<Event>,
+    /// The future has been woken and not polled since.
+    is_woken: bool,
     orphaned: Rc<Cell<usize>>,
     expected_ends: usize,
 }
 
 impl Lane {
     fn new() -> Lane {
-        Lane { place: Place::Nowhere, token: None, before: None, orphaned: Rc::default(), expected_ends: 0 }
+        Lane { place: Place::Nowhere, token: None, before: None, half: None, is_woken: false, orphaned: Rc::default(), expected_ends: 0 }
     }
 
     /// Can this happen now? A future is polled only while there is one, and the kernel completes only what it holds.
@@ -61,7 +77,7 @@ impl Lane {
             Event::Start => self.place == Place::Nowhere && !is_shut_down,
             Event::Poll | Event::DropFuture | Event::Cancel => matches!(self.place, Place::Waiting | Place::Finished),
             Event::NotFound => true,
-            Event::More => self.token.is_some(),
+            Event::More | Event::Notification => self.token.is_some(),
             Event::Last => matches!(self.place, Place::Waiting | Place::Orphaned),
             Event::Late => self.before.is_some(),
             Event::ShutDown => !is_shut_down,
@@ -71,6 +87,7 @@ impl Lane {
     fn gone(&mut self) {
         self.place = Place::Nowhere;
         self.before = self.token.take();
+        self.half = None;
     }
 }
 
@@ -116,17 +133,23 @@ impl Model {
             Event::Start => {
                 let token = self.driver.start_nop();
                 drop(self.driver.set_waker(token, self.waker.clone()));
+                self.lanes[lane].is_woken = false;
                 assert_ne!(Some(token), before, "a token is not used twice");
                 self.lanes[lane].token = Some(token);
                 self.lanes[lane].place = Place::Waiting;
             }
             Event::Poll => match self.driver.take(current(), &self.waker) {
                 Found::Completion(completion) => {
-                    assert_eq!((self.lanes[lane].place, completion.flags), (Place::Finished, 0), "only the last one ends it");
+                    assert_eq!(self.lanes[lane].place, Place::Finished);
+                    assert_eq!(completion.flags & COMPLETION_MORE, 0, "only the last one ends it");
                     self.lanes[lane].gone();
                 }
-                Found::Nothing => assert_eq!(self.lanes[lane].place, Place::Waiting),
-                Found::OtherWaker => panic!("the waker is the same"),
+                Found::Nothing => assert_eq!((self.lanes[lane].place, self.lanes[lane].is_woken), (Place::Waiting, false)),
+                Found::OtherWaker => {
+                    assert!(self.lanes[lane].is_woken, "the waker is the same");
+                    drop(self.driver.set_waker(current(), self.waker.clone()));
+                    self.lanes[lane].is_woken = false;
+                }
             },
             Event::DropFuture => match self.driver.take(current(), Waker::noop()) {
                 Found::Completion(_) => {
@@ -146,19 +169,9 @@ impl Model {
                 self.driver.send_cancels();
                 self.driver.complete(Completion { token: CANCEL, result: -libc::ENOENT, flags: 0 }, &mut self.deliveries);
             }
-            Event::More => {
-                self.stale += 1;
-                self.complete(current().0, crate::ring::COMPLETION_MORE);
-            }
+            Event::More | Event::Notification => self.complete_half(event, lane),
             Event::Last => {
-                let was = self.lanes[lane].place;
-                if was == Place::Waiting {
-                    self.expected_wakes += 1;
-                    self.lanes[lane].place = Place::Finished;
-                } else {
-                    self.lanes[lane].expected_ends += 1;
-                    self.lanes[lane].gone();
-                }
+                self.end(lane);
                 self.complete(token.expect("in flight").0, 0);
             }
             Event::Late => {
@@ -169,6 +182,39 @@ impl Model {
                 self.driver.cancel_all();
                 self.is_shut_down = true;
             }
+        }
+    }
+
+    /// One of the two completions of a zero-copy send.
+    fn complete_half(&mut self, event: Event, lane: usize) {
+        let token = self.lanes[lane].token.expect("the event is allowed").0;
+        let lane_now = &mut self.lanes[lane];
+        let in_flight = matches!(lane_now.place, Place::Waiting | Place::Orphaned);
+        match lane_now.half {
+            Some(half) if in_flight && half != event => self.end(lane),
+            None if in_flight => {
+                lane_now.half = Some(event);
+                if event == Event::More && lane_now.place == Place::Waiting {
+                    self.expected_wakes += usize::from(!lane_now.is_woken);
+                    lane_now.is_woken = true;
+                }
+            }
+            _ => self.stale += 1,
+        }
+        let flags = if event == Event::More { COMPLETION_MORE } else { COMPLETION_NOTIFICATION };
+        self.complete(token, flags);
+    }
+
+    /// The last completion is about to come.
+    fn end(&mut self, lane: usize) {
+        let lane = &mut self.lanes[lane];
+        if lane.place == Place::Waiting {
+            self.expected_wakes += usize::from(!lane.is_woken);
+            lane.is_woken = true;
+            lane.place = Place::Finished;
+        } else {
+            lane.expected_ends += 1;
+            lane.gone();
         }
     }
 
@@ -186,9 +232,11 @@ impl Model {
                 Place::Nowhere => slot.is_none(),
                 Place::Waiting => slot.is_some_and(|slot| matches!(slot.state, State::Waiting(_))),
                 Place::Finished => slot.is_some_and(|slot| matches!(slot.state, State::Finished(_))),
-                Place::Orphaned => slot.is_some_and(|slot| matches!(slot.state, State::Orphaned(_)) && slot.cancelling),
+                Place::Orphaned => {
+                    slot.is_some_and(|slot| matches!(slot.state, State::Orphaned(_)) && (slot.cancelling || lane.half.is_some()))
+                }
             };
-            let in_flight = matches!(lane.place, Place::Waiting | Place::Orphaned);
+            let in_flight = matches!(lane.place, Place::Waiting | Place::Orphaned) && lane.half != Some(Event::More);
             if slot.is_some_and(|slot| in_flight && slot.cancelling) {
                 let again = self.driver.cancelled.iter().any(|Reverse(cancelled)| Some(cancelled.token) == token);
                 assert!(again || self.driver.to_cancel.iter().any(|other| Some(*other) == token), "nobody cancels again after {path:?}");

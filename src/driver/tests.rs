@@ -32,8 +32,10 @@ fn late_and_extra_completions_are_ignored_and_counted() {
     let mut deliveries = Deliveries::default();
     let token = driver.start_nop();
     let extra = |token: Token, flags| Completion { token: token.0, result: 7, flags };
-    driver.complete(extra(token, crate::ring::COMPLETION_MORE), &mut deliveries);
-    assert_eq!((driver.in_flight(), driver.counters().stale), (1, 1), "one with F_MORE is not the last");
+    driver.complete(extra(token, COMPLETION_MORE), &mut deliveries);
+    assert_eq!((driver.in_flight(), driver.counters().stale), (1, 0), "one with F_MORE is not the last");
+    driver.complete(extra(token, COMPLETION_MORE), &mut deliveries);
+    assert_eq!((driver.in_flight(), driver.counters().stale), (1, 1), "and a second one is extra");
     turn_until_idle(&mut driver);
     driver.complete(extra(token, 0), &mut deliveries);
     assert_eq!(driver.counters().stale, 2, "one for a finished slot is extra");
@@ -112,6 +114,10 @@ pub(super) struct Ends(pub(super) Rc<Cell<usize>>);
 
 impl Orphan for Ends {
     fn finish(self: Box<Self>, _completion: Completion) {}
+
+    fn let_go(&mut self, _completion: Completion) -> Option<Box<dyn Any>> {
+        None
+    }
 }
 
 impl Drop for Ends {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use super::{Metadata, OpenOptions};
-use crate::buf::{IoBuf, IoBufMut};
+use crate::buf::{IoBuf, IoBufMut, IoBufs};
 use crate::op::{Fsync, Handle, Op, ReadAt, ReadExactAt, ReadVectoredAt, Statx, Truncate, WriteAllAt, WriteAt, WriteVectoredAt};
 
 /// An open file. Operations name their position, so any number of them can be in flight at once.
@@ -132,11 +132,13 @@ impl File {
 
     /// Writes several buffers at an offset, one after the other; pwritev(2). It may write less than they hold, and at most 1024 take part.
     ///
-    /// Yields `Result<(usize, Vec<B>), Error<Vec<B>>>`.
+    /// They come as a vector, an array, or a tuple of different ones.
+    ///
+    /// Yields `Result<(usize, B), Error<B>>`.
     ///
     /// # Errors
     /// As [`write_at`](File::write_at).
-    pub fn write_vectored_at<B: IoBuf>(&self, buffers: Vec<B>, offset: u64) -> Op<'_, WriteVectoredAt<B>> {
+    pub fn write_vectored_at<B: IoBufs>(&self, buffers: B, offset: u64) -> Op<'_, WriteVectoredAt<B>> {
         WriteVectoredAt::op(&self.handle, buffers, offset)
     }
 

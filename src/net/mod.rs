@@ -25,7 +25,7 @@ mod tcp;
 mod udp;
 mod unix;
 
-pub use crate::op::Incoming;
+pub use crate::op::{Incoming, Sent};
 pub use address::{ToSocketAddrs, lookup_host};
 pub use split::{ReadHalf, ReuniteError, WriteHalf};
 pub use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};

@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use socket2::SockRef;
 
-use super::stream::{Stream, reading_methods, writing_methods};
+use super::TcpStream;
+use super::stream::{Stream, reading_methods, writing_methods, zero_copy_methods};
 use crate::op::Handle;
 
 /// The reading half of a stream, from its `into_split`.
@@ -60,6 +61,10 @@ impl<S: Stream> WriteHalf<S> {
     }
 
     writing_methods!();
+}
+
+impl WriteHalf<TcpStream> {
+    zero_copy_methods!();
 }
 
 impl<S: Stream> Drop for WriteHalf<S> {

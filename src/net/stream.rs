@@ -1,7 +1,7 @@
 //! What all connected streams have in common: the reading and the writing half of their methods, written once.
 //!
 //! TCP streams, Unix streams and their halves differ in how they come to be and in their addresses; what they do with bytes is the same
-//! operation on a socket. The two macros are the table of those methods; each type says which halves it has.
+//! operation on a socket. The macros are the table of those methods; each type says which of them it has.
 
 use crate::op::Handle;
 
@@ -103,14 +103,26 @@ macro_rules! writing_methods {
 
         /// Writes several buffers, one after the other; sendmsg(2). It may write less than they hold, and at most 1024 take part.
         ///
-        /// Dropping it is as with [`write`](Self::write).
+        /// They come as a vector, an array, or a tuple of different ones. Dropping it is as with [`write`](Self::write).
         ///
-        /// Yields `Result<(usize, Vec<B>), Error<Vec<B>>>`.
+        /// Yields `Result<(usize, B), Error<B>>`.
         ///
         /// # Errors
         /// As [`write`](Self::write).
-        pub fn write_vectored<B: $crate::buf::IoBuf>(&self, buffers: Vec<B>) -> $crate::Op<'_, $crate::op::SendVectored<B>> {
+        pub fn write_vectored<B: $crate::buf::IoBufs>(&self, buffers: B) -> $crate::Op<'_, $crate::op::SendVectored<B>> {
             $crate::op::SendVectored::op(self.handle(), buffers)
+        }
+
+        /// Writes all of several buffers, one after the other, and returns them: as [`write_all`](Self::write_all) would if they were one.
+        ///
+        /// They come as a vector, an array, or a tuple of different ones, in any number. It allocates for the list of addresses.
+        ///
+        /// Yields `Result<B, Error<B>>`.
+        ///
+        /// # Errors
+        /// As [`write_all`](Self::write_all).
+        pub fn write_all_vectored<B: $crate::buf::IoBufs>(&self, buffers: B) -> $crate::Op<'_, $crate::op::SendAllVectored<B>> {
+            $crate::op::SendAllVectored::op(self.handle(), buffers)
         }
 
         /// Waits until every operation whose future was dropped has ended, and returns how the writes among them ended, in the order of
@@ -136,4 +148,61 @@ macro_rules! writing_methods {
     };
 }
 
-pub(super) use {reading_methods, writing_methods};
+/// The writing methods without a copy, for a TCP stream or its half with `fn handle(&self) -> &Handle`.
+macro_rules! zero_copy_methods {
+    () => {
+        /// Writes without copying the bytes into the kernel, and returns what became of them and the buffer; `IORING_OP_SEND_ZC`,
+        /// send_zc(2). It may write less than the buffer holds.
+        ///
+        /// The network card reads the buffer itself, so it comes back only when the peer has acknowledged the bytes and nothing can read
+        /// them any more. Later writes do not wait for that, and may be sent meanwhile. It pays for large buffers (from about 10 KiB on) and
+        /// real network cards; elsewhere, as on the loopback device, the kernel copies after all, and [`Sent::copied`](crate::net::Sent)
+        /// says so. Where it has no zero copy for this socket, or no locked memory is left for it (`RLIMIT_MEMLOCK`), it is a plain write.
+        ///
+        /// Dropping it is as with [`write`](Self::write); the buffer lives until the kernel has let go of it, and the descriptor is not kept
+        /// open for that. [`cancel`](crate::Op::cancel) and [`timeout`](crate::Op::timeout) end the sending, and then wait for the buffer as
+        /// long as the peer acknowledges nothing: for a bound on the wait itself drop the future, as
+        /// [`time::timeout`](crate::time::timeout) does. Needs Linux 6.2.
+        ///
+        /// Yields `Result<(Sent, B), Error<B>>`.
+        ///
+        /// # Errors
+        /// As [`write`](Self::write).
+        pub fn send_zc<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::SendZeroCopy<B>> {
+            $crate::op::SendZeroCopy::op(self.handle(), buffer)
+        }
+
+        /// Writes all of the buffer without copying it, as [`send_zc`](Self::send_zc) does with part of it.
+        ///
+        /// Yields `Result<(Sent, B), Error<B>>`.
+        ///
+        /// # Errors
+        /// As [`write_all`](Self::write_all).
+        pub fn send_all_zc<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::SendZeroCopy<B>> {
+            $crate::op::SendZeroCopy::all(self.handle(), buffer)
+        }
+
+        /// Writes several buffers without copying them; `IORING_OP_SENDMSG_ZC`, sendmsg_zc(2). At most 1024 take part. Otherwise as
+        /// [`send_zc`](Self::send_zc).
+        ///
+        /// Yields `Result<(Sent, B), Error<B>>`.
+        ///
+        /// # Errors
+        /// As [`write`](Self::write).
+        pub fn send_vectored_zc<B: $crate::buf::IoBufs>(&self, buffers: B) -> $crate::Op<'_, $crate::op::SendVectoredZeroCopy<B>> {
+            $crate::op::SendVectoredZeroCopy::op(self.handle(), buffers)
+        }
+
+        /// Writes all of several buffers without copying them, as [`send_vectored_zc`](Self::send_vectored_zc) does with part of them.
+        ///
+        /// Yields `Result<(Sent, B), Error<B>>`.
+        ///
+        /// # Errors
+        /// As [`write_all`](Self::write_all).
+        pub fn send_all_vectored_zc<B: $crate::buf::IoBufs>(&self, buffers: B) -> $crate::Op<'_, $crate::op::SendVectoredZeroCopy<B>> {
+            $crate::op::SendVectoredZeroCopy::all(self.handle(), buffers)
+        }
+    };
+}
+
+pub(super) use {reading_methods, writing_methods, zero_copy_methods};

@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use super::address::{ToSocketAddrs, first_that_works};
 use super::split::{ReadHalf, WriteHalf, split};
-use super::stream::{Stream, reading_methods, writing_methods};
+use super::stream::{Stream, reading_methods, writing_methods, zero_copy_methods};
 use super::{into_handle, not_internet, open_socket};
 use crate::op::{Accept, Accepted, Connect, Handle, Incoming, Listening, Op};
 
@@ -218,6 +218,7 @@ impl TcpStream {
 
     reading_methods!();
     writing_methods!();
+    zero_copy_methods!();
 
     /// Takes the stream apart for two tasks. [`ReadHalf::reunite`] puts it together again.
     pub fn into_split(self) -> (ReadHalf<TcpStream>, WriteHalf<TcpStream>) {

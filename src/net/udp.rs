@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 use super::address::{ToSocketAddrs, first_that_works};
 use super::{into_handle, not_internet, open_socket};
 use crate::buf::{IoBuf, IoBufMut};
-use crate::op::{Connect, Handle, Op, ReceiveDatagram, ReceiveFrom, Send, SendTo};
+use crate::op::{Connect, Handle, Op, ReceiveDatagram, ReceiveFrom, Send, SendTo, SendZeroCopy};
 
 /// A socket for datagrams.
 ///
@@ -85,6 +85,29 @@ impl UdpSocket {
     /// As [`send`](UdpSocket::send).
     pub fn send_to<B: IoBuf>(&self, buffer: B, address: SocketAddr) -> Op<'_, SendTo<B>> {
         SendTo::op(&self.handle, buffer, address)
+    }
+
+    /// Sends one datagram to the connected peer without copying it; `IORING_OP_SEND_ZC`, send_zc(2).
+    ///
+    /// The buffer comes back when the network card has sent it. See [`TcpStream::send_zc`](super::TcpStream::send_zc) for when it pays, and
+    /// what happens where it cannot be had. Needs Linux 6.2.
+    ///
+    /// Yields `Result<(Sent, B), Error<B>>`.
+    ///
+    /// # Errors
+    /// As [`send`](UdpSocket::send).
+    pub fn send_zc<B: IoBuf>(&self, buffer: B) -> Op<'_, SendZeroCopy<B>> {
+        SendZeroCopy::datagram(&self.handle, buffer)
+    }
+
+    /// Sends one datagram to an address without copying it, as [`send_zc`](UdpSocket::send_zc) does to the connected peer.
+    ///
+    /// Yields `Result<(Sent, B), Error<B>>`.
+    ///
+    /// # Errors
+    /// As [`send`](UdpSocket::send).
+    pub fn send_to_zc<B: IoBuf>(&self, buffer: B, address: SocketAddr) -> Op<'_, SendZeroCopy<B>> {
+        SendZeroCopy::datagram_to(&self.handle, buffer, address)
     }
 
     /// Receives one datagram, and returns its length, where it came from, and the buffer; recvmsg(2).

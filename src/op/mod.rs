@@ -23,7 +23,9 @@ mod no_op;
 mod path;
 mod socket;
 mod vectored;
+mod zero_copy;
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -42,11 +44,13 @@ pub(crate) use file::{Fsync, ReadAt, ReadExactAt, Truncate, WriteAllAt, WriteAt}
 pub(crate) use handle::Handle;
 pub(crate) use path::{MakeDirectory, Open, Rename, Status, Statx, Unlink};
 pub(crate) use socket::{Connect, Receive, ReceiveExact, Send, SendAll, Shutdown};
-pub(crate) use vectored::{ReadVectoredAt, ReceiveVectored, SendVectored, WriteVectoredAt};
+pub(crate) use vectored::{ReadVectoredAt, ReceiveVectored, SendAllVectored, SendVectored, WriteVectoredAt};
+pub(crate) use zero_copy::{SendVectoredZeroCopy, SendZeroCopy};
 
 pub use deadline::{Cancel, Deadline, Expire};
 pub use incoming::Incoming;
 pub use no_op::no_op;
+pub use zero_copy::Sent;
 
 use lane::{Direction, Manner, Turn};
 
@@ -99,6 +103,19 @@ pub unsafe trait Operation: Sized + 'static {
 
     /// Does it go on when its future is dropped, for the next one's sake? Else it is cancelled.
     const PARKS: bool = false;
+
+    /// Does its result come before its last completion, which is the notification that the kernel has let go of its memory?
+    const NOTIFIES: bool = false;
+
+    /// With this early result, is there nothing left to do but to wait for the notification?
+    fn is_over(&self, _result: i32) -> bool {
+        false
+    }
+
+    /// Gives up the descriptor of an operation that only waits for its notification. It has no lane from then on.
+    fn release(&mut self) -> Option<Handle> {
+        None
+    }
 }
 
 /// What a completion means.
@@ -326,6 +343,27 @@ impl<'h, O: Operation> Op<'h, O> {
         }
     }
 
+    /// Lets the next one have its turn, and the descriptor be closed, when only the notification is still to come.
+    #[cold]
+    fn leave_early(&mut self, token: Token) {
+        let Some(early) = self.core().early_result(token) else { return };
+        // SAFETY: it is initialised. The kernel works on what it points to and not on the operation's own bytes, and only its handle and its
+        // counts are looked at.
+        let operation = unsafe { self.operation.assume_init_mut() };
+        if !operation.is_over(early.result) {
+            return;
+        }
+        if std::mem::take(&mut self.alone)
+            && let Some((handle, direction, manner)) = operation.lane()
+            && !handle.lane(direction).leave_quietly()
+        {
+            self.turn = Some(Turn::inside(handle, direction, manner));
+        }
+        let handle = operation.release();
+        self.turn = None;
+        drop(handle);
+    }
+
     /// The turn of an operation whose future goes away while it is in its lane.
     fn turn_of_dropped(&mut self, operation: &O) -> Option<Turn> {
         self.alone = false;
@@ -370,7 +408,15 @@ impl<O: Operation> Future for Op<'_, O> {
                         _ => continue,
                     }
                 }
-                Stage::InFlight(token) => ready!(self.core().poll_operation(token, context.waker())),
+                Stage::InFlight(token) => match self.core().poll_operation(token, context.waker()) {
+                    Poll::Ready(completion) => completion,
+                    Poll::Pending => {
+                        if O::NOTIFIES {
+                            self.leave_early(token);
+                        }
+                        return Poll::Pending;
+                    }
+                },
                 Stage::Settled(result) => Completion::without_submission(result),
                 Stage::Done => panic!("an operation was polled again after it had yielded its output"),
             };
@@ -443,7 +489,13 @@ impl<O: Operation> Op<'_, O> {
                 turn.lane().park(&core, token);
             }
         }
-        core.adopt(token, Box::new(Orphaned { operation, turn }), !O::PARKS);
+        let mut orphaned = Box::new(Orphaned { operation, turn });
+        if O::NOTIFIES
+            && let Some(early) = core.early_result(token)
+        {
+            drop(orphaned.let_go(early));
+        }
+        core.adopt(token, orphaned, !O::PARKS);
     }
 }
 
@@ -461,6 +513,17 @@ impl<O: Operation> Orphan for Orphaned<O> {
             turn.ended(operation.moved(), completion);
         }
         operation.leave(completion);
+    }
+
+    fn let_go(&mut self, completion: Completion) -> Option<Box<dyn Any>> {
+        // SAFETY: it is initialised. The kernel works on what it points to and not on the operation's own bytes, and only its handle and its
+        // counts are looked at.
+        let operation = unsafe { self.operation.assume_init_mut() };
+        let turn = self.turn.take();
+        if let Some(turn) = &turn {
+            turn.ended(operation.moved(), completion);
+        }
+        Some(Box::new((turn, operation.release())))
     }
 }
 

@@ -9,18 +9,18 @@ use std::ptr;
 
 use io_uring::{opcode, squeue};
 
-use super::file::{check_offset, no_room, written};
+use super::file::{Progress, advance, check_offset, no_room, write_zero, written};
 use super::header::Header;
 use super::lane::{Direction, Left, Manner};
 use super::{Handle, MOST_BYTES, Op, Operation, Step};
-use crate::buf::{Error, IoBuf, IoBufMut};
+use crate::buf::{Error, IoBufMut, IoBufs};
 use crate::ring::Completion;
 
 /// Most buffers that the kernel takes at once (`UIO_MAXIOV`); those beyond wait for the next call, as after any short transfer.
 const MOST_BUFFERS: usize = 1024;
 
 /// The addresses of as many buffers as one call takes.
-struct Vectors(Vec<libc::iovec>);
+pub(super) struct Vectors(Vec<libc::iovec>);
 
 impl Vectors {
     fn of(buffers: impl Iterator<Item = (*mut u8, usize)>) -> Vectors {
@@ -37,8 +37,39 @@ impl Vectors {
         Vectors::of(buffers.iter_mut().map(|buffer| (buffer.as_mut_ptr(), buffer.capacity())))
     }
 
-    fn to_empty<B: IoBuf>(buffers: &[B]) -> Vectors {
-        Vectors::of(buffers.iter().map(|buffer| (buffer.as_init_ptr().cast_mut(), buffer.init_len())))
+    fn to_empty<S: IoBufs>(buffers: &S) -> Vectors {
+        let mut all = Vectors::of_all(buffers);
+        all.0.truncate(MOST_BUFFERS);
+        all
+    }
+
+    /// The addresses of all buffers, for as many calls as it takes.
+    pub(super) fn of_all<S: IoBufs>(buffers: &S) -> Vectors {
+        let mut vectors = Vec::new();
+        buffers.for_each(&mut |address, length| vectors.push(libc::iovec { iov_base: address.cast_mut().cast(), iov_len: length }));
+        Vectors(vectors)
+    }
+
+    /// Those that the next call takes. The kernel itself cuts off what is more than one call moves.
+    pub(super) fn of_next_call(&self) -> &[libc::iovec] {
+        &self.0[..self.0.len().min(MOST_BUFFERS)]
+    }
+
+    /// Leaves out what a call has moved, and empty buffers in front of the rest.
+    pub(super) fn skip(&mut self, mut count: usize) {
+        let mut through = 0;
+        for vector in &mut self.0 {
+            let here = count.min(vector.iov_len);
+            vector.iov_base = vector.iov_base.cast::<u8>().wrapping_add(here).cast();
+            vector.iov_len -= here;
+            count -= here;
+            if vector.iov_len > 0 {
+                break;
+            }
+            through += 1;
+        }
+        assert_eq!(count, 0, "the kernel reports more bytes than the buffers hold");
+        self.0.drain(..through);
     }
 }
 
@@ -150,23 +181,23 @@ unsafe impl<B: IoBufMut> Operation for ReadVectoredAt<B> {
 }
 
 /// One write at an offset from several buffers.
-pub struct WriteVectoredAt<B> {
+pub struct WriteVectoredAt<S> {
     file: Handle,
-    buffers: Vec<B>,
+    buffers: S,
     vectors: Vectors,
     offset: u64,
 }
 
-impl<B: IoBuf> WriteVectoredAt<B> {
-    pub(crate) fn op(file: &Handle, buffers: Vec<B>, offset: u64) -> Op<'_, WriteVectoredAt<B>> {
+impl<S: IoBufs> WriteVectoredAt<S> {
+    pub(crate) fn op(file: &Handle, buffers: S, offset: u64) -> Op<'_, WriteVectoredAt<S>> {
         let vectors = Vectors::to_empty(&buffers);
         Op::settled(WriteVectoredAt { file: file.clone(), buffers, vectors, offset }, check_offset(offset))
     }
 }
 
 // SAFETY: as for `ReadVectoredAt`.
-unsafe impl<B: IoBuf> Operation for WriteVectoredAt<B> {
-    type Output = Result<(usize, Vec<B>), Error<Vec<B>>>;
+unsafe impl<S: IoBufs> Operation for WriteVectoredAt<S> {
+    type Output = Result<(usize, S), Error<S>>;
 
     fn entry(&mut self) -> squeue::Entry {
         let Vectors(vectors) = &self.vectors;
@@ -228,23 +259,23 @@ unsafe impl<B: IoBufMut> Operation for ReceiveVectored<B> {
 }
 
 /// One send from several buffers.
-pub struct SendVectored<B> {
+pub struct SendVectored<S> {
     socket: Handle,
-    buffers: Vec<B>,
+    buffers: S,
     vectors: Vectors,
     header: Header,
 }
 
-impl<B: IoBuf> SendVectored<B> {
-    pub(crate) fn op(socket: &Handle, buffers: Vec<B>) -> Op<'_, SendVectored<B>> {
+impl<S: IoBufs> SendVectored<S> {
+    pub(crate) fn op(socket: &Handle, buffers: S) -> Op<'_, SendVectored<S>> {
         let vectors = Vectors::to_empty(&buffers);
         Op::new(SendVectored { socket: socket.clone(), buffers, vectors, header: Header::for_any_address() })
     }
 }
 
 // SAFETY: as for `ReceiveVectored`.
-unsafe impl<B: IoBuf> Operation for SendVectored<B> {
-    type Output = Result<(usize, Vec<B>), Error<Vec<B>>>;
+unsafe impl<S: IoBufs> Operation for SendVectored<S> {
+    type Output = Result<(usize, S), Error<S>>;
 
     fn entry(&mut self) -> squeue::Entry {
         let message = self.header.message(&self.vectors.0, false);
@@ -257,5 +288,53 @@ unsafe impl<B: IoBuf> Operation for SendVectored<B> {
 
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.socket, Direction::Outbound, Manner::Alone))
+    }
+}
+
+/// Sends until several buffers are through.
+pub struct SendAllVectored<S> {
+    socket: Handle,
+    buffers: S,
+    vectors: Vectors,
+    header: Header,
+    sent: usize,
+    whole: usize,
+}
+
+impl<S: IoBufs> SendAllVectored<S> {
+    pub(crate) fn op(socket: &Handle, buffers: S) -> Op<'_, SendAllVectored<S>> {
+        let (vectors, whole) = (Vectors::of_all(&buffers), buffers.total_len());
+        Op::new(SendAllVectored { socket: socket.clone(), buffers, vectors, header: Header::for_any_address(), sent: 0, whole })
+    }
+}
+
+// SAFETY: as for `ReceiveVectored`; the vectors only get shorter, within the buffers.
+unsafe impl<S: IoBufs> Operation for SendAllVectored<S> {
+    type Output = Result<S, Error<S>>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let message = self.header.message(self.vectors.of_next_call(), false);
+        // MSG_WAITALL as in `SendAll`.
+        opcode::SendMsg::new(self.socket.target(), message).flags((libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32).build()
+    }
+
+    fn complete(mut self, completion: Completion) -> Step<Self> {
+        let before = self.sent;
+        match advance(&mut self.sent, self.whole, completion.result(), write_zero) {
+            Progress::Complete => Step::Done(Ok(self.buffers)),
+            Progress::Failed(error) => Step::Done(Err(Error::new(error, self.buffers).with_transferred(self.sent))),
+            Progress::Partial => {
+                self.vectors.skip(self.sent - before);
+                Step::Again(self)
+            }
+        }
+    }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.socket, Direction::Outbound, Manner::Alone))
+    }
+
+    fn moved(&self) -> usize {
+        self.sent
     }
 }

@@ -29,6 +29,10 @@ use kernel::KernelRing;
 
 /// Bits of [`Completion::flags`], io_uring_enter(2).
 pub(crate) const COMPLETION_MORE: u32 = 1 << 1;
+/// The second completion of a zero-copy send: the kernel has let go of the memory.
+pub(crate) const COMPLETION_NOTIFICATION: u32 = 1 << 3;
+/// Set by the driver where it joins both completions of a zero-copy send: the bytes were copied after all (`IORING_NOTIF_USAGE_ZC_COPIED`).
+pub(crate) const COMPLETION_COPIED: u32 = 1 << 31;
 
 /// Tokens from here on belong to the ring itself (alarm, kick): no completion with one of them leaves [`Ring::reap`].
 pub(crate) const FIRST_PRIVATE_TOKEN: u64 = u64::MAX - 15;

@@ -324,6 +324,11 @@ impl Core {
         }
     }
 
+    /// The result of a zero-copy send whose notification is still to come.
+    pub(crate) fn early_result(&self, token: Token) -> Option<Completion> {
+        self.driver.borrow().early_result(token)
+    }
+
     /// Keeps an operation without a future until the kernel is done with it, and asks for its end unless somebody will want it.
     pub(crate) fn adopt(&self, token: Token, orphan: Box<dyn Orphan>, cancel: bool) {
         let waker = self.driver.borrow_mut().orphan(token, orphan);

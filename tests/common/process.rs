@@ -123,6 +123,15 @@ pub(crate) fn in_own_process<F: FnOnce()>(test: F) {
     assert!(output.status.success() && said.contains("ended well"), "the process of {name} ended with {}", output.status);
 }
 
+/// Ends a child that has leaked on purpose, before a leak detector looks.
+pub(crate) fn end_with_a_leak() -> ! {
+    assert!(env::var_os(CHILD).is_some(), "only for children");
+    println!("{CHILD} ended well");
+    let _ = io::Write::flush(&mut io::stdout());
+    // SAFETY: the call takes no memory, and nothing of this process is needed any more.
+    unsafe { libc::_exit(0) }
+}
+
 /// Becomes an ordinary user, of whom no other process exists, with this much lockable memory. Does nothing but set the limit if this
 /// process is an ordinary user already. Only for children.
 pub(crate) fn become_ordinary(memlock: u64) {

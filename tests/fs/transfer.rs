@@ -145,7 +145,7 @@ fn at_most_1024_buffers_take_part_in_a_vectored_transfer() {
     run(async || {
         let content = pattern(2 * 1500);
         let file = file_with(scratch.path(), "").await;
-        let (count, back) = file.write_vectored_at(content.chunks(2).map(<[u8]>::to_vec).collect(), 0).await.unwrap();
+        let (count, back) = file.write_vectored_at(content.chunks(2).map(<[u8]>::to_vec).collect::<Vec<_>>(), 0).await.unwrap();
         assert_eq!((count, back.len()), (2048, 1500));
         let (count, _) = file.write_vectored_at(back[1024..].to_vec(), 2048).await.unwrap();
         assert_eq!((count, content_of(scratch.path())), (952, content.clone()));

@@ -15,6 +15,7 @@ mod split;
 mod tcp;
 mod udp;
 mod unix;
+mod zero_copy;
 
 use std::io::{self, Read, Write};
 use std::net as std_net;
