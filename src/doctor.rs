@@ -240,6 +240,8 @@ const OPERATIONS: &[Operation] = &[
     operation(opcode::UnlinkAt::CODE, "UNLINKAT", "5.11", "`fs::remove_file` and `remove_dir` say `Unsupported`"),
     operation(opcode::MkDirAt::CODE, "MKDIRAT", "5.15", "`fs::create_dir` says `Unsupported`"),
     operation(opcode::MsgRingData::CODE, "MSG_RING", "5.18", "wakes from other threads go through an eventfd"),
+    operation(opcode::SendZc::CODE, "SEND_ZC", "6.0", "`send_zc` and `send_all_zc` are plain sends"),
+    operation(opcode::SendMsgZc::CODE, "SENDMSG_ZC", "6.1", "`send_vectored_zc`, `send_all_vectored_zc` and `send_to_zc` are plain sends"),
     operation(opcode::Ftruncate::CODE, "FTRUNCATE", "6.9", "`File::set_len` says `Unsupported`"),
 ];
 
