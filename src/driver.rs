@@ -359,6 +359,11 @@ impl Driver {
         !self.backlog.is_empty() || self.ring.as_mut().is_some_and(Ring::has_completions)
     }
 
+    /// Does shared memory show that the kernel has something for the next turn?
+    pub(crate) fn has_work(&mut self) -> bool {
+        self.ring.as_mut().is_some_and(Ring::has_work)
+    }
+
     /// Is there anything to send?
     pub(crate) fn has_queued(&mut self) -> bool {
         !self.to_cancel.is_empty() || !self.backlog.is_empty() || self.ring.as_mut().is_some_and(Ring::has_queued)

@@ -3,7 +3,7 @@
 use super::*;
 use crate::ring::Config;
 
-const CONFIG: Config = Config { entries: 8, completion_entries: 32, workers: None };
+const CONFIG: Config = Config::new(8, 32);
 
 fn turn(driver: &mut Driver, wait: Wait) {
     let mut deliveries = Deliveries::default();

@@ -7,7 +7,7 @@ use super::*;
 use crate::ring::Config;
 
 pub(super) fn driver() -> Driver {
-    let config = Config { entries: 8, completion_entries: 32, workers: None };
+    let config = Config::new(8, 32);
     Driver::new(Ring::open(&config).expect("a ring"))
 }
 

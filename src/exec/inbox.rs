@@ -87,6 +87,12 @@ impl Inbox {
         }
     }
 
+    /// May there be something to take?
+    #[inline]
+    pub(super) fn has_letters(&self) -> bool {
+        self.pending.load(SeqCst)
+    }
+
     /// Moves what has come into `into`. Costs one load when nothing has.
     pub(super) fn take(&self, into: &mut Vec<TaskId>) {
         if self.pending.load(SeqCst) {

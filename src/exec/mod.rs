@@ -138,6 +138,11 @@ impl Executor {
         }
     }
 
+    /// Have other threads woken anybody since the last look?
+    pub(crate) fn has_foreign_wakes(&self) -> bool {
+        self.inbox.has_letters()
+    }
+
     /// Is there anything to poll?
     pub(crate) fn has_ready(&self) -> bool {
         self.root_ready.get() || !self.ready.borrow().is_empty()

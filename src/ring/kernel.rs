@@ -197,6 +197,14 @@ impl KernelRing {
     }
 
     #[inline]
+    pub(crate) fn has_work(&mut self) -> bool {
+        let queue = self.uring.submission();
+        let pending = queue.taskrun() || queue.cq_overflow();
+        drop(queue);
+        pending || !self.uring.completion().is_empty()
+    }
+
+    #[inline]
     pub(crate) fn has_queued(&mut self) -> bool {
         !self.uring.submission().is_empty()
     }

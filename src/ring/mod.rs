@@ -15,7 +15,7 @@ mod setup;
 mod unpark;
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use io_uring::squeue;
 
@@ -78,6 +78,15 @@ pub(crate) struct Config {
     pub(crate) completion_entries: u32,
     /// Most kernel worker threads for blocking file work, `None` for the kernel's own bound.
     pub(crate) workers: Option<u32>,
+    /// Most time that a wait looks at shared memory before it enters the kernel.
+    pub(crate) spin: Duration,
+}
+
+impl Config {
+    /// Queues of these lengths, and no further wishes.
+    pub(crate) const fn new(entries: u32, completion_entries: u32) -> Config {
+        Config { entries, completion_entries, workers: None, spin: Duration::ZERO }
+    }
 }
 
 /// Counts of what happened at the seam, for [`Metrics`](crate::Metrics).
@@ -152,6 +161,14 @@ impl Ring {
         }
     }
 
+    /// Would an enter that does not wait bring completions? Seen in memory, without a call.
+    #[inline]
+    pub(crate) fn has_work(&mut self) -> bool {
+        match self {
+            Ring::Kernel(ring) => ring.has_work(),
+        }
+    }
+
     /// The time by which this source's waits end.
     pub(crate) fn now(&self) -> Instant {
         match self {
@@ -198,7 +215,7 @@ impl Ring {
 /// What the set-up reports of the kernels that the rungs of its ladder are there for.
 #[cfg(test)]
 pub(crate) fn refusals_of_every_rung() -> Vec<Vec<Refusal>> {
-    let config = Config { entries: 8, completion_entries: 32, workers: None };
+    let config = Config::new(8, 32);
     let opened = (0..).map_while(|rung| setup::open_on_rung(rung, &config));
     opened.map(|opened| opened.expect("this machine grants every rung").refused).collect()
 }

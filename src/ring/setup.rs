@@ -149,7 +149,7 @@ pub(super) fn open_on_rung(rung: usize, config: &Config) -> Option<io::Result<Op
 mod tests {
     use super::*;
 
-    const CONFIG: Config = Config { entries: 256, completion_entries: 1024, workers: None };
+    const CONFIG: Config = Config::new(256, 1024);
 
     /// As a kernel answers that knows only `known`.
     pub(super) fn kernel_with(known: &[Flag]) -> impl FnMut(&[Flag], u32, u32) -> io::Result<IoUring> {

@@ -1,6 +1,7 @@
 //! Which choices does a runtime offer?
 
 use std::io;
+use std::time::Duration;
 
 use super::Runtime;
 use crate::ring::Config;
@@ -27,12 +28,13 @@ pub struct Builder {
     entries: u32,
     completion_entries: Option<u32>,
     workers: Option<u32>,
+    spin: Duration,
 }
 
 impl Builder {
     /// The default settings.
     pub fn new() -> Builder {
-        Builder { entries: DEFAULT_ENTRIES, completion_entries: None, workers: None }
+        Builder { entries: DEFAULT_ENTRIES, completion_entries: None, workers: None, spin: Duration::ZERO }
     }
 
     /// Places in the submission queue: how many operations one system call can submit. The kernel rounds up to a power of two, at most
@@ -53,6 +55,24 @@ impl Builder {
     /// `IORING_REGISTER_IOWQ_MAX_WORKERS` in io_uring_register(2). The bound is this thread's: all its runtimes share it. At least 1.
     pub fn max_workers(mut self, workers: u32) -> Builder {
         self.workers = Some(workers);
+        self
+    }
+
+    /// Most time that the loop looks at shared memory before it waits in the kernel, 0 by default, which is never.
+    ///
+    /// Whatever comes meanwhile (a completion, a wake from another thread) is served without the sleep and its wake-up, which is most of the
+    /// latency of a request to a server that has little to do. It costs processor time, and pays only on a core that nobody else needs. It
+    /// adapts: when several spins in a row were in vain, waits begin without, and a spin is tried again now and then, so an idle runtime
+    /// burns next to nothing. [`Metrics::spins_paid`](crate::Metrics::spins_paid) and
+    /// [`spins_unpaid`](crate::Metrics::spins_unpaid) tell.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let runtime = annulus::Builder::new().spin(Duration::from_micros(50)).build()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn spin(mut self, longest: Duration) -> Builder {
+        self.spin = longest;
         self
     }
 
@@ -81,7 +101,7 @@ impl Builder {
         if self.workers.is_some_and(|workers| workers == 0 || i32::try_from(workers).is_err()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the bound on kernel workers is between 1 and 2147483647"));
         }
-        Ok(Config { entries, completion_entries, workers: self.workers })
+        Ok(Config { workers: self.workers, spin: self.spin, ..Config::new(entries, completion_entries) })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What has a runtime done so far? Counters to read, print and subtract.
 
+use super::spin::SpinCounts;
 use crate::driver::Counters;
 use crate::ring::Traffic;
 
@@ -31,6 +32,10 @@ pub struct Metrics {
     pub stale_completions: u64,
     /// How often the kernel had more completions than the completion queue could hold.
     pub completion_overflows: u64,
+    /// Spins before a wait ([`Builder::spin`](crate::Builder::spin)) in which something came.
+    pub spins_paid: u64,
+    /// Spins in which nothing came, so that the wait followed.
+    pub spins_unpaid: u64,
     /// Operations that have not ended now: in the kernel's hands, or queued for it.
     pub operations_in_flight: u64,
     /// Tasks that have not ended now.
@@ -38,7 +43,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn new(traffic: Traffic, counters: Counters, in_flight: usize, tasks: usize) -> Metrics {
+    pub(super) fn new(traffic: Traffic, counters: Counters, spins: SpinCounts, in_flight: usize, tasks: usize) -> Metrics {
         Metrics {
             enters: traffic.enters,
             submissions: traffic.submissions,
@@ -48,6 +53,8 @@ impl Metrics {
             cancels: counters.cancels,
             stale_completions: counters.stale,
             completion_overflows: traffic.overflows,
+            spins_paid: spins.paid,
+            spins_unpaid: spins.unpaid,
             operations_in_flight: in_flight as u64,
             tasks: tasks as u64,
         }

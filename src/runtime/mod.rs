@@ -5,6 +5,7 @@
 
 mod builder;
 mod metrics;
+mod spin;
 mod timer;
 
 use std::cell::RefCell;
@@ -27,10 +28,14 @@ pub(crate) use timer::{Timer, deadline_after};
 use crate::driver::{Deliveries, Driver, Found, Heir, Orphan, Token};
 use crate::exec::{Entered, Executor, JoinHandle, discard};
 use crate::ring::{Completion, Config, Ring, RingReport, Wait};
+use spin::Spin;
 use timer::Timers;
 
 /// Most task polls before the loop looks at the completion queue, the timers and the wakes of other threads again.
 const POLLS_PER_TICK: usize = 128;
+
+/// Looks at shared memory between two looks at the clock, while the loop looks instead of waiting.
+const LOOKS_PER_CLOCK: usize = 16;
 
 /// Most turns at the end of `block_on`: a dropped read is cancelled in the first, its stream closed in the second.
 const SETTLING_TURNS: usize = 4;
@@ -149,6 +154,7 @@ impl Runtime {
             timers: RefCell::new(Timers::new(ring.now())),
             driver: RefCell::new(Driver::new(ring)),
             deliveries: RefCell::new(Deliveries::default()),
+            spin: RefCell::new(Spin::new(config.spin)),
             report,
         };
         Ok(Runtime { core: Rc::new(core) })
@@ -221,6 +227,7 @@ pub(crate) struct Core {
     executor: Rc<Executor>,
     timers: RefCell<Timers>,
     deliveries: RefCell<Deliveries>,
+    spin: RefCell<Spin>,
     report: RingReport,
 }
 
@@ -234,13 +241,44 @@ impl Core {
     /// The second half of a tick, after the polls: submits, waits if nobody is ready, delivers, and fires timers.
     fn finish_tick(&self) {
         let wait = self.longest_wait();
-        if wait != Wait::No && self.executor.park() {
+        if wait != Wait::No && !self.comes_soon(wait) && self.executor.park() {
             self.turn(wait);
             self.executor.unpark();
         } else {
             self.turn(Wait::No);
         }
         self.fire_timers();
+    }
+
+    /// Looks for what ends a wait before there is one, if the user wants that and it has paid lately. Has something come?
+    #[inline]
+    fn comes_soon(&self, wait: Wait) -> bool {
+        let longest = self.spin.borrow_mut().before_wait();
+        longest.is_some_and(|longest| self.spin_for(longest, wait))
+    }
+
+    fn spin_for(&self, longest: Duration, wait: Wait) -> bool {
+        // What it waits for must be under way.
+        self.driver.borrow_mut().submit();
+        if self.has_work() {
+            return true;
+        }
+        let end = deadline_after(longest);
+        let end = if let Wait::Until(deadline) = wait { end.min(deadline) } else { end };
+        let mut paid = false;
+        while !paid && self.now() < end {
+            for _ in 0..LOOKS_PER_CLOCK {
+                std::hint::spin_loop();
+                paid |= self.has_work();
+            }
+        }
+        self.spin.borrow_mut().record(paid);
+        paid
+    }
+
+    /// Does shared memory show that the loop has something to do?
+    fn has_work(&self) -> bool {
+        self.executor.has_foreign_wakes() || self.driver.borrow_mut().has_work()
     }
 
     /// Sends what the last polls dropped or closed, so that it takes effect now and not at some later call.
@@ -367,7 +405,7 @@ impl Core {
 
     fn metrics(&self) -> Metrics {
         let driver = self.driver.borrow();
-        Metrics::new(driver.traffic(), driver.counters(), driver.in_flight(), self.executor.task_count())
+        Metrics::new(driver.traffic(), driver.counters(), self.spin.borrow().counts, driver.in_flight(), self.executor.task_count())
     }
 
     /// Ends everything: tasks first, since dropping them orphans their operations, then the operations, then the ring. A panic in what is
