@@ -17,13 +17,20 @@
 
 // The traits live in a file of their own, since an `allow(unsafe_code)` here would also reach the modules below.
 mod aligned;
+mod arena;
+mod chunk;
 mod error;
 mod io_buf;
 mod io_bufs;
+mod pool;
+mod ring;
 mod slice;
 
 pub use aligned::AlignedBuffer;
+pub use chunk::Chunk;
 pub use error::Error;
 pub use io_buf::{IoBuf, IoBufMut};
 pub use io_bufs::IoBufs;
+pub(crate) use pool::{Pool, PoolConfig, PoolCounts};
+pub(crate) use ring::{BufferEntry, BufferRing};
 pub use slice::Slice;

@@ -6,7 +6,8 @@
 //! # Safety
 //! SQEs are handed to the queue; whoever pushes vouches for the memory and the descriptors that they name. The alarm's `timespec` belongs
 //! to this ring, in a box, and the kernel reads it during the enter that consumes its SQE (IORING_FEAT_SUBMIT_STABLE, checked at set-up).
-//! The ring's descriptor belongs to `uring`, which is dropped by hand, once, in `Drop`.
+//! The ring's descriptor belongs to `uring`, which is dropped by hand, once, in `Drop`. The memory of a registered buffer ring belongs to
+//! `provided`, which outlives `uring`; that of the buffers is vouched for by whoever provides them.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -14,15 +15,18 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 
+use super::provided::{Handing, Provided};
 use super::report::{Refusal, RingReport};
 use super::setup::Opened;
 use super::unpark::{self, Unparker};
-use super::{Completion, Config, FIRST_PRIVATE_TOKEN, PushError, Traffic, Wait, refusal, setup};
+use super::{Completion, Config, FIRST_PRIVATE_TOKEN, PROVIDED, PushError, Traffic, Wait, refusal, setup};
+use crate::buf::BufferRing;
 use crate::sys;
 
 /// The armed TIMEOUT has fired, or was moved out of the way.
@@ -46,6 +50,7 @@ pub(crate) struct KernelRing {
     enter_flags: u32,
     alarm: Alarm,
     kick: Kick,
+    provided: Option<Provided>,
     probe: Probe,
     report: RingReport,
     traffic: Traffic,
@@ -91,6 +96,7 @@ impl KernelRing {
             enter_flags: sys::ENTER_GETEVENTS,
             alarm: Alarm { armed: None, moved, timespec: Box::new(types::Timespec::new()) },
             kick: Kick::Message,
+            provided: None,
             probe,
             traffic: Traffic::default(),
         };
@@ -187,8 +193,40 @@ impl KernelRing {
             Wait::No | Wait::Forever => true,
         };
         let listening = self.listen_for_kicks()?;
+        self.hand_buffers_over();
         // Without its own entries in the queue a wait could last too long: then the caller reaps and comes back.
         self.submit(wait != Wait::No && alarmed && listening)
+    }
+
+    /// # Safety
+    /// As [`Ring::provide`](super::Ring::provide).
+    pub(crate) unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>) {
+        // SAFETY: `self.provided` keeps the memory of the buffer ring for longer than the io_uring, and the caller vouches for the buffers.
+        let registered = unsafe { self.uring.submitter().register_buf_ring_with_flags(ring.address(), ring.places(), group, 0) };
+        let handing = match registered {
+            Ok(()) => {
+                self.report.granted.push("REGISTER_PBUF_RING");
+                None
+            }
+            Err(error) => {
+                self.report.refused.push(Refusal::new("REGISTER_PBUF_RING", &error));
+                Some(Handing::default())
+            }
+        };
+        self.provided = Some(Provided { group, ring: Rc::clone(ring), handing });
+    }
+
+    /// Gives the kernel the buffers that it does not take by itself, as many as there is room for.
+    fn hand_buffers_over(&mut self) {
+        let Some(Provided { handing: Some(_), .. }) = &self.provided else { return };
+        while let Some(provided) = &mut self.provided
+            && let Some(entry) = provided.next()
+        {
+            // SAFETY: whoever called `provide` vouches for the buffer until the ring is gone.
+            if unsafe { self.push(std::slice::from_ref(&entry)) }.is_err() {
+                return self.provided.iter_mut().for_each(Provided::put_back);
+            }
+        }
     }
 
     #[inline]
@@ -303,6 +341,7 @@ impl KernelRing {
             ALARM => self.alarm.armed = None,
             ALARM_MOVED if !matches!(-result, 0 | libc::ENOENT | libc::EALREADY) => self.alarm.armed = None,
             KICK => self.take_kick(),
+            PROVIDED => self.provided.iter_mut().for_each(|provided| provided.answered(result)),
             _ => {}
         }
     }
@@ -342,6 +381,10 @@ impl Drop for KernelRing {
         if let Some(index) = self.index {
             // Only another thread would be refused, and the ring never leaves its own.
             let _ = sys::unregister_ring_fd(self.fd(), index);
+        }
+        if let Some(Provided { group, handing: None, .. }) = self.provided {
+            // Not needed, but locked memory counts as free sooner.
+            let _ = self.uring.submitter().unregister_buf_ring(group);
         }
         // SAFETY: `uring` is not used after this and dropped nowhere else.
         unsafe { ManuallyDrop::drop(&mut self.uring) };

@@ -5,16 +5,18 @@
 //! Today there is one source, the kernel; the software ring joins as a second arm of the same enum.
 //!
 //! # Safety
-//! The only unsafe function hands entries on to the source; whoever pushes vouches for what they name.
+//! The unsafe functions hand entries and buffers on to the source; whoever calls them vouches for the memory.
 
 mod kernel;
 mod machine;
+mod provided;
 mod refusal;
 mod report;
 mod setup;
 mod unpark;
 
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use io_uring::squeue;
@@ -25,6 +27,7 @@ pub use refusal::SetupError;
 pub use report::{Refusal, RingReport};
 pub(crate) use unpark::Unparker;
 
+use crate::buf::BufferRing;
 use kernel::KernelRing;
 
 /// Bits of [`Completion::flags`], io_uring_enter(2).
@@ -34,8 +37,13 @@ pub(crate) const COMPLETION_NOTIFICATION: u32 = 1 << 3;
 /// Set by the driver where it joins both completions of a zero-copy send: the bytes were copied after all (`IORING_NOTIF_USAGE_ZC_COPIED`).
 pub(crate) const COMPLETION_COPIED: u32 = 1 << 31;
 
-/// Tokens from here on belong to the ring itself (alarm, kick): no completion with one of them leaves [`Ring::reap`].
+/// The completion took a buffer, which the upper 16 bits name, whatever its result.
+const COMPLETION_BUFFER: u32 = 1 << 0;
+
+/// Tokens from here on belong to the ring itself (alarm, kick, buffers): no completion with one of them leaves [`Ring::reap`].
 pub(crate) const FIRST_PRIVATE_TOKEN: u64 = u64::MAX - 15;
+/// The answer to a buffer that was handed over.
+const PROVIDED: u64 = FIRST_PRIVATE_TOKEN + 3;
 
 /// One completion queue entry. Ours, since the crate's has no constructor and other sources must make them too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +57,12 @@ impl Completion {
     /// Is this the operation's last completion? Only then does the kernel let go of its memory.
     pub(crate) fn is_last(&self) -> bool {
         self.flags & COMPLETION_MORE == 0
+    }
+
+    /// The buffer that it took from the group that the entry names.
+    #[inline]
+    pub(crate) fn buffer(&self) -> Option<u16> {
+        (self.flags & COMPLETION_BUFFER != 0).then_some((self.flags >> 16) as u16)
     }
 }
 
@@ -127,6 +141,23 @@ impl Ring {
         match self {
             // SAFETY: the caller's promise is handed on unchanged.
             Ring::Kernel(ring) => unsafe { ring.push(chain) },
+        }
+    }
+
+    /// Lets entries with [`BUFFER_SELECT`](squeue::Flags::BUFFER_SELECT) and this group take their buffers from `ring`, first in first out, each
+    /// when it has something to put there and not before. The completion [names the buffer](Completion::buffer), also one that reports an error or
+    /// 0; from then on it is the caller's, who may append it again. An entry that finds none ends with `ENOBUFS`.
+    ///
+    /// A source reads the queue from its own head to [`BufferRing::tail`] and keeps the `Rc` until it is dropped. It refuses nothing: where the
+    /// kernel does not take the queue as it is, its buffers are handed over one by one. Called once.
+    ///
+    /// # Safety
+    /// All buffers that are ever appended to `ring` stay valid until they were taken or this is dropped; if this is forgotten, for ever.
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>) {
+        match self {
+            // SAFETY: the caller's promise is handed on unchanged.
+            Ring::Kernel(kernel) => unsafe { kernel.provide(group, ring) },
         }
     }
 

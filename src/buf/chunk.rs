@@ -1,0 +1,238 @@
+//! What does a user hold of a received buffer? A view of bytes that gives the buffer back when it goes.
+//!
+//! A chunk knows where its bytes are and who keeps them. It knows no ring and no stream.
+//!
+//! # Safety
+//! The bytes from `start` on, `length` of them, lie in the buffer or the heap block that `owner` keeps, are initialised, and are written by
+//! nobody as long as a chunk of them lives.
+#![allow(unsafe_code)]
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use super::IoBuf;
+use super::arena::Arena;
+
+/// Received bytes in a buffer that belongs to the runtime's pool, and goes back there when the last chunk of it is dropped.
+///
+/// It can be read as a slice, sent or written as it is, divided ([`split_to`](Chunk::split_to), [`split_off`](Chunk::split_off)) and cloned
+/// without copying, kept beyond its stream and its runtime, and given to other threads.
+///
+/// A chunk is meant to be used and dropped: a single received byte may keep a whole buffer. When three quarters of a pool that cannot
+/// grow any more are in chunks, what comes is copied to the heap instead, so that a program which keeps its chunks, or forgets them
+/// (`mem::forget`), never starves its streams.
+///
+/// ```
+/// use annulus::net::UnixStream;
+///
+/// # annulus::block_on(async {
+/// let (ours, theirs) = UnixStream::pair()?;
+/// theirs.write_all("key=value").await?;
+/// let mut value = ours.read_chunk().await?;
+/// let key = value.split_to(4);
+/// assert_eq!((&key[..], &value[..]), (&b"key="[..], &b"value"[..]));
+/// ours.write_all(value).await?; // no copy
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+pub struct Chunk {
+    start: NonNull<u8>,
+    length: u32,
+    /// Which buffer of the arena.
+    id: u16,
+    owner: Owner,
+}
+
+enum Owner {
+    /// A buffer of a pool, of which this is one chunk.
+    Arena(NonNull<Arena>),
+    /// The heap.
+    Heap(Arc<[u8]>),
+}
+
+impl Chunk {
+    /// The only chunk of a buffer, so far.
+    ///
+    /// # Safety
+    /// The first `length` bytes of the buffer are initialised, the kernel has let go of it, and the arena is told that it is in a chunk.
+    #[inline]
+    pub(super) unsafe fn lent(arena: NonNull<Arena>, start: NonNull<u8>, length: u32, id: u16) -> Chunk {
+        Chunk { start, length, id, owner: Owner::Arena(arena) }
+    }
+
+    /// A chunk with a copy of these bytes.
+    pub(crate) fn copied(bytes: &[u8]) -> Chunk {
+        let bytes: Arc<[u8]> = Arc::from(bytes);
+        let length = u32::try_from(bytes.len()).expect("nothing that is received at once is longer than 2 GiB");
+        Chunk { start: NonNull::from(&*bytes).cast(), length, id: 0, owner: Owner::Heap(bytes) }
+    }
+
+    /// How many bytes there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.length as usize
+    }
+
+    /// Are there none?
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Takes the first `at` bytes away, as a chunk of their own that shares the buffer.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[must_use = "to drop the first bytes, use `advance`"]
+    pub fn split_to(&mut self, at: usize) -> Chunk {
+        let mut first = self.clone();
+        first.truncate_to(at);
+        self.advance(at);
+        first
+    }
+
+    /// Takes the bytes from `at` on away, as a chunk of their own that shares the buffer.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    #[must_use = "to drop the last bytes, use `truncate`"]
+    pub fn split_off(&mut self, at: usize) -> Chunk {
+        let mut last = self.clone();
+        last.advance(at);
+        self.truncate_to(at);
+        last
+    }
+
+    /// Drops the first `count` bytes.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn advance(&mut self, count: usize) {
+        assert!(count <= self.len(), "a chunk of {} bytes cannot advance by {count}", self.length);
+        // SAFETY: there are as many bytes, in memory that the owner keeps.
+        self.start = unsafe { self.start.add(count) };
+        self.length -= count as u32;
+    }
+
+    /// Drops all but the first `length` bytes, if there are more.
+    pub fn truncate(&mut self, length: usize) {
+        self.truncate_to(length.min(self.len()));
+    }
+
+    fn truncate_to(&mut self, length: usize) {
+        assert!(length <= self.len(), "a chunk of {} bytes has no {length} first", self.length);
+        self.length = length as u32;
+    }
+}
+
+/// Shares the buffer; the bytes are not copied.
+impl Clone for Chunk {
+    fn clone(&self) -> Chunk {
+        let owner = match &self.owner {
+            Owner::Arena(arena) => {
+                // SAFETY: this chunk keeps the arena.
+                unsafe { arena.as_ref() }.share(self.id);
+                Owner::Arena(*arena)
+            }
+            Owner::Heap(bytes) => Owner::Heap(Arc::clone(bytes)),
+        };
+        Chunk { start: self.start, length: self.length, id: self.id, owner }
+    }
+}
+
+impl Drop for Chunk {
+    #[inline]
+    fn drop(&mut self) {
+        if let Owner::Arena(arena) = self.owner {
+            // SAFETY: this chunk is one of the arena's, and this is its end.
+            unsafe { Arena::release(arena, self.id) };
+        }
+    }
+}
+
+// SAFETY: the bytes are only read; an arena takes buffers back from any thread, and so does the heap.
+unsafe impl Send for Chunk {}
+
+// SAFETY: through a shared reference the bytes can be read and the chunk cloned, which is an atomic count.
+unsafe impl Sync for Chunk {}
+
+// SAFETY: the owner keeps the bytes where they are until the last chunk of them is dropped, and nobody writes them until then.
+unsafe impl IoBuf for Chunk {
+    #[inline]
+    fn as_init_ptr(&self) -> *const u8 {
+        self.start.as_ptr()
+    }
+
+    #[inline]
+    fn init_len(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.as_init()
+    }
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Borrow<[u8]> for Chunk {
+    fn borrow(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Compares the bytes, here and below.
+impl<T: AsRef<[u8]> + ?Sized> PartialEq<T> for Chunk {
+    fn eq(&self, other: &T) -> bool {
+        **self == *other.as_ref()
+    }
+}
+
+impl Eq for Chunk {}
+
+impl PartialOrd for Chunk {
+    fn partial_cmp(&self, other: &Chunk) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Chunk {
+    fn cmp(&self, other: &Chunk) -> Ordering {
+        (**self).cmp(&**other)
+    }
+}
+
+/// As the bytes, which [`Borrow`] demands.
+impl Hash for Chunk {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+/// Leaves the bytes out: they may be many, and may be secret.
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chunk").field("len", &self.length).finish_non_exhaustive()
+    }
+}
+
+/// Without a copy: the buffer goes back to its pool with the last of the `Bytes`.
+#[cfg(feature = "bytes")]
+impl From<Chunk> for bytes::Bytes {
+    fn from(chunk: Chunk) -> bytes::Bytes {
+        bytes::Bytes::from_owner(chunk)
+    }
+}

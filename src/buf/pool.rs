@@ -1,0 +1,295 @@
+//! Which buffers are lent to the ring, which are in chunks, and how many are there to be? The buffers of one runtime.
+//!
+//! ```text
+//!              lend                 a receive takes it              last chunk dropped
+//!  (reserve) ────────▶ (in the ring) ─────────────────▶ (in a chunk) ─────────────────▶ (in the ring), or the reserve
+//! ```
+//! The pool counts the buffers in the ring itself, so it knows without asking when they run short: with less than a quarter of those in
+//! circulation left it doubles them, up to a bound, and at the bound it copies what comes and takes the buffer back at once. So at least a
+//! quarter is always there for the next receive, whatever becomes of the chunks, and nobody ever waits for a buffer. When at least half of
+//! them have not been needed for a while, half of those beyond the first go back into the reserve, and their memory to the system.
+//!
+//! The pool belongs to one thread. It knows no operation and no task, and runs no user code.
+//!
+//! # Safety
+//! The pool owns its arena, together with the chunks that are left when it goes. A buffer is in one of the three places above, and which one
+//! is counted here: it is lent only when no chunk of it exists, and a chunk of it is made only by the completion that says it was taken.
+#![allow(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use super::Chunk;
+use super::arena::Arena;
+use super::ring::{BufferRing, MOST_ENTRIES};
+
+/// Bytes of a buffer by default. One receive fills one buffer at the most, so this is the largest piece in which a stream comes. Buffers that
+/// are only partly filled cost no more than the lines that are touched.
+const DEFAULT_SIZE: usize = 16 * 1024;
+/// Buffers by default, at first and at most. The ring uses them in turn, so the first are what a busy loop has in the caches.
+const DEFAULT_COUNTS: (usize, usize) = (256, 1024);
+/// Largest buffer.
+const MOST_BYTES: usize = 1 << 30;
+
+/// The part of the buffers in circulation that must stay in the ring.
+const SCARCE_PART: usize = 4;
+/// When at least half of the buffers were in the ring at so many returns in a row, for each buffer, they are more than needed.
+const QUIET_ROUNDS: usize = 16;
+
+/// How a pool is to be made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoolConfig {
+    /// Bytes of a buffer.
+    pub(crate) size: usize,
+    /// Buffers at first.
+    pub(crate) first: usize,
+    /// Buffers at most.
+    pub(crate) most: usize,
+}
+
+impl PoolConfig {
+    /// Is it possible?
+    pub(crate) fn is_valid(&self) -> bool {
+        (1..=MOST_BYTES).contains(&self.size) && 1 <= self.first && self.first <= self.most && self.most <= MOST_ENTRIES
+    }
+}
+
+impl Default for PoolConfig {
+    fn default() -> PoolConfig {
+        PoolConfig { size: DEFAULT_SIZE, first: DEFAULT_COUNTS.0, most: DEFAULT_COUNTS.1 }
+    }
+}
+
+/// Counts for `Metrics`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PoolCounts {
+    /// In circulation now: in the ring or in chunks.
+    pub(crate) buffers: usize,
+    /// In chunks now.
+    pub(crate) lent: usize,
+    /// Most that were in chunks at one time.
+    pub(crate) most_lent: usize,
+    /// How often the number of buffers was doubled, and halved.
+    pub(crate) growths: u64,
+    pub(crate) shrinkings: u64,
+    /// How often a receive found no buffer.
+    pub(crate) exhaustions: u64,
+    /// Chunks that were copied since buffers were scarce.
+    pub(crate) copied: u64,
+}
+
+/// The buffers of one runtime.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    config: PoolConfig,
+    ring: Rc<BufferRing>,
+    arena: NonNull<Arena>,
+    /// In circulation.
+    buffers: Cell<usize>,
+    /// In the ring, as far as is known: a completion that nobody has looked at may have taken one.
+    free: Cell<usize>,
+    /// With fewer in the ring, they are scarce.
+    low: Cell<usize>,
+    /// Not in circulation. The last goes first.
+    reserve: RefCell<Vec<u16>>,
+    /// How many are to go into the reserve when they come back.
+    surplus: Cell<usize>,
+    /// Returns in a row that found at least half of the buffers in the ring.
+    quiet: Cell<usize>,
+    most_lent: Cell<usize>,
+    growths: Cell<u64>,
+    shrinkings: Cell<u64>,
+    exhaustions: Cell<u64>,
+    copied: Cell<u64>,
+    /// The kernel may write to the buffers for ever.
+    leaked: Cell<bool>,
+}
+
+impl Pool {
+    /// A pool whose first buffers are in the ring.
+    ///
+    /// # Errors
+    /// Want of memory.
+    pub(crate) fn new(config: PoolConfig) -> io::Result<Rc<Pool>> {
+        assert!(config.is_valid(), "whoever configures has checked");
+        let pool = Rc::new(Pool {
+            config,
+            ring: Rc::new(BufferRing::new(config.most)?),
+            arena: Arena::new(config.most, config.size)?,
+            buffers: Cell::new(0),
+            free: Cell::new(0),
+            low: Cell::new(0),
+            reserve: RefCell::new((0..config.most as u32).rev().map(|id| id as u16).collect()),
+            surplus: Cell::new(0),
+            quiet: Cell::new(0),
+            most_lent: Cell::new(0),
+            growths: Cell::new(0),
+            shrinkings: Cell::new(0),
+            exhaustions: Cell::new(0),
+            copied: Cell::new(0),
+            leaked: Cell::new(false),
+        });
+        pool.arena().set_pool(Rc::as_ptr(&pool));
+        pool.circulate(config.first);
+        Ok(pool)
+    }
+
+    fn arena(&self) -> &Arena {
+        // SAFETY: the pool keeps the arena until it is dropped.
+        unsafe { self.arena.as_ref() }
+    }
+
+    /// What receives take buffers from.
+    pub(crate) fn ring(&self) -> &Rc<BufferRing> {
+        &self.ring
+    }
+
+    pub(crate) fn counts(&self) -> PoolCounts {
+        PoolCounts {
+            buffers: self.buffers.get(),
+            lent: self.buffers.get() - self.free.get(),
+            most_lent: self.most_lent.get(),
+            growths: self.growths.get(),
+            shrinkings: self.shrinkings.get(),
+            exhaustions: self.exhaustions.get(),
+            copied: self.copied.get(),
+        }
+    }
+
+    /// Makes the chunk that a completion has brought. With 0 bytes, it only brings the buffer back when it is dropped.
+    ///
+    /// # Safety
+    /// The completion says that it took buffer `id` of this pool's ring, and is turned into a chunk once.
+    #[inline]
+    pub(crate) unsafe fn chunk(&self, id: u16, length: usize) -> Chunk {
+        assert!(length <= self.config.size, "a completion reports more bytes than a buffer holds");
+        let free = self.free.get() - 1;
+        self.free.set(free);
+        let start = self.arena().buffer(id);
+        // SAFETY: the kernel has written that many bytes to the buffer and let go of it, and this is its only chunk.
+        let chunk = unsafe { Chunk::lent(self.arena, start, length as u32, id) };
+        let lent = self.buffers.get() - free;
+        if lent > self.most_lent.get() {
+            self.most_lent.set(lent);
+        }
+        if free < self.low.get() { self.spare(chunk) } else { chunk }
+    }
+
+    /// Buffers are scarce: makes more of them, or keeps this one.
+    #[cold]
+    fn spare(&self, chunk: Chunk) -> Chunk {
+        self.collect();
+        if self.free.get() >= self.low.get() || self.grow() || chunk.is_empty() {
+            return chunk;
+        }
+        self.copied.set(self.copied.get() + 1);
+        Chunk::copied(&chunk)
+    }
+
+    /// Is what comes copied now?
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.free.get() <= self.low.get() && self.buffers.get() == self.config.most
+    }
+
+    /// A receive has found no buffer: so many were taken in one turn.
+    pub(crate) fn exhausted(&self) {
+        self.exhaustions.set(self.exhaustions.get() + 1);
+        self.collect();
+        self.grow();
+    }
+
+    /// Doubles the buffers, if the bound allows for more.
+    fn grow(&self) -> bool {
+        let buffers = self.buffers.get();
+        let more = buffers.min(self.config.most - buffers);
+        if more == 0 {
+            return false;
+        }
+        self.growths.set(self.growths.get() + 1);
+        self.surplus.set(0);
+        self.circulate(more);
+        true
+    }
+
+    /// Takes buffers out of the reserve and lends them.
+    fn circulate(&self, count: usize) {
+        for _ in 0..count {
+            let id = self.reserve.borrow_mut().pop().expect("what is not in circulation is in the reserve");
+            self.lend(id);
+        }
+        self.set_buffers(self.buffers.get() + count);
+    }
+
+    fn set_buffers(&self, buffers: usize) {
+        self.buffers.set(buffers);
+        self.low.set((buffers / SCARCE_PART).max(1));
+        self.quiet.set(0);
+    }
+
+    #[inline]
+    fn lend(&self, id: u16) {
+        self.ring.append(self.arena().buffer(id), self.config.size as u32, id);
+        self.free.set(self.free.get() + 1);
+    }
+
+    /// Takes back what was dropped on other threads.
+    #[inline]
+    pub(crate) fn collect(&self) {
+        // SAFETY: what is in the list has no chunk any more.
+        self.arena().collect(|id| unsafe { self.take_back(id) });
+    }
+
+    /// The last chunk of a buffer has gone.
+    ///
+    /// # Safety
+    /// There is no other, and this thread is the pool's.
+    #[inline]
+    pub(super) unsafe fn take_back(&self, id: u16) {
+        if self.buffers.get() > self.config.first && self.is_surplus() {
+            return self.retire(id);
+        }
+        self.lend(id);
+    }
+
+    /// Is this buffer to go out of circulation? Looks from time to time whether so many are needed.
+    #[cold]
+    fn is_surplus(&self) -> bool {
+        let buffers = self.buffers.get();
+        if self.surplus.get() == 0 {
+            let is_quiet = self.free.get() + 1 >= buffers / 2;
+            self.quiet.set(if is_quiet { self.quiet.get() + 1 } else { 0 });
+            if self.quiet.get() >= QUIET_ROUNDS * buffers {
+                self.shrinkings.set(self.shrinkings.get() + 1);
+                self.surplus.set(buffers - (buffers / 2).max(self.config.first));
+            }
+        }
+        self.surplus.get() > 0
+    }
+
+    fn retire(&self, id: u16) {
+        self.surplus.set(self.surplus.get() - 1);
+        // SAFETY: the buffer is neither in a chunk nor in the ring.
+        unsafe { self.arena().discard(id) };
+        self.reserve.borrow_mut().push(id);
+        self.set_buffers(self.buffers.get() - 1);
+    }
+
+    /// The kernel could not be made to let go: its memory stays for ever.
+    pub(crate) fn leak(&self) {
+        self.leaked.set(true);
+        std::mem::forget(Rc::clone(&self.ring));
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if self.leaked.get() {
+            return self.arena().leak();
+        }
+        let lent = self.buffers.get() - self.free.get();
+        // SAFETY: this is the pool's end, on its thread, since it is neither `Send` nor in a global.
+        unsafe { Arena::close(self.arena, lent) };
+    }
+}
