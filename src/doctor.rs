@@ -235,6 +235,7 @@ const OPERATIONS: &[Operation] = &[
     operation(opcode::Write::CODE, "WRITE", "5.6", ESSENTIAL),
     operation(opcode::Send::CODE, "SEND", "5.6", ESSENTIAL),
     operation(opcode::Recv::CODE, "RECV", "5.6", ESSENTIAL),
+    operation(opcode::ProvideBuffers::CODE, "PROVIDE_BUFFERS", "5.7", "`chunks` need REGISTER_PBUF_RING"),
     operation(opcode::Shutdown::CODE, "SHUTDOWN", "5.11", "`shutdown` of a stream says `Unsupported`"),
     operation(opcode::RenameAt::CODE, "RENAMEAT", "5.11", "`fs::rename` says `Unsupported`"),
     operation(opcode::UnlinkAt::CODE, "UNLINKAT", "5.11", "`fs::remove_file` and `remove_dir` say `Unsupported`"),
@@ -242,6 +243,7 @@ const OPERATIONS: &[Operation] = &[
     operation(opcode::MsgRingData::CODE, "MSG_RING", "5.18", "wakes from other threads go through an eventfd"),
     operation(opcode::SendZc::CODE, "SEND_ZC", "6.0", "`send_zc` and `send_all_zc` are plain sends"),
     operation(opcode::SendMsgZc::CODE, "SENDMSG_ZC", "6.1", "`send_vectored_zc`, `send_all_vectored_zc` and `send_to_zc` are plain sends"),
+    operation(opcode::ReadMulti::CODE, "READ_MULTISHOT", "6.7", "`chunks` of pipes read one by one"),
     operation(opcode::Ftruncate::CODE, "FTRUNCATE", "6.9", "`File::set_len` says `Unsupported`"),
 ];
 

@@ -12,8 +12,11 @@
 //!                    Orphaned ──────────────────────────▶ (free)
 //!            close                    last completion
 //!   (free) ────────▶ Closing  ──────────────────────────▶ (free)
-//!        start_several          last completion taken, or come after the future was dropped
+//!        start_several               last completion taken
 //!   (free) ────────▶ Several  ──────────────────────────▶ (free)
+//!                       │ future dropped
+//!                       ▼             last completion
+//!                   Inherited ──────────────────────────▶ (free)
 //! ```
 //! A slot is free only after its own last completion, whatever a cancel answered: a cancel may say "not found" and leave its target
 //! running. So slots being cancelled stand in a list, and the cancel is repeated until the slot is free. (The two completions of a zero-copy
@@ -21,11 +24,12 @@
 //!
 //! # Safety
 //! Entries are pushed under the contract of `op::Operation`: the operation's memory belongs to its future while Waiting and to the slot
-//! while Orphaned, and goes only after the last completion. A Closing slot owns its descriptor. A Several slot names
-//! no memory; the stream or its heir keeps the descriptor open.
+//! while Orphaned, and goes only after the last completion. A Closing slot owns its descriptor. A Several or
+//! Inherited slot names no memory but buffers of the pool, which is kept until the ring is gone; the stream or its heir keeps the descriptor open.
 #![allow(unsafe_code)]
 
 mod halves;
+mod several;
 mod slots;
 
 use std::any::Any;
@@ -41,10 +45,13 @@ use std::time::{Duration, Instant};
 
 use io_uring::{opcode, squeue, types};
 
+pub(crate) use several::Arrival;
 pub(crate) use slots::Token;
 
+use crate::buf::{Pool, PoolConfig, PoolCounts};
 use crate::ring::{COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, FIRST_PRIVATE_TOKEN, PushError, Ring, Traffic, Wait};
 use halves::Half;
+use several::Multishots;
 use slots::Slots;
 
 /// The token of every cancel. Its answer is a hint that nothing rests on, so it has no slot.
@@ -58,6 +65,12 @@ const MOST_COMPLETIONS: usize = 4096;
 /// Longest pause between two cancels of one slot.
 const LONGEST_CANCEL_PAUSE: Duration = Duration::from_millis(512);
 
+/// The group of the runtime's buffers, for entries that take one: there is only one.
+pub(crate) const BUFFER_GROUP: u16 = 0;
+
+/// When what comes has to be copied, a multishot operation is stopped with that many completions waiting: its future does not keep up.
+const LIMIT_WHEN_SCARCE: u32 = 4;
+
 /// An operation whose future is gone. The slot keeps it, and with it the memory that the kernel uses, until the last completion.
 pub(crate) trait Orphan {
     /// Turns the last completion into a value, and drops it.
@@ -69,8 +82,8 @@ pub(crate) trait Orphan {
 
 /// Who gets the completions of a multishot operation whose future is gone.
 pub(crate) trait Heir {
-    /// Takes one completion.
-    fn inherit(&self, completion: Completion);
+    /// Takes one completion, with the buffer that it took.
+    fn inherit(&self, arrival: Arrival);
 }
 
 struct Slot {
@@ -92,20 +105,11 @@ enum State {
     Orphaned(Box<dyn Orphan>),
     /// The kernel closes this descriptor, which belongs to the slot until then.
     Closing(OwnedFd),
-    /// A multishot operation, which names no memory. Its future takes the completions one by one.
-    Several(Box<Several>),
-}
-
-/// A multishot operation between its start and its last completion, and until the last has been taken.
-struct Several {
-    waker: Waker,
-    arrived: VecDeque<Completion>,
-    /// With that many completions waiting, the operation is cancelled.
-    limit: usize,
-    /// The last completion has come.
-    ended: bool,
-    /// Set when the future is gone.
-    heir: Option<Rc<dyn Heir>>,
+    /// A multishot operation, which names no memory. Its future takes the completions one by one, from this place among the multishots; the last
+    /// one may have come.
+    Several { at: u32, ended: bool },
+    /// A multishot operation whose future is gone.
+    Inherited(Rc<dyn Heir>),
 }
 
 /// Counts for [`Metrics`](crate::Metrics).
@@ -122,6 +126,9 @@ pub(crate) struct Driver {
     /// `None` once shut down.
     ring: Option<Ring>,
     slots: Slots<Slot>,
+    multishots: Multishots,
+    /// The buffers that multishots take, once somebody has asked for them.
+    pool: Option<Rc<Pool>>,
     /// Slots whose last completion has not come.
     in_flight: usize,
     /// Entries that found the submission queue full, in order. Each has a slot or is the cancel of one, so slots bound it.
@@ -148,7 +155,7 @@ struct Cancelled {
 pub(crate) struct Deliveries {
     wakers: Vec<Waker>,
     orphans: VecDeque<(Box<dyn Orphan>, Completion)>,
-    inherited: VecDeque<(Rc<dyn Heir>, Completion)>,
+    inherited: VecDeque<(Rc<dyn Heir>, Arrival)>,
     let_go: VecDeque<Box<dyn Any>>,
 }
 
@@ -181,8 +188,8 @@ impl Deliveries {
         while let Some((orphan, completion)) = self.orphans.pop_front() {
             orphan.finish(completion);
         }
-        while let Some((heir, completion)) = self.inherited.pop_front() {
-            heir.inherit(completion);
+        while let Some((heir, arrival)) = self.inherited.pop_front() {
+            heir.inherit(arrival);
         }
         while let Some(given_up) = self.let_go.pop_front() {
             drop(given_up);
@@ -191,9 +198,9 @@ impl Deliveries {
 }
 
 /// What a future finds when it asks for its completion.
-pub(crate) enum Found {
-    /// The last completion. The slot is free again.
-    Completion(Completion),
+pub(crate) enum Found<T = Completion> {
+    /// The last completion, and the slot is free again; or the next one of a multishot operation.
+    Completion(T),
     /// Nothing yet, and the waker in the slot is the right one.
     Nothing,
     /// Nothing yet, and another waker is to be [set](Driver::set_waker).
@@ -205,6 +212,8 @@ impl Driver {
         Driver {
             ring: Some(ring),
             slots: Slots::default(),
+            multishots: Multishots::default(),
+            pool: None,
             in_flight: 0,
             backlog: VecDeque::new(),
             to_cancel: Vec::new(),
@@ -246,32 +255,46 @@ impl Driver {
     ///
     /// # Safety
     /// The descriptor in the entry stays open until the last completion: the future keeps it, and then the heir.
-    pub(crate) unsafe fn start_several(&mut self, entry: squeue::Entry, waker: Waker, limit: usize) -> Token {
-        let several = Several { waker, arrived: VecDeque::new(), limit, ended: false, heir: None };
-        let token = self.occupy(State::Several(Box::new(several)));
+    pub(crate) unsafe fn start_several(&mut self, entry: squeue::Entry, waker: Waker, limit: u32) -> Token {
+        let at = self.multishots.start(waker, limit);
+        let token = self.occupy(State::Several { at, ended: false });
         self.queue(&entry.user_data(token.0));
         token
     }
 
     /// The future of a multishot operation goes away. Returns what has arrived, and the waker that waited; what still comes goes to the heir.
-    pub(crate) fn bequeath(&mut self, token: Token, heir: Rc<dyn Heir>) -> (VecDeque<Completion>, Waker) {
-        let State::Several(several) = &mut self.slot(token).state else {
+    pub(crate) fn bequeath(&mut self, token: Token, heir: Rc<dyn Heir>) -> (Vec<Arrival>, Waker) {
+        let State::Several { at, ended } = self.slot(token).state else {
             unreachable!("only the future of a multishot operation bequeaths")
         };
-        let arrived = mem::take(&mut several.arrived);
-        let waker = mem::replace(&mut several.waker, Waker::noop().clone());
-        if several.ended {
+        if ended {
             self.slots.remove(token);
         } else {
-            several.heir = Some(heir);
             self.counters.orphaned += 1;
             self.cancel(token);
+            self.slot(token).state = State::Inherited(heir);
         }
-        (arrived, waker)
+        self.multishots.remove(at)
     }
 
-    /// Takes the completion of an operation that has ended, and frees its slot; or the next one of a multishot operation, with whose last
-    /// the slot is freed.
+    /// Takes the next completion of a multishot operation, with whose last the slot is freed.
+    #[inline]
+    pub(crate) fn take_arrival(&mut self, token: Token, waker: &Waker) -> Found<Arrival> {
+        let State::Several { at, .. } = self.slot(token).state else { unreachable!("its future is here and asks") };
+        match self.multishots.take(at) {
+            Some(arrival) => {
+                if arrival.completion.is_last() {
+                    self.slots.remove(token);
+                    self.multishots.remove(at);
+                }
+                Found::Completion(arrival)
+            }
+            None if self.multishots.waits_for(at).will_wake(waker) => Found::Nothing,
+            None => Found::OtherWaker,
+        }
+    }
+
+    /// Takes the completion of an operation that has ended, and frees its slot.
     #[inline]
     pub(crate) fn take(&mut self, token: Token, waker: &Waker) -> Found {
         if let Some(completion) = self.slots.remove_if(token, Slot::finished) {
@@ -279,22 +302,7 @@ impl Driver {
         }
         match &self.slot(token).state {
             State::Waiting(waiting) if waiting.will_wake(waker) => Found::Nothing,
-            State::Several(_) => self.take_next(token, waker),
             _ => Found::OtherWaker,
-        }
-    }
-
-    fn take_next(&mut self, token: Token, waker: &Waker) -> Found {
-        let State::Several(several) = &mut self.slot(token).state else { return Found::OtherWaker };
-        match several.arrived.pop_front() {
-            Some(completion) => {
-                if completion.is_last() {
-                    self.slots.remove(token);
-                }
-                Found::Completion(completion)
-            }
-            None if several.waker.will_wake(waker) => Found::Nothing,
-            None => Found::OtherWaker,
         }
     }
 
@@ -303,7 +311,7 @@ impl Driver {
     pub(crate) fn set_waker(&mut self, token: Token, waker: Waker) -> (Waker, bool) {
         match &mut self.slot(token).state {
             State::Waiting(waiting) => (mem::replace(waiting, waker), true),
-            State::Several(several) if several.arrived.is_empty() => (mem::replace(&mut several.waker, waker), true),
+            &mut State::Several { at, .. } => self.multishots.set_waker(at, waker),
             _ => (waker, false),
         }
     }
@@ -423,6 +431,9 @@ impl Driver {
     /// # Errors
     /// What io_uring_enter(2) says of a ring that is beyond use. Signals and want of memory are dealt with below.
     pub(crate) fn turn(&mut self, wait: Wait, deliveries: &mut Deliveries) -> io::Result<()> {
+        if let Some(pool) = &self.pool {
+            pool.collect();
+        }
         self.send_cancels();
         self.push_backlog();
         let wait = if self.backlog.is_empty() { wait } else { Wait::No };
@@ -466,9 +477,10 @@ impl Driver {
         let token = Token(completion.token);
         let Some(slot) = self.slots.get_mut(token) else {
             self.counters.stale += 1;
-            return;
+            // The buffer goes back, should it have taken one.
+            return drop(self.arrival(completion));
         };
-        if let State::Several(_) = slot.state {
+        if let State::Several { .. } | State::Inherited(_) = slot.state {
             return self.complete_several(token, completion, deliveries);
         }
         if completion.flags & (COMPLETION_MORE | COMPLETION_NOTIFICATION) != 0 {
@@ -476,46 +488,79 @@ impl Driver {
         }
         if let State::Finished(_) = slot.state {
             self.counters.stale += 1;
-            return;
+            return drop(self.arrival(completion));
         }
         self.in_flight -= 1;
         match mem::replace(&mut slot.state, State::Finished(completion)) {
             State::Waiting(waker) => return deliveries.wakers.push(waker),
             State::Orphaned(orphan) => deliveries.orphans.push_back((orphan, completion)),
             State::Closing(descriptor) => closed(descriptor, completion.result),
-            State::Finished(_) | State::Several(_) => unreachable!("sorted out above"),
+            State::Finished(_) | State::Several { .. } | State::Inherited(_) => unreachable!("sorted out above"),
         }
         self.slots.remove(token);
     }
 
     /// Keeps a completion of a multishot operation for its future, or hands it to the heir.
     fn complete_several(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
-        let State::Several(several) = &mut self.slot(token).state else { return };
-        if several.ended {
-            self.counters.stale += 1;
-            return;
-        }
-        several.ended = completion.is_last();
-        let ended = several.ended;
-        let mut full = false;
-        match &several.heir {
-            Some(heir) => deliveries.inherited.push_back((Rc::clone(heir), completion)),
-            None => {
-                several.arrived.push_back(completion);
-                full = several.arrived.len() >= several.limit;
-                deliveries.wakers.push(mem::replace(&mut several.waker, Waker::noop().clone()));
+        let arrival = self.arrival(completion);
+        let last = completion.is_last();
+        match &mut self.slot(token).state {
+            State::Several { ended: true, .. } => {
+                self.counters.stale += 1;
+                return;
             }
+            State::Several { at, ended } => {
+                *ended = last;
+                let at = *at;
+                let limit = if self.pool.as_ref().is_some_and(|pool| pool.is_scarce()) { LIMIT_WHEN_SCARCE } else { u32::MAX };
+                let (waker, full) = self.multishots.put(at, arrival, limit);
+                deliveries.wakers.extend(waker);
+                if full && !last {
+                    self.cancel(token);
+                }
+            }
+            State::Inherited(heir) => {
+                deliveries.inherited.push_back((Rc::clone(heir), arrival));
+                if last {
+                    // The heir lives on among the deliveries, so no user code runs here.
+                    self.slots.remove(token);
+                }
+            }
+            _ => unreachable!("whoever calls has looked"),
         }
-        let inherited = several.heir.is_some();
-        if ended {
+        if last {
             self.in_flight -= 1;
         }
-        if ended && inherited {
-            self.slots.remove(token);
+    }
+
+    /// A completion together with the buffer that it took, which goes back when this is dropped.
+    fn arrival(&self, completion: Completion) -> Arrival {
+        let pool = self.pool.as_ref();
+        let length = usize::try_from(completion.result).unwrap_or(0);
+        // SAFETY: the ring takes buffers of no other pool, and a completion comes here once.
+        let chunk = completion.buffer().zip(pool).map(|(id, pool)| unsafe { pool.chunk(id, length) });
+        Arrival { completion, chunk }
+    }
+
+    /// The runtime's pool of buffers, which is made when it is asked for first.
+    ///
+    /// # Errors
+    /// `ECANCELED` once the ring is closed; want of memory.
+    pub(crate) fn pool(&mut self, config: PoolConfig) -> io::Result<&Rc<Pool>> {
+        let Some(ring) = &mut self.ring else { return Err(io::Error::from_raw_os_error(libc::ECANCELED)) };
+        match &mut self.pool {
+            Some(pool) => Ok(pool),
+            none => {
+                let pool = Pool::new(config)?;
+                // SAFETY: the pool keeps the memory until `close_ring` has dropped the ring, or forgotten it; then the pool is leaked.
+                unsafe { ring.provide(BUFFER_GROUP, pool.ring()) };
+                Ok(none.insert(pool))
+            }
         }
-        if full {
-            self.cancel(token);
-        }
+    }
+
+    pub(crate) fn pool_counts(&self) -> PoolCounts {
+        self.pool.as_ref().map_or_else(PoolCounts::default, |pool| pool.counts())
     }
 
     /// When the driver itself wants a turn: for cancels and their repetitions.
@@ -564,7 +609,10 @@ impl Driver {
     pub(crate) fn close_ring(&mut self) {
         self.traffic = self.traffic();
         match self.ring.take() {
-            Some(ring) if self.in_flight > 0 => mem::forget(ring),
+            Some(ring) if self.in_flight > 0 => {
+                mem::forget(ring);
+                self.pool.iter().for_each(|pool| pool.leak());
+            }
             ring => drop(ring),
         }
     }
@@ -599,7 +647,8 @@ impl Slot {
     fn can_be_cancelled(&self) -> bool {
         match &self.state {
             State::Waiting(_) | State::Orphaned(_) => self.half != Half::Result,
-            State::Several(several) => !several.ended,
+            State::Inherited(_) => true,
+            State::Several { ended, .. } => !ended,
             State::Finished(_) | State::Closing(_) => false,
         }
     }

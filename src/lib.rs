@@ -278,7 +278,7 @@ pub use buf::Error;
 pub use doctor::{Diagnosis, Shortfall, diagnose};
 pub use exec::{AbortHandle, JoinError, JoinHandle};
 pub use join_set::JoinSet;
-pub use op::{Cancel, Deadline, Expire, Op, no_op};
+pub use op::{Cancel, Chunks, Deadline, Expire, Op, no_op};
 pub use ring::{Limit, Refusal, RingReport, Seccomp, SetupError};
 pub use runtime::{Builder, Metrics, Runtime, block_on, metrics, spawn, yield_now};
 

@@ -9,7 +9,6 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr::NonNull;
 
 use io_uring::squeue;
 
@@ -19,9 +18,6 @@ pub(crate) const ENTER_GETEVENTS: u32 = 1 << 0;
 pub(crate) const ENTER_REGISTERED_RING: u32 = 1 << 4;
 /// `IORING_ENTER_NO_IOWAIT`: a wait in this call is idle time, not I/O wait (Linux 6.15).
 pub(crate) const ENTER_NO_IOWAIT: u32 = 1 << 7;
-
-/// The smallest page of any machine. Where pages are larger the kernel refuses to give back a part of one, which does no harm.
-const PAGE: usize = 4096;
 
 const REGISTER_RING_FDS: libc::c_uint = 20;
 const UNREGISTER_RING_FDS: libc::c_uint = 21;
@@ -99,48 +95,4 @@ pub(crate) fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64
         return Err(io::Error::last_os_error());
     }
     Ok((limit.rlim_cur, limit.rlim_max))
-}
-
-/// Zeroed memory of its own pages, which takes no physical memory until it is touched; mmap(2).
-#[derive(Debug)]
-pub(crate) struct Mapping {
-    start: NonNull<u8>,
-    length: usize,
-}
-
-impl Mapping {
-    pub(crate) fn new(length: usize) -> io::Result<Mapping> {
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
-        // SAFETY: a new mapping where the kernel likes it touches nothing that is there.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
-        match NonNull::new(start.cast::<u8>()) {
-            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => Ok(Mapping { start, length }),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    pub(crate) fn start(&self) -> NonNull<u8> {
-        self.start
-    }
-
-    /// Gives the physical memory of all whole pages of a part back. They read as zeroes then, and can be used on.
-    ///
-    /// # Safety
-    /// Nobody wants the bytes of the part, and nobody reads or writes them meanwhile.
-    pub(crate) unsafe fn discard(&self, from: usize, to: usize) {
-        assert!(from <= to && to <= self.length, "a part of the mapping");
-        let first = from.next_multiple_of(PAGE);
-        let end = to / PAGE * PAGE;
-        if first < end {
-            // SAFETY: the pages lie in the mapping, and the caller vouches for what is in them. A refusal leaves them as they are.
-            unsafe { libc::madvise(self.start.as_ptr().add(first).cast(), end - first, libc::MADV_DONTNEED) };
-        }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made with this length, and its owner is gone.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
-    }
 }

@@ -15,8 +15,8 @@ use std::io;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, Ordering};
 
+use super::mapping::Mapping;
 use super::pool::Pool;
-use crate::sys::Mapping;
 
 /// The list of returned buffers is empty.
 const NOTHING: u32 = u32::MAX;

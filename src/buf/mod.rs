@@ -22,6 +22,7 @@ mod chunk;
 mod error;
 mod io_buf;
 mod io_bufs;
+mod mapping;
 mod pool;
 mod ring;
 mod slice;

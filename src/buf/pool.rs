@@ -30,7 +30,8 @@ use super::ring::{BufferRing, MOST_ENTRIES};
 const DEFAULT_SIZE: usize = 16 * 1024;
 /// Buffers by default, at first and at most. The ring uses them in turn, so the first are what a busy loop has in the caches.
 const DEFAULT_COUNTS: (usize, usize) = (256, 1024);
-/// Largest buffer.
+/// Smallest buffer: that of a datagram begins with its address. And the largest.
+const FEWEST_BYTES: usize = 64;
 const MOST_BYTES: usize = 1 << 30;
 
 /// The part of the buffers in circulation that must stay in the ring.
@@ -52,7 +53,7 @@ pub(crate) struct PoolConfig {
 impl PoolConfig {
     /// Is it possible?
     pub(crate) fn is_valid(&self) -> bool {
-        (1..=MOST_BYTES).contains(&self.size) && 1 <= self.first && self.first <= self.most && self.most <= MOST_ENTRIES
+        (FEWEST_BYTES..=MOST_BYTES).contains(&self.size) && 1 <= self.first && self.first <= self.most && self.most <= MOST_ENTRIES
     }
 }
 
@@ -146,6 +147,10 @@ impl Pool {
         &self.ring
     }
 
+    pub(crate) fn buffer_size(&self) -> u32 {
+        self.config.size as u32
+    }
+
     pub(crate) fn counts(&self) -> PoolCounts {
         PoolCounts {
             buffers: self.buffers.get(),
@@ -165,7 +170,7 @@ impl Pool {
     #[inline]
     pub(crate) unsafe fn chunk(&self, id: u16, length: usize) -> Chunk {
         assert!(length <= self.config.size, "a completion reports more bytes than a buffer holds");
-        let free = self.free.get() - 1;
+        let free = self.free.get().checked_sub(1).expect("the ring takes only what it was given");
         self.free.set(free);
         let start = self.arena().buffer(id);
         // SAFETY: the kernel has written that many bytes to the buffer and let go of it, and this is its only chunk.

@@ -15,7 +15,7 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use crate::sys::Mapping;
+use super::mapping::Mapping;
 
 /// One buffer in the queue: `struct io_uring_buf`.
 #[repr(C)]

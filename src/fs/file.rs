@@ -6,7 +6,10 @@ use std::path::Path;
 
 use super::{Metadata, OpenOptions};
 use crate::buf::{IoBuf, IoBufMut, IoBufs};
-use crate::op::{Fsync, Handle, Op, ReadAt, ReadExactAt, ReadVectoredAt, Statx, Truncate, WriteAllAt, WriteAt, WriteVectoredAt};
+use crate::op::{
+    Chunks, Fsync, Handle, Op, ReadAt, ReadChunk, ReadExactAt, ReadVectoredAt, Source, Statx, Truncate, WriteAllAt, WriteAt,
+    WriteVectoredAt,
+};
 
 /// An open file. Operations name their position, so any number of them can be in flight at once.
 ///
@@ -79,6 +82,40 @@ impl File {
     /// The kernel's, with the buffer; `InvalidInput` for a buffer without room or an offset over `i64::MAX`.
     pub fn read_at<B: IoBufMut>(&self, buffer: B, offset: u64) -> Op<'_, ReadAt<B>> {
         ReadAt::op(&self.handle, buffer, offset)
+    }
+
+    /// The bytes of a pipe, a FIFO or a terminal as they come, in buffers of the runtime, as a stream; see [`Chunks`].
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use annulus::fs::File;
+    /// use futures_util::StreamExt;
+    ///
+    /// # annulus::block_on(async {
+    /// let (reader, mut writer) = std::io::pipe()?;
+    /// let reader = File::from(std::os::fd::OwnedFd::from(reader));
+    /// writer.write_all(b"line\n")?;
+    /// let chunk = reader.chunks().next().await.expect("something was written")?;
+    /// assert_eq!(&chunk[..], b"line\n");
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// Its items: the kernel's; `InvalidInput` for a file with positions, which is read at an offset.
+    pub fn chunks(&self) -> Chunks<'_> {
+        Chunks::new(&self.handle, Source::File)
+    }
+
+    /// Reads what has come through a pipe, a FIFO or a terminal into a buffer of the runtime; read(2). While it waits it holds none.
+    ///
+    /// An empty [`Chunk`](crate::buf::Chunk) is the end of the stream. What a dropped one got waits for the next.
+    ///
+    /// Yields `io::Result<Chunk>`.
+    ///
+    /// # Errors
+    /// As [`chunks`](File::chunks).
+    pub fn read_chunk(&self) -> Op<'_, ReadChunk> {
+        ReadChunk::op(&self.handle, Source::File)
     }
 
     /// Reads at an offset until the buffer's whole capacity is full, and returns it.

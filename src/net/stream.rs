@@ -59,6 +59,48 @@ macro_rules! reading_methods {
             $crate::op::ReceiveExact::op(self.handle(), buffer)
         }
 
+        /// The bytes as they come, in buffers of the runtime, as a stream; see [`Chunks`](crate::Chunks).
+        ///
+        /// ```
+        /// use annulus::net::UnixStream;
+        /// use futures_util::StreamExt;
+        ///
+        /// async fn echo(stream: UnixStream) -> std::io::Result<()> {
+        ///     let mut chunks = stream.chunks();
+        ///     while let Some(chunk) = chunks.next().await {
+        ///         stream.write_all(chunk?).await?; // no copy
+        ///     }
+        ///     Ok(())
+        /// }
+        /// # annulus::block_on(async {
+        /// # let (ours, theirs) = UnixStream::pair()?;
+        /// # let task = annulus::spawn(echo(theirs));
+        /// # ours.write_all("ping").await?;
+        /// # assert_eq!(ours.read_exact(vec![0; 4]).await?, b"ping");
+        /// # drop(ours);
+        /// # task.await.unwrap()
+        /// # }).unwrap();
+        /// ```
+        ///
+        /// # Errors
+        /// Its items: the kernel's.
+        pub fn chunks(&self) -> $crate::Chunks<'_> {
+            $crate::op::Chunks::new(self.handle(), $crate::op::Source::Socket)
+        }
+
+        /// Reads what has come into a buffer of the runtime; recv(2). While it waits it holds none.
+        ///
+        /// An empty [`Chunk`](crate::buf::Chunk) is the end of the stream. If the future is dropped and the read won the race against its
+        /// cancelling, the bytes wait in the stream for the next read.
+        ///
+        /// Yields `io::Result<Chunk>`.
+        ///
+        /// # Errors
+        /// The kernel's.
+        pub fn read_chunk(&self) -> $crate::Op<'_, $crate::op::ReadChunk> {
+            $crate::op::ReadChunk::op(self.handle(), $crate::op::Source::Socket)
+        }
+
         /// Reads what has come into several buffers, one after the other; recvmsg(2). Buffers that nothing was read into keep their length.
         ///
         /// At most 1024 buffers take part. It allocates for the list of addresses. Dropping it is as with [`read`](Self::read).

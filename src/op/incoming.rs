@@ -5,8 +5,7 @@
 //! listener's lane, like those of a dropped accept.
 //!
 //! # Safety
-//! The entry names no memory. The listener's handle is kept by the stream, and by the heir once the stream is dropped. A descriptor in a
-//! completion belongs to whoever takes the completion, which happens once.
+//! The entry names no memory. A descriptor in a completion belongs to whoever takes the completion, which happens once.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -15,22 +14,22 @@ use std::marker::PhantomData;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
-use io_uring::{opcode, squeue};
+use io_uring::opcode;
 use socket2::{SockAddr, SockRef};
 
-use super::lane::{Direction, Left, Manner, Turn};
+use super::lane::{Lane, Left};
+use super::multishot::Multishot;
 use super::{Accepted, Handle};
-use crate::driver::{Heir, Token};
+use crate::driver::Arrival;
 use crate::ring::Completion;
-use crate::runtime::{Core, Timer, current};
+use crate::runtime::Timer;
 
 /// Unclaimed connections at which the accept is stopped, by default.
-const DEFAULT_LIMIT: usize = 64;
+const DEFAULT_LIMIT: u32 = 64;
 /// How long to leave the kernel alone when no descriptor or memory is left: the connection waits, and asking at once would spin.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -45,11 +44,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// An error does not end it. `EMFILE` and `ENFILE` (no descriptor left) are yielded at most every 50 milliseconds, and the connections wait.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Incoming<'h, S: Accepted> {
-    listener: Handle,
-    limit: usize,
-    /// Its turn among the accepts of the listener.
-    turn: Option<Turn>,
-    armed: Option<(Rc<Core>, Token)>,
+    accept: Multishot,
+    limit: u32,
     /// Set while the kernel is left alone.
     pause: Option<Timer>,
     handle: PhantomData<&'h ()>,
@@ -59,10 +55,8 @@ pub struct Incoming<'h, S: Accepted> {
 impl<S: Accepted> Incoming<'_, S> {
     pub(crate) fn new(listener: &Handle) -> Self {
         Incoming {
-            listener: listener.clone(),
+            accept: Multishot::new(listener, leave::<S>),
             limit: DEFAULT_LIMIT,
-            turn: None,
-            armed: None,
             pause: None,
             handle: PhantomData,
             stream: PhantomData,
@@ -72,40 +66,28 @@ impl<S: Accepted> Incoming<'_, S> {
     /// Stops accepting while that many connections are unclaimed, 64 by default, at least 1. A few more can come before the stop takes
     /// effect: those that the kernel accepts in one system call.
     pub fn limit(mut self, connections: usize) -> Self {
-        self.limit = connections.max(1);
+        self.limit = u32::try_from(connections).unwrap_or(u32::MAX).max(1);
         self
     }
 
     /// Arms the accept, or takes the next of its completions.
     fn poll_completion(&mut self, context: &Context<'_>) -> Poll<Result<Completion, i32>> {
-        if self.armed.is_none() {
-            let core = current();
-            let entry = self.entry();
-            if let Err(errno) = core.check(entry.get_opcode() as u8) {
+        if !self.accept.is_armed() {
+            let target = self.accept.handle().target();
+            let entry = opcode::AcceptMulti::new(target).flags(libc::SOCK_CLOEXEC).build();
+            // SAFETY: the entry names no memory, and the listener's descriptor.
+            if let Err(errno) = unsafe { self.accept.arm(entry, self.limit, context) } {
                 return Poll::Ready(Err(errno));
             }
-            let waker = context.waker().clone();
-            // SAFETY: the entry names no memory. `self.listener` keeps the descriptor open, and the heir after it.
-            let token = unsafe { core.driver.borrow_mut().start_several(entry, waker, self.limit) };
-            self.armed = Some((core, token));
         }
-        let Some((core, token)) = &self.armed else { return Poll::Pending };
-        let completion = ready!(core.poll_operation(*token, context.waker()));
-        if completion.is_last() {
-            self.armed = None;
-        }
-        Poll::Ready(Ok(completion))
-    }
-
-    fn entry(&self) -> squeue::Entry {
-        opcode::AcceptMulti::new(self.listener.target()).flags(libc::SOCK_CLOEXEC).build()
+        self.accept.poll_arrival(context).map(|arrival| Ok(arrival.completion))
     }
 
     /// The next connection, or an error; `Pending` is never lost time, since something is armed.
     fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<S>> {
-        let turn = self.turn.get_or_insert_with(|| Turn::new(&self.listener, Direction::Inbound, Manner::Alone));
-        ready!(turn.poll(context));
-        if let Some(Left::Connection(connection)) = turn.lane().take_left()
+        ready!(self.accept.poll_turn(context));
+        if self.accept.lane().has_left()
+            && let Some(Left::Connection(connection)) = self.accept.lane().take_left()
             && let Ok(connection) = connection.downcast::<(S, S::Address)>()
         {
             return Poll::Ready(Ok(connection.0));
@@ -153,39 +135,17 @@ impl<S: Accepted> Stream for Incoming<'_, S> {
 
 impl<S: Accepted> Unpin for Incoming<'_, S> {}
 
-impl<S: Accepted> Drop for Incoming<'_, S> {
-    fn drop(&mut self) {
-        let Some((core, token)) = self.armed.take() else { return };
-        let mut turn = self.turn.take();
-        if let Some(turn) = &mut turn {
-            turn.hold();
-        }
-        let heir: Rc<dyn Heir> = Rc::new(Latecomers::<S> { listener: self.listener.clone(), _turn: turn, stream: PhantomData });
-        for completion in core.bequeath(token, Rc::clone(&heir)) {
-            heir.inherit(completion);
-        }
-    }
-}
-
-/// Puts the connections of a dropped stream into the listener's lane, and keeps the lane until the last.
-struct Latecomers<S> {
-    listener: Handle,
-    _turn: Option<Turn>,
-    stream: PhantomData<fn() -> S>,
-}
-
-impl<S: Accepted> Heir for Latecomers<S> {
-    fn inherit(&self, completion: Completion) {
-        if completion.result >= 0
-            && let Ok(connection) = accepted::<S>(completion)
-        {
-            self.listener.lane(Direction::Inbound).leave(Left::Connection(Box::new(connection)));
-        }
+/// Puts a connection of a dropped stream into the listener's lane.
+fn leave<S: Accepted>(lane: &Lane, arrival: Arrival) {
+    if arrival.completion.result >= 0
+        && let Ok(connection) = accepted::<S>(arrival.completion)
+    {
+        lane.leave(Left::Connection(Box::new(connection)));
     }
 }
 
 impl<S: Accepted> fmt::Debug for Incoming<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incoming").field("listener", &self.listener).field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Incoming").field("listener", self.accept.handle()).field("limit", &self.limit).finish_non_exhaustive()
     }
 }

@@ -14,6 +14,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use super::Handle;
+use crate::buf::Chunk;
 use crate::driver::Token;
 use crate::ring::Completion;
 use crate::runtime::Core;
@@ -40,6 +41,8 @@ pub enum Manner {
 pub(super) enum Left {
     /// Bytes of a stream, from `start` on.
     Bytes { bytes: Vec<u8>, start: usize },
+    /// Bytes of a stream, in a buffer of the runtime.
+    Chunk(Chunk),
     /// One datagram, and where it came from.
     Datagram { bytes: Vec<u8>, from: SocketAddr },
     /// A connection with its address, of the type that the listener's operation knows.
@@ -139,6 +142,15 @@ impl Lane {
                 put(&bytes[start..start + count]);
                 if start + count < bytes.len() {
                     self.put_back(Left::Bytes { bytes, start: start + count });
+                }
+                Some(Ok(count))
+            }
+            Left::Chunk(mut chunk) => {
+                let count = room.min(chunk.len());
+                put(&chunk[..count]);
+                chunk.advance(count);
+                if !chunk.is_empty() {
+                    self.put_back(Left::Chunk(chunk));
                 }
                 Some(Ok(count))
             }

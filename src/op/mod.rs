@@ -12,6 +12,7 @@
 #![allow(missing_debug_implementations)]
 
 mod accept;
+mod chunks;
 mod datagram;
 mod deadline;
 mod file;
@@ -19,6 +20,7 @@ mod handle;
 mod header;
 mod incoming;
 mod lane;
+mod multishot;
 mod no_op;
 mod path;
 mod socket;
@@ -39,6 +41,7 @@ use std::time::Duration;
 use io_uring::squeue;
 
 pub(crate) use accept::{Accept, Accepted, Listening};
+pub(crate) use chunks::{ReadChunk, Source};
 pub(crate) use datagram::{ReceiveDatagram, ReceiveFrom, SendTo};
 pub(crate) use file::{Fsync, ReadAt, ReadExactAt, Truncate, WriteAllAt, WriteAt};
 pub(crate) use handle::Handle;
@@ -47,6 +50,7 @@ pub(crate) use socket::{Connect, Receive, ReceiveExact, Send, SendAll, Shutdown}
 pub(crate) use vectored::{ReadVectoredAt, ReceiveVectored, SendAllVectored, SendVectored, WriteVectoredAt};
 pub(crate) use zero_copy::{SendVectoredZeroCopy, SendZeroCopy};
 
+pub use chunks::Chunks;
 pub use deadline::{Cancel, Deadline, Expire};
 pub use incoming::Incoming;
 pub use no_op::no_op;

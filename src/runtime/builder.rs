@@ -1,9 +1,11 @@
 //! Which choices does a runtime offer?
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::Runtime;
+use crate::buf::PoolConfig;
 use crate::ring::Config;
 
 /// Submission entries by default: a tick that starts more flushes in between, and an ordinary user's locked memory still holds a hundred
@@ -29,12 +31,13 @@ pub struct Builder {
     completion_entries: Option<u32>,
     workers: Option<u32>,
     spin: Duration,
+    chunks: PoolConfig,
 }
 
 impl Builder {
     /// The default settings.
     pub fn new() -> Builder {
-        Builder { entries: DEFAULT_ENTRIES, completion_entries: None, workers: None, spin: Duration::ZERO }
+        Builder { entries: DEFAULT_ENTRIES, completion_entries: None, workers: None, spin: Duration::ZERO, chunks: PoolConfig::default() }
     }
 
     /// Places in the submission queue: how many operations one system call can submit. The kernel rounds up to a power of two, at most
@@ -58,6 +61,28 @@ impl Builder {
         self
     }
 
+    /// Bytes of a buffer for chunks, 16 KiB by default, 64 bytes to 1 GiB: the most that one receive brings, and what a
+    /// [`Chunk`](crate::buf::Chunk) of a single byte keeps, too.
+    ///
+    /// Memory is taken when a buffer is first filled, and only as far as it is.
+    pub fn chunk_size(mut self, bytes: usize) -> Builder {
+        self.chunks.size = bytes;
+        self
+    }
+
+    /// How many buffers for chunks there are at first, and at most: 256 to 1024 by default, never more than 32768. All streams of the runtime
+    /// share them. None is made before the first is asked for.
+    ///
+    /// Their number doubles when less than a quarter of them is left for receives, and halves when more than half of them was not needed for
+    /// a while. At the upper bound what comes is copied to the heap instead, so no stream waits for a buffer.
+    ///
+    /// ```
+    /// let runtime = annulus::Builder::new().chunk_size(4096).chunks(64..=4096).build()?;
+    /// assert_eq!(runtime.metrics().chunk_buffers, 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn chunks(mut self, buffers: RangeInclusive<usize>) -> Builder {
+        (self.chunks.first, self.chunks.most) = buffers.into_inner();
     /// Most time that the loop looks at shared memory before it waits in the kernel, 0 by default, which is never.
     ///
     /// Whatever comes meanwhile (a completion, a wake from another thread) is served without the sleep and its wake-up, which is most of the
@@ -82,12 +107,16 @@ impl Builder {
     /// tried down to 64 entries.
     ///
     /// # Errors
-    /// `InvalidInput` for queues without a place, completion queues smaller than the submission queue, or no workers. If the machine
-    /// refuses the ring, a [`SetupError`](crate::SetupError) with the errno, the likely cause and the remedy: io_uring forbidden by seccomp
-    /// or `kernel.io_uring_disabled`, too little locked memory, no descriptor left, or a kernel older than 5.10. An error without an errno
-    /// if 4096 runtimes are alive in the process.
+    /// `InvalidInput` for queues without a place, completion queues smaller than the submission queue, no workers, or chunks out
+    /// of bounds. If the machine refuses the ring, a [`SetupError`](crate::SetupError) with the errno, the likely cause and the remedy: io_uring
+    /// forbidden by seccomp or `kernel.io_uring_disabled`, too little locked memory, no descriptor left, or a kernel older than 5.10. An error
+    /// without an errno if 4096 runtimes are alive in the process.
     pub fn build(self) -> io::Result<Runtime> {
-        Runtime::open(&self.config()?)
+        if !self.chunks.is_valid() {
+            let sentence = "a chunk has 64 bytes to 1 GiB, and the numbers of buffers are 1 <= first <= most <= 32768";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
+        }
+        Runtime::open(&self.config()?, self.chunks)
     }
 
     /// What to ask of the ring.

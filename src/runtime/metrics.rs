@@ -1,10 +1,11 @@
 //! What has a runtime done so far? Counters to read, print and subtract.
 
 use super::spin::SpinCounts;
+use crate::buf::PoolCounts;
 use crate::driver::Counters;
 use crate::ring::Traffic;
 
-/// Counts since the start of a runtime. They only grow, but for the two that say how many there are now.
+/// Counts since the start of a runtime. They only grow, but for those that say how many there are now.
 ///
 /// ```
 /// annulus::block_on(async {
@@ -40,10 +41,24 @@ pub struct Metrics {
     pub operations_in_flight: u64,
     /// Tasks that have not ended now.
     pub tasks: u64,
+    /// Buffers for [`Chunk`](crate::buf::Chunk)s now: with the ring, or in chunks. 0 until the first is asked for.
+    pub chunk_buffers: u64,
+    /// Those of them that are in chunks now.
+    pub chunk_buffers_lent: u64,
+    /// Most that were in chunks at one time.
+    pub chunk_buffers_most_lent: u64,
+    /// How often their number was doubled since they ran short.
+    pub chunk_growths: u64,
+    /// How often their number was halved since they were not needed.
+    pub chunk_shrinkings: u64,
+    /// How often a receive found no buffer, and had to be started again.
+    pub chunk_exhaustions: u64,
+    /// Chunks that were copied to the heap since buffers were scarce and could not be made more.
+    pub chunk_copies: u64,
 }
 
 impl Metrics {
-    pub(super) fn new(traffic: Traffic, counters: Counters, spins: SpinCounts, in_flight: usize, tasks: usize) -> Metrics {
+    pub(super) fn new(traffic: Traffic, counters: Counters, spins: SpinCounts, pool: PoolCounts, in_flight: usize, tasks: usize) -> Metrics {
         Metrics {
             enters: traffic.enters,
             submissions: traffic.submissions,
@@ -57,6 +72,13 @@ impl Metrics {
             spins_unpaid: spins.unpaid,
             operations_in_flight: in_flight as u64,
             tasks: tasks as u64,
+            chunk_buffers: pool.buffers as u64,
+            chunk_buffers_lent: pool.lent as u64,
+            chunk_buffers_most_lent: pool.most_lent as u64,
+            chunk_growths: pool.growths,
+            chunk_shrinkings: pool.shrinkings,
+            chunk_exhaustions: pool.exhaustions,
+            chunk_copies: pool.copied,
         }
     }
 }

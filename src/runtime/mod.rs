@@ -9,7 +9,6 @@ mod spin;
 mod timer;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -25,7 +24,8 @@ pub use builder::Builder;
 pub use metrics::{Metrics, metrics};
 pub(crate) use timer::{Timer, deadline_after};
 
-use crate::driver::{Deliveries, Driver, Found, Heir, Orphan, Token};
+use crate::buf::{Pool, PoolConfig};
+use crate::driver::{Arrival, Deliveries, Driver, Found, Heir, Orphan, Token};
 use crate::exec::{Entered, Executor, JoinHandle, discard};
 use crate::ring::{Completion, Config, Ring, RingReport, Wait};
 use spin::Spin;
@@ -145,7 +145,7 @@ impl Runtime {
         Builder::new().build()
     }
 
-    fn open(config: &Config) -> io::Result<Runtime> {
+    fn open(config: &Config, pool_config: PoolConfig) -> io::Result<Runtime> {
         let ring = Ring::open(config)?;
         let report = ring.report();
         let executor = Executor::new(ring.unparker())?;
@@ -156,6 +156,7 @@ impl Runtime {
             deliveries: RefCell::new(Deliveries::default()),
             spin: RefCell::new(Spin::new(config.spin)),
             report,
+            pool_config,
         };
         Ok(Runtime { core: Rc::new(core) })
     }
@@ -229,6 +230,7 @@ pub(crate) struct Core {
     deliveries: RefCell<Deliveries>,
     spin: RefCell<Spin>,
     report: RingReport,
+    pool_config: PoolConfig,
 }
 
 impl Core {
@@ -377,10 +379,34 @@ impl Core {
     }
 
     /// Leaves what still comes of a multishot operation to an heir, and returns what has come.
-    pub(crate) fn bequeath(&self, token: Token, heir: Rc<dyn Heir>) -> VecDeque<Completion> {
+    pub(crate) fn bequeath(&self, token: Token, heir: Rc<dyn Heir>) -> Vec<Arrival> {
         let (arrived, waker) = self.driver.borrow_mut().bequeath(token, heir);
         drop(waker);
         arrived
+    }
+
+    /// Takes the next completion of a multishot operation, or keeps the waker for it.
+    pub(crate) fn poll_arrival(&self, token: Token, waker: &Waker) -> Poll<Arrival> {
+        loop {
+            let found = self.driver.borrow_mut().take_arrival(token, waker);
+            match found {
+                Found::Completion(arrival) => return Poll::Ready(arrival),
+                Found::Nothing => return Poll::Pending,
+                Found::OtherWaker => {}
+            }
+            // User code, which may run the loop: something may have arrived when it is done.
+            let waker = waker.clone();
+            let (unused, in_time) = self.driver.borrow_mut().set_waker(token, waker);
+            drop(unused);
+            if in_time {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// The buffers that receives take by themselves.
+    pub(crate) fn pool(&self) -> io::Result<Rc<Pool>> {
+        self.driver.borrow_mut().pool(self.pool_config).cloned()
     }
 
     /// Asks for the end of an operation.
@@ -405,7 +431,8 @@ impl Core {
 
     fn metrics(&self) -> Metrics {
         let driver = self.driver.borrow();
-        Metrics::new(driver.traffic(), driver.counters(), self.spin.borrow().counts, driver.in_flight(), self.executor.task_count())
+        let (pool, spins) = (driver.pool_counts(), self.spin.borrow().counts);
+        Metrics::new(driver.traffic(), driver.counters(), spins, pool, driver.in_flight(), self.executor.task_count())
     }
 
     /// Ends everything: tasks first, since dropping them orphans their operations, then the operations, then the ring. A panic in what is

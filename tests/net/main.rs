@@ -9,6 +9,7 @@
 mod common;
 
 mod address;
+mod chunks;
 mod ending;
 mod limits;
 mod split;

@@ -1,0 +1,260 @@
+//! Receiving into buffers that the ring takes itself: one at a time, and as a stream. recv(2), read(2), io_uring_provided_buffers(7).
+//!
+//! An entry names a group instead of memory. The kernel takes a buffer when there is something to put into it, so whoever waits holds none.
+//! Where it has no multishot receive, each receive is armed anew, and nothing else changes.
+//!
+//! # Safety
+//! The entries name no memory but the group of the runtime's pool, whose buffers the driver keeps until the ring is gone.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::ptr;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use futures_util::Stream;
+use futures_util::stream::FusedStream;
+use io_uring::{opcode, squeue};
+
+use super::lane::{Direction, Lane, Left, Manner};
+use super::multishot::Multishot;
+use super::{Handle, Op, Operation, Step};
+use crate::buf::{Chunk, Pool};
+use crate::driver::{Arrival, BUFFER_GROUP};
+use crate::ring::Completion;
+use crate::runtime::current;
+
+/// Chunks that wait for their stream to be polled at which it is stopped: more than the kernel takes from one socket at a time, so that a
+/// stream that keeps up is never stopped.
+const UNCLAIMED: u32 = 40;
+
+/// What is received from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Socket,
+    /// A pipe, a FIFO or a terminal.
+    File,
+}
+
+impl Source {
+    /// A file with positions is read at an offset, so that a dropped read loses nothing.
+    fn fits(self, handle: &Handle) -> bool {
+        self == Source::Socket || handle.is_stream()
+    }
+
+    /// The entry of one receive of at most `length` bytes, or of many.
+    fn entry(self, handle: &Handle, multishot: bool, length: u32) -> squeue::Entry {
+        let (target, nowhere) = (handle.target(), ptr::null_mut());
+        match (self, multishot) {
+            (Source::Socket, true) => opcode::RecvMulti::new(target, BUFFER_GROUP).build(),
+            (Source::File, true) => opcode::ReadMulti::new(target, 0, BUFFER_GROUP).build(),
+            (Source::Socket, false) => select(opcode::Recv::new(target, nowhere, length).buf_group(BUFFER_GROUP).build()),
+            (Source::File, false) => select(opcode::Read::new(target, nowhere, length).buf_group(BUFFER_GROUP).build()),
+        }
+    }
+}
+
+fn select(entry: squeue::Entry) -> squeue::Entry {
+    entry.flags(squeue::Flags::BUFFER_SELECT)
+}
+
+/// The stream of `chunks()`: received bytes as they come, in buffers of the runtime.
+///
+/// One receive stays armed in the ring and brings chunk after chunk. It takes a buffer only when there are bytes for it, so an idle connection
+/// holds none. A stream that is not polled is stopped after about 40 chunks; the rest waits in the kernel, and the peer has to wait.
+///
+/// It ends (`None`) at the end of the stream and after an error. Dropping it before loses no byte: what had been received, and what still
+/// comes until the receive is stopped, waits in the connection for the next `read`, `read_chunk` or `chunks`. From its first poll until it is
+/// dropped or has ended, other reads of the same connection wait.
+#[must_use = "a stream does nothing until it is polled"]
+pub struct Chunks<'h> {
+    receive: Multishot,
+    source: Source,
+    /// Cleared where the kernel has none.
+    multishot: bool,
+    ended: bool,
+    handle: PhantomData<&'h ()>,
+}
+
+impl<'h> Chunks<'h> {
+    pub(crate) fn new(handle: &'h Handle, source: Source) -> Chunks<'h> {
+        Chunks { receive: Multishot::new(handle, leave), source, multishot: true, ended: false, handle: PhantomData }
+    }
+
+    /// Takes what is left in the lane, or arms the receive.
+    fn begin(&mut self, context: &Context<'_>) -> Poll<Option<io::Result<Chunk>>> {
+        if !self.source.fits(self.receive.handle()) {
+            return Poll::Ready(Some(Err(io::Error::from_raw_os_error(libc::EINVAL))));
+        }
+        ready!(self.receive.poll_turn(context));
+        if self.receive.lane().has_left()
+            && let Some(left) = take_left(self.receive.lane())
+        {
+            return Poll::Ready(Some(left));
+        }
+        let core = current();
+        let pool = match core.pool() {
+            Ok(pool) => pool,
+            Err(error) => return Poll::Ready(Some(Err(error))),
+        };
+        let mut entry = self.source.entry(self.receive.handle(), self.multishot, pool.buffer_size());
+        if self.multishot && core.check(entry.get_opcode() as u8) == Err(libc::EOPNOTSUPP) {
+            self.multishot = false;
+            entry = self.source.entry(self.receive.handle(), false, pool.buffer_size());
+        }
+        // SAFETY: the entry names the pool's group, and the handle's descriptor.
+        match unsafe { self.receive.arm(entry, UNCLAIMED, context) } {
+            Ok(()) => Poll::Pending,
+            Err(errno) => Poll::Ready(Some(Err(io::Error::from_raw_os_error(errno)))),
+        }
+    }
+
+    /// What an arrival means. `None`: nothing, and the receive goes on or is armed again.
+    fn received(&mut self, arrival: Arrival) -> Option<io::Result<Chunk>> {
+        match (arrival.completion.result, arrival.chunk) {
+            (1.., Some(chunk)) => return Some(Ok(chunk)),
+            (0, _) => self.ended = true,
+            (result, _) => match -result {
+                // Stopped since too much waited.
+                libc::ECANCELED | libc::EINTR => {}
+                libc::ENOBUFS => exhausted(),
+                libc::EINVAL if self.multishot => self.multishot = false,
+                errno => return Some(Err(io::Error::from_raw_os_error(errno))),
+            },
+        }
+        None
+    }
+}
+
+/// A receive found no buffer. There are some by now, since what came is looked at before.
+fn exhausted() {
+    if let Ok(pool) = current().pool() {
+        pool.exhausted();
+    }
+}
+
+/// The bytes or the error that a dropped operation has left.
+fn take_left(lane: &Lane) -> Option<io::Result<Chunk>> {
+    match lane.take_left()? {
+        Left::Chunk(chunk) => Some(Ok(chunk)),
+        Left::Bytes { bytes, start } => Some(Ok(Chunk::copied(&bytes[start..]))),
+        Left::Failed(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
+        Left::Datagram { .. } | Left::Connection(_) => None,
+    }
+}
+
+/// Keeps what came for the next read.
+fn leave(lane: &Lane, arrival: Arrival) {
+    match (arrival.completion.result(), arrival.chunk) {
+        (Ok(1..), Some(chunk)) => lane.leave(Left::Chunk(chunk)),
+        (Err(error), _) if error.raw_os_error() != Some(libc::ENOBUFS) => lane.leave_error(&error),
+        _ => {}
+    }
+}
+
+impl Stream for Chunks<'_> {
+    type Item = io::Result<Chunk>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Chunk>>> {
+        let this = &mut *self;
+        let item = loop {
+            if this.receive.is_armed() {
+                let arrival = ready!(this.receive.poll_arrival(context));
+                if let Some(item) = this.received(arrival) {
+                    break Some(item);
+                }
+            } else if this.ended {
+                break None;
+            } else {
+                break ready!(this.begin(context));
+            }
+        };
+        if !matches!(item, Some(Ok(_))) {
+            this.ended = true;
+        }
+        if this.ended && !this.receive.is_armed() {
+            this.receive.end_turn();
+        }
+        Poll::Ready(item)
+    }
+}
+
+impl FusedStream for Chunks<'_> {
+    fn is_terminated(&self) -> bool {
+        self.ended && !self.receive.is_armed()
+    }
+}
+
+impl Unpin for Chunks<'_> {}
+
+impl fmt::Debug for Chunks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chunks").field("handle", self.receive.handle()).finish_non_exhaustive()
+    }
+}
+
+/// One receive into a buffer of the runtime. An empty chunk is the end of the stream.
+pub struct ReadChunk {
+    handle: Handle,
+    source: Source,
+    /// Set with the first entry, if there is memory for it.
+    pool: Option<Rc<Pool>>,
+}
+
+impl ReadChunk {
+    pub(crate) fn op(handle: &Handle, source: Source) -> Op<'_, ReadChunk> {
+        let refused = (!source.fits(handle)).then_some(-libc::EINVAL);
+        Op::settled(ReadChunk { handle: handle.clone(), source, pool: None }, refused)
+    }
+}
+
+// SAFETY: the entry names no memory of the operation's; the handle keeps the descriptor open.
+unsafe impl Operation for ReadChunk {
+    type Output = io::Result<Chunk>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        self.pool = current().pool().ok();
+        let length = self.pool.as_ref().map_or(0, |pool| pool.buffer_size());
+        self.source.entry(&self.handle, false, length)
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        let length = usize::try_from(completion.result).unwrap_or(0);
+        // SAFETY: the ring takes buffers of this pool only, and this is the operation's last completion, which comes once.
+        let chunk = completion.buffer().zip(self.pool.as_ref()).map(|(id, pool)| unsafe { pool.chunk(id, length) });
+        match (completion.result, chunk, &self.pool) {
+            (1.., Some(chunk), _) => Step::Done(Ok(chunk)),
+            (0.., ..) => Step::Done(Ok(Chunk::copied(&[]))),
+            (errno, _, Some(pool)) if errno == -libc::ENOBUFS => {
+                pool.exhausted();
+                Step::Again(self)
+            }
+            (errno, _, None) if errno == -libc::ENOBUFS => Step::Done(Err(io::Error::from_raw_os_error(libc::ENOMEM))),
+            (errno, ..) => Step::Done(Err(io::Error::from_raw_os_error(-errno))),
+        }
+    }
+
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.handle, Direction::Inbound, Manner::Alone))
+    }
+
+    fn claim(self) -> Step<Self> {
+        match take_left(self.handle.lane(Direction::Inbound)) {
+            Some(left) => Step::Done(left),
+            None => Step::Again(self),
+        }
+    }
+
+    fn leave(self, completion: Completion) {
+        let handle = self.handle.clone();
+        let lane = handle.lane(Direction::Inbound);
+        match self.complete(completion) {
+            Step::Done(Ok(chunk)) if !chunk.is_empty() => lane.leave(Left::Chunk(chunk)),
+            Step::Done(Err(error)) => lane.leave_error(&error),
+            Step::Done(Ok(_)) | Step::Again(_) => {}
+        }
+    }
+}

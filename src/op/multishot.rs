@@ -1,0 +1,132 @@
+//! What do all multishot operations have in common? A turn in their lane, one entry armed at a time, and heirs. io_uring_multishot(7).
+//!
+//! The entry is armed when its stream is polled and nothing is armed, so a stream that nobody polls stops by itself: the driver cancels it
+//! when too much waits. What still comes after the stream was dropped goes into the lane for the next operation, like what a dropped
+//! one-shot operation brought.
+//!
+//! # Safety
+//! The entries name no memory of ours, but buffers of the pool. The handle keeps the descriptor open: in the stream, then in the heir.
+#![allow(unsafe_code)]
+
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use io_uring::squeue;
+
+use super::Handle;
+use super::lane::{Direction, Lane, Manner, Turn};
+use crate::driver::{Arrival, Heir, Token};
+use crate::runtime::{Core, current};
+
+/// What is done with an arrival of which the stream is gone: it goes into the lane, or nobody misses it.
+pub(super) type Leave = fn(&Lane, Arrival);
+
+/// One direction of a descriptor, as a stream of arrivals.
+pub(super) struct Multishot {
+    handle: Handle,
+    armed: Option<(Rc<Core>, Token)>,
+    /// Its turn in its lane, where others wait or were dropped.
+    turn: Option<Box<Turn>>,
+    /// It has a quiet lane to itself, which needs no turn.
+    alone: bool,
+    leave: Leave,
+}
+
+impl Multishot {
+    pub(super) fn new(handle: &Handle, leave: Leave) -> Multishot {
+        Multishot { handle: handle.clone(), armed: None, turn: None, alone: false, leave }
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    pub(super) fn lane(&self) -> &Lane {
+        self.handle.lane(Direction::Inbound)
+    }
+
+    /// Waits for the turn, which lasts until this is dropped. Ready from then on.
+    pub(super) fn poll_turn(&mut self, context: &Context<'_>) -> Poll<()> {
+        if self.alone {
+            return Poll::Ready(());
+        }
+        if self.turn.is_none() {
+            self.alone = self.lane().enter_quietly(Manner::Alone);
+            if self.alone {
+                return Poll::Ready(());
+            }
+        }
+        let handle = &self.handle;
+        self.turn.get_or_insert_with(|| Box::new(Turn::new(handle, Direction::Inbound, Manner::Alone))).poll(context)
+    }
+
+    /// Lets others have their turn. Nothing must be armed.
+    pub(super) fn end_turn(&mut self) {
+        if std::mem::take(&mut self.alone) && !self.lane().leave_quietly() {
+            self.turn = Some(Box::new(Turn::inside(&self.handle, Direction::Inbound, Manner::Alone)));
+        }
+        self.turn = None;
+    }
+
+    pub(super) fn is_armed(&self) -> bool {
+        self.armed.is_some()
+    }
+
+    /// Takes the next arrival of what is armed; if nothing is, it waits for ever.
+    #[inline]
+    pub(super) fn poll_arrival(&mut self, context: &Context<'_>) -> Poll<Arrival> {
+        let Some((core, token)) = &self.armed else { return Poll::Pending };
+        let arrival = ready!(core.poll_arrival(*token, context.waker()));
+        if arrival.completion.is_last() {
+            self.armed = None;
+        }
+        Poll::Ready(arrival)
+    }
+
+    /// Queues an entry for this tick's batch, to be stopped when `limit` arrivals wait.
+    ///
+    /// # Errors
+    /// The errno of a ring that does not know the operation, or has been closed.
+    ///
+    /// # Safety
+    /// The entry names no memory, but perhaps the group of the runtime's pool, and no descriptor but that of the handle.
+    pub(super) unsafe fn arm(&mut self, entry: squeue::Entry, limit: u32, context: &Context<'_>) -> Result<(), i32> {
+        let core = current();
+        core.check(entry.get_opcode() as u8)?;
+        let waker = context.waker().clone();
+        // SAFETY: the caller says that it names no memory; `self.handle` keeps the descriptor open, and the heir after it.
+        let token = unsafe { core.driver.borrow_mut().start_several(entry, waker, limit) };
+        self.armed = Some((core, token));
+        Ok(())
+    }
+}
+
+impl Drop for Multishot {
+    fn drop(&mut self) {
+        let Some((core, token)) = self.armed.take() else { return self.end_turn() };
+        let turn = if std::mem::take(&mut self.alone) {
+            Some(Box::new(Turn::inside(&self.handle, Direction::Inbound, Manner::Alone)))
+        } else {
+            self.turn.take()
+        };
+        let mut heir = Latecomers { handle: self.handle.clone(), turn, leave: self.leave };
+        heir.turn.iter_mut().for_each(|turn| turn.hold());
+        let heir = Rc::new(heir);
+        for arrival in core.bequeath(token, Rc::clone(&heir) as Rc<dyn Heir>) {
+            heir.inherit(arrival);
+        }
+    }
+}
+
+/// Leaves the arrivals of a dropped stream in its lane, and keeps the lane until the last.
+struct Latecomers {
+    handle: Handle,
+    turn: Option<Box<Turn>>,
+    leave: Leave,
+}
+
+impl Heir for Latecomers {
+    fn inherit(&self, arrival: Arrival) {
+        (self.leave)(self.handle.lane(Direction::Inbound), arrival);
+    }
+}
