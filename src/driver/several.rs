@@ -2,14 +2,29 @@
 //!
 //! A multishot operation waits for most of its life, so it takes a few words, and what it brings lies in places that all share. A completion
 //! that took a buffer is a chunk from the moment on at which it is seen, so wherever it is dropped its buffer goes back.
+//!
+//! # Safety
+//! Multishot operations name no memory, but buffers of the pool, which the driver keeps until the ring is gone. The descriptor is kept by the
+//! stream, then by its heir. Each completion comes here once, and no other ring takes buffers of the pool.
+#![allow(unsafe_code)]
 
+use std::io;
 use std::mem;
+use std::rc::Rc;
 use std::task::Waker;
 
+use io_uring::squeue;
 use slab::Slab;
 
-use crate::buf::Chunk;
+use super::{Deliveries, Driver, Found, Heir, State, Token};
+use crate::buf::{Chunk, Pool, PoolConfig, PoolCounts};
 use crate::ring::Completion;
+
+/// The group of the runtime's buffers, for entries that take one: there is only one.
+pub(crate) const BUFFER_GROUP: u16 = 0;
+
+/// When what comes has to be copied, a multishot operation is stopped with that many completions waiting: its future does not keep up.
+const LIMIT_WHEN_SCARCE: u32 = 4;
 
 /// The end of a list.
 const NOTHING: u32 = u32::MAX;
@@ -98,5 +113,113 @@ impl Multishots {
             arrivals.push(arrival);
         }
         (arrivals, self.several.remove(at as usize).waker)
+    }
+}
+
+impl Driver {
+    /// As [`start`](Driver::start), for a multishot operation that names no memory. When `limit` completions wait, it is cancelled.
+    ///
+    /// # Safety
+    /// The descriptor in the entry stays open until the last completion: the future keeps it, and then the heir.
+    pub(crate) unsafe fn start_several(&mut self, entry: squeue::Entry, waker: Waker, limit: u32) -> Token {
+        let at = self.multishots.start(waker, limit);
+        let token = self.occupy(State::Several { at, ended: false });
+        self.queue(&entry.user_data(token.0));
+        token
+    }
+
+    /// The future of a multishot operation goes away. Returns what has arrived, and the waker that waited; what still comes goes to the heir.
+    pub(crate) fn bequeath(&mut self, token: Token, heir: Rc<dyn Heir>) -> (Vec<Arrival>, Waker) {
+        let State::Several { at, ended } = self.slot(token).state else {
+            unreachable!("only the future of a multishot operation bequeaths")
+        };
+        if ended {
+            self.slots.remove(token);
+        } else {
+            self.counters.orphaned += 1;
+            self.cancel(token);
+            self.slot(token).state = State::Inherited(heir);
+        }
+        self.multishots.remove(at)
+    }
+
+    /// Takes the next completion of a multishot operation, with whose last the slot is freed.
+    #[inline]
+    pub(crate) fn take_arrival(&mut self, token: Token, waker: &Waker) -> Found<Arrival> {
+        let State::Several { at, .. } = self.slot(token).state else { unreachable!("its future is here and asks") };
+        match self.multishots.take(at) {
+            Some(arrival) => {
+                if arrival.completion.is_last() {
+                    self.slots.remove(token);
+                    self.multishots.remove(at);
+                }
+                Found::Completion(arrival)
+            }
+            None if self.multishots.waits_for(at).will_wake(waker) => Found::Nothing,
+            None => Found::OtherWaker,
+        }
+    }
+
+    /// Keeps a completion of a multishot operation for its future, or hands it to the heir.
+    pub(super) fn complete_several(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
+        let arrival = self.arrival(completion);
+        let last = completion.is_last();
+        match &mut self.slot(token).state {
+            State::Several { ended: true, .. } => {
+                self.counters.stale += 1;
+                return;
+            }
+            State::Several { at, ended } => {
+                *ended = last;
+                let at = *at;
+                let limit = if self.pool.as_ref().is_some_and(|pool| pool.is_scarce()) { LIMIT_WHEN_SCARCE } else { u32::MAX };
+                let (waker, full) = self.multishots.put(at, arrival, limit);
+                deliveries.wakers.extend(waker);
+                if full && !last {
+                    self.cancel(token);
+                }
+            }
+            State::Inherited(heir) => {
+                deliveries.inherited.push_back((Rc::clone(heir), arrival));
+                if last {
+                    // The heir lives on among the deliveries, so no user code runs here.
+                    self.slots.remove(token);
+                }
+            }
+            _ => unreachable!("whoever calls has looked"),
+        }
+        if last {
+            self.in_flight -= 1;
+        }
+    }
+
+    /// A completion together with the buffer that it took, which goes back when this is dropped.
+    pub(super) fn arrival(&self, completion: Completion) -> Arrival {
+        let pool = self.pool.as_ref();
+        let length = usize::try_from(completion.result).unwrap_or(0);
+        // SAFETY: the ring takes buffers of no other pool, and a completion comes here once.
+        let chunk = completion.buffer().zip(pool).map(|(id, pool)| unsafe { pool.chunk(id, length) });
+        Arrival { completion, chunk }
+    }
+
+    /// The runtime's pool of buffers, which is made when it is asked for first.
+    ///
+    /// # Errors
+    /// `ECANCELED` once the ring is closed; want of memory.
+    pub(crate) fn pool(&mut self, config: PoolConfig) -> io::Result<&Rc<Pool>> {
+        let Some(ring) = &mut self.ring else { return Err(io::Error::from_raw_os_error(libc::ECANCELED)) };
+        match &mut self.pool {
+            Some(pool) => Ok(pool),
+            none => {
+                let pool = Pool::new(config)?;
+                // SAFETY: the pool keeps the memory until `close_ring` has dropped the ring, or forgotten it; then the pool is leaked.
+                unsafe { ring.provide(BUFFER_GROUP, pool.ring()) };
+                Ok(none.insert(pool))
+            }
+        }
+    }
+
+    pub(crate) fn pool_counts(&self) -> PoolCounts {
+        self.pool.as_ref().map_or_else(PoolCounts::default, |pool| pool.counts())
     }
 }
