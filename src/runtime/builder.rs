@@ -83,6 +83,9 @@ impl Builder {
     /// ```
     pub fn chunks(mut self, buffers: RangeInclusive<usize>) -> Builder {
         (self.chunks.first, self.chunks.most) = buffers.into_inner();
+        self
+    }
+
     /// Most time that the loop looks at shared memory before it waits in the kernel, 0 by default, which is never.
     ///
     /// Whatever comes meanwhile (a completion, a wake from another thread) is served without the sleep and its wake-up, which is most of the

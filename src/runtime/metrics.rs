@@ -58,7 +58,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn new(traffic: Traffic, counters: Counters, spins: SpinCounts, pool: PoolCounts, in_flight: usize, tasks: usize) -> Metrics {
+    pub(super) fn new(
+        traffic: Traffic,
+        counters: Counters,
+        spins: SpinCounts,
+        pool: PoolCounts,
+        in_flight: usize,
+        tasks: usize,
+    ) -> Metrics {
         Metrics {
             enters: traffic.enters,
             submissions: traffic.submissions,
