@@ -168,13 +168,54 @@ fn sleeps_timeouts_yields_and_deadlines_allocate_nothing() {
 }
 
 #[test]
-fn a_spawned_task_is_one_allocation() {
+fn a_spawned_task_lies_where_one_has_been() {
     run_here(async {
         let count = allocations(async || {
             spawn(async {}).await.expect("no panic");
+            drop(spawn(yield_now()));
+            let large = [1u8; 1000];
+            spawn(async move { large.iter().map(|byte| u64::from(*byte)).sum::<u64>() }).await.expect("no panic");
+        })
+        .await;
+        assert_eq!(count, 0, "in {MEASURED} rounds");
+    });
+}
+
+#[test]
+fn a_future_that_is_too_large_for_a_cell_is_one_allocation_and_so_is_such_a_result() {
+    run_here(async {
+        let count = allocations(async || {
+            let large = [1u8; 10_000];
+            spawn(async move { large.len() }).await.expect("no panic");
         })
         .await;
         assert_eq!(count, MEASURED as u64);
+        let count = allocations(async || {
+            assert_eq!(spawn(async { [1u8; 10_000] }).await.expect("no panic").len(), 10_000);
+        })
+        .await;
+        assert!(count >= MEASURED as u64 && count <= 2 * MEASURED as u64, "{count} allocations in {MEASURED} rounds");
+    });
+}
+
+#[test]
+fn a_small_task_takes_eighty_bytes_at_most_and_gives_them_back() {
+    const TASKS: usize = 500_000;
+    run_here(async {
+        for _ in 0..2 {
+            let mut handles = Vec::with_capacity(TASKS);
+            let before = BYTES.get();
+            for number in 0..TASKS {
+                handles.push(spawn(async move { number }));
+            }
+            let per_task = (BYTES.get() - before) / TASKS as i64 + size_of_val(&handles[0]) as i64;
+            assert!(per_task <= 80, "{per_task} bytes");
+            for (number, handle) in handles.drain(..).enumerate() {
+                assert_eq!(handle.await.expect("no panic"), number);
+            }
+            let kept = BYTES.get() - before;
+            assert!(kept <= 3 << 20, "{kept} bytes are kept for tasks to come");
+        }
     });
 }
 

@@ -2,139 +2,270 @@
 //!
 //! It knows nothing of rings and operations beyond the unparker that an inbox needs. Futures run without any borrow of the executor, so
 //! whatever they do (spawn, wake, abort, drop handles) finds it free.
+//!
+//! # Safety
+//! The cells in the run queue are there: a task that is `QUEUED` keeps its cell, and the root's header belongs to the executor, which never
+//! moves. Other pointers to cells are used only where the task has not ended, and lead through the arena. The pointer to the thread's executor is set
+//! while an [`Entered`] exists, which keeps that executor.
+#![allow(unsafe_code)]
 
+mod arena;
 mod inbox;
+mod join;
 mod task;
 mod waker;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::mem::{self, ManuallyDrop};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::ptr::{self, NonNull};
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
-use slab::Slab;
-
-pub use task::{AbortHandle, JoinError, JoinHandle};
+pub use join::{AbortHandle, JoinError, JoinHandle};
 
 use crate::ring::Unparker;
+use arena::Arena;
 use inbox::Inbox;
-use task::Runnable;
+use task::Header;
 use waker::TaskId;
 
 thread_local! {
-    /// The executor whose runtime is entered on this thread. It has no destructor, so it can be asked at any time of a thread's life.
-    static LOCAL: ManuallyDrop<RefCell<Option<Rc<Executor>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
+    /// The executor whose runtime is entered on this thread, or null. It has no destructor, so it can be asked at any time of a thread's life.
+    static LOCAL: Cell<*const Executor> = const { Cell::new(ptr::null()) };
 }
 
 /// The tasks of one runtime.
 pub(crate) struct Executor {
-    cell: u16,
-    inbox: &'static Inbox,
-    inbox_closed: Cell<bool>,
-    tasks: RefCell<Slab<Entry>>,
-    /// Indexes of tasks that were woken, each at most once; one that outlived its task costs the next task there a poll too many.
-    ready: RefCell<VecDeque<usize>>,
-    /// Was the future of `block_on` woken?
-    root_ready: Cell<bool>,
+    /// The future of `block_on`, which stands in the run queue as a task does.
+    root: Header,
+    /// The run queue: each task and the root at most once.
+    head: Cell<Option<NonNull<Header>>>,
+    tail: Cell<Option<NonNull<Header>>>,
+    /// The task that was polled last, unless it has ended since or the root was polled: the likeliest to be woken.
+    running: Cell<Option<NonNull<Header>>>,
+    arena: Rc<Arena>,
     generation: Cell<u32>,
+    /// Tasks that have not ended.
+    tasks: Cell<usize>,
     /// The runtime is ending: nothing new is taken.
     closing: Cell<bool>,
+    inbox: &'static Inbox,
+    inbox_closed: Cell<bool>,
     /// Memory for what comes out of the inbox.
     letters: RefCell<Vec<TaskId>>,
-}
-
-struct Entry {
-    id: TaskId,
-    queued: bool,
-    task: Rc<dyn Runnable>,
 }
 
 impl Executor {
     pub(crate) fn new(unparker: Unparker) -> io::Result<Rc<Executor>> {
         let (cell, inbox) = inbox::open(unparker)?;
         Ok(Rc::new(Executor {
-            cell,
+            root: Header::root(TaskId::root(cell)),
+            head: Cell::new(None),
+            tail: Cell::new(None),
+            running: Cell::new(None),
+            arena: Arena::new(cell),
+            generation: Cell::new(0),
+            tasks: Cell::new(0),
+            closing: Cell::new(false),
             inbox,
             inbox_closed: Cell::new(false),
-            tasks: RefCell::new(Slab::new()),
-            ready: RefCell::new(VecDeque::new()),
-            root_ready: Cell::new(false),
-            generation: Cell::new(0),
-            closing: Cell::new(false),
             letters: RefCell::new(Vec::new()),
         }))
     }
 
     /// Makes wakes on this thread go straight to this executor's queue until the guard is dropped.
     pub(crate) fn enter(self: &Rc<Self>) -> Entered {
-        Entered { before: LOCAL.with(|local| local.replace(Some(Rc::clone(self)))) }
+        Entered { before: LOCAL.replace(Rc::as_ptr(self)), _executor: Rc::clone(self) }
     }
 
+    #[inline]
     pub(crate) fn spawn<F: Future + 'static>(&self, future: F) -> JoinHandle<F::Output> {
-        let (task, handle) = task::new(future);
-        if self.closing.get() {
-            task.cancel();
-            return handle.handle(TaskId::root(self.cell));
+        match const { task::class::<F>() } {
+            Some(class) => self.spawn_in(class, future),
+            // Too large for a cell, or too strictly aligned. The pinned box is neither.
+            None => self.spawn_in(const { task::class::<Pin<Box<F>>>().expect("a pointer fits") }, Box::pin(future)),
         }
+    }
+
+    #[inline]
+    fn spawn_in<F: Future + 'static>(&self, class: usize, future: F) -> JoinHandle<F::Output> {
+        let cell = self.arena.allocate(class);
         let generation = self.generation.get().wrapping_add(1);
         self.generation.set(generation);
-        let mut tasks = self.tasks.borrow_mut();
-        let place = tasks.vacant_entry();
-        let id = TaskId::new(self.cell, place.key(), generation);
-        self.ready.borrow_mut().push_back(place.key());
-        place.insert(Entry { id, queued: true, task });
-        handle.handle(id)
-    }
-
-    /// Runs the tasks that are in the queue now, at most `limit` of them, and returns how many polls that took. Tasks that they wake wait
-    /// for the next call.
-    pub(crate) fn run(&self, limit: usize) -> usize {
-        let polls = limit.min(self.ready.borrow().len());
-        for _ in 0..polls {
-            let Some(index) = self.ready.borrow_mut().pop_front() else { break };
-            let Some((task, id)) = self.next(index) else { continue };
-            if task.run(id).is_ready() {
-                let entry = self.tasks.borrow_mut().try_remove(index);
-                discard(entry);
+        self.tasks.set(self.tasks.get() + 1);
+        // SAFETY: the cell is new and of the class of `F`, `T` is its output, and this is its handle. The handle keeps the cell.
+        unsafe {
+            let id = cell.as_ref().id().with_generation(generation);
+            task::place(cell, id, future);
+            let handle = JoinHandle::new(cell);
+            match self.closing.get() {
+                false => self.schedule(cell),
+                true => self.end(cell, JoinError::cancelled()),
             }
-            discard(task);
+            handle
         }
-        polls
     }
 
-    fn next(&self, index: usize) -> Option<(Rc<dyn Runnable>, TaskId)> {
-        let mut tasks = self.tasks.borrow_mut();
-        let entry = tasks.get_mut(index)?;
-        entry.queued = false;
-        Some((Rc::clone(&entry.task), entry.id))
+    /// Polls what is in the queue, the root too, until it is empty or `limit` polls are through. What is woken meanwhile waits behind the others.
+    /// Returns what the root yields, when it does.
+    #[inline]
+    pub(crate) fn run<T>(&self, limit: usize, mut root: impl FnMut() -> Poll<T>) -> Option<T> {
+        let mut polls = 0;
+        loop {
+            // One net for many polls. The only user code in here that may panic is a poll: all that ends a task has a net of its own.
+            match catch_unwind(AssertUnwindSafe(|| self.run_each(limit, &mut polls, &mut root))) {
+                Ok(output) => return output,
+                Err(payload) => match self.running.get() {
+                    // SAFETY: the task was being polled, so it has not ended; and its poll is over.
+                    Some(cell) => unsafe { self.end(cell, JoinError::panic(payload)) },
+                    None => resume_unwind(payload),
+                },
+            }
+        }
     }
 
-    /// Puts a task into the run queue, unless it is there or has gone.
-    fn schedule(&self, id: TaskId) {
-        if id.is_root() {
-            self.root_ready.set(true);
-            return;
+    #[inline]
+    fn run_each<T>(&self, limit: usize, polls: &mut usize, root: &mut impl FnMut() -> Poll<T>) -> Option<T> {
+        while *polls < limit {
+            let cell = self.pop()?;
+            *polls += 1;
+            // SAFETY: what was in the queue is there, and a task that has not ended stays there until `finish` or `release_if_unused`.
+            unsafe {
+                let awaits_poll = cell.as_ref().dequeue();
+                let Some(table) = cell.as_ref().table() else {
+                    self.running.set(None);
+                    if let Poll::Ready(output) = root() {
+                        return Some(output);
+                    }
+                    continue;
+                };
+                if !awaits_poll {
+                    self.reap(cell);
+                    continue;
+                }
+                self.running.set(Some(cell));
+                if task::run(cell, table) {
+                    self.finish(cell);
+                }
+            }
         }
-        let mut tasks = self.tasks.borrow_mut();
-        if let Some(entry) = tasks.get_mut(id.index())
-            && entry.id == id
-            && !entry.queued
+        None
+    }
+
+    /// # Safety
+    /// As [`task::finish`].
+    #[inline]
+    unsafe fn finish(&self, cell: NonNull<Header>) {
+        self.running.set(None);
+        self.tasks.set(self.tasks.get() - 1);
+        // SAFETY: the caller's promise.
+        unsafe { task::finish(cell) };
+    }
+
+    /// Deals with a task that was taken from the queue and must not be polled: it was aborted, or has ended.
+    ///
+    /// # Safety
+    /// It has just left the queue, which kept its cell.
+    #[cold]
+    unsafe fn reap(&self, cell: NonNull<Header>) {
+        // SAFETY: the caller's promise. The queue has let go of it, so a task that has ended may not be needed any more.
+        unsafe {
+            match cell.as_ref().is_ended() {
+                false => self.end(cell, JoinError::cancelled()),
+                true => task::release_if_unused(cell),
+            }
+        }
+    }
+
+    /// # Safety
+    /// The task has not ended, and is not in its poll.
+    #[cold]
+    unsafe fn end(&self, cell: NonNull<Header>, error: JoinError) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            task::cancel(cell, error);
+            self.finish(cell);
+        }
+    }
+
+    #[inline]
+    fn pop(&self) -> Option<NonNull<Header>> {
+        let cell = self.head.get()?;
+        // SAFETY: what is in the queue is there.
+        let next = unsafe { cell.as_ref() }.next.take();
+        self.head.set(next);
+        if next.is_none() {
+            self.tail.set(None);
+        }
+        Some(cell)
+    }
+
+    /// Puts a task or the root into the run queue, unless it is there or has ended.
+    ///
+    /// # Safety
+    /// The cell is there.
+    #[inline]
+    unsafe fn schedule(&self, cell: NonNull<Header>) {
+        // SAFETY: the caller's promise, and what is in the queue is there.
+        unsafe {
+            if cell.as_ref().enqueue() {
+                match self.tail.replace(Some(cell)) {
+                    Some(tail) => tail.as_ref().next.set(Some(cell)),
+                    None => self.head.set(Some(cell)),
+                }
+            }
+        }
+    }
+
+    /// Schedules the task of a waker, unless it has gone. `false`: it is one of another runtime.
+    #[inline]
+    fn wake(&self, id: TaskId) -> bool {
+        match self.running.get() {
+            // SAFETY: it has not ended, so its cell is there.
+            Some(cell) if unsafe { cell.as_ref() }.id() == id => {
+                // SAFETY: as above.
+                unsafe { self.schedule(cell) };
+                true
+            }
+            _ => self.wake_other(id),
+        }
+    }
+
+    #[inline(never)]
+    fn wake_other(&self, id: TaskId) -> bool {
+        let root = self.root.id();
+        if id == root {
+            // SAFETY: the root's header belongs to this executor.
+            unsafe { self.schedule(NonNull::from(&self.root)) };
+        } else if id.cell() != root.cell() {
+            return false;
+        } else if let Some(cell) = self.arena.find(id.index())
+            // SAFETY: a cell that was found has its header; if it has the id, the task has it.
+            && unsafe { cell.as_ref() }.id() == id
         {
-            entry.queued = true;
-            self.ready.borrow_mut().push_back(id.index());
+            // SAFETY: as above.
+            unsafe { self.schedule(cell) };
+        }
+        true
+    }
+
+    /// Schedules what other threads have woken. Costs one load when that is nothing.
+    #[inline]
+    pub(crate) fn collect_foreign_wakes(&self) {
+        if self.inbox.has_letters() {
+            self.open_letters();
         }
     }
 
-    /// Schedules what other threads have woken.
-    pub(crate) fn collect_foreign_wakes(&self) {
+    #[cold]
+    fn open_letters(&self) {
         let mut letters = self.letters.borrow_mut();
         self.inbox.take(&mut letters);
         for id in letters.drain(..) {
-            self.schedule(id);
+            self.wake(id);
         }
     }
 
@@ -144,22 +275,25 @@ impl Executor {
     }
 
     /// Is there anything to poll?
+    #[inline]
     pub(crate) fn has_ready(&self) -> bool {
-        self.root_ready.get() || !self.ready.borrow().is_empty()
+        self.head.get().is_some()
     }
 
     /// The waker of the future that `block_on` drives.
     pub(crate) fn root_waker(&self) -> Waker {
-        TaskId::root(self.cell).waker()
+        self.root.id().waker()
     }
 
-    pub(crate) fn wake_root(&self) {
-        self.root_ready.set(true);
-    }
-
-    /// Was the root woken since the last call?
-    pub(crate) fn take_root_ready(&self) -> bool {
-        self.root_ready.replace(false)
+    /// Lets the root run next, whoever else is ready, unless it was woken already.
+    pub(crate) fn start_root(&self) {
+        if self.root.enqueue() {
+            let root = Some(NonNull::from(&self.root));
+            self.root.next.set(self.head.replace(root));
+            if self.tail.get().is_none() {
+                self.tail.set(root);
+            }
+        }
     }
 
     /// Announces that the thread is about to wait. `false`: a wake has come, so do not.
@@ -174,24 +308,33 @@ impl Executor {
 
     /// Tasks that have not ended.
     pub(crate) fn task_count(&self) -> usize {
-        self.tasks.borrow().len()
+        self.tasks.get()
     }
 
     /// Ends every task, those spawned meanwhile included, and takes no more.
     pub(crate) fn cancel_all(&self) {
         self.closing.set(true);
-        let tasks = mem::take(&mut *self.tasks.borrow_mut());
-        self.ready.borrow_mut().clear();
-        for (_, entry) in tasks {
-            entry.task.cancel();
-            discard(entry);
+        self.arena.each(|cell| {
+            // SAFETY: the cell is handed out, and no poll is running: this is the end of the runtime.
+            unsafe {
+                if !cell.as_ref().is_ended() {
+                    self.end(cell, JoinError::cancelled());
+                }
+            }
+        });
+        while let Some(cell) = self.pop() {
+            // SAFETY: what was in the queue is there. All have ended; only the root has not, and it is not in the arena.
+            unsafe {
+                cell.as_ref().dequeue();
+                task::release_if_unused(cell);
+            }
         }
     }
 
     /// Wakes from other threads go nowhere from here on. Must come before the ring closes.
     pub(crate) fn close_inbox(&self) {
         if !self.inbox_closed.replace(true) {
-            self.inbox.close(self.cell);
+            self.inbox.close(self.root.id().cell());
         }
     }
 }
@@ -199,6 +342,7 @@ impl Executor {
 impl Drop for Executor {
     fn drop(&mut self) {
         self.close_inbox();
+        self.arena.close();
     }
 }
 
@@ -209,27 +353,39 @@ pub(crate) fn discard<T>(value: T) {
 
 /// Restores the executor that this thread was in before.
 pub(crate) struct Entered {
-    before: Option<Rc<Executor>>,
+    before: *const Executor,
+    /// Keeps what `LOCAL` points to.
+    _executor: Rc<Executor>,
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let before = self.before.take();
-        let after = LOCAL.with(|local| local.replace(before));
-        drop(after);
+        LOCAL.set(self.before);
     }
 }
 
+/// Gives the executor that this thread is in to a function. `None`: it is in none.
+#[inline(always)]
+pub(crate) fn with_local<T>(function: impl FnOnce(&Executor) -> T) -> Option<T> {
+    let local = LOCAL.get();
+    // SAFETY: the `Entered` that set the pointer keeps the executor. Those guards are dropped in the reverse order of their making, at the ends
+    // of `block_on` and of a runtime's shutdown, neither of which `function` outlives.
+    unsafe { local.as_ref() }.map(function)
+}
+
 /// Wakes a task from any thread: a queue push on the thread that is in its runtime, else a letter to its inbox.
+#[inline]
 fn wake(id: TaskId) {
-    let is_local = LOCAL.with(|local| match &*local.borrow() {
-        Some(executor) if executor.cell == id.cell() => {
-            executor.schedule(id);
-            true
-        }
-        _ => false,
-    });
-    if !is_local {
+    if with_local(|executor| executor.wake(id)) != Some(true) {
         inbox::deliver(id);
+    }
+}
+
+/// Wakes, without a detour through the waker's table if the waker is one of ours.
+#[inline]
+pub(crate) fn wake_by_ref(waker: &Waker) {
+    match TaskId::of(waker) {
+        Some(id) => wake(id),
+        None => waker.wake_by_ref(),
     }
 }

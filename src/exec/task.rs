@@ -1,338 +1,454 @@
-//! What is a task? A future, its result, and who waits for it, in one allocation that the executor and the `JoinHandle` share.
+//! What is a task? A header that the executor and the handles share, and behind it the future, then the result, in one cell.
+//!
+//! # States of a task
+//! `ENDED`, `VALUE` and `ERROR` say what the body behind the header holds, and so who may touch it:
+//!
+//! | | Body | Who may touch it |
+//! |---|---|---|
+//! | not `ENDED` | the future | whoever polls or ends the task: the loop, and the end of the runtime |
+//! | `ENDED` and `VALUE` | the output | the `JoinHandle`, or after its drop the loop |
+//! | `ENDED` and `ERROR` | a `JoinError` | the same |
+//! | `ENDED` alone | nothing | nobody |
+//!
+//! The other bits say who needs the cell: the run queue (`QUEUED`), the code that ends the task (`ENDING`), the `JoinHandle` (`JOINABLE`), and a
+//! count of `AbortHandle`s. A task that has ended and that nobody needs goes back to the arena, at the place where the last of these is cleared.
 //!
 //! # Safety
-//! One unsafe block: the pin on the future inside the task's cell. The cell belongs to the `Rc` allocation, which never moves, and the
-//! future is only ever dropped in place.
+//! A pointer to a cell is good until [`release_if_unused`] frees the cell, which each holder calls once, after it has cleared its bit and as
+//! its last use. The future is pinned: it is written into the cell's body once, and dropped there. The types in the body are
+//! those of the `Table` in the header, since `place` writes both. No user code runs while a reference into the body exists, but the future's
+//! own poll and drop, in which nobody else touches the body (see the table).
 #![allow(unsafe_code)]
 
-use std::any::Any;
-use std::cell::{Cell, RefCell};
-use std::error::Error;
-use std::fmt;
+use std::cell::Cell;
 use std::future::Future;
-use std::io;
+use std::mem::{ManuallyDrop, needs_drop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::rc::{Rc, Weak};
-use std::sync::{Mutex, PoisonError};
+use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
+use super::arena::{self, CELL_ALIGN, class_of};
+use super::join::JoinError;
 use super::waker::TaskId;
+use super::{discard, wake};
 
-/// A task as the executor sees it, whatever its future.
-pub(super) trait Runnable {
-    /// Polls once, or ends the task if it was aborted. `Ready`: it has ended and need not be kept.
-    fn run(&self, id: TaskId) -> Poll<()>;
-    /// Ends the task now, dropping its future. Must not be called from within the task's own poll.
-    fn cancel(&self);
-}
+/// It stands in the run queue.
+const QUEUED: u32 = 1 << 0;
+/// It is being ended, and what that runs must not free it.
+const ENDING: u32 = 1 << 1;
+/// Its `JoinHandle` exists.
+const JOINABLE: u32 = 1 << 2;
+const VALUE: u32 = 1 << 3;
+const ERROR: u32 = 1 << 4;
+const ENDED: u32 = 1 << 5;
+/// It ends at its next turn.
+const ABORTED: u32 = 1 << 6;
+/// One `AbortHandle`; the bits from here on count them.
+const ABORT_HANDLE: u32 = 1 << 7;
 
-/// A task as an `AbortHandle` sees it, whatever its future and its result.
-trait Abortable {
-    fn is_finished(&self) -> bool;
-    fn abort(&self);
-}
+/// Where the body begins.
+const BODY: usize = size_of::<Header>();
+const _: () = assert!(BODY == 48 && BODY.is_multiple_of(CELL_ALIGN));
 
-/// A task as its handle sees it, whatever its future.
-trait Joinable<T>: Abortable {
-    fn poll_join(&self, context: &mut Context<'_>) -> Poll<Result<T, JoinError>>;
-    fn forget_joiner(&self);
-}
-
-struct Task<F: Future> {
-    finished: Cell<bool>,
-    aborted: Cell<bool>,
+/// The part of a task that does not depend on its future.
+#[repr(C)]
+pub(super) struct Header {
+    /// The word of its wakers. Without a generation: the cell is vacant.
+    id: Cell<TaskId>,
+    /// `None`: the future of `block_on`, which has no body, or a vacant cell.
+    table: Cell<Option<&'static Table>>,
+    /// The next in the run queue, or the next vacant cell.
+    pub(super) next: Cell<Option<NonNull<Header>>>,
+    /// Who awaits the `JoinHandle`.
     joiner: Cell<Option<Waker>>,
-    /// Borrowed only while the future is polled or dropped, and once `finished` to take the result.
-    stage: RefCell<Stage<F>>,
+    state: Cell<u32>,
+    /// How far from the start of its chunk it lies.
+    offset: u32,
 }
 
-enum Stage<F: Future> {
-    Running(F),
-    Finished(Result<F::Output, JoinError>),
-    Joined,
+/// What depends on the type of the future. All of it needs a cell that `place` has made for that type.
+pub(super) struct Table {
+    /// Polls the future. `true`: it is gone, and the body holds the result.
+    poll: unsafe fn(NonNull<Header>) -> bool,
+    /// Drops the future and leaves the error in the body.
+    end: unsafe fn(NonNull<Header>, JoinError),
+    /// Drops the output.
+    drop_value: unsafe fn(NonNull<Header>),
 }
 
-/// Makes a task and its handle; the id is how the handle asks the executor to run it.
-pub(super) fn new<F: Future + 'static>(future: F) -> (Rc<dyn Runnable>, Unscheduled<F::Output>) {
-    let task = Rc::new(Task {
-        finished: Cell::new(false),
-        aborted: Cell::new(false),
-        joiner: Cell::new(None),
-        stage: RefCell::new(Stage::Running(future)),
-    });
-    (Rc::clone(&task) as _, Unscheduled(task))
-}
+impl Header {
+    pub(super) fn vacant(id: TaskId, offset: u32) -> Header {
+        Header { id: Cell::new(id), table: Cell::new(None), next: Cell::new(None), joiner: Cell::new(None), state: Cell::new(0), offset }
+    }
 
-/// A handle whose task has no id yet.
-pub(super) struct Unscheduled<T>(Rc<dyn Joinable<T>>);
+    /// The future of `block_on`, as the run queue sees it.
+    pub(super) fn root(id: TaskId) -> Header {
+        Header::vacant(id, 0)
+    }
 
-impl<T> Unscheduled<T> {
-    pub(super) fn handle(self, id: TaskId) -> JoinHandle<T> {
-        JoinHandle { task: self.0, id }
+    #[inline]
+    pub(super) fn id(&self) -> TaskId {
+        self.id.get()
+    }
+
+    pub(super) fn is_vacant(&self) -> bool {
+        self.id.get().is_vacant()
+    }
+
+    #[inline]
+    pub(super) fn vacate(&self) {
+        self.id.set(self.id.get().without_generation());
+    }
+
+    #[inline]
+    pub(super) fn offset(&self) -> u32 {
+        self.offset
+    }
+
+    /// `None`: the root.
+    #[inline]
+    pub(super) fn table(&self) -> Option<&'static Table> {
+        self.table.get()
+    }
+
+    /// Does a wake put it into the run queue? Marks it as being there.
+    #[inline]
+    pub(super) fn enqueue(&self) -> bool {
+        let state = self.state.get();
+        if state & (QUEUED | ENDED) != 0 {
+            return false;
+        }
+        self.state.set(state | QUEUED);
+        true
+    }
+
+    /// It has left the run queue. Is it to be polled?
+    #[inline]
+    pub(super) fn dequeue(&self) -> bool {
+        let state = self.state.get();
+        self.state.set(state & !QUEUED);
+        state & (ENDED | ABORTED) == 0
+    }
+
+    #[inline]
+    pub(super) fn is_ended(&self) -> bool {
+        self.has(ENDED)
+    }
+
+    #[inline]
+    fn has(&self, bits: u32) -> bool {
+        self.state.get() & bits != 0
+    }
+
+    #[inline]
+    fn set(&self, bits: u32) {
+        self.state.set(self.state.get() | bits);
+    }
+
+    #[inline]
+    fn clear(&self, bits: u32) {
+        self.state.set(self.state.get() & !bits);
+    }
+
+    pub(super) fn abort(&self) {
+        if !self.is_ended() {
+            self.set(ABORTED);
+            wake(self.id());
+        }
+    }
+
+    /// Counts one more `AbortHandle`.
+    pub(super) fn add_abort_handle(&self) {
+        let counted = self.state.get().checked_add(ABORT_HANDLE);
+        self.state.set(counted.expect("handles that abort one task are counted in 25 bits"));
+    }
+
+    /// Keeps who awaits the result. Returns who did before, or the waker itself if the task has ended.
+    #[inline]
+    pub(super) fn join(&self, joiner: Waker) -> Option<Waker> {
+        if self.is_ended() {
+            return Some(joiner);
+        }
+        self.joiner.replace(Some(joiner))
     }
 }
 
-impl<F: Future> Task<F> {
-    fn finish(&self, result: Result<F::Output, JoinError>) {
-        let mut stage = self.stage.borrow_mut();
-        // The assignment drops the future in place. A panic in that drop ends the task as a panic in its body would, and drops the result,
-        // which may panic in turn. Each assignment takes place all the same.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| *stage = Stage::Finished(result))) {
-            let panicked = Stage::Finished(Err(JoinError::panic(payload)));
-            let _ = catch_unwind(AssertUnwindSafe(|| *stage = panicked));
+/// Does an output lie in the body itself?
+const fn is_inline<T>() -> bool {
+    class_of(BODY + size_of::<T>()).is_some() && align_of::<T>() <= CELL_ALIGN
+}
+
+/// The size of the cell for a future of this type, `None` if it needs an allocation of its own.
+pub(super) const fn class<F: Future>() -> Option<usize> {
+    if align_of::<F>() > CELL_ALIGN {
+        return None;
+    }
+    let sizes = [size_of::<F>(), size_of::<JoinError>(), if is_inline::<F::Output>() { size_of::<F::Output>() } else { 0 }];
+    let mut most = 0;
+    let mut index = 0;
+    while index < sizes.len() {
+        if sizes[index] > most {
+            most = sizes[index];
         }
-        drop(stage);
-        self.finished.set(true);
-        if let Some(joiner) = self.joiner.take() {
-            // A waker that panics must not keep the executor from taking the task out.
+        index += 1;
+    }
+    class_of(BODY + most)
+}
+
+/// The body of a cell, as a place for a `T`.
+#[inline]
+fn body<T>(cell: NonNull<Header>) -> NonNull<T> {
+    // SAFETY: a cell is larger than its header.
+    unsafe { cell.cast::<u8>().add(BODY).cast() }
+}
+
+/// Makes a task of a cell that was just allocated: queued or not, and joinable by one handle that the caller makes.
+///
+/// # Safety
+/// The cell is of `class::<F>()`, vacant, and the caller's own.
+#[inline]
+pub(super) unsafe fn place<F: Future>(cell: NonNull<Header>, id: TaskId, future: F) {
+    // SAFETY: the caller's promise; the class has room for the future.
+    unsafe {
+        let header = cell.as_ref();
+        header.id.set(id);
+        header.table.set(Some(const { &Table { poll: poll::<F>, end: end::<F>, drop_value: drop_value::<F::Output> } }));
+        header.state.set(JOINABLE);
+        body::<F>(cell).write(future);
+    }
+}
+
+/// Polls a task once. `true`: it has a result, and [`finish`] must follow.
+///
+/// # Safety
+/// The table is the task's, which has not ended and is not being polled.
+#[inline]
+pub(super) unsafe fn run(cell: NonNull<Header>, table: &Table) -> bool {
+    // SAFETY: the caller's promise: a task that has not ended has its cell.
+    unsafe { (table.poll)(cell) }
+}
+
+/// Ends a task with an error: drops its future where it lies. [`finish`] must follow.
+///
+/// # Safety
+/// The task has not ended, and is not in its poll.
+pub(super) unsafe fn cancel(cell: NonNull<Header>, error: JoinError) {
+    // SAFETY: a task that has not ended has its cell, and its table fits.
+    unsafe {
+        if let Some(table) = cell.as_ref().table.get() {
+            (table.end)(cell, error);
+        }
+    }
+}
+
+/// Tells who awaits the result, and drops the result if nobody can.
+///
+/// # Safety
+/// The body holds the result that [`run`] or [`cancel`] has left, and the caller does not use the cell after.
+#[inline]
+pub(super) unsafe fn finish(cell: NonNull<Header>) {
+    // SAFETY: the task needs its cell, at first since it has not ended, then since it is `ENDING`.
+    unsafe {
+        let header = cell.as_ref();
+        header.set(ENDED | ENDING);
+        if let Some(joiner) = header.joiner.take() {
+            notify(joiner);
+        }
+        if !header.has(JOINABLE) {
+            drop_result(cell);
+        }
+        header.clear(ENDING);
+        release_if_unused(cell);
+    }
+}
+
+#[inline]
+fn notify(joiner: Waker) {
+    match TaskId::of(&joiner) {
+        // Ours: there is nothing to drop, and nothing that could panic.
+        Some(id) => {
+            let _ = ManuallyDrop::new(joiner);
+            wake(id);
+        }
+        // A waker that panics must not keep the executor from its work.
+        None => {
             let _ = catch_unwind(AssertUnwindSafe(|| joiner.wake()));
         }
     }
 }
 
-impl<F: Future> Runnable for Task<F> {
-    fn run(&self, id: TaskId) -> Poll<()> {
-        if self.finished.get() {
-            return Poll::Ready(());
-        }
-        if self.aborted.get() {
-            self.cancel();
-            return Poll::Ready(());
-        }
-        let mut stage = self.stage.borrow_mut();
-        let Stage::Running(future) = &mut *stage else { return Poll::Ready(()) };
-        // SAFETY: the future belongs to this task's `Rc` allocation and never leaves it: `finish` drops it in place, and a leaked `Rc`
-        // leaks it in place.
-        let future = unsafe { Pin::new_unchecked(future) };
-        let waker = id.waker();
-        let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(&waker))));
-        drop(stage);
-        match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(output)) => self.finish(Ok(output)),
-            Err(payload) => self.finish(Err(JoinError::panic(payload))),
-        }
-        Poll::Ready(())
-    }
-
-    fn cancel(&self) {
-        if !self.finished.get() {
-            self.finish(Err(JoinError::cancelled()));
-        }
-    }
-}
-
-impl<F: Future> Abortable for Task<F> {
-    fn is_finished(&self) -> bool {
-        self.finished.get()
-    }
-
-    fn abort(&self) {
-        self.aborted.set(true);
-    }
-}
-
-impl<F: Future> Joinable<F::Output> for Task<F> {
-    fn poll_join(&self, context: &mut Context<'_>) -> Poll<Result<F::Output, JoinError>> {
-        if !self.finished.get() {
-            self.joiner.set(Some(context.waker().clone()));
-            return Poll::Pending;
-        }
-        let stage = std::mem::replace(&mut *self.stage.borrow_mut(), Stage::Joined);
-        match stage {
-            Stage::Finished(result) => Poll::Ready(result),
-            Stage::Running(_) | Stage::Joined => panic!("JoinHandle polled after it returned the result"),
-        }
-    }
-
-    fn forget_joiner(&self) {
-        self.joiner.take();
-    }
-}
-
-/// Waits for a spawned task and returns its result.
+/// Drops a result that nobody can take. A panic in that has nobody left to go to.
 ///
-/// Await it, or drop it: dropping *detaches*, the task goes on by itself. A panic in the task is caught and comes out here as a
-/// [`JoinError`]. A handle outlives its runtime; what the runtime's end interrupted counts as cancelled.
-///
-/// ```
-/// # annulus::block_on(async {
-/// let two = annulus::spawn(async { 1 + 1 });
-/// assert_eq!(two.await?, 2);
-/// # Ok::<(), annulus::JoinError>(()) }).unwrap();
-/// ```
-///
-/// # Panics
-/// When polled again after it has yielded the result.
-pub struct JoinHandle<T> {
-    task: Rc<dyn Joinable<T>>,
-    id: TaskId,
-}
-
-impl<T> JoinHandle<T> {
-    /// Cancels the task: its future is dropped when the executor reaches it, and the handle yields a [`JoinError`] for which
-    /// [`is_cancelled`](JoinError::is_cancelled) holds. A task that has finished keeps its result.
-    pub fn abort(&self) {
-        abort(&*self.task, self.id);
-    }
-
-    /// Something that can abort the task and neither waits for it nor keeps its result.
-    pub fn abort_handle(&self) -> AbortHandle {
-        let task: Rc<dyn Abortable> = Rc::clone(&self.task) as _;
-        AbortHandle { task: Rc::downgrade(&task), id: self.id }
-    }
-
-    /// Has the task ended, by returning, by a panic, or by being cancelled?
-    pub fn is_finished(&self) -> bool {
-        self.task.is_finished()
-    }
-}
-
-/// Has the executor end a task, unless it has ended. The future is not dropped here: this may be called from within it.
-fn abort(task: &dyn Abortable, id: TaskId) {
-    if !task.is_finished() {
-        task.abort();
-        super::wake(id);
-    }
-}
-
-impl<T> Future for JoinHandle<T> {
-    type Output = Result<T, JoinError>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.task.poll_join(context)
-    }
-}
-
-impl<T> Drop for JoinHandle<T> {
-    fn drop(&mut self) {
-        self.task.forget_joiner();
-    }
-}
-
-impl<T> fmt::Debug for JoinHandle<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle").field("id", &self.id).field("finished", &self.is_finished()).finish()
-    }
-}
-
-/// Aborts a spawned task; from [`JoinHandle::abort_handle`] or [`JoinSet::spawn`](crate::JoinSet::spawn).
-///
-/// Dropping it does nothing to the task. While one exists, a task that has ended keeps its memory, but neither its future nor, once nobody can
-/// ask for it, its result.
-///
-/// ```
-/// # annulus::block_on(async {
-/// let task = annulus::spawn(std::future::pending::<()>());
-/// let abort = task.abort_handle();
-/// annulus::spawn(async move { abort.abort() });
-/// assert!(task.await.unwrap_err().is_cancelled());
-/// # });
-/// ```
-#[derive(Clone)]
-pub struct AbortHandle {
-    /// Weak, so that the result goes when the executor and the `JoinHandle` have let go of it.
-    task: Weak<dyn Abortable>,
-    id: TaskId,
-}
-
-impl AbortHandle {
-    /// As [`JoinHandle::abort`].
-    pub fn abort(&self) {
-        if let Some(task) = self.task.upgrade() {
-            abort(&*task, self.id);
-        }
-    }
-
-    /// Has the task ended, by returning, by a panic, or by being cancelled?
-    pub fn is_finished(&self) -> bool {
-        self.task.upgrade().is_none_or(|task| task.is_finished())
-    }
-}
-
-impl fmt::Debug for AbortHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AbortHandle").field("id", &self.id).field("finished", &self.is_finished()).finish()
-    }
-}
-
-/// Why a task has no result: it panicked, or it was cancelled by [`JoinHandle::abort`] or the end of its runtime.
-pub struct JoinError {
-    /// `None`: cancelled.
-    panic: Option<Box<Panic>>,
-}
-
-struct Panic {
-    /// In a mutex, which nobody locks, so that the error can be shared between threads as most error types demand.
-    payload: Mutex<Box<dyn Any + Send>>,
-    message: String,
-}
-
-impl JoinError {
-    fn cancelled() -> JoinError {
-        JoinError { panic: None }
-    }
-
-    fn panic(payload: Box<dyn Any + Send>) -> JoinError {
-        let message = payload
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "with a value that is no text".to_owned());
-        JoinError { panic: Some(Box::new(Panic { payload: Mutex::new(payload), message })) }
-    }
-
-    /// Was the task cancelled?
-    pub fn is_cancelled(&self) -> bool {
-        self.panic.is_none()
-    }
-
-    /// Did the task panic?
-    pub fn is_panic(&self) -> bool {
-        self.panic.is_some()
-    }
-
-    /// The value with which the task panicked, for [`std::panic::resume_unwind`].
-    ///
-    /// # Errors
-    /// Gives the error back if the task did not panic.
-    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
-        match self.panic {
-            Some(panic) => Ok(panic.payload.into_inner().unwrap_or_else(PoisonError::into_inner)),
-            None => Err(self),
-        }
-    }
-
-    /// The value with which the task panicked.
-    ///
-    /// # Panics
-    /// If the task did not panic; see [`try_into_panic`](JoinError::try_into_panic).
-    pub fn into_panic(self) -> Box<dyn Any + Send> {
-        self.try_into_panic().expect("into_panic is for a task that panicked; ask is_panic first")
-    }
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.panic {
-            None => f.write_str("task was cancelled"),
-            Some(panic) => write!(f, "task panicked: {}", panic.message),
+/// # Safety
+/// The task has ended, and is `ENDING`.
+#[inline(never)]
+unsafe fn drop_result(cell: NonNull<Header>) {
+    // SAFETY: the bits say what the body holds; they are cleared first, so that nobody takes it again.
+    unsafe {
+        let header = cell.as_ref();
+        let state = header.state.get();
+        header.clear(VALUE | ERROR);
+        match header.table.get() {
+            Some(table) if state & VALUE != 0 => (table.drop_value)(cell),
+            _ if state & ERROR != 0 => discard(body::<JoinError>(cell).read()),
+            _ => {}
         }
     }
 }
 
-impl fmt::Debug for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "JoinError({self})")
+/// Takes the result out of a task that has ended. `None`: it was taken.
+///
+/// # Safety
+/// The task's output is a `T`.
+#[inline]
+pub(super) unsafe fn take_result<T>(cell: NonNull<Header>) -> Option<Result<T, JoinError>> {
+    // SAFETY: the bits say what the body holds; they are cleared, so that nobody takes it again. The caller vouches for the type.
+    unsafe {
+        let header = cell.as_ref();
+        let state = header.state.get();
+        header.clear(VALUE | ERROR);
+        if state & VALUE != 0 {
+            Some(Ok(read_value(cell)))
+        } else if state & ERROR != 0 {
+            Some(Err(body::<JoinError>(cell).read()))
+        } else {
+            None
+        }
     }
 }
 
-impl Error for JoinError {}
+/// The `JoinHandle` goes. Returns what it leaves, which is user code to drop, and must be dropped with no use of the cell after.
+///
+/// # Safety
+/// The task's output is a `T`, and the caller is its `JoinHandle`, which does not use the cell after.
+#[inline]
+pub(super) unsafe fn detach<T>(cell: NonNull<Header>) -> (Option<Waker>, Option<Result<T, JoinError>>) {
+    // SAFETY: the handle needs the cell until its bit is cleared here.
+    unsafe {
+        let header = cell.as_ref();
+        let joiner = header.joiner.take();
+        let result = if header.is_ended() { take_result(cell) } else { None };
+        header.clear(JOINABLE);
+        release_if_unused(cell);
+        (joiner, result)
+    }
+}
 
-impl From<JoinError> for io::Error {
-    /// So that `task.await??` works in functions that return [`io::Result`].
-    fn from(error: JoinError) -> io::Error {
-        io::Error::other(error.to_string())
+/// An `AbortHandle` goes.
+///
+/// # Safety
+/// The caller is one of those that were counted, and does not use the cell after.
+pub(super) unsafe fn remove_abort_handle(cell: NonNull<Header>) {
+    // SAFETY: the count keeps the cell until here.
+    unsafe {
+        let header = cell.as_ref();
+        header.state.set(header.state.get() - ABORT_HANDLE);
+        release_if_unused(cell);
+    }
+}
+
+/// Gives the cell back if the task has ended and nobody needs it any more.
+///
+/// # Safety
+/// The caller needed the cell until now, has cleared its bit, and does not use it after.
+#[inline]
+pub(super) unsafe fn release_if_unused(cell: NonNull<Header>) {
+    // SAFETY: `ENDED` without any other bit: nobody else has the cell, and the body holds nothing.
+    unsafe {
+        if cell.as_ref().state.get() & !ABORTED == ENDED {
+            arena::free(cell);
+        }
+    }
+}
+
+/// # Safety
+/// As `Table::poll`.
+unsafe fn poll<F: Future>(cell: NonNull<Header>) -> bool {
+    // SAFETY: the body holds the future, which nobody else touches while the task runs; it stays there until `settle` drops it, so it is
+    // pinned. The waker owns nothing and needs no drop.
+    unsafe {
+        let waker = ManuallyDrop::new(cell.as_ref().id().waker());
+        let future = Pin::new_unchecked(body::<F>(cell).as_mut());
+        match future.poll(&mut Context::from_waker(&waker)) {
+            Poll::Pending => false,
+            Poll::Ready(output) => {
+                settle::<F>(cell, Ok(output));
+                true
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As `Table::end`.
+unsafe fn end<F: Future>(cell: NonNull<Header>, error: JoinError) {
+    // SAFETY: the caller's promise.
+    unsafe { settle::<F>(cell, Err(error)) };
+}
+
+/// Drops the future where it lies, and puts the result there. A panic in the drop ends the task as a panic in its body would, and drops the
+/// result, which may panic in turn.
+///
+/// # Safety
+/// The body holds a future of type `F`, and nobody is in its poll.
+#[inline]
+unsafe fn settle<F: Future>(cell: NonNull<Header>, result: Result<F::Output, JoinError>) {
+    let mut result = result;
+    if needs_drop::<F>() {
+        // SAFETY: the future is dropped once, here; what it calls finds a task that has not ended, and leaves the body alone.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| unsafe { body::<F>(cell).drop_in_place() })) {
+            discard(result);
+            result = Err(JoinError::panic(payload));
+        }
+    }
+    // SAFETY: the body is empty, and the class has room for either.
+    unsafe {
+        match result {
+            Ok(output) => {
+                write_value(cell, output);
+                cell.as_ref().set(VALUE);
+            }
+            Err(error) => {
+                body::<JoinError>(cell).write(error);
+                cell.as_ref().set(ERROR);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As `Table::drop_value`.
+unsafe fn drop_value<T>(cell: NonNull<Header>) {
+    // SAFETY: the caller's promise.
+    let value = unsafe { read_value::<T>(cell) };
+    if needs_drop::<T>() {
+        discard(value);
+    }
+}
+
+/// # Safety
+/// The body is empty, and of the class of a future with this output.
+#[inline]
+unsafe fn write_value<T>(cell: NonNull<Header>, value: T) {
+    // SAFETY: the class has room for what `is_inline` decides on.
+    unsafe {
+        match const { is_inline::<T>() } {
+            true => body::<T>(cell).write(value),
+            false => body::<Box<T>>(cell).write(Box::new(value)),
+        }
+    }
+}
+
+/// # Safety
+/// The body holds a value of this type, and is empty after.
+#[inline]
+unsafe fn read_value<T>(cell: NonNull<Header>) -> T {
+    // SAFETY: as `write_value` wrote it.
+    unsafe {
+        match const { is_inline::<T>() } {
+            true => body::<T>(cell).read(),
+            false => *body::<Box<T>>(cell).read(),
+        }
     }
 }

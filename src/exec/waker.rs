@@ -10,50 +10,81 @@
 use std::ptr;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-const INDEX_BITS: u32 = 28;
 const GENERATION_BITS: u32 = 24;
+const GENERATION: u64 = (1 << GENERATION_BITS) - 1;
 
 /// Most inbox cells, so most runtimes at one time in a process.
-pub(super) const CELLS: usize = 1 << (u64::BITS - INDEX_BITS - GENERATION_BITS);
+pub(super) const CELLS: usize = 1 << (u64::BITS - TaskId::INDEX_BITS - GENERATION_BITS);
 /// The index of the future that `block_on` drives; those below it are spawned tasks.
-const ROOT_INDEX: u32 = (1 << INDEX_BITS) - 1;
+const ROOT_INDEX: u32 = (1 << TaskId::INDEX_BITS) - 1;
 
 /// Names one task of one runtime, packed into a word: 12 bits cell, 28 bits index, 24 bits generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TaskId(u64);
 
 impl TaskId {
-    pub(super) fn new(cell: u16, index: usize, generation: u32) -> TaskId {
-        assert!(index < ROOT_INDEX as usize, "more than {ROOT_INDEX} tasks in one runtime");
-        TaskId::pack(cell, index as u32, generation)
+    pub(super) const INDEX_BITS: u32 = 28;
+
+    /// A place for tasks, which has no generation.
+    pub(super) fn vacant(cell: u16, index: usize) -> TaskId {
+        assert!(index < ROOT_INDEX as usize, "the arena numbers its cells below that");
+        TaskId::pack(cell, index as u32)
     }
 
     pub(super) fn root(cell: u16) -> TaskId {
-        TaskId::pack(cell, ROOT_INDEX, 0)
+        TaskId::pack(cell, ROOT_INDEX)
     }
 
-    fn pack(cell: u16, index: u32, generation: u32) -> TaskId {
-        let generation = u64::from(generation) & ((1 << GENERATION_BITS) - 1);
-        TaskId(u64::from(cell) << (INDEX_BITS + GENERATION_BITS) | u64::from(index) << GENERATION_BITS | generation)
+    fn pack(cell: u16, index: u32) -> TaskId {
+        TaskId(u64::from(cell) << (TaskId::INDEX_BITS + GENERATION_BITS) | u64::from(index) << GENERATION_BITS)
     }
 
+    /// The next task in this place. Generations wrap, and none is zero, which means that there is no task.
+    #[inline]
+    pub(super) fn with_generation(self, generation: u32) -> TaskId {
+        TaskId(self.0 & !GENERATION | (u64::from(generation) & GENERATION).max(1))
+    }
+
+    #[inline]
+    pub(super) fn without_generation(self) -> TaskId {
+        TaskId(self.0 & !GENERATION)
+    }
+
+    pub(super) fn is_vacant(self) -> bool {
+        self.0 & GENERATION == 0
+    }
+
+    #[inline]
     pub(super) fn cell(self) -> u16 {
-        (self.0 >> (INDEX_BITS + GENERATION_BITS)) as u16
+        (self.0 >> (TaskId::INDEX_BITS + GENERATION_BITS)) as u16
     }
 
-    pub(super) fn is_root(self) -> bool {
-        self.index() == ROOT_INDEX as usize
-    }
-
+    #[inline]
     pub(super) fn index(self) -> usize {
-        (self.0 >> GENERATION_BITS) as usize & ((1 << INDEX_BITS) - 1)
+        (self.0 >> GENERATION_BITS) as usize & ((1 << TaskId::INDEX_BITS) - 1)
     }
 
+    #[inline]
     pub(super) fn waker(self) -> Waker {
         let data = ptr::without_provenance(self.0 as usize);
         // SAFETY: the table below keeps the contract of `RawWakerVTable` for any number and from any thread: clone copies the word,
         // waking only reads it, dropping does nothing.
         unsafe { Waker::new(data, &TABLE) }
+    }
+
+    /// The task that a waker wakes, if it is one of ours.
+    #[inline]
+    pub(super) fn of(waker: &Waker) -> Option<TaskId> {
+        ptr::eq(waker.vtable(), &TABLE).then(|| TaskId(waker.data().addr() as u64))
+    }
+}
+
+/// A clone of a waker, which is foreign code only if the waker is foreign.
+#[inline]
+pub(super) fn share(waker: &Waker) -> Waker {
+    match TaskId::of(waker) {
+        Some(id) => id.waker(),
+        None => waker.clone(),
     }
 }
 
@@ -72,11 +103,24 @@ mod tests {
 
     #[test]
     fn the_word_holds_all_three_parts_at_their_bounds() {
-        for (cell, index, generation) in [(0, 0, 0), (4095, ROOT_INDEX as usize - 1, 0xff_ffff), (7, 1 << 20, 3)] {
-            let id = TaskId::new(cell, index, generation);
-            assert_eq!((id.cell(), id.index(), id.is_root()), (cell, index, false));
+        for (cell, index, generation) in [(0, 0, 1), (4095, ROOT_INDEX as usize - 1, 0xff_ffff), (7, 1 << 20, 3)] {
+            let place = TaskId::vacant(cell, index);
+            let id = place.with_generation(generation);
+            assert_eq!((id.cell(), id.index(), id.is_vacant()), (cell, index, false));
+            assert_eq!((id.without_generation(), place.is_vacant()), (place, true));
+            assert_ne!(id, TaskId::root(cell));
         }
-        assert!(TaskId::root(4095).is_root());
-        assert_eq!(TaskId::new(1, 2, 1 << GENERATION_BITS), TaskId::new(1, 2, 0), "generations wrap");
+        let place = TaskId::vacant(1, 2);
+        assert_eq!(place.with_generation(1 << GENERATION_BITS | 5), place.with_generation(5), "generations wrap");
+        assert!(!place.with_generation(1 << GENERATION_BITS).is_vacant(), "and leave zero out");
+    }
+
+    #[test]
+    fn a_waker_of_ours_is_known_and_shared_without_a_call() {
+        let id = TaskId::vacant(4095, 7).with_generation(9);
+        let waker = id.waker();
+        assert_eq!(TaskId::of(&waker), Some(id));
+        assert!(share(&waker).will_wake(&waker));
+        assert_eq!(TaskId::of(Waker::noop()), None);
     }
 }

@@ -10,7 +10,7 @@ mod timer;
 
 use std::cell::RefCell;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
@@ -26,13 +26,16 @@ pub(crate) use timer::{Timer, deadline_after};
 
 use crate::buf::{Pool, PoolConfig};
 use crate::driver::{Arrival, Deliveries, Driver, Found, Heir, Orphan, Token};
-use crate::exec::{Entered, Executor, JoinHandle, discard};
+use crate::exec::{self, Entered, Executor, JoinHandle, discard};
 use crate::ring::{Completion, Config, Ring, RingReport, Wait};
 use spin::Spin;
 use timer::Timers;
 
-/// Most task polls before the loop looks at the completion queue, the timers and the wakes of other threads again.
-const POLLS_PER_TICK: usize = 128;
+/// Most polls before the loop looks for wakes of other threads again, which costs it one load. That many short polls take about as long as a
+/// wake needs to cross from one core to another.
+const POLLS_PER_LOOK: usize = 32;
+/// Most looks, so 128 polls, before the loop looks at the completion queue and the timers again.
+const LOOKS_PER_TICK: usize = 4;
 
 /// Looks at shared memory between two looks at the clock, while the loop looks instead of waiting.
 const LOOKS_PER_CLOCK: usize = 16;
@@ -87,8 +90,12 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// # Panics
 /// Outside a runtime.
 #[track_caller]
+#[inline]
 pub fn spawn<F: Future + 'static>(future: F) -> JoinHandle<F::Output> {
-    current().executor.spawn(future)
+    match exec::with_local(|executor| executor.spawn(future)) {
+        Some(handle) => handle,
+        None => outside(),
+    }
 }
 
 /// Lets the other ready tasks have their turn, then goes on. However many tasks yield all the time, completions, timers and the wakes of
@@ -103,17 +110,17 @@ pub fn spawn<F: Future + 'static>(future: F) -> JoinHandle<F::Output> {
 /// }
 /// # });
 /// ```
-pub async fn yield_now() {
+#[inline]
+pub fn yield_now() -> impl Future<Output = ()> {
     let mut yielded = false;
-    std::future::poll_fn(|context| {
+    poll_fn(move |context| {
         if yielded {
             return Poll::Ready(());
         }
         yielded = true;
-        context.waker().wake_by_ref();
+        exec::wake_by_ref(context.waker());
         Poll::Pending
     })
-    .await;
 }
 
 /// One ring, its tasks and its timers, on one thread.
@@ -176,19 +183,17 @@ impl Runtime {
         let executor = &self.core.executor;
         let waker = executor.root_waker();
         let mut context = Context::from_waker(&waker);
-        executor.wake_root();
+        executor.start_root();
         loop {
-            executor.collect_foreign_wakes();
-            let mut polls = 0;
-            while polls < POLLS_PER_TICK && executor.has_ready() {
-                if executor.take_root_ready() {
-                    polls += 1;
-                    if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-                        self.core.settle();
-                        return output;
-                    }
+            for _ in 0..LOOKS_PER_TICK {
+                executor.collect_foreign_wakes();
+                if let Some(output) = executor.run(POLLS_PER_LOOK, || future.as_mut().poll(&mut context)) {
+                    self.core.settle();
+                    return output;
                 }
-                polls += executor.run(POLLS_PER_TICK - polls);
+                if !executor.has_ready() {
+                    break;
+                }
             }
             self.core.finish_tick();
         }
@@ -489,9 +494,13 @@ pub(crate) fn try_current() -> Option<Rc<Core>> {
 /// If there is none.
 #[track_caller]
 pub(crate) fn current() -> Rc<Core> {
-    try_current().expect(
-        "there is no annulus runtime on this thread: call this from within `annulus::block_on`, `Runtime::block_on` or a spawned task",
-    )
+    try_current().unwrap_or_else(|| outside())
+}
+
+#[cold]
+#[track_caller]
+fn outside() -> ! {
+    panic!("there is no annulus runtime on this thread: call this from within `annulus::block_on`, `Runtime::block_on` or a spawned task")
 }
 
 #[track_caller]

@@ -415,3 +415,130 @@ fn a_busy_task_on_one_thread_leaves_the_runtime_of_another_alone() {
     stop.store(true, Ordering::SeqCst);
     busy.join().expect("no panic");
 }
+
+/// Spawns a task with a future and an output of `SIZE` bytes and more, and checks what arrives.
+async fn carry<const SIZE: usize>(drops: &Drops) {
+    let content: [u8; SIZE] = std::array::from_fn(|index| index as u8);
+    let guard = drops.guard();
+    let task = spawn(async move {
+        yield_now().await;
+        (content, guard)
+    });
+    let (arrived, guard) = task.await.expect("no panic");
+    assert!(arrived == content, "{SIZE} bytes");
+    drop(guard);
+    let guard = drops.guard();
+    let aborted = spawn(async move {
+        std::future::pending::<()>().await;
+        drop(guard);
+        content
+    });
+    turns(1).await;
+    aborted.abort();
+    assert!(aborted.await.expect_err("aborted").is_cancelled());
+    let guard = drops.guard();
+    drop(spawn(async move { (content, guard) }));
+    turns(1).await;
+}
+
+#[test]
+fn futures_and_results_of_all_sizes_arrive_whole_and_are_dropped_once() {
+    run_here(async {
+        let drops = Drops::default();
+        carry::<0>(&drops).await;
+        carry::<1>(&drops).await;
+        carry::<24>(&drops).await;
+        carry::<100>(&drops).await;
+        carry::<500>(&drops).await;
+        carry::<1900>(&drops).await;
+        carry::<2100>(&drops).await;
+        carry::<50_000>(&drops).await;
+        assert_eq!((drops.count(), annulus::metrics().tasks), (8 * 3, 0));
+    });
+}
+
+#[test]
+fn futures_and_results_lie_where_their_types_demand_it() {
+    #[repr(align(128))]
+    #[derive(Clone, Copy)]
+    struct Aligned(u8);
+    #[repr(align(16))]
+    struct Less(u8);
+    fn is_aligned<T>(value: &T) -> bool {
+        (&raw const *value).addr().is_multiple_of(align_of::<T>())
+    }
+    run_here(async {
+        for number in 0..40 {
+            let aligned = Aligned(number);
+            let task = spawn(async move {
+                let aligned = aligned;
+                yield_now().await;
+                assert!(is_aligned(&aligned));
+                aligned
+            });
+            assert_eq!(task.await.expect("no panic").0, number);
+            let less = Less(number);
+            let task = spawn(async move {
+                let less = less;
+                yield_now().await;
+                assert!(is_aligned(&less));
+                less.0
+            });
+            assert_eq!(task.await.expect("no panic"), number);
+        }
+    });
+}
+
+#[test]
+fn abort_handles_outlive_their_task_its_handle_and_its_runtime() {
+    let _watchdog = watchdog();
+    let runtime = common::runtime();
+    let (ended, waiting) = (runtime.spawn(async {}), runtime.spawn(hold(())));
+    let mut handles: Vec<_> = [&ended, &waiting].iter().map(|task| task.abort_handle()).collect();
+    handles.extend(handles.clone());
+    runtime.block_on(async {
+        turns(1).await;
+        drop(ended);
+        // Many tasks, none of which takes the place of one that somebody can still abort.
+        for _ in 0..1000 {
+            let next = spawn(async {});
+            handles[0].abort();
+            assert!(next.await.is_ok());
+        }
+    });
+    assert_eq!(handles.iter().map(|handle| handle.is_finished()).collect::<Vec<_>>(), [true, false, true, false]);
+    drop(runtime);
+    drop(waiting);
+    assert!(handles.iter().all(|handle| handle.is_finished()));
+    handles.iter().for_each(annulus::AbortHandle::abort);
+}
+
+#[test]
+fn a_handle_that_is_dropped_by_the_waker_that_its_task_wakes_is_no_trouble() {
+    struct DropOnWake(std::sync::Mutex<Option<SendAnyway>>);
+    /// It never leaves this thread.
+    struct SendAnyway(JoinHandle<super::Guard>);
+    // SAFETY: the test wakes on the thread that made it.
+    #[allow(unsafe_code)]
+    unsafe impl Send for SendAnyway {}
+    impl std::task::Wake for DropOnWake {
+        fn wake(self: Arc<Self>) {
+            drop(self.0.lock().expect("no panic").take());
+        }
+    }
+    run_here(async {
+        let drops = Drops::default();
+        let guard = drops.guard();
+        let mut handle = spawn(async move { guard });
+        let waker = Arc::new(DropOnWake(std::sync::Mutex::default()));
+        let polled = Pin::new(&mut handle).poll(&mut Context::from_waker(&Arc::clone(&waker).into()));
+        assert!(polled.is_pending());
+        *waker.0.lock().expect("no panic") = Some(SendAnyway(handle));
+        turns(1).await;
+        assert_eq!((drops.count(), annulus::metrics().tasks), (1, 0));
+        let tasks: Vec<_> = (0..100).map(|number| spawn(async move { number })).collect();
+        for (number, task) in tasks.into_iter().enumerate() {
+            assert_eq!(task.await.expect("no panic"), number);
+        }
+    });
+}

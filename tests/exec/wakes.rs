@@ -263,3 +263,70 @@ fn a_future_that_wakes_itself_at_once_lets_the_others_run() {
         greedy.await.expect("no panic");
     });
 }
+
+/// The polls between two looks at what other threads have woken.
+const POLLS_PER_LOOK: usize = 32;
+
+#[test]
+fn a_wake_of_another_thread_waits_for_few_polls_however_busy_the_tasks_are() {
+    const BUSY: usize = 3;
+    run_here(async {
+        let polls = Rc::new(Cell::new(0));
+        for _ in 0..BUSY {
+            let polls = Rc::clone(&polls);
+            drop(spawn(async move {
+                loop {
+                    polls.set(polls.get() + 1);
+                    yield_now().await;
+                }
+            }));
+        }
+        for round in 0..200 {
+            // At another place of the loop's tick each time.
+            for _ in 0..round % 50 {
+                yield_now().await;
+            }
+            let mut woken_at = None;
+            poll_fn(|context| match woken_at {
+                None => {
+                    let waker = context.waker().clone();
+                    thread::scope(|scope| drop(scope.spawn(|| waker.wake()).join()));
+                    woken_at = Some(polls.get());
+                    Poll::Pending
+                }
+                Some(_) => Poll::Ready(()),
+            })
+            .await;
+            let waited = polls.get() - woken_at.expect("it was polled");
+            assert!(waited <= POLLS_PER_LOOK + BUSY, "{waited} polls of others in round {round}");
+        }
+    });
+}
+
+#[test]
+fn block_on_returns_with_the_poll_in_which_its_future_ends() {
+    let _watchdog = watchdog();
+    let runtime = common::runtime();
+    let polls = Rc::new(Cell::new(0));
+    for _ in 0..1000 {
+        let polls = Rc::clone(&polls);
+        drop(runtime.spawn(async move {
+            loop {
+                polls.set(polls.get() + 1);
+                yield_now().await;
+            }
+        }));
+    }
+    let at_the_end = runtime.block_on(async { polls.get() });
+    assert_eq!((at_the_end, polls.get()), (0, 0), "the future of block_on is polled first, and was ready");
+    for yields in 1..5 {
+        let before = polls.get();
+        let at_the_end = runtime.block_on(async {
+            for _ in 0..yields {
+                yield_now().await;
+            }
+            polls.get()
+        });
+        assert_eq!((at_the_end - before, polls.get()), (yields * 1000, at_the_end), "each task has one turn for each of the future's");
+    }
+}

@@ -1,0 +1,476 @@
+//! Where does a task live? In a cell of a chunk: cells of one size side by side, handed out again in the reverse order of their return.
+//!
+//! So a task costs no call of the allocator, lies where the processor has just been, and is found by the index in its wakers. Each size
+//! class fills chunks that double from 4 KiB to 2 MiB. A chunk that becomes empty goes back to the allocator, except the one whose cells are
+//! handed out. The arena knows no future: a vacant cell is a header without a generation.
+//!
+//! # Safety
+//! A chunk is one block from the allocator: its description, then `slots` cells, of which the first `used` hold an initialised header. The
+//! block goes back only when none of its cells is handed out (`live == 0`), and its number is taken out of the table before. All pointers to
+//! cells are made from the block's own pointer, so they may reach the whole block. References to descriptions and headers are shared and
+//! short: what changes in them lies in `Cell`s, and no method here runs code of the user. One thread owns all of it; nothing here is `Send`.
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::{Cell, UnsafeCell};
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use super::task::Header;
+use super::waker::TaskId;
+use crate::sys;
+
+/// The sizes of cells: four to a doubling, so that at most a fifth of a cell is wasted. The table ends where a copy of a future begins to cost
+/// more than the allocation that a cell saves.
+const STRIDES: [u32; 21] = [64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048];
+/// What the strides and the first cell's place are a multiple of.
+pub(super) const CELL_ALIGN: usize = 16;
+
+/// The first chunk of a class is a page; each further one is twice as large.
+const SMALLEST_CHUNK: usize = 4096;
+/// The largest is a huge page, which costs one page fault in place of 512.
+const LARGEST_CHUNK: usize = 2 << 20;
+/// Where the cells of a chunk begin: on a line of the cache.
+const FIRST_CELL: usize = 128;
+
+/// An index is the number of a chunk and of a cell in it.
+const SLOT_BITS: u32 = 15;
+/// Most chunks, 16 GiB of tasks. The last number stays free for the future of `block_on`, which has an index and no cell.
+const MOST_CHUNKS: usize = (1 << (TaskId::INDEX_BITS - SLOT_BITS)) - 1;
+
+const _: () = assert!(size_of::<Chunk>() <= FIRST_CELL && FIRST_CELL.is_multiple_of(CELL_ALIGN));
+const _: () = assert!((LARGEST_CHUNK - FIRST_CELL) / (STRIDES[0] as usize) < 1 << SLOT_BITS);
+const _: () = assert!((SMALLEST_CHUNK - FIRST_CELL) / (STRIDES[STRIDES.len() - 1] as usize) > 0);
+
+/// The class of cells with room for `size` bytes, `None` if that needs an allocation of its own.
+pub(super) const fn class_of(size: usize) -> Option<usize> {
+    let mut class = 0;
+    while class < STRIDES.len() {
+        if size <= STRIDES[class] as usize {
+            return Some(class);
+        }
+        class += 1;
+    }
+    None
+}
+
+/// All chunks of one runtime. It lives as long as one of them: a `JoinHandle` may outlive its runtime.
+pub(super) struct Arena {
+    /// The first part of the word of all ids here.
+    cell: u16,
+    classes: [Class; STRIDES.len()],
+    /// By number. `None`: given back, and the number stands in `unused`.
+    chunks: UnsafeCell<Vec<Option<NonNull<Chunk>>>>,
+    unused: UnsafeCell<Vec<usize>>,
+    /// The runtime has ended: nothing is kept for a next task.
+    closed: Cell<bool>,
+}
+
+/// Chunks with cells of one size.
+struct Class {
+    /// Whose cells are handed out now. It is kept when it is empty.
+    current: Cell<Option<NonNull<Chunk>>>,
+    /// A list of others with vacant cells, by `previous` and `next`.
+    partial: Cell<Option<NonNull<Chunk>>>,
+    chunks: Cell<u32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Current,
+    Partial,
+    /// In no list, since it has no vacant cell.
+    Full,
+}
+
+/// The description of a chunk, at its start.
+struct Chunk {
+    /// Each chunk keeps the arena.
+    arena: Rc<Arena>,
+    layout: Layout,
+    number: usize,
+    class: usize,
+    stride: u32,
+    slots: u32,
+    /// Cells that have ever been handed out: the first ones. The others hold nothing yet.
+    used: Cell<u32>,
+    /// Cells that are handed out now.
+    live: Cell<u32>,
+    place: Cell<Place>,
+    /// The last cell that came back, and through its `next` all others.
+    vacant: Cell<Option<NonNull<Header>>>,
+    previous: Cell<Option<NonNull<Chunk>>>,
+    next: Cell<Option<NonNull<Chunk>>>,
+}
+
+impl Arena {
+    pub(super) fn new(cell: u16) -> Rc<Arena> {
+        let class = || Class { current: Cell::new(None), partial: Cell::new(None), chunks: Cell::new(0) };
+        Rc::new(Arena {
+            cell,
+            classes: std::array::from_fn(|_| class()),
+            chunks: UnsafeCell::new(Vec::new()),
+            unused: UnsafeCell::new(Vec::new()),
+            closed: Cell::new(false),
+        })
+    }
+
+    /// Hands out a cell of a class, until [`free`] takes it back. Its header is that of a vacant one.
+    #[inline]
+    pub(super) fn allocate(self: &Rc<Self>, class: usize) -> NonNull<Header> {
+        if let Some(chunk) = self.classes[class].current.get()
+            // SAFETY: the current chunk is in the table, so its block is there.
+            && let Some(cell) = unsafe { chunk.as_ref() }.reuse()
+        {
+            return cell;
+        }
+        self.allocate_unused(class)
+    }
+
+    /// A cell that was never used, or of another chunk.
+    #[inline(never)]
+    fn allocate_unused(self: &Rc<Self>, class: usize) -> NonNull<Header> {
+        let mut chunk = self.classes[class].current.get().unwrap_or_else(|| self.next_chunk(class));
+        loop {
+            // SAFETY: the current chunk is in the table, so its block is there.
+            let description = unsafe { chunk.as_ref() };
+            if let Some(cell) = description.reuse() {
+                return cell;
+            }
+            if description.used.get() < description.slots {
+                // SAFETY: as above, and there is a slot that is not used.
+                return unsafe { self.use_slot(chunk) };
+            }
+            chunk = self.next_chunk(class);
+        }
+    }
+
+    /// # Safety
+    /// The chunk is in the table, and not all of its slots are used.
+    unsafe fn use_slot(&self, chunk: NonNull<Chunk>) -> NonNull<Header> {
+        // SAFETY: the caller's promise.
+        let description = unsafe { chunk.as_ref() };
+        let slot = description.used.get();
+        let offset = description.offset_of(slot);
+        // SAFETY: the cells of the block begin at `FIRST_CELL` and `slot` is below their number, so this is within the block, and aligned
+        // since the block and all strides are.
+        let cell = unsafe { chunk.cast::<u8>().add(offset as usize).cast::<Header>() };
+        let id = TaskId::vacant(self.cell, description.number << SLOT_BITS | slot as usize);
+        // SAFETY: the cell has room for a header, and nobody has used it yet.
+        unsafe { cell.write(Header::vacant(id, offset)) };
+        description.used.set(slot + 1);
+        description.live.set(description.live.get() + 1);
+        cell
+    }
+
+    /// Makes a chunk with room the current one; the one before has none.
+    fn next_chunk(self: &Rc<Self>, class: usize) -> NonNull<Chunk> {
+        let next = match self.classes[class].partial.get() {
+            Some(chunk) => {
+                // SAFETY: it is in the list.
+                unsafe { self.unlist(chunk) };
+                chunk
+            }
+            None => self.add_chunk(class),
+        };
+        // SAFETY: listed chunks are in the table, and `add_chunk` has just put its chunk there, so the blocks are there.
+        unsafe { next.as_ref() }.place.set(Place::Current);
+        if let Some(before) = self.classes[class].current.replace(Some(next)) {
+            // SAFETY: as above.
+            unsafe { before.as_ref() }.place.set(Place::Full);
+        }
+        next
+    }
+
+    fn add_chunk(self: &Rc<Self>, class: usize) -> NonNull<Chunk> {
+        let before = self.classes[class].chunks.get();
+        let size = (SMALLEST_CHUNK << before.min(LARGEST_CHUNK.ilog2())).min(LARGEST_CHUNK);
+        let layout = Layout::from_size_align(size, if size == LARGEST_CHUNK { size } else { 64 }).expect("both are powers of two");
+        // SAFETY: only this function and `release` reach into the two lists, neither calls the other, and neither runs foreign code
+        // but the allocator's, which does not come back here.
+        let (chunks, unused) = unsafe { (&mut *self.chunks.get(), &mut *self.unused.get()) };
+        let number = unused.pop().unwrap_or(chunks.len());
+        assert!(number < MOST_CHUNKS, "more tasks in one runtime than its wakers can number");
+        // SAFETY: the size is not zero.
+        let Some(block) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        if size == LARGEST_CHUNK {
+            sys::advise_huge_pages(block, size);
+        }
+        let chunk = block.cast::<Chunk>();
+        let stride = STRIDES[class];
+        let description = Chunk {
+            arena: Rc::clone(self),
+            layout,
+            number,
+            class,
+            stride,
+            slots: (size - FIRST_CELL) as u32 / stride,
+            used: Cell::new(0),
+            live: Cell::new(0),
+            place: Cell::new(Place::Full),
+            vacant: Cell::new(None),
+            previous: Cell::new(None),
+            next: Cell::new(None),
+        };
+        // SAFETY: the block is new, aligned to more than the description needs, and has room for it.
+        unsafe { chunk.write(description) };
+        if number == chunks.len() {
+            chunks.push(None);
+        }
+        chunks[number] = Some(chunk);
+        self.classes[class].chunks.set(before + 1);
+        chunk
+    }
+
+    /// The cell of an index, vacant or not. `None`: there is none, or not yet.
+    #[inline]
+    pub(super) fn find(&self, index: usize) -> Option<NonNull<Header>> {
+        // SAFETY: nothing reaches into the list meanwhile, see `add_chunk`.
+        let chunk = (*unsafe { &*self.chunks.get() }.get(index >> SLOT_BITS)?)?;
+        let slot = index as u32 & ((1 << SLOT_BITS) - 1);
+        // SAFETY: a chunk in the table has its block.
+        let description = unsafe { chunk.as_ref() };
+        if slot >= description.used.get() {
+            return None;
+        }
+        let offset = description.offset_of(slot);
+        // SAFETY: within the block, as in `use_slot`.
+        Some(unsafe { chunk.cast::<u8>().add(offset as usize).cast::<Header>() })
+    }
+
+    /// Calls `each` with every cell that is handed out, those that are handed out meanwhile perhaps included. `each` may do anything,
+    /// so each cell is looked up by itself.
+    pub(super) fn each(&self, mut each: impl FnMut(NonNull<Header>)) {
+        let mut number = 0;
+        // SAFETY: as in `find`; the borrow ends with the condition.
+        while number < unsafe { &*self.chunks.get() }.len() {
+            let mut slot = 0;
+            while let Some(cell) = self.find(number << SLOT_BITS | slot) {
+                // SAFETY: a cell that was found has a header.
+                if !unsafe { cell.as_ref() }.is_vacant() {
+                    each(cell);
+                }
+                slot += 1;
+            }
+            number += 1;
+        }
+    }
+
+    /// Keeps nothing for tasks to come: chunks go back when they are empty, at once or with the last handle.
+    pub(super) fn close(&self) {
+        self.closed.set(true);
+        for class in &self.classes {
+            if let Some(chunk) = class.current.take() {
+                // SAFETY: it was the current one, so its block is there.
+                let description = unsafe { chunk.as_ref() };
+                description.place.set(Place::Full);
+                if description.live.get() == 0 {
+                    // SAFETY: none of its cells is handed out, and it is in no list.
+                    unsafe { self.release(chunk) };
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// The chunk is in the table and in no list.
+    unsafe fn list(&self, chunk: NonNull<Chunk>) {
+        // SAFETY: the caller's promise; listed chunks are in the table, so their blocks are there.
+        unsafe {
+            let description = chunk.as_ref();
+            let head = self.classes[description.class].partial.replace(Some(chunk));
+            if let Some(head) = head {
+                head.as_ref().previous.set(Some(chunk));
+            }
+            description.next.set(head);
+            description.place.set(Place::Partial);
+        }
+    }
+
+    /// # Safety
+    /// The chunk is in the list of its class.
+    unsafe fn unlist(&self, chunk: NonNull<Chunk>) {
+        // SAFETY: the caller's promise; its neighbours are listed too, so their blocks are there.
+        unsafe {
+            let description = chunk.as_ref();
+            let (previous, next) = (description.previous.take(), description.next.take());
+            match previous {
+                Some(previous) => previous.as_ref().next.set(next),
+                None => self.classes[description.class].partial.set(next),
+            }
+            if let Some(next) = next {
+                next.as_ref().previous.set(previous);
+            }
+            description.place.set(Place::Full);
+        }
+    }
+
+    /// A cell has come back to a chunk that is not the current one, so the chunk has room, or must go.
+    ///
+    /// # Safety
+    /// The chunk is in the table, and not the current one of its class.
+    #[inline(never)]
+    unsafe fn moved(&self, chunk: NonNull<Chunk>) {
+        // SAFETY: the caller's promise, for all that follows.
+        unsafe {
+            let description = chunk.as_ref();
+            match (description.live.get(), description.place.get()) {
+                (0, Place::Partial) => {
+                    self.unlist(chunk);
+                    self.release(chunk);
+                }
+                (0, _) => self.release(chunk),
+                (_, Place::Full) => self.list(chunk),
+                _ => {}
+            }
+        }
+    }
+
+    /// # Safety
+    /// The chunk is in the table, none of its cells is handed out, and it is in no list.
+    unsafe fn release(&self, chunk: NonNull<Chunk>) {
+        // SAFETY: the caller's promise. The description is moved out, and with it the reference that keeps the arena until the end of this
+        // function.
+        let description = unsafe { chunk.read() };
+        // SAFETY: as in `add_chunk`.
+        let (chunks, unused) = unsafe { (&mut *self.chunks.get(), &mut *self.unused.get()) };
+        chunks[description.number] = None;
+        unused.push(description.number);
+        let class = &self.classes[description.class];
+        class.chunks.set(class.chunks.get() - 1);
+        // SAFETY: the block came from `alloc` with this layout. Nobody has a cell of it, and the table does not lead there any more.
+        unsafe { dealloc(chunk.as_ptr().cast(), description.layout) };
+    }
+}
+
+impl Chunk {
+    /// The cell that came back last.
+    #[inline]
+    fn reuse(&self) -> Option<NonNull<Header>> {
+        let cell = self.vacant.get()?;
+        // SAFETY: a vacant cell of this block, with its header.
+        self.vacant.set(unsafe { cell.as_ref() }.next.take());
+        self.live.set(self.live.get() + 1);
+        Some(cell)
+    }
+
+    /// How far from the start of the chunk a cell lies.
+    #[inline]
+    fn offset_of(&self, slot: u32) -> u32 {
+        FIRST_CELL as u32 + slot * self.stride
+    }
+}
+
+/// Takes a cell back.
+///
+/// # Safety
+/// The cell was handed out by [`Arena::allocate`], its body holds nothing that must be dropped, and nobody uses it from here on.
+#[inline]
+pub(super) unsafe fn free(cell: NonNull<Header>) {
+    // SAFETY: the caller's promise: the cell is handed out, so its block is there; and the header says where in it.
+    unsafe {
+        let header = cell.as_ref();
+        let chunk = cell.cast::<u8>().sub(header.offset() as usize).cast::<Chunk>();
+        let description = chunk.as_ref();
+        header.vacate();
+        header.next.set(description.vacant.replace(Some(cell)));
+        let live = description.live.get() - 1;
+        description.live.set(live);
+        let place = description.place.get();
+        if place == Place::Full || (live == 0 && place != Place::Current) {
+            // The chunk may go, and with it the last reference but this one.
+            Rc::clone(&description.arena).moved(chunk);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(cell: NonNull<Header>) -> TaskId {
+        // SAFETY: cells that the tests hold are handed out.
+        unsafe { cell.as_ref() }.id()
+    }
+
+    fn give_back(cell: NonNull<Header>) {
+        // SAFETY: the tests give each cell back once, and have written no body.
+        unsafe { free(cell) };
+    }
+
+    fn chunks(arena: &Arena) -> usize {
+        // SAFETY: no other method of the arena runs.
+        unsafe { &*arena.chunks.get() }.iter().flatten().count()
+    }
+
+    #[test]
+    fn the_cell_that_came_back_last_is_handed_out_first() {
+        let arena = Arena::new(7);
+        let cells: Vec<_> = (0..10).map(|_| arena.allocate(0)).collect();
+        cells.iter().copied().for_each(give_back);
+        for cell in cells.iter().rev() {
+            assert_eq!(arena.allocate(0), *cell);
+        }
+        cells.into_iter().for_each(give_back);
+    }
+
+    #[test]
+    fn cells_are_apart_aligned_and_found_by_their_index_whatever_their_size() {
+        let arena = Arena::new(4095);
+        let mut cells: Vec<(NonNull<Header>, usize)> = Vec::new();
+        for (class, stride) in STRIDES.iter().enumerate() {
+            assert_eq!((class_of(*stride as usize), *stride as usize % CELL_ALIGN), (Some(class), 0));
+            cells.extend((0..150).map(|_| (arena.allocate(class), *stride as usize)));
+        }
+        assert_eq!((class_of(0), class_of(2048), class_of(2049)), (Some(0), Some(STRIDES.len() - 1), None));
+        for (cell, stride) in &cells {
+            assert!(cell.addr().get().is_multiple_of(CELL_ALIGN));
+            assert_eq!(arena.find(id(*cell).index()), Some(*cell));
+            // SAFETY: the cell is handed out, and this is what lies behind its header.
+            unsafe { cell.cast::<u8>().add(size_of::<Header>()).write_bytes(0xa5, stride - size_of::<Header>()) };
+        }
+        let mut places: Vec<_> = cells.iter().map(|(cell, stride)| (cell.addr().get(), *stride)).collect();
+        places.sort_unstable();
+        assert!(places.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
+        cells.into_iter().for_each(|(cell, _)| give_back(cell));
+        assert_eq!(chunks(&arena), STRIDES.len(), "each class keeps the chunk that it hands out");
+    }
+
+    #[test]
+    fn empty_chunks_go_and_their_numbers_and_cells_are_not_found_any_more() {
+        let arena = Arena::new(0);
+        for _ in 0..3 {
+            let cells: Vec<_> = (0..1000).map(|_| arena.allocate(3)).collect();
+            let indexes: Vec<_> = cells.iter().map(|cell| id(*cell).index()).collect();
+            assert!(chunks(&arena) > 3);
+            // Some from everywhere first, so that chunks are listed, and taken off the list in the middle.
+            let (some, others): (Vec<_>, Vec<_>) = cells.into_iter().partition(|cell| id(*cell).index().is_multiple_of(3));
+            let some_count = some.len();
+            some.into_iter().for_each(give_back);
+            let before = chunks(&arena);
+            let reused: Vec<_> = (0..some_count).map(|_| arena.allocate(3)).collect();
+            assert_eq!(chunks(&arena), before, "room is used before there is more");
+            reused.into_iter().chain(others).for_each(give_back);
+            assert_eq!(chunks(&arena), 1);
+            assert!(indexes.iter().filter(|index| arena.find(**index).is_some()).count() < 1000);
+        }
+        assert_eq!((arena.find(usize::MAX >> 1), arena.find((MOST_CHUNKS << SLOT_BITS) - 1)), (None, None));
+    }
+
+    #[test]
+    fn a_closed_arena_stays_until_the_last_cell_has_come_back() {
+        let arena = Arena::new(0);
+        let observer = Rc::downgrade(&arena);
+        let (first, second) = (arena.allocate(0), arena.allocate(20));
+        arena.close();
+        let late = arena.allocate(0);
+        assert_eq!(chunks(&arena), 3);
+        arena.close();
+        drop(arena);
+        give_back(first);
+        give_back(late);
+        assert!(observer.upgrade().is_some());
+        give_back(second);
+        assert!(observer.upgrade().is_none());
+    }
+}
