@@ -517,7 +517,7 @@ fn abort_handles_outlive_their_task_its_handle_and_its_runtime() {
 fn a_handle_that_is_dropped_by_the_waker_that_its_task_wakes_is_no_trouble() {
     struct DropOnWake(std::sync::Mutex<Option<SendAnyway>>);
     /// It never leaves this thread.
-    struct SendAnyway(JoinHandle<super::Guard>);
+    struct SendAnyway(#[allow(dead_code)] JoinHandle<super::Guard>);
     // SAFETY: the test wakes on the thread that made it.
     #[allow(unsafe_code)]
     unsafe impl Send for SendAnyway {}
