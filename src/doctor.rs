@@ -219,6 +219,8 @@ const OPERATIONS: &[Operation] = &[
     operation(opcode::Nop::CODE, "NOP", "5.1", ESSENTIAL),
     operation(opcode::Readv::CODE, "READV", "5.1", "`read_vectored` says `Unsupported`"),
     operation(opcode::Writev::CODE, "WRITEV", "5.1", "`write_vectored` says `Unsupported`"),
+    operation(opcode::ReadFixed::CODE, "READ_FIXED", "5.1", "reads into buffers of a `BufferPool` say `Unsupported`"),
+    operation(opcode::WriteFixed::CODE, "WRITE_FIXED", "5.1", "writes from buffers of a `BufferPool` say `Unsupported`"),
     operation(opcode::Fsync::CODE, "FSYNC", "5.1", "`File::sync_all` and `sync_data` say `Unsupported`"),
     operation(opcode::PollAdd::CODE, "POLL_ADD", "5.1", "wakes from other threads need SEND_MSG_RING"),
     operation(opcode::SendMsg::CODE, "SENDMSG", "5.3", "sending datagrams to an address says `Unsupported`"),

@@ -505,6 +505,10 @@ impl Driver {
         }
     }
 
+    pub(crate) fn ring_mut(&mut self) -> Option<&mut Ring> {
+        self.ring.as_mut()
+    }
+
     pub(crate) fn ring(&self) -> Option<&Ring> {
         self.ring.as_ref()
     }
@@ -569,10 +573,6 @@ impl Drop for Driver {
 /// What the tests need that only unsafe code can do.
 #[cfg(test)]
 impl Driver {
-    pub(crate) fn ring_mut(&mut self) -> &mut Ring {
-        self.ring.as_mut().expect("it is open")
-    }
-
     fn start_nop(&mut self) -> Token {
         // SAFETY: a NOP names no memory and no descriptor.
         unsafe { self.start(opcode::Nop::new().build(), Waker::noop().clone()) }.expect("the ring is open")

@@ -93,7 +93,8 @@
 //!   file. `Vec::new()` has no room; `Vec::with_capacity(n)` has.
 //! - `read` and `write` may move less than fits. `read_exact` and `write_all` go on until they are through; when they fail,
 //!   [`Error::transferred`] says how far they came.
-//! - `Vec<u8>`, boxed slices and arrays, [`AlignedBuffer`](buf::AlignedBuffer) and, as a feature, `BytesMut` can be read into. `String`, static
+//! - `Vec<u8>`, boxed slices and arrays, [`AlignedBuffer`](buf::AlignedBuffer), buffers of a [`BufferPool`](buf::BufferPool) and, as a feature,
+//!   `BytesMut` can be read into. `String`, static
 //!   slices and strings, `Rc<[u8]>`, `Arc<[u8]>` and `Bytes` can be written from. [`buf`] has the whole list.
 //!
 //! Most operations are an [`Op`]. An `Op` is lazy: it is submitted when it is polled for the first time, together with all else that this turn
@@ -239,6 +240,7 @@
 //! | 6.2 | the report of zero-copy sends | [`send_zc`](net::TcpStream::send_zc) and its kin are plain sends |
 //! | 6.1 | `DEFER_TASKRUN` | completions interrupt the program; `COOP_TASKRUN` is used |
 //! | 6.0 | `SINGLE_ISSUER` | a little locking in the kernel |
+//! | 5.19 | a table of registered buffers that can be changed | a [`BufferPool`](buf::BufferPool) is plain memory |
 //! | 5.19 | `COOP_TASKRUN`, `TASKRUN_FLAG`, multishot accept | each completion interrupts the program; [`incoming`](net::TcpListener::incoming) yields `EINVAL` |
 //! | 5.18 | `SUBMIT_ALL`, the registered ring descriptor | a look-up for each system call |
 //! | 5.15 | the mkdirat operation, the worker bound | [`fs::create_dir`] says `Unsupported`; [`Builder::max_workers`] fails |

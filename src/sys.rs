@@ -19,6 +19,10 @@ pub(crate) const ENTER_REGISTERED_RING: u32 = 1 << 4;
 /// `IORING_ENTER_NO_IOWAIT`: a wait in this call is idle time, not I/O wait (Linux 6.15).
 pub(crate) const ENTER_NO_IOWAIT: u32 = 1 << 7;
 
+const REGISTER_BUFFERS2: libc::c_uint = 15;
+const REGISTER_BUFFERS_UPDATE: libc::c_uint = 16;
+/// `IORING_RSRC_REGISTER_SPARSE`.
+const TABLE_IS_SPARSE: u32 = 1;
 const REGISTER_RING_FDS: libc::c_uint = 20;
 const UNREGISTER_RING_FDS: libc::c_uint = 21;
 const REGISTER_SEND_MSG_RING: libc::c_uint = 31;
@@ -29,6 +33,27 @@ struct RingFdUpdate {
     offset: u32,
     reserved: u32,
     data: u64,
+}
+
+/// `struct io_uring_rsrc_register`.
+#[repr(C)]
+struct ResourceTable {
+    places: u32,
+    flags: u32,
+    reserved: u64,
+    data: u64,
+    tags: u64,
+}
+
+/// `struct io_uring_rsrc_update2`.
+#[repr(C)]
+struct ResourceUpdate {
+    offset: u32,
+    reserved: u32,
+    data: u64,
+    tags: u64,
+    count: u32,
+    reserved2: u32,
 }
 
 /// io_uring_enter(2) without an argument structure. `ring` is a descriptor or, with [`ENTER_REGISTERED_RING`], an index.
@@ -55,6 +80,23 @@ pub(crate) fn unregister_ring_fd(ring: BorrowedFd<'_>, index: u32) -> io::Result
     register(ring.as_raw_fd(), UNREGISTER_RING_FDS, &mut update, 1).map(drop)
 }
 
+/// Makes a ring's table of registered buffers, with that many empty places (Linux 5.19).
+pub(crate) fn make_buffer_table(ring: BorrowedFd<'_>, places: u32) -> io::Result<()> {
+    let mut table = ResourceTable { places, flags: TABLE_IS_SPARSE, reserved: 0, data: 0, tags: 0 };
+    register(ring.as_raw_fd(), REGISTER_BUFFERS2, &mut table, size_of::<ResourceTable>() as u32).map(drop)
+}
+
+/// Puts buffers into the table from a place on, or empties places with vectors of null; returns how many the kernel took.
+///
+/// It pins the memory, and keeps it pinned until the place is emptied or the ring is closed. What it writes there later is for those to vouch
+/// for who push entries that name the place.
+pub(crate) fn update_buffer_table(ring: BorrowedFd<'_>, first: u32, buffers: &[libc::iovec]) -> io::Result<usize> {
+    let count = buffers.len() as u32;
+    let mut update = ResourceUpdate { offset: first, reserved: 0, data: buffers.as_ptr() as u64, tags: 0, count, reserved2: 0 };
+    let taken = register(ring.as_raw_fd(), REGISTER_BUFFERS_UPDATE, &mut update, size_of::<ResourceUpdate>() as u32)?;
+    Ok(taken as usize)
+}
+
 /// Posts the completion that a `MSG_RING` entry describes to its target, without a ring of one's own (Linux 6.13).
 pub(crate) fn send_msg_ring(message: &mut squeue::Entry) -> io::Result<()> {
     register(-1, REGISTER_SEND_MSG_RING, message, 1).map(drop)
@@ -79,6 +121,13 @@ pub(crate) fn event() -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just made this descriptor and nobody else knows its number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Was the file opened with `O_DIRECT`? fcntl(2).
+pub(crate) fn is_direct(file: BorrowedFd<'_>) -> bool {
+    // SAFETY: the call takes no pointer, and changes nothing.
+    let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
+    flags >= 0 && flags & libc::O_DIRECT != 0
 }
 
 /// Has the file a position to read at? Pipes, sockets and terminals have none; lseek(2).

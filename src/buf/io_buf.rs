@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 use super::Slice;
+use super::buffer_pool::Registration;
 use std::ops::RangeBounds;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,6 +37,12 @@ pub unsafe trait IoBuf: 'static {
 
     /// How many bytes are initialised, counted from the start. A write writes these.
     fn init_len(&self) -> usize;
+
+    /// Where the kernel knows the memory already. Only buffers of a pool have that.
+    #[doc(hidden)]
+    fn registration(&self) -> Option<Registration> {
+        None
+    }
 
     /// The initialised bytes.
     fn as_init(&self) -> &[u8] {

@@ -2,7 +2,8 @@
 //!
 //! An operation owns its buffer from submission to completion, because the kernel works on the memory while no Rust code runs, and gives it back
 //! with the result: `Ok((count, buffer))`, or an [`Error`] that carries the buffer too. These are the traits which a buffer needs for that, for the
-//! usual owners of bytes; several at once ([`IoBufs`]); views of a part ([`Slice`]); memory aligned for `O_DIRECT` ([`AlignedBuffer`]). This module knows no operation and no ring.
+//! usual owners of bytes; several at once ([`IoBufs`]); views of a part ([`Slice`]); memory aligned for `O_DIRECT` ([`AlignedBuffer`]), and
+//! pools of it that the kernel knows already ([`BufferPool`]). This module knows no operation and no ring.
 //!
 //! ```
 //! use annulus::buf::{IoBuf, IoBufMut};
@@ -18,6 +19,7 @@
 // The traits live in a file of their own, since an `allow(unsafe_code)` here would also reach the modules below.
 mod aligned;
 mod arena;
+mod buffer_pool;
 mod chunk;
 mod error;
 mod io_buf;
@@ -28,6 +30,8 @@ mod ring;
 mod slice;
 
 pub use aligned::AlignedBuffer;
+pub(crate) use buffer_pool::Registration;
+pub use buffer_pool::{Acquire, BufferPool, PoolBuffer};
 pub use chunk::Chunk;
 pub use error::Error;
 pub use io_buf::{IoBuf, IoBufMut};

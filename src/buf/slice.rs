@@ -8,6 +8,7 @@
 //! parent, and nothing else reaches the parent before `into_inner` ends the view. That is what keeps unknown bytes out of the initialised part.
 #![allow(unsafe_code)]
 
+use super::buffer_pool::Registration;
 use super::{IoBuf, IoBufMut};
 use std::fmt;
 use std::ops::{Bound, Deref, RangeBounds};
@@ -89,6 +90,10 @@ unsafe impl<B: IoBuf> IoBuf for Slice<B> {
 
     fn init_len(&self) -> usize {
         self.end.min(self.buffer.init_len()) - self.begin
+    }
+
+    fn registration(&self) -> Option<Registration> {
+        self.buffer.registration()
     }
 }
 

@@ -9,6 +9,7 @@ use std::io;
 use io_uring::{opcode, squeue, types};
 
 use super::lane::{Direction, Manner};
+use super::registration::number_here;
 use super::socket::{claim, claim_exact, leave};
 use super::{Handle, MOST_BYTES, Op, Operation, Step};
 use crate::buf::{Error, IoBuf, IoBufMut};
@@ -95,6 +96,25 @@ pub(super) fn advance(done: &mut usize, whole: usize, result: io::Result<usize>,
     if *done < whole { Progress::Partial } else { Progress::Complete }
 }
 
+/// A read into a part of a buffer. For a file that goes around the page cache, memory that the kernel knows saves pinning it; otherwise
+/// plain memory is cheaper.
+#[inline]
+fn reading<B: IoBufMut>(file: &Handle, buffer: &B, address: *mut u8, length: u32, offset: u64) -> squeue::Entry {
+    match number_here(buffer.registration()) {
+        Some(number) if file.is_direct() => opcode::ReadFixed::new(file.target(), address, length, number).offset(offset).build(),
+        _ => opcode::Read::new(file.target(), address, length).offset(offset).build(),
+    }
+}
+
+/// A write from a part of a buffer, likewise.
+#[inline]
+fn writing<B: IoBuf>(file: &Handle, buffer: &B, address: *const u8, length: u32, offset: u64) -> squeue::Entry {
+    match number_here(buffer.registration()) {
+        Some(number) if file.is_direct() => opcode::WriteFixed::new(file.target(), address, length, number).offset(offset).build(),
+        _ => opcode::Write::new(file.target(), address, length).offset(offset).build(),
+    }
+}
+
 /// One read at an offset.
 pub struct ReadAt<B> {
     file: Handle,
@@ -105,7 +125,11 @@ pub struct ReadAt<B> {
 impl<B: IoBufMut> ReadAt<B> {
     pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, ReadAt<B>> {
         let refused = needs_room(&buffer).or(check_offset(offset));
-        Op::settled(ReadAt { file: file.clone(), buffer, offset }, refused)
+        Op::settled(ReadAt::new(file, buffer, offset), refused)
+    }
+
+    pub(super) fn new(file: &Handle, buffer: B, offset: u64) -> ReadAt<B> {
+        ReadAt { file: file.clone(), buffer, offset }
     }
 }
 
@@ -115,7 +139,8 @@ unsafe impl<B: IoBufMut> Operation for ReadAt<B> {
 
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.capacity());
-        opcode::Read::new(self.file.target(), self.buffer.as_mut_ptr(), length).offset(self.offset).build()
+        let address = self.buffer.as_mut_ptr();
+        reading(&self.file, &self.buffer, address, length, self.offset)
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
@@ -150,7 +175,11 @@ pub struct ReadExactAt<B> {
 
 impl<B: IoBufMut> ReadExactAt<B> {
     pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, ReadExactAt<B>> {
-        Op::settled(ReadExactAt { file: file.clone(), buffer, offset, filled: 0 }, check_offset(offset))
+        Op::settled(ReadExactAt::new(file, buffer, offset), check_offset(offset))
+    }
+
+    pub(super) fn new(file: &Handle, buffer: B, offset: u64) -> ReadExactAt<B> {
+        ReadExactAt { file: file.clone(), buffer, offset, filled: 0 }
     }
 }
 
@@ -162,7 +191,7 @@ unsafe impl<B: IoBufMut> Operation for ReadExactAt<B> {
         let length = clamp(self.buffer.capacity() - self.filled);
         // SAFETY: `filled` bytes of the buffer lie before this address.
         let address = unsafe { self.buffer.as_mut_ptr().add(self.filled) };
-        opcode::Read::new(self.file.target(), address, length).offset(self.offset + self.filled as u64).build()
+        reading(&self.file, &self.buffer, address, length, self.offset + self.filled as u64)
     }
 
     fn complete(mut self, completion: Completion) -> Step<Self> {
@@ -201,7 +230,11 @@ pub struct WriteAt<B> {
 
 impl<B: IoBuf> WriteAt<B> {
     pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, WriteAt<B>> {
-        Op::settled(WriteAt { file: file.clone(), buffer, offset }, check_offset(offset))
+        Op::settled(WriteAt::new(file, buffer, offset), check_offset(offset))
+    }
+
+    pub(super) fn new(file: &Handle, buffer: B, offset: u64) -> WriteAt<B> {
+        WriteAt { file: file.clone(), buffer, offset }
     }
 }
 
@@ -211,7 +244,7 @@ unsafe impl<B: IoBuf> Operation for WriteAt<B> {
 
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.init_len());
-        opcode::Write::new(self.file.target(), self.buffer.as_init_ptr(), length).offset(self.offset).build()
+        writing(&self.file, &self.buffer, self.buffer.as_init_ptr(), length, self.offset)
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
@@ -233,7 +266,11 @@ pub struct WriteAllAt<B> {
 
 impl<B: IoBuf> WriteAllAt<B> {
     pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, WriteAllAt<B>> {
-        Op::settled(WriteAllAt { file: file.clone(), buffer, offset, written: 0 }, check_offset(offset))
+        Op::settled(WriteAllAt::new(file, buffer, offset), check_offset(offset))
+    }
+
+    pub(super) fn new(file: &Handle, buffer: B, offset: u64) -> WriteAllAt<B> {
+        WriteAllAt { file: file.clone(), buffer, offset, written: 0 }
     }
 }
 
@@ -245,7 +282,7 @@ unsafe impl<B: IoBuf> Operation for WriteAllAt<B> {
         let length = clamp(self.buffer.init_len() - self.written);
         // SAFETY: `written` bytes of the buffer lie before this address.
         let address = unsafe { self.buffer.as_init_ptr().add(self.written) };
-        opcode::Write::new(self.file.target(), address, length).offset(self.offset + self.written as u64).build()
+        writing(&self.file, &self.buffer, address, length, self.offset + self.written as u64)
     }
 
     fn complete(mut self, completion: Completion) -> Step<Self> {

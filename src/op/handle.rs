@@ -38,6 +38,8 @@ struct Shared {
     lingers: Cell<bool>,
     /// A file that is read from front to back, without positions.
     is_stream: Cell<bool>,
+    /// A file that was opened with `O_DIRECT`, once somebody has asked.
+    is_direct: Cell<Option<bool>>,
     inbound: Lane,
     outbound: Lane,
 }
@@ -49,6 +51,7 @@ impl Handle {
             closer: Cell::new(None),
             lingers: Cell::new(false),
             is_stream: Cell::new(false),
+            is_direct: Cell::new(None),
             inbound: Lane::new(),
             outbound: Lane::new(),
         });
@@ -77,6 +80,19 @@ impl Handle {
     #[inline]
     pub(super) fn is_stream(&self) -> bool {
         self.shared().is_stream.get()
+    }
+
+    /// Does it go around the page cache?
+    #[inline]
+    pub(super) fn is_direct(&self) -> bool {
+        self.shared().is_direct.get().unwrap_or_else(|| self.find_out_whether_direct())
+    }
+
+    #[cold]
+    fn find_out_whether_direct(&self) -> bool {
+        let is_direct = !self.is_stream() && sys::is_direct(self.as_fd());
+        self.shared().is_direct.set(Some(is_direct));
+        is_direct
     }
 
     #[inline]

@@ -23,6 +23,7 @@ mod lane;
 mod multishot;
 mod no_op;
 mod path;
+mod registration;
 mod socket;
 mod vectored;
 mod zero_copy;
@@ -621,7 +622,7 @@ mod tests {
     #[test]
     fn an_operation_that_the_ring_does_not_know_is_unsupported_and_gives_its_buffer_back() {
         block_on(async {
-            current().driver.borrow_mut().ring_mut().support_nothing();
+            current().driver.borrow_mut().ring_mut().expect("it is open").support_nothing();
             let handle = handle();
             let error = ReadAt::op(&handle, vec![1, 2, 3], 0).await.expect_err("unknown");
             assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::Unsupported, Some(libc::EOPNOTSUPP)));

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 
+use super::places::Places;
 use super::provided::{Handing, Provided};
 use super::report::{Refusal, RingReport};
 use super::setup::Opened;
@@ -36,6 +37,8 @@ const ALARM_MOVED: u64 = FIRST_PRIVATE_TOKEN + 1;
 /// Another thread wants the owner.
 const KICK: u64 = FIRST_PRIVATE_TOKEN + 2;
 
+/// Places for registered buffers: the most that the kernel gives. Eight bytes each, from the first that is registered on.
+const BUFFER_PLACES: u32 = 1 << 14;
 /// A far deadline is approached in steps of this length, so that its timespec never comes near the kernel's bound (292 years).
 const LONGEST_ALARM: Duration = Duration::from_secs(24 * 3600);
 /// How long to leave the kernel alone when it has no memory for a request.
@@ -54,6 +57,8 @@ pub(crate) struct KernelRing {
     probe: Probe,
     report: RingReport,
     traffic: Traffic,
+    /// The places for registered buffers, from the first that is wanted on.
+    buffers: Option<Places>,
 }
 
 /// One ring TIMEOUT that only ever moves earlier. It may ring too early; then nothing is due and it is armed again.
@@ -99,6 +104,7 @@ impl KernelRing {
             provided: None,
             probe,
             traffic: Traffic::default(),
+            buffers: None,
         };
         ring.ask_for_index();
         ring.ask_for_idle_waits()?;
@@ -352,6 +358,43 @@ impl KernelRing {
             *armed = false;
             // Nothing to read means that an earlier read took this kick as well.
             let _ = (&**event).read(&mut [0; 8]);
+        }
+    }
+
+    pub(crate) fn register_buffers(&mut self, buffers: &[libc::iovec]) -> io::Result<u16> {
+        if self.buffers.is_none() {
+            let unsupported = |error: io::Error| match error.raw_os_error() {
+                Some(libc::EINVAL) => io::Error::new(io::ErrorKind::Unsupported, "this kernel has no table for registered buffers"),
+                _ => error,
+            };
+            sys::make_buffer_table(self.fd(), BUFFER_PLACES).map_err(unsupported)?;
+            self.buffers = Some(Places::new(BUFFER_PLACES as usize));
+        }
+        let full = || io::Error::new(io::ErrorKind::InvalidInput, format!("a runtime registers at most {BUFFER_PLACES} buffers"));
+        let first = self.buffers.as_mut().and_then(|places| places.take(buffers.len())).ok_or_else(full)?;
+        let mut done = 0;
+        while done < buffers.len() {
+            // The kernel says that it took fewer before it says why.
+            match sys::update_buffer_table(self.fd(), (first + done) as u32, &buffers[done..]) {
+                Ok(taken) if taken > 0 => done += taken,
+                Ok(_) => return Err(self.give_up_on(first, buffers.len(), io::ErrorKind::Other.into())),
+                Err(error) => return Err(self.give_up_on(first, buffers.len(), error)),
+            }
+        }
+        Ok(first as u16)
+    }
+
+    fn give_up_on(&mut self, first: usize, count: usize, error: io::Error) -> io::Error {
+        self.forget_buffers(first as u16, count);
+        error
+    }
+
+    pub(crate) fn forget_buffers(&mut self, first: u16, count: usize) {
+        let empty = vec![libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; count];
+        // Emptying a place fails only where there is no table. Operations under way keep the memory pinned.
+        let _ = sys::update_buffer_table(self.fd(), first.into(), &empty);
+        if let Some(places) = &mut self.buffers {
+            places.give_back(first.into(), count);
         }
     }
 

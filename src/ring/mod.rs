@@ -9,6 +9,7 @@
 
 mod kernel;
 mod machine;
+mod places;
 mod provided;
 mod refusal;
 mod report;
@@ -211,6 +212,23 @@ impl Ring {
     pub(crate) fn unparker(&self) -> Unparker {
         match self {
             Ring::Kernel(ring) => ring.unparker(),
+        }
+    }
+
+    /// Registers memory for reads and writes by number, and returns the number of the first.
+    ///
+    /// # Errors
+    /// `ENOMEM` for want of locked memory, `InvalidInput` for want of places, `Unsupported` for want of a table.
+    pub(crate) fn register_buffers(&mut self, buffers: &[libc::iovec]) -> io::Result<u16> {
+        match self {
+            Ring::Kernel(ring) => ring.register_buffers(buffers),
+        }
+    }
+
+    /// Takes a registration back.
+    pub(crate) fn forget_buffers(&mut self, first: u16, count: usize) {
+        match self {
+            Ring::Kernel(ring) => ring.forget_buffers(first, count),
         }
     }
 

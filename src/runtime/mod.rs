@@ -17,6 +17,7 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ pub use builder::Builder;
 pub use metrics::{Metrics, metrics};
 pub(crate) use timer::{Timer, deadline_after};
 
-use crate::buf::{Pool, PoolConfig};
+use crate::buf::{AlignedBuffer, IoBufMut, Pool, PoolConfig};
 use crate::driver::{Arrival, Deliveries, Driver, Found, Heir, Orphan, Token};
 use crate::exec::{self, Entered, Executor, JoinHandle, discard};
 use crate::ring::{Completion, Config, Ring, RingReport, Wait};
@@ -164,6 +165,7 @@ impl Runtime {
             spin: RefCell::new(Spin::new(config.spin)),
             report,
             pool_config,
+            id: RUNTIMES.fetch_add(1, Ordering::Relaxed),
         };
         Ok(Runtime { core: Rc::new(core) })
     }
@@ -236,7 +238,12 @@ pub(crate) struct Core {
     spin: RefCell<Spin>,
     report: RingReport,
     pool_config: PoolConfig,
+    /// No other runtime of the process has it, before or after.
+    id: u64,
 }
+
+/// How many runtimes there have been.
+static RUNTIMES: AtomicU64 = AtomicU64::new(0);
 
 impl Core {
     /// Makes this the thread's runtime until the guard is dropped.
@@ -412,6 +419,26 @@ impl Core {
     /// The buffers that receives take by themselves.
     pub(crate) fn pool(&self) -> io::Result<Rc<Pool>> {
         self.driver.borrow_mut().pool(self.pool_config).cloned()
+    }
+
+    #[inline]
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Makes buffers known to the ring, and returns the number of the first.
+    pub(crate) fn register_buffers(&self, buffers: &mut [AlignedBuffer]) -> io::Result<u16> {
+        let vector = |buffer: &mut AlignedBuffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.capacity() };
+        let vectors: Vec<_> = buffers.iter_mut().map(vector).collect();
+        let ended = || io::Error::new(io::ErrorKind::Unsupported, "the runtime has ended");
+        self.driver.borrow_mut().ring_mut().ok_or_else(ended)?.register_buffers(&vectors)
+    }
+
+    /// Takes that back, unless the ring is gone, and all it knew with it.
+    pub(crate) fn forget_buffers(&self, first: u16, count: usize) {
+        if let Some(ring) = self.driver.borrow_mut().ring_mut() {
+            ring.forget_buffers(first, count);
+        }
     }
 
     /// Asks for the end of an operation.
