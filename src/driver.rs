@@ -303,12 +303,20 @@ impl Driver {
         }
     }
 
-    /// Submits what is queued now, without looking at completions. For those who need what a queued close gives back.
+    /// Submits what is queued now, without looking at completions.
     pub(crate) fn submit(&mut self) {
         self.push_backlog();
         if let Some(ring) = &mut self.ring {
             // A failure shows again in the turn, which reports it.
-            let _ = ring.enter(Wait::No);
+            let _ = ring.enter(Wait::No, 0);
+        }
+    }
+
+    /// As [`submit`](Driver::submit), and the kernel has taken it all when this returns. For those who need what a queued close gives back.
+    pub(crate) fn flush(&mut self) {
+        self.push_backlog();
+        if let Some(ring) = &mut self.ring {
+            let _ = ring.flush();
         }
     }
 
@@ -372,7 +380,7 @@ impl Driver {
     fn push_after_entering(&mut self, entry: &squeue::Entry) -> bool {
         let Some(ring) = &mut self.ring else { return false };
         // A failed submission shows again in the turn, which reports it.
-        let _ = ring.enter(Wait::No);
+        let _ = ring.enter(Wait::No, 0);
         // SAFETY: as in `try_push`.
         unsafe { ring.push(std::slice::from_ref(entry)) }.is_ok()
     }
@@ -389,7 +397,7 @@ impl Driver {
         self.push_backlog();
         let wait = if self.backlog.is_empty() { wait } else { Wait::No };
         let Some(ring) = &mut self.ring else { return Ok(()) };
-        ring.enter(wait)?;
+        ring.enter(wait, self.in_flight)?;
         for _ in 0..MOST_COMPLETIONS {
             let Some(completion) = self.reap()? else { break };
             self.complete(completion, deliveries);
@@ -403,7 +411,7 @@ impl Driver {
         match ring.reap() {
             // What the completion queue could not hold comes in its portions.
             None if ring.has_completions() => {
-                ring.enter(Wait::No)?;
+                ring.enter(Wait::No, 0)?;
                 Ok(ring.reap())
             }
             completion => Ok(completion),

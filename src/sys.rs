@@ -14,6 +14,12 @@ use io_uring::squeue;
 
 /// `IORING_ENTER_GETEVENTS`: run deferred work and flush overflow, io_uring_enter(2).
 pub(crate) const ENTER_GETEVENTS: u32 = 1 << 0;
+/// `IORING_ENTER_SQ_WAKEUP`: the kernel's submission thread sleeps and has work, io_uring_sqpoll(7).
+pub(crate) const ENTER_SQ_WAKEUP: u32 = 1 << 1;
+/// `IORING_ENTER_SQ_WAIT`: return when that thread has made room in the full queue.
+pub(crate) const ENTER_SQ_WAIT: u32 = 1 << 2;
+/// `IORING_ENTER_EXT_ARG`: the argument is a [`WaitArgument`].
+const ENTER_EXT_ARG: u32 = 1 << 3;
 /// `IORING_ENTER_REGISTERED_RING`: the descriptor argument is an index from [`register_ring_fd`].
 pub(crate) const ENTER_REGISTERED_RING: u32 = 1 << 4;
 /// `IORING_ENTER_NO_IOWAIT`: a wait in this call is idle time, not I/O wait (Linux 6.15).
@@ -61,6 +67,48 @@ pub(crate) fn enter(ring: i32, to_submit: u32, min_complete: u32, flags: u32) ->
     // SAFETY: the call takes no pointer. The memory that the submitted SQEs name was vouched for when they were pushed.
     let result =
         unsafe { libc::syscall(libc::SYS_io_uring_enter, ring, to_submit, min_complete, flags, std::ptr::null::<libc::c_void>(), 0usize) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result as u32)
+}
+
+/// `struct io_uring_getevents_arg`.
+#[repr(C)]
+struct WaitArgument {
+    signal_mask: u64,
+    signal_mask_size: u32,
+    min_wait_microseconds: u32,
+    timeout: *const Timespec,
+}
+
+/// `struct __kernel_timespec`.
+#[repr(C)]
+struct Timespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+/// A wait without a timeout ends after its minimum, with or without completions. With one it goes on to wait for the first.
+static LONGEST_WAIT: Timespec = Timespec { seconds: 24 * 3600, nanoseconds: 0 };
+
+/// io_uring_enter(2) that waits for `min_complete` completions, and after `microseconds` for one (Linux 6.12).
+pub(crate) fn enter_min_wait(ring: i32, to_submit: u32, min_complete: u32, flags: u32, microseconds: u32) -> io::Result<u32> {
+    let argument =
+        WaitArgument { signal_mask: 0, signal_mask_size: 0, min_wait_microseconds: microseconds, timeout: &raw const LONGEST_WAIT };
+    // SAFETY: the argument lies on this stack, the timeout is static, and the kernel is done with both when the call returns. For the entries
+    // see `enter`.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_enter,
+            ring,
+            to_submit,
+            min_complete,
+            flags | ENTER_EXT_ARG,
+            &raw const argument,
+            size_of::<WaitArgument>(),
+        )
+    };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }

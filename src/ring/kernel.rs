@@ -4,8 +4,9 @@
 //! (so that another thread can end a wait). io_uring_enter(2), io_uring_setup(2).
 //!
 //! # Safety
-//! SQEs are handed to the queue; whoever pushes vouches for the memory and the descriptors that they name. The alarm's `timespec` belongs
-//! to this ring, in a box, and the kernel reads it during the enter that consumes its SQE (IORING_FEAT_SUBMIT_STABLE, checked at set-up).
+//! SQEs are handed to the queue; whoever pushes vouches for the memory and the descriptors that they name. The alarm's `timespecs` belong
+//! to this ring, in a box, and the kernel reads each when it takes its SQE (IORING_FEAT_SUBMIT_STABLE, checked at set-up): during an enter, or
+//! in its submission thread at any time until the queue has gone round once.
 //! The ring's descriptor belongs to `uring`, which is dropped by hand, once, in `Drop`. The memory of a registered buffer ring belongs to
 //! `provided`, which outlives `uring`; that of the buffers is vouched for by whoever provides them.
 #![allow(unsafe_code)]
@@ -26,7 +27,7 @@ use super::provided::{Handing, Provided};
 use super::report::{Refusal, RingReport};
 use super::setup::Opened;
 use super::unpark::{self, Unparker};
-use super::{Completion, Config, FIRST_PRIVATE_TOKEN, PROVIDED, PushError, Traffic, Wait, refusal, setup};
+use super::{Completion, Config, FIRST_PRIVATE_TOKEN, MinWait, PROVIDED, PushError, Traffic, Wait, refusal, setup};
 use crate::buf::BufferRing;
 use crate::sys;
 
@@ -41,6 +42,8 @@ const KICK: u64 = FIRST_PRIVATE_TOKEN + 2;
 const BUFFER_PLACES: u32 = 1 << 14;
 /// A far deadline is approached in steps of this length, so that its timespec never comes near the kernel's bound (292 years).
 const LONGEST_ALARM: Duration = Duration::from_secs(24 * 3600);
+/// Most times that a flush lets other threads run, the kernel's submission thread among them, before it gives up.
+const FLUSH_ATTEMPTS: usize = 10_000;
 /// How long to leave the kernel alone when it has no memory for a request.
 const NO_MEMORY_PAUSE: Duration = Duration::from_millis(1);
 
@@ -51,6 +54,9 @@ pub(crate) struct KernelRing {
     index: Option<u32>,
     /// Flags of every enter.
     enter_flags: u32,
+    /// A thread of the kernel submits. It takes entries when it likes, and sleeps when there were none for a while.
+    sqpoll: bool,
+    min_wait: Option<MinWait>,
     alarm: Alarm,
     kick: Kick,
     provided: Option<Provided>,
@@ -66,7 +72,11 @@ struct Alarm {
     armed: Option<Instant>,
     /// Keeps the answer to a successful move back, where the kernel can: it would end the very wait that it was moved for.
     moved: squeue::Flags,
-    timespec: Box<types::Timespec>,
+    ///
+    /// One for each place in the submission queue, since a thread of the kernel may take entries late: whatever was pushed that many entries
+    /// ago has been taken.
+    timespecs: Box<[types::Timespec]>,
+    next: usize,
 }
 
 /// How a kick reaches the completion queue.
@@ -89,6 +99,8 @@ impl KernelRing {
             true => squeue::Flags::SKIP_SUCCESS,
             false => squeue::Flags::empty(),
         };
+        let entries = opened.uring.params().sq_entries() as usize;
+        let has_min_wait = opened.uring.params().is_feature_min_timeout();
         let mut ring = KernelRing {
             report: RingReport {
                 entries: opened.uring.params().sq_entries(),
@@ -96,10 +108,12 @@ impl KernelRing {
                 granted: opened.granted,
                 refused: opened.refused,
             },
+            sqpoll: opened.uring.params().is_setup_sqpoll(),
             uring: ManuallyDrop::new(opened.uring),
             index: None,
             enter_flags: sys::ENTER_GETEVENTS,
-            alarm: Alarm { armed: None, moved, timespec: Box::new(types::Timespec::new()) },
+            min_wait: None,
+            alarm: Alarm { armed: None, moved, timespecs: vec![types::Timespec::new(); entries].into(), next: 0 },
             kick: Kick::Message,
             provided: None,
             probe,
@@ -110,6 +124,7 @@ impl KernelRing {
         ring.ask_for_idle_waits()?;
         ring.ask_for_kicks()?;
         ring.ask_for_workers(config.workers)?;
+        ring.ask_for_min_wait(config.min_wait, has_min_wait);
         Ok(ring)
     }
 
@@ -160,6 +175,18 @@ impl KernelRing {
         Ok(())
     }
 
+    /// Waits for several completions come back with the first where the kernel has none.
+    fn ask_for_min_wait(&mut self, wish: Option<MinWait>, is_known: bool) {
+        match wish {
+            Some(_) if is_known => {
+                self.min_wait = wish;
+                self.report.granted.push("MIN_TIMEOUT");
+            }
+            Some(_) => self.report.refused.push(Refusal::new("MIN_TIMEOUT", &io::Error::from_raw_os_error(libc::EINVAL))),
+            None => {}
+        }
+    }
+
     #[inline]
     pub(crate) fn supports(&self, opcode: u8) -> bool {
         self.probe.is_supported(opcode)
@@ -190,10 +217,12 @@ impl KernelRing {
         }
         // SAFETY: the memory and descriptors of the chain belong to the caller's operations, which keep them until their last
         // completion; the caller vouches for that. `push_multiple` takes all or nothing.
-        unsafe { queue.push_multiple(chain) }.map_err(|_| PushError::Full)
+        unsafe { queue.push_multiple(chain) }.map_err(|_| PushError::Full)?;
+        self.traffic.submissions += chain.len() as u64;
+        Ok(())
     }
 
-    pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+    pub(crate) fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
         let alarmed = match wait {
             Wait::Until(deadline) => self.arm(deadline)?,
             Wait::No | Wait::Forever => true,
@@ -201,7 +230,12 @@ impl KernelRing {
         let listening = self.listen_for_kicks()?;
         self.hand_buffers_over();
         // Without its own entries in the queue a wait could last too long: then the caller reaps and comes back.
-        self.submit(wait != Wait::No && alarmed && listening)
+        let wanted = match &self.min_wait {
+            _ if wait == Wait::No || !alarmed || !listening => 0,
+            None => 1,
+            Some(MinWait { completions, .. }) => in_flight.clamp(1, *completions as usize) as u32,
+        };
+        self.submit(wanted)
     }
 
     /// # Safety
@@ -253,53 +287,61 @@ impl KernelRing {
         !self.uring.submission().is_empty()
     }
 
+    /// Submits, and returns when the kernel has taken all entries, which its own thread does in its own time.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.submit(0)?;
+        for _ in 0..FLUSH_ATTEMPTS {
+            if !self.sqpoll || self.uring.submission().is_empty() {
+                break;
+            }
+            std::thread::yield_now();
+            self.submit(0)?;
+        }
+        Ok(())
+    }
+
     /// One io_uring_enter(2), or none where there is nothing to do: pending work shows in shared memory.
-    fn submit(&mut self, wait: bool) -> io::Result<()> {
+    fn submit(&mut self, wanted: u32) -> io::Result<()> {
         let ready = !self.uring.completion().is_empty();
-        let queue = self.uring.submission();
-        let queued = queue.len() as u32;
+        let mut queue = self.uring.submission();
         let overflow = queue.cq_overflow();
         let pending = queue.taskrun() || overflow;
+        let (queued, submitter) = match self.sqpoll {
+            false => (queue.len() as u32, 0),
+            true => (0, call_of_submitter(&mut queue)),
+        };
         drop(queue);
-        let wanted = u32::from(wait && !ready && !overflow);
-        if queued == 0 && wanted == 0 && !pending {
+        let wanted = if ready || overflow { 0 } else { wanted };
+        if queued == 0 && wanted == 0 && !pending && submitter == 0 {
             return Ok(());
         }
         self.traffic.enters += 1;
         self.traffic.overflows += u64::from(overflow);
-        match sys::enter(self.target(), queued, wanted, self.enter_flags) {
-            Ok(taken) => {
-                self.traffic.submissions += u64::from(taken);
-                Ok(())
-            }
-            Err(error) => match error.raw_os_error() {
-                // A signal: the caller looks at what it waits for and comes back.
-                Some(libc::EINTR) => Ok(()),
-                // The completion queue overflows and the kernel wants it reaped first: the caller reaps next.
-                Some(libc::EBUSY) => Ok(()),
-                // No memory for a request. The entries stay queued; a pause keeps the retry from spinning.
-                Some(libc::EAGAIN | libc::ENOMEM) => {
-                    std::thread::sleep(NO_MEMORY_PAUSE);
-                    Ok(())
-                }
-                _ => Err(error),
-            },
-        }
+        let flags = self.enter_flags | submitter;
+        let entered = match self.min_wait {
+            Some(MinWait { microseconds, .. }) if wanted > 1 => sys::enter_min_wait(self.target(), queued, wanted, flags, microseconds),
+            _ => sys::enter(self.target(), queued, wanted, flags),
+        };
+        entered.map(drop).or_else(recover)
     }
 
     /// Sees to it that a completion comes at `deadline` or earlier. `false`: there was no room.
     fn arm(&mut self, deadline: Instant) -> io::Result<bool> {
-        let entry = match self.alarm.armed {
-            Some(armed) if armed <= deadline => return Ok(true),
-            Some(_) => opcode::TimeoutUpdate::new(ALARM, &*self.alarm.timespec).build().flags(self.alarm.moved).user_data(ALARM_MOVED),
-            None => opcode::Timeout::new(&*self.alarm.timespec).build().user_data(ALARM),
-        };
+        if self.alarm.armed.is_some_and(|armed| armed <= deadline) {
+            return Ok(true);
+        }
         let now = Instant::now();
         let remaining = deadline.saturating_duration_since(now).min(LONGEST_ALARM);
-        *self.alarm.timespec = types::Timespec::from(remaining);
+        let timespec = &mut self.alarm.timespecs[self.alarm.next];
+        *timespec = types::Timespec::from(remaining);
+        let entry = match self.alarm.armed {
+            Some(_) => opcode::TimeoutUpdate::new(ALARM, timespec).build().flags(self.alarm.moved).user_data(ALARM_MOVED),
+            None => opcode::Timeout::new(timespec).build().user_data(ALARM),
+        };
         let pushed = self.push_own(entry)?;
         if pushed {
             self.alarm.armed = Some(now + remaining);
+            self.alarm.next = (self.alarm.next + 1) % self.alarm.timespecs.len();
         }
         Ok(pushed)
     }
@@ -318,12 +360,12 @@ impl KernelRing {
     /// Queues one of the ring's own entries, submitting once to make room. `false`: still no room.
     fn push_own(&mut self, entry: squeue::Entry) -> io::Result<bool> {
         let chain = std::slice::from_ref(&entry);
-        // SAFETY: the timespec lives in `self.alarm` and the eventfd in `self.kick`, both as long as the ring; the kernel reads the first
-        // only during the enter that consumes the entry.
+        // SAFETY: the timespecs live in `self.alarm` and the eventfd in `self.kick`, both as long as the ring; a timespec is written again
+        // only when the queue has gone round, so after the kernel has taken its entry.
         if unsafe { self.push(chain) }.is_ok() {
             return Ok(true);
         }
-        self.submit(false)?;
+        self.submit(0)?;
         // SAFETY: as above.
         Ok(unsafe { self.push(chain) }.is_ok())
     }
@@ -406,6 +448,37 @@ impl KernelRing {
     /// What io_uring_enter(2) takes as its first argument.
     fn target(&self) -> i32 {
         self.index.map_or(self.uring.as_raw_fd(), |index| index as i32)
+    }
+}
+
+/// What the kernel's submission thread needs to be told: that there is work while it sleeps, or that the queue is full.
+fn call_of_submitter(queue: &mut squeue::SubmissionQueue<'_>) -> u32 {
+    let mut flags = 0;
+    if !queue.is_empty() && queue.need_wakeup() {
+        flags |= sys::ENTER_SQ_WAKEUP;
+    }
+    if queue.is_full() {
+        flags |= sys::ENTER_SQ_WAIT;
+    }
+    flags
+}
+
+/// Is the ring of use after this error of an enter? Then the caller looks at what it waits for, and comes back.
+#[cold]
+fn recover(error: io::Error) -> io::Result<()> {
+    match error.raw_os_error() {
+        // A signal.
+        Some(libc::EINTR) => Ok(()),
+        // The longest wait is over.
+        Some(libc::ETIME) => Ok(()),
+        // The completion queue overflows and the kernel wants it reaped first: the caller reaps next.
+        Some(libc::EBUSY) => Ok(()),
+        // No memory for a request. The entries stay queued; a pause keeps the retry from spinning.
+        Some(libc::EAGAIN | libc::ENOMEM) => {
+            std::thread::sleep(NO_MEMORY_PAUSE);
+            Ok(())
+        }
+        _ => Err(error),
     }
 }
 

@@ -95,12 +95,32 @@ pub(crate) struct Config {
     pub(crate) workers: Option<u32>,
     /// Most time that a wait looks at shared memory before it enters the kernel.
     pub(crate) spin: Duration,
+    /// For how many completions a wait waits, and how long before it is content with one.
+    pub(crate) min_wait: Option<MinWait>,
+    /// Let a thread of the kernel submit.
+    pub(crate) sqpoll: Option<Sqpoll>,
+}
+
+/// A wait for several completions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MinWait {
+    pub(crate) completions: u32,
+    pub(crate) microseconds: u32,
+}
+
+/// The kernel's submission thread, io_uring_sqpoll(7).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sqpoll {
+    /// How long it goes on looking when there is nothing to submit; 0 for the kernel's choice.
+    pub(crate) idle_ms: u32,
+    /// The processor that it stays on.
+    pub(crate) cpu: Option<u32>,
 }
 
 impl Config {
     /// Queues of these lengths, and no further wishes.
     pub(crate) const fn new(entries: u32, completion_entries: u32) -> Config {
-        Config { entries, completion_entries, workers: None, spin: Duration::ZERO }
+        Config { entries, completion_entries, workers: None, spin: Duration::ZERO, min_wait: None, sqpoll: None }
     }
 }
 
@@ -162,10 +182,18 @@ impl Ring {
         }
     }
 
-    /// Submits what is queued, and waits. May return early for any reason, so callers look at what they wait for themselves.
-    pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+    /// Submits what is queued, and waits; for several completions if the user wants that, but not for more than are in flight. May return
+    /// early for any reason, so callers look at what they wait for themselves.
+    pub(crate) fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
         match self {
-            Ring::Kernel(ring) => ring.enter(wait),
+            Ring::Kernel(ring) => ring.enter(wait, in_flight),
+        }
+    }
+
+    /// Submits what is queued, and returns when the source has taken it.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Ring::Kernel(ring) => ring.flush(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use super::Sqpoll;
 use super::machine::{Machine, Seccomp};
 
 /// Why no ring could be opened, and what to do about it.
@@ -71,6 +72,30 @@ const FILTER_REMEDY: &str = "allow io_uring_setup, io_uring_enter and io_uring_r
 /// Wraps the errno of a refused `call` with the cause and the remedy.
 pub(crate) fn explain(call: &'static str, source: io::Error) -> io::Error {
     explain_on(&Machine::look(), call, source)
+}
+
+/// As [`explain`], where the machine grants rings, but none with the submission thread that the user asked for.
+pub(crate) fn explain_sqpoll(explained: io::Error, sqpoll: Sqpoll) -> io::Error {
+    let errno = explained.get_ref().and_then(|inner| inner.downcast_ref::<SetupError>()).and_then(SetupError::raw_os_error);
+    let source = errno.map_or(explained, io::Error::from_raw_os_error);
+    let (cause, remedy) = match (errno, sqpoll.cpu) {
+        (Some(libc::EINVAL), Some(cpu)) => (
+            format!("the submission thread (SQPOLL) cannot stay on processor {cpu}: it is not there, or not among this process's processors"),
+            "name another processor (taskset -p, /sys/devices/system/cpu/online), or none".to_owned(),
+        ),
+        (Some(libc::EPERM | libc::EACCES), _) => (
+            "this process may have a ring, but not with a submission thread of the kernel (SQPOLL): before Linux 5.11 that takes CAP_SYS_NICE \
+             or root, and a security module can forbid it by itself"
+                .to_owned(),
+            "leave `Builder::sqpoll` out, or grant the right".to_owned(),
+        ),
+        _ => (
+            "the machine grants a ring, but not with a submission thread of the kernel (SQPOLL)".to_owned(),
+            "leave `Builder::sqpoll` out".to_owned(),
+        ),
+    };
+    let kind = source.kind();
+    io::Error::new(kind, SetupError { call: "io_uring_setup", source, cause, remedy })
 }
 
 fn explain_on(machine: &Machine, call: &'static str, source: io::Error) -> io::Error {

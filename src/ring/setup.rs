@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use io_uring::IoUring;
 
-use super::Config;
 use super::refusal;
 use super::report::Refusal;
+use super::{Config, Sqpoll};
 
 /// Fewest submission entries that are worth a ring. Below it, ENOMEM is final.
 const FEWEST_ENTRIES: u32 = 64;
@@ -46,6 +46,15 @@ impl Flag {
     }
 }
 
+/// The rungs for a ring whose entries a thread of the kernel submits: without what is about interrupting the program, which nobody does then.
+fn rungs(config: &Config) -> Vec<Vec<Flag>> {
+    let polled = config.sqpoll.is_some();
+    let suits = |flag: &&Flag| !(polled && matches!(flag, DeferTaskrun | CoopTaskrun | TaskrunBit));
+    let mut rungs: Vec<Vec<Flag>> = LADDER.iter().map(|rung| rung.iter().filter(suits).copied().collect()).collect();
+    rungs.dedup();
+    rungs
+}
+
 /// The rungs, best first. Each differs from the one above by what the next older kernel lacks.
 const LADDER: &[&[Flag]] = &[
     &[SingleIssuer, DeferTaskrun, TaskrunBit, SubmitAll, NoSqarray],
@@ -70,25 +79,30 @@ pub(crate) struct Opened {
 
 /// Opens the best ring that the kernel grants, or explains why there is none.
 pub(crate) fn open(config: &Config) -> io::Result<Opened> {
-    climb_down(config, build)
+    climb_down(config, build).map_err(|error| match config.sqpoll {
+        // Does the machine refuse every ring, or only this kind?
+        Some(sqpoll) if climb_down(&Config { sqpoll: None, ..config.clone() }, build).is_ok() => refusal::explain_sqpoll(error, sqpoll),
+        _ => error,
+    })
 }
 
 /// Walks the ladder: EINVAL is one rung down, ENOMEM half the entries and then some patience, anything else final.
-fn climb_down(config: &Config, mut attempt: impl FnMut(&[Flag], u32, u32) -> io::Result<IoUring>) -> io::Result<Opened> {
+fn climb_down(config: &Config, mut attempt: impl FnMut(&Config, &[Flag], u32, u32) -> io::Result<IoUring>) -> io::Result<Opened> {
     let mut refused = Vec::new();
     let mut entries = config.entries;
     let mut completion_entries = config.completion_entries;
+    let rungs = rungs(config);
     let mut rung = 0;
     let mut patience = PATIENCE;
     loop {
-        let flags = LADDER[rung];
-        let error = match attempt(flags, entries, completion_entries) {
+        let flags = &rungs[rung];
+        let error = match attempt(config, flags, entries, completion_entries) {
             Ok(uring) => return finish(uring, flags, refused),
             Err(error) => error,
         };
         match error.raw_os_error() {
-            Some(libc::EINVAL) if rung + 1 < LADDER.len() => {
-                refused.push(Refusal::new(given_up(flags, LADDER[rung + 1]), &error));
+            Some(libc::EINVAL) if rung + 1 < rungs.len() => {
+                refused.push(Refusal::new(given_up(flags, &rungs[rung + 1]), &error));
                 rung += 1;
             }
             Some(libc::ENOMEM) if entries > FEWEST_ENTRIES => {
@@ -105,7 +119,7 @@ fn climb_down(config: &Config, mut attempt: impl FnMut(&[Flag], u32, u32) -> io:
     }
 }
 
-fn build(flags: &[Flag], entries: u32, completion_entries: u32) -> io::Result<IoUring> {
+fn build(config: &Config, flags: &[Flag], entries: u32, completion_entries: u32) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     builder.dontfork().setup_clamp().setup_cqsize(completion_entries);
     for flag in flags {
@@ -118,6 +132,12 @@ fn build(flags: &[Flag], entries: u32, completion_entries: u32) -> io::Result<Io
             NoSqarray => builder.setup_no_sqarray(),
         };
     }
+    if let Some(Sqpoll { idle_ms, cpu }) = config.sqpoll {
+        builder.setup_sqpoll(idle_ms);
+        if let Some(cpu) = cpu {
+            builder.setup_sqpoll_cpu(cpu);
+        }
+    }
     builder.build(entries)
 }
 
@@ -128,7 +148,11 @@ fn finish(uring: IoUring, flags: &[Flag], refused: Vec<Refusal>) -> io::Result<O
     if !(params.is_feature_fast_poll() && params.is_feature_submit_stable() && params.is_feature_nodrop()) {
         return Err(refusal::explain("io_uring_setup", io::Error::from_raw_os_error(libc::EINVAL)));
     }
-    let granted = flags.iter().map(|flag| flag.name()).chain(["CQSIZE"]).collect();
+    if params.is_setup_sqpoll() && !params.is_feature_sqpoll_nonfixed() {
+        return Err(refusal::explain("io_uring_setup", io::Error::from_raw_os_error(libc::EPERM)));
+    }
+    let sqpoll = params.is_setup_sqpoll().then_some("SQPOLL");
+    let granted = flags.iter().map(|flag| flag.name()).chain(["CQSIZE"]).chain(sqpoll).collect();
     Ok(Opened { uring, granted, refused })
 }
 
@@ -152,10 +176,10 @@ mod tests {
     const CONFIG: Config = Config::new(256, 1024);
 
     /// As a kernel answers that knows only `known`.
-    pub(super) fn kernel_with(known: &[Flag]) -> impl FnMut(&[Flag], u32, u32) -> io::Result<IoUring> {
-        move |flags, entries, completion_entries| {
+    pub(super) fn kernel_with(known: &[Flag]) -> impl FnMut(&Config, &[Flag], u32, u32) -> io::Result<IoUring> {
+        move |config, flags, entries, completion_entries| {
             if flags.iter().all(|flag| known.contains(flag)) {
-                build(flags, entries, completion_entries)
+                build(config, flags, entries, completion_entries)
             } else {
                 Err(io::Error::from_raw_os_error(libc::EINVAL))
             }
@@ -184,12 +208,12 @@ mod tests {
     #[test]
     fn want_of_memory_halves_the_entries_down_to_a_bound() {
         let mut asked = Vec::new();
-        let opened = climb_down(&CONFIG, |flags, entries, completion_entries| {
+        let opened = climb_down(&CONFIG, |config, flags, entries, completion_entries| {
             asked.push((entries, completion_entries));
             if entries > 64 {
                 return Err(io::Error::from_raw_os_error(libc::ENOMEM));
             }
-            build(flags, entries, completion_entries)
+            build(config, flags, entries, completion_entries)
         })
         .expect("64 entries are granted");
         assert_eq!(asked, [(256, 1024), (128, 512), (64, 256)]);
@@ -199,12 +223,12 @@ mod tests {
     #[test]
     fn memory_that_comes_back_late_is_waited_for() {
         let mut refusals = 20;
-        let opened = climb_down(&CONFIG, |flags, entries, completion_entries| {
+        let opened = climb_down(&CONFIG, |config, flags, entries, completion_entries| {
             refusals -= 1;
             if refusals > 0 {
                 return Err(io::Error::from_raw_os_error(libc::ENOMEM));
             }
-            build(flags, entries, completion_entries)
+            build(config, flags, entries, completion_entries)
         });
         assert_eq!(opened.expect("granted in the end").uring.params().sq_entries(), FEWEST_ENTRIES);
     }
@@ -212,7 +236,7 @@ mod tests {
     #[test]
     fn a_final_refusal_ends_the_walk_with_an_explanation() {
         for errno in [libc::EPERM, libc::ENOSYS, libc::ENOMEM, libc::EMFILE, libc::EINVAL] {
-            let error = climb_down(&CONFIG, |_, _, _| Err(io::Error::from_raw_os_error(errno))).err().expect("refused");
+            let error = climb_down(&CONFIG, |_, _, _, _| Err(io::Error::from_raw_os_error(errno))).err().expect("refused");
             assert!(error.to_string().starts_with("cannot open an io_uring"), "{error}");
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Runtime;
 use crate::buf::PoolConfig;
-use crate::ring::Config;
+use crate::ring::{Config, MinWait, Sqpoll};
 
 /// Submission entries by default: a tick that starts more flushes in between, and an ordinary user's locked memory still holds a hundred
 /// such rings.
@@ -32,12 +32,22 @@ pub struct Builder {
     workers: Option<u32>,
     spin: Duration,
     chunks: PoolConfig,
+    min_wait: Option<MinWait>,
+    sqpoll: Option<Sqpoll>,
 }
 
 impl Builder {
     /// The default settings.
     pub fn new() -> Builder {
-        Builder { entries: DEFAULT_ENTRIES, completion_entries: None, workers: None, spin: Duration::ZERO, chunks: PoolConfig::default() }
+        Builder {
+            entries: DEFAULT_ENTRIES,
+            completion_entries: None,
+            workers: None,
+            spin: Duration::ZERO,
+            min_wait: None,
+            sqpoll: None,
+            chunks: PoolConfig::default(),
+        }
     }
 
     /// Places in the submission queue: how many operations one system call can submit. The kernel rounds up to a power of two, at most
@@ -104,6 +114,63 @@ impl Builder {
         self
     }
 
+    /// Lets a wait go on until that many completions are there, or as many as operations are in flight if these are fewer, for at most
+    /// `longest`; after that it ends with the first. Off by default.
+    ///
+    /// Fewer and larger ticks cost less processor time per operation, and all of it is paid for with latency: whatever comes alone, a
+    /// timer or the wake of another thread included, waits up to `longest` for company. Choose it for a server that always has far more
+    /// operations in flight than `completions`. Microseconds count, up to 71 minutes. An idle runtime is not woken by it.
+    ///
+    /// It needs Linux 6.12. On older kernels waits end with the first completion as ever, and [`RingReport::refused`](crate::RingReport::refused)
+    /// lists `MIN_TIMEOUT`. See `min_wait_usec` in io_uring_enter(2).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let runtime = annulus::Builder::new().min_wait(16, Duration::from_micros(50)).build()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn min_wait(mut self, completions: u32, longest: Duration) -> Builder {
+        let microseconds = u32::try_from(longest.as_micros()).unwrap_or(u32::MAX);
+        self.min_wait = (completions > 1 && microseconds > 0).then_some(MinWait { completions, microseconds });
+        self
+    }
+
+    /// Lets a thread of the kernel take the entries out of the submission queue (`SQPOLL`), so that starting operations costs no system call
+    /// while that thread is awake. It goes to sleep when there was nothing to submit for `idle` (milliseconds count; 0 is the kernel's
+    /// choice, one second), and the next operation wakes it with a call.
+    ///
+    /// The thread keeps a processor busy as long as it is awake, and passes each operation from one processor to another. That pays where
+    /// processors are idle and system calls are dear, and costs elsewhere: measure. `DEFER_TASKRUN`, which a ring has by default, excludes
+    /// it, so that goes.
+    ///
+    /// # Errors
+    /// [`build`](Builder::build) fails with a [`SetupError`](crate::SetupError) if the machine grants rings, but none with such a thread: it
+    /// takes `CAP_SYS_NICE` before Linux 5.11, and a security module can forbid it by itself.
+    ///
+    /// See io_uring_sqpoll(7).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let runtime = annulus::Builder::new().sqpoll(Duration::from_millis(10)).build()?;
+    /// assert!(runtime.ring().granted().contains(&"SQPOLL"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn sqpoll(mut self, idle: Duration) -> Builder {
+        let idle_ms = u32::try_from(idle.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        self.sqpoll = Some(Sqpoll { idle_ms, cpu: None });
+        self
+    }
+
+    /// As [`sqpoll`](Builder::sqpoll), and the thread stays on one processor.
+    ///
+    /// # Errors
+    /// As there; and if there is no such processor, or this process may not use it.
+    pub fn sqpoll_on(self, idle: Duration, cpu: u32) -> Builder {
+        let mut builder = self.sqpoll(idle);
+        builder.sqpoll = builder.sqpoll.map(|sqpoll| Sqpoll { cpu: Some(cpu), ..sqpoll });
+        builder
+    }
+
     /// Opens the ring. The calling thread owns it from then on.
     ///
     /// The best set-up that the kernel grants is taken; [`Runtime::ring`] tells which. Where locked memory is short, smaller queues are
@@ -133,7 +200,13 @@ impl Builder {
         if self.workers.is_some_and(|workers| workers == 0 || i32::try_from(workers).is_err()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the bound on kernel workers is between 1 and 2147483647"));
         }
-        Ok(Config { workers: self.workers, spin: self.spin, ..Config::new(entries, completion_entries) })
+        Ok(Config {
+            workers: self.workers,
+            spin: self.spin,
+            min_wait: self.min_wait,
+            sqpoll: self.sqpoll,
+            ..Config::new(entries, completion_entries)
+        })
     }
 }
 

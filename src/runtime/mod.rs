@@ -453,7 +453,7 @@ impl Core {
 
     /// Submits what is queued: descriptors that were dropped are closed then.
     pub(crate) fn submit(&self) {
-        self.driver.borrow_mut().submit();
+        self.driver.borrow_mut().flush();
     }
 
     /// Can the ring execute this opcode? `EOPNOTSUPP` if it does not know it, `ECANCELED` once the runtime has ended.
