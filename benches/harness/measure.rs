@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::Failure;
-use crate::random::Random;
+use super::Failure;
+use super::random::Random;
 
 pub(crate) type Histogram = hdrhistogram::Histogram<u64>;
 
@@ -28,29 +28,46 @@ pub(crate) struct Slice {
     pub(crate) elapsed: Duration,
     /// Of the contender's process, all threads.
     pub(crate) cpu: Duration,
-    /// Ring enters or system calls, as the contender defines them.
-    pub(crate) enters: u64,
+    /// Ring enters or system calls, as the contender defines them, if it counts them.
+    pub(crate) enters: Option<u64>,
     /// In nanoseconds.
     pub(crate) latencies: Histogram,
     /// The share of the slice for which the busiest load thread was running, where there is a load generator.
     pub(crate) load_busy: Option<f64>,
+    /// What each connection cost the process's memory, where that is what is measured.
+    pub(crate) bytes_per_connection: Option<f64>,
 }
 
-/// The figures of a slice, or of all slices of a contender.
+/// The figures of a slice, or of all slices of a contender. `None`: not measured here.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Figures {
-    pub(crate) ops_per_s: f64,
-    pub(crate) cpu_us_per_op: f64,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    pub(crate) p999_us: f64,
-    pub(crate) enters_per_op: f64,
+    pub(crate) ops_per_s: Option<f64>,
+    pub(crate) cpu_us_per_op: Option<f64>,
+    pub(crate) p50_us: Option<f64>,
+    pub(crate) p99_us: Option<f64>,
+    pub(crate) p999_us: Option<f64>,
+    pub(crate) enters_per_op: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes_per_connection: Option<f64>,
 }
 
 impl Slice {
     /// An empty slice, to which others are added.
     fn nothing() -> Slice {
-        Slice { operations: 0, elapsed: Duration::ZERO, cpu: Duration::ZERO, enters: 0, latencies: empty_histogram(), load_busy: None }
+        Slice {
+            operations: 0,
+            elapsed: Duration::ZERO,
+            cpu: Duration::ZERO,
+            enters: Some(0),
+            latencies: empty_histogram(),
+            load_busy: None,
+            bytes_per_connection: None,
+        }
+    }
+
+    /// A slice in which nothing was done but to look at the memory.
+    pub(crate) fn of_memory(bytes_per_connection: f64) -> Slice {
+        Slice { bytes_per_connection: Some(bytes_per_connection), ..Slice::nothing() }
     }
 
     fn add(&mut self, other: &Slice) {
@@ -61,20 +78,22 @@ impl Slice {
         self.operations += other.operations;
         self.elapsed = elapsed;
         self.cpu += other.cpu;
-        self.enters += other.enters;
+        self.enters = self.enters.zip(other.enters).map(|(one, other)| one + other);
         self.latencies.add(&other.latencies).expect("all histograms have the same bounds");
+        self.bytes_per_connection = other.bytes_per_connection.or(self.bytes_per_connection);
     }
 
     pub(crate) fn figures(&self) -> Figures {
-        let operations = self.operations.max(1) as f64;
-        let quantile_us = |quantile| self.latencies.value_at_quantile(quantile) as f64 / 1e3;
+        let operations = (self.operations > 0).then_some(self.operations as f64);
+        let quantile_us = |quantile| (!self.latencies.is_empty()).then(|| self.latencies.value_at_quantile(quantile) as f64 / 1e3);
         Figures {
-            ops_per_s: self.operations as f64 / self.elapsed.as_secs_f64().max(1e-9),
-            cpu_us_per_op: self.cpu.as_secs_f64() * 1e6 / operations,
+            ops_per_s: operations.map(|operations| operations / self.elapsed.as_secs_f64().max(1e-9)),
+            cpu_us_per_op: operations.map(|operations| self.cpu.as_secs_f64() * 1e6 / operations),
             p50_us: quantile_us(0.5),
             p99_us: quantile_us(0.99),
             p999_us: quantile_us(0.999),
-            enters_per_op: self.enters as f64 / operations,
+            enters_per_op: operations.and_then(|operations| Some(self.enters? as f64 / operations)),
+            bytes_per_connection: self.bytes_per_connection,
         }
     }
 
@@ -92,7 +111,7 @@ pub(crate) struct Figure {
     /// As at the head of a column.
     pub(crate) title: &'static str,
     more_is_better: bool,
-    read: fn(&Figures) -> f64,
+    read: fn(&Figures) -> Option<f64>,
 }
 
 pub(crate) const FIGURES: &[Figure] = &[
@@ -102,18 +121,19 @@ pub(crate) const FIGURES: &[Figure] = &[
     Figure { name: "p99_us", title: "p99 µs", more_is_better: false, read: |figures| figures.p99_us },
     Figure { name: "p999_us", title: "p99.9 µs", more_is_better: false, read: |figures| figures.p999_us },
     Figure { name: "enters_per_op", title: "enters/op", more_is_better: false, read: |figures| figures.enters_per_op },
+    Figure { name: "bytes_per_connection", title: "B/connection", more_is_better: false, read: |figures| figures.bytes_per_connection },
 ];
 
 impl Figure {
-    pub(crate) fn read(&self, figures: &Figures) -> f64 {
+    pub(crate) fn read(&self, figures: &Figures) -> Option<f64> {
         (self.read)(figures)
     }
 
     /// How many times better `of` is than `to`: `of / to` of a rate, `to / of` of a cost, so above 1 is better always.
-    fn advantage(&self, of: &Figures, to: &Figures) -> f64 {
-        let (of, to) = (self.read(of), self.read(to));
+    fn advantage(&self, of: &Figures, to: &Figures) -> Option<f64> {
+        let (of, to) = (self.read(of)?, self.read(to)?);
         let (above, below) = if self.more_is_better { (of, to) } else { (to, of) };
-        if below > 0.0 { above / below } else { f64::NAN }
+        (below > 0.0).then(|| above / below)
     }
 }
 
@@ -126,7 +146,10 @@ pub(crate) struct Ratio {
     pub(crate) median: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
-    pub(crate) per_round: Vec<f64>,
+    /// Between them lie the middle half of the rounds.
+    pub(crate) lower_quartile: f64,
+    pub(crate) upper_quartile: f64,
+    pub(crate) per_round: Vec<Option<f64>>,
 }
 
 /// All slices of one contender.
@@ -146,9 +169,8 @@ pub(crate) fn ratios(records: &[Record]) -> Vec<Ratio> {
     pairs
         .filter_map(|(other, figure)| {
             let rounds = first.rounds.iter().zip(&other.rounds);
-            let per_round: Vec<f64> = rounds.map(|(of, to)| figure.advantage(&of.figures(), &to.figures())).collect();
-            let mut sorted = per_round.clone();
-            sorted.retain(|ratio| ratio.is_finite());
+            let per_round: Vec<Option<f64>> = rounds.map(|(of, to)| figure.advantage(&of.figures(), &to.figures())).collect();
+            let mut sorted: Vec<f64> = per_round.iter().copied().flatten().collect();
             sorted.sort_by(f64::total_cmp);
             Some(Ratio {
                 of: first.name,
@@ -157,6 +179,8 @@ pub(crate) fn ratios(records: &[Record]) -> Vec<Ratio> {
                 median: median(&sorted)?,
                 min: *sorted.first()?,
                 max: *sorted.last()?,
+                lower_quartile: sorted[sorted.len() / 4],
+                upper_quartile: sorted[sorted.len() - 1 - sorted.len() / 4],
                 per_round,
             })
         })
@@ -175,7 +199,9 @@ pub(crate) trait Contest {
     fn contenders(&self) -> usize;
 
     /// Done once before each round, outside all clocks.
-    fn prepare_round(&mut self) -> Result<(), Failure>;
+    fn prepare_round(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// Has one contender work for `duration`. In a round every contender gets the same `seed`.
     fn slice(&mut self, contender: usize, duration: Duration, seed: u64) -> Result<Slice, Failure>;

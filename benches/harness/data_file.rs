@@ -1,6 +1,6 @@
 //! Which file is read, and what must each block of it contain?
 //!
-//! The content is a function of the offset, so both contenders check every read without a second copy of the data.
+//! The content is a function of the offset, so contenders check every read without a second copy of the data.
 //! Knows nothing about how the blocks are read.
 
 use std::fs::{self, File, OpenOptions};
@@ -8,21 +8,21 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::Failure;
-use crate::random::{Random, mix};
-use crate::system::{self, FileSystem};
+use super::Failure;
+use super::child::ReadJob;
+use super::random::{Random, mix};
+use super::system::{self, FileSystem};
 
-/// What one operation reads, and the alignment of its buffer and offset (enough for `O_DIRECT` on every usual disk).
+/// What a random read takes, and the alignment of all buffers and offsets (enough for `O_DIRECT` on every usual disk).
 pub(crate) const BLOCK_SIZE: usize = 4096;
 
 const WORD_SIZE: usize = 8;
-const WORDS_PER_BLOCK: u64 = (BLOCK_SIZE / WORD_SIZE) as u64;
 /// Written and warmed in pieces of this size.
 const CHUNK_SIZE: usize = 1 << 20;
 /// What must stay free beside the file, so that a run never fills a disk to the brim.
 const SPARE_BYTES: u64 = 64 << 20;
 
-/// The file of the two file workloads.
+/// The file of the file workloads.
 #[derive(Debug)]
 pub(crate) struct DataFile {
     pub(crate) path: PathBuf,
@@ -91,6 +91,11 @@ impl DataFile {
         system::drop_cached_pages(&File::open(&self.path)?)
     }
 
+    /// Where a contender's copy of the file goes.
+    pub(crate) fn copy_path(&self, contender: &str) -> PathBuf {
+        self.path.with_file_name(format!("copy-by-{contender}.bin"))
+    }
+
     /// Why `O_DIRECT` cannot be used here, if it cannot.
     pub(crate) fn direct_refusal(&self) -> Option<String> {
         if self.file_system.is_tmpfs {
@@ -116,14 +121,14 @@ fn word_at(index: u64) -> u64 {
 
 /// Whether `block` is what the file holds at `offset`: its first and last word and one that `salt` chooses.
 ///
-/// Three words and no more, because the check is charged to both contenders and must stay small beside the read.
-pub(crate) fn is_content_of(offset: u64, block: &[u8], salt: u64) -> bool {
-    let first_word = offset / WORD_SIZE as u64;
+/// Three words and no more, because the check is charged to all contenders and must stay small beside the read.
+fn is_content_of(offset: u64, block: &[u8], salt: u64) -> bool {
+    let (first_word, words) = (offset / WORD_SIZE as u64, (block.len() / WORD_SIZE) as u64);
     let holds = |word: u64| {
         let start = word as usize * WORD_SIZE;
         block.get(start..start + WORD_SIZE) == Some(&word_at(first_word + word).to_le_bytes()[..])
     };
-    block.len() == BLOCK_SIZE && holds(0) && holds(WORDS_PER_BLOCK - 1) && holds(salt % WORDS_PER_BLOCK)
+    words > 0 && holds(0) && holds(words - 1) && holds(salt % words)
 }
 
 /// One read to be done: where, and the salt of its check.
@@ -133,7 +138,38 @@ pub(crate) struct BlockChoice {
     pub(crate) salt: u64,
 }
 
-/// Chooses the next block; both contenders draw from the same sequence in a slice.
-pub(crate) fn choose_block(random: &mut Random, blocks: u64) -> BlockChoice {
-    BlockChoice { offset: random.below(blocks) * BLOCK_SIZE as u64, salt: random.next() }
+/// The order in which blocks are read. In a slice, all contenders draw from the same sequence.
+#[derive(Debug)]
+pub(crate) struct BlockOrder {
+    random: Random,
+    blocks: u64,
+    block_size: u64,
+    /// The block that is next, if they are read one after the other.
+    next: Option<u64>,
+}
+
+impl BlockOrder {
+    pub(crate) fn new(job: &ReadJob, seed: u64) -> BlockOrder {
+        let block_size = job.block_size as u64;
+        let next = job.is_sequential.then_some(0);
+        BlockOrder { random: Random::new(seed), blocks: job.file_size / block_size, block_size, next }
+    }
+
+    pub(crate) fn choose(&mut self) -> BlockChoice {
+        let block = match &mut self.next {
+            Some(next) => {
+                let block = *next;
+                *next = (block + 1) % self.blocks;
+                block
+            }
+            None => self.random.below(self.blocks),
+        };
+        BlockChoice { offset: block * self.block_size, salt: self.random.next() }
+    }
+}
+
+/// Fails if a read brought less than a block, or something else than was written.
+pub(crate) fn check_block(job: &ReadJob, choice: BlockChoice, block: &[u8]) -> Result<(), Failure> {
+    let is_right = block.len() == job.block_size && is_content_of(choice.offset, block, choice.salt);
+    is_right.then_some(()).ok_or_else(|| format!("wrong content read at offset {}", choice.offset).into())
 }

@@ -7,9 +7,9 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::Failure;
-use crate::measure::{FIGURES, Figures};
-use crate::report::{KNOWN_LIMITS, RATIO_MEANING, Report, Verdict, Workload, busy_line, losses, number, verdict};
+use super::Failure;
+use super::measure::{FIGURES, Figures};
+use super::report::{KNOWN_LIMITS, RATIO_MEANING, Report, Verdict, Workload, busy_line, losses, number, shown, verdict};
 
 const PLOT_SIZE: (u32, u32) = (460, 300);
 
@@ -45,8 +45,8 @@ fn plot(draw: impl FnOnce(&Canvas) -> Result<(), Failure>) -> Result<String, Fai
 }
 
 /// One bar per contender.
-fn bars(workload: &Workload, title: &str, read: fn(&Figures) -> f64) -> Result<String, Failure> {
-    let values: Vec<f64> = workload.contenders.iter().map(|contender| read(&contender.figures)).collect();
+fn bars(workload: &Workload, title: &str, read: fn(&Figures) -> Option<f64>) -> Result<String, Failure> {
+    let values: Vec<f64> = workload.contenders.iter().map(|contender| read(&contender.figures).unwrap_or(0.0)).collect();
     let highest = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max) * 1.15;
     plot(|canvas| {
         let mut chart = ChartBuilder::on(canvas)
@@ -166,9 +166,9 @@ fn ratio_dots(workload: &Workload, of: &str, to: &str) -> Result<String, Failure
             let left = index as f64;
             let count = ratio.per_round.len().max(1) as f64;
             let place = |round: usize| left + 0.25 + 0.5 * (round as f64 + 0.5) / count;
-            let finite = ratio.per_round.iter().enumerate().filter(|(_, value)| value.is_finite());
+            let finite = ratio.per_round.iter().enumerate().filter_map(|(round, value)| Some((round, (*value)?)));
             chart.draw_series(
-                finite.map(|(round, &value)| Circle::new((place(round), ratio_height(value)), 3, colour(0).mix(0.65).filled())),
+                finite.map(|(round, value)| Circle::new((place(round), ratio_height(value)), 3, colour(0).mix(0.65).filled())),
             )?;
             let height = ratio_height(ratio.median);
             let median = [(left + 0.15, height), (left + 0.85, height)];
@@ -249,20 +249,21 @@ fn head(html: &mut String, report: &Report) -> Result<(), Failure> {
 fn section(html: &mut String, workload: &Workload) -> Result<(), Failure> {
     writeln!(html, "<h2>{}</h2>\n<p>{}</p>", workload.name, escape(&workload.description))?;
     html.push_str("<div class=\"scroll\"><table>\n<tr><th></th>");
-    for figure in FIGURES {
+    let figures = workload.figures();
+    for figure in &figures {
         write!(html, "<th>{}</th>", figure.title)?;
     }
     html.push_str("</tr>\n");
     for contender in &workload.contenders {
         write!(html, "<tr><td>{}</td>", contender.name)?;
-        for figure in FIGURES {
-            write!(html, "<td>{}</td>", number(figure.read(&contender.figures)))?;
+        for figure in &figures {
+            write!(html, "<td>{}</td>", shown(figure.read(&contender.figures)))?;
         }
         html.push_str("</tr>\n");
     }
     for pair in workload.ratios.chunk_by(|one, next| one.to == next.to) {
         write!(html, "<tr><td>{} to {}</td>", pair[0].of, pair[0].to)?;
-        for figure in FIGURES {
+        for figure in &figures {
             match pair.iter().find(|ratio| ratio.figure == figure.name) {
                 Some(ratio) => {
                     let class = match verdict(ratio) {
@@ -288,9 +289,17 @@ fn section(html: &mut String, workload: &Workload) -> Result<(), Failure> {
 
 fn plots(html: &mut String, workload: &Workload) -> Result<(), Failure> {
     html.push_str("<div class=\"plots\">\n");
-    html.push_str(&bars(workload, "operations per second", |figures| figures.ops_per_s)?);
-    html.push_str(&bars(workload, "CPU time per operation, µs", |figures| figures.cpu_us_per_op)?);
-    html.push_str(&latency_curves(workload)?);
+    let has = |name: &str| workload.figures().iter().any(|figure| figure.name == name);
+    if has("ops_per_s") {
+        html.push_str(&bars(workload, "operations per second", |figures| figures.ops_per_s)?);
+        html.push_str(&bars(workload, "CPU time per operation, µs", |figures| figures.cpu_us_per_op)?);
+    }
+    if has("bytes_per_connection") {
+        html.push_str(&bars(workload, "memory per idle connection, bytes", |figures| figures.bytes_per_connection)?);
+    }
+    if has("p50_us") {
+        html.push_str(&latency_curves(workload)?);
+    }
     for pair in workload.ratios.chunk_by(|one, next| one.to == next.to) {
         html.push_str(&ratio_dots(workload, pair[0].of, pair[0].to)?);
     }

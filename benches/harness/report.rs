@@ -1,14 +1,14 @@
 //! What was found? The data of the JSON file, the table, and the plain-language findings drawn from the figures.
 //!
-//! The HTML page is in [`crate::page`]; it shows what is here and adds no figures of its own.
+//! The HTML page is in [`super::page`]; it shows what is here and adds no figures of its own.
 
 use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::measure::{FIGURES, Figures, Ratio, Record, ratios};
-use crate::system::Machine;
-use crate::workloads::Placement;
+use super::measure::{FIGURES, Figure, Figures, Ratio, Record, ratios};
+use super::system::Machine;
+use super::workloads::Placement;
 
 /// Grows when a field changes its meaning or goes; fields may be added without.
 pub(crate) const SCHEMA: u32 = 1;
@@ -46,23 +46,23 @@ pub(crate) struct Settings {
     pub(crate) rounds: usize,
     pub(crate) slice_ms: u64,
     pub(crate) seed: u64,
-    pub(crate) connections: usize,
-    pub(crate) message_size: usize,
-    pub(crate) depth: usize,
     pub(crate) file_size_mib: u64,
     pub(crate) unix_time: u64,
+    /// The suite's own.
+    #[serde(flatten)]
+    pub(crate) more: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A workload that was asked for and could not be run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Skipped {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) reason: String,
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Workload {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) description: String,
     pub(crate) placement: Option<Placement>,
     pub(crate) contenders: Vec<Contender>,
@@ -88,10 +88,16 @@ pub(crate) struct Contender {
 }
 
 impl Workload {
-    pub(crate) fn new(name: &'static str, description: String, records: &[Record]) -> Workload {
+    pub(crate) fn new(name: String, description: String, records: &[Record]) -> Workload {
         let contenders: Vec<Contender> = records.iter().map(Contender::new).collect();
         let notes = contenders.iter().filter_map(Contender::load_warning).collect();
         Workload { name, description, placement: None, contenders, ratios: ratios(records), notes }
+    }
+
+    /// The figures that at least one contender has.
+    pub(crate) fn figures(&self) -> Vec<&'static Figure> {
+        let is_known = |figure: &&Figure| self.contenders.iter().any(|contender| figure.read(&contender.figures).is_some());
+        FIGURES.iter().filter(is_known).collect()
     }
 }
 
@@ -155,9 +161,10 @@ const COLUMN_WIDTH: usize = 13;
 /// The result of one workload for the terminal.
 pub(crate) fn table(workload: &Workload) -> String {
     let mut text = format!("{}: {}\n", workload.name, workload.description);
-    row(&mut text, "", FIGURES.iter().map(|figure| figure.title.to_owned()));
+    let figures = workload.figures();
+    row(&mut text, "", figures.iter().map(|figure| figure.title.to_owned()));
     for contender in &workload.contenders {
-        let cells = FIGURES.iter().map(|figure| number(figure.read(&contender.figures)));
+        let cells = figures.iter().map(|figure| shown(figure.read(&contender.figures)));
         row(&mut text, contender.name, cells);
     }
     for pair in workload.ratios.chunk_by(|one, next| one.to == next.to) {
@@ -167,8 +174,8 @@ pub(crate) fn table(workload: &Workload) -> String {
         };
         let median = |ratio: &Ratio| format!("{:.2}x", ratio.median);
         let spread = |ratio: &Ratio| format!("{:.2}-{:.2}", ratio.min, ratio.max);
-        row(&mut text, &name, FIGURES.iter().map(|figure| cell(figure.name, &median)));
-        row(&mut text, "  lowest-highest", FIGURES.iter().map(|figure| cell(figure.name, &spread)));
+        row(&mut text, &name, figures.iter().map(|figure| cell(figure.name, &median)));
+        row(&mut text, "  lowest-highest", figures.iter().map(|figure| cell(figure.name, &spread)));
     }
     for busy in workload.contenders.iter().filter_map(busy_line) {
         let _ = writeln!(text, "  {busy}");
@@ -194,6 +201,11 @@ pub(crate) fn busy_line(contender: &Contender) -> Option<String> {
     Some(format!("{name}: server busy {server:.0} % of its core, busiest load thread {:.0} %", load_busy * 100.0))
 }
 
+/// A figure, or a dash for one that was not measured.
+pub(crate) fn shown(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), number)
+}
+
 /// About four digits, with groups of three in large numbers.
 pub(crate) fn number(value: f64) -> String {
     match value {
@@ -214,6 +226,46 @@ fn grouped(value: u64) -> String {
             text.push(' ');
         }
         text.push(digit);
+    }
+    text
+}
+
+// ---- summary
+
+/// What a row is judged by: CPU time, or the only figure that it has.
+fn headline(workload: &Workload) -> Option<&'static Figure> {
+    let figures = workload.figures();
+    let cpu = figures.iter().position(|figure| figure.name == "cpu_us_per_op").unwrap_or(0);
+    figures.get(cpu).copied()
+}
+
+/// One line per row, as a Markdown table: the headline of each contender, the ratios with the middle half of their rounds, and what else
+/// tells how the first contender works.
+pub(crate) fn summary(report: &Report) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for contender in report.workloads.iter().flat_map(|workload| &workload.contenders) {
+        if !names.contains(&contender.name) {
+            names.push(contender.name);
+        }
+    }
+    let Some((first, others)) = names.split_first() else { return String::new() };
+    let ratios_to = others.iter().map(|other| format!("to {other}"));
+    let heads = ["work", "figure"].map(str::to_owned).into_iter();
+    let more = [format!("p50 µs of {first}"), format!("enters/op of {first}")];
+    let columns: Vec<String> = heads.chain(names.iter().map(|name| (*name).to_owned())).chain(ratios_to).chain(more).collect();
+    let mut text = format!("| {} |\n|{}\n", columns.join(" | "), "---|".repeat(columns.len()));
+    for workload in &report.workloads {
+        let Some(figure) = headline(workload) else { continue };
+        let find = |name: &str| workload.contenders.iter().find(|contender| contender.name == name);
+        let mut cells = vec![workload.name.clone(), figure.title.to_owned()];
+        cells.extend(names.iter().map(|name| find(name).map_or_else(String::new, |it| shown(figure.read(&it.figures)))));
+        cells.extend(others.iter().map(|other| {
+            let ratio = workload.ratios.iter().find(|ratio| ratio.to == *other && ratio.figure == figure.name);
+            ratio.map_or_else(String::new, |it| format!("{:.2} ({:.2}–{:.2})", it.median, it.lower_quartile, it.upper_quartile))
+        }));
+        let figures = find(first).map(|contender| contender.figures);
+        cells.extend([figures.and_then(|it| it.p50_us), figures.and_then(|it| it.enters_per_op)].map(shown));
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
     }
     text
 }
@@ -250,7 +302,7 @@ pub(crate) enum Verdict {
 
 pub(crate) fn verdict(ratio: &Ratio) -> Verdict {
     let needed = CLEAR_SHARE * ratio.per_round.len() as f64;
-    let rounds = |is_for: fn(&f64) -> bool| ratio.per_round.iter().copied().filter(is_for).count() as f64;
+    let rounds = |is_for: fn(&f64) -> bool| ratio.per_round.iter().flatten().copied().filter(is_for).count() as f64;
     if ratio.median > 1.0 + CLEAR_MARGIN && rounds(|value| *value > 1.0) >= needed {
         Verdict::Of
     } else if ratio.median < 1.0 - CLEAR_MARGIN && rounds(|value| *value < 1.0) >= needed {

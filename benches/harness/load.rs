@@ -1,24 +1,24 @@
 //! Who asks the echo servers? A closed loop on epoll: every connection has one request outstanding, every reply is checked.
 //!
-//! Knows a server by its port only. Runs on as many threads as the machine has cores beside the server's, up to a bound.
+//! Knows a server by its address only. Runs on as many threads as the machine has cores beside the server's, up to a bound.
 
-use std::io::{ErrorKind, Read, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Failure;
-use crate::epoll::{Epoll, Events};
-use crate::measure::{Histogram, empty_histogram};
-use crate::random::Random;
-use crate::system;
+use super::Failure;
+use super::epoll::{Epoll, Events, READABLE, WRITABLE};
+use super::measure::{Histogram, empty_histogram};
+use super::random::Random;
+use super::system;
 
 /// A server that has sent nothing for this long to any connection of a thread is given up.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Edge-triggered: cheaper than level-triggered, and safe here because one read takes everything that a closed loop can
-/// have in its socket. Both directions from the start, so that a message that does not fit at once needs no further call.
-const INTEREST: libc::c_int = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET;
 /// Messages are windows into one pattern, beginning at one of this many places.
 const WINDOWS: usize = 4096;
 /// More threads than this have not been needed to keep one core of server busy.
@@ -43,6 +43,35 @@ impl Pattern {
     }
 }
 
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub(crate) enum Address {
+    /// A port of the loopback address.
+    Tcp(u16),
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// A non-blocking connection. Reading and writing a socket is the same for both kinds.
+    fn connect(&self) -> io::Result<File> {
+        let socket = match self {
+            Address::Tcp(port) => {
+                let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, *port))?;
+                stream.set_nonblocking(true)?;
+                stream.set_nodelay(true)?;
+                system::use_cheap_congestion_control(&stream)?;
+                OwnedFd::from(stream)
+            }
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_nonblocking(true)?;
+                OwnedFd::from(stream)
+            }
+        };
+        Ok(File::from(socket))
+    }
+}
+
 /// All connections to one server.
 #[derive(Debug)]
 pub(crate) struct Load {
@@ -62,14 +91,14 @@ pub(crate) struct LoadSlice {
 
 impl Load {
     /// Opens the connections. `cores` are those that the server does not use; without any, threads go where they can.
-    pub(crate) fn connect(port: u16, connections: usize, message_size: usize, cores: &[usize], seed: u64) -> Result<Load, Failure> {
+    pub(crate) fn connect(address: &Address, connections: usize, message_size: usize, cores: &[usize], seed: u64) -> Result<Load, Failure> {
         let count = cores.len().clamp(1, MOST_THREADS).min(connections);
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
             threads.push(LoadThread::new(cores.get(index).copied())?);
         }
         for number in 0..connections {
-            threads[number % count].connect(port, number)?;
+            threads[number % count].connect(address, number)?;
         }
         Ok(Load { pattern: Pattern::new(message_size, seed), threads })
     }
@@ -116,7 +145,7 @@ struct LoadThread {
 
 #[derive(Debug)]
 struct Connection {
-    stream: TcpStream,
+    stream: File,
     /// Which message is under way; counts up with each.
     number: usize,
     asked: Instant,
@@ -129,12 +158,9 @@ impl LoadThread {
         Ok(LoadThread { core, epoll: Epoll::new()?, connections: Vec::new(), places: Vec::new() })
     }
 
-    fn connect(&mut self, port: u16, number: usize) -> Result<(), Failure> {
-        let stream =
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(|error| format!("connection {number} was refused: {error}"))?;
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        self.epoll.add(&stream, INTEREST)?;
+    fn connect(&mut self, address: &Address, number: usize) -> Result<(), Failure> {
+        let stream = address.connect().map_err(|error| format!("connection {number} was refused: {error}"))?;
+        self.epoll.add(&stream, READABLE)?;
         let descriptor = stream.as_raw_fd() as usize;
         if self.places.len() <= descriptor {
             self.places.resize(descriptor + 1, usize::MAX);
@@ -154,7 +180,7 @@ impl LoadThread {
         let mut events = Events::new();
         let mut scratch = vec![0; pattern.message_size];
         for connection in &mut self.connections {
-            connection.ask(Instant::now(), pattern)?;
+            connection.ask(Instant::now(), pattern, &self.epoll)?;
         }
         let mut outstanding = self.connections.len();
         while outstanding > 0 {
@@ -167,7 +193,7 @@ impl LoadThread {
                 if let Some(now) = self.serve(ready, pattern, &mut scratch, &mut tally)? {
                     if now < deadline {
                         let connection = &mut self.connections[self.places[ready as usize]];
-                        connection.ask(now, pattern)?;
+                        connection.ask(now, pattern, &self.epoll)?;
                     } else {
                         outstanding -= 1;
                     }
@@ -181,11 +207,9 @@ impl LoadThread {
     /// Moves one connection on; gives the time if its reply is complete.
     fn serve(&mut self, ready: RawFd, pattern: &Pattern, scratch: &mut [u8], tally: &mut Tally) -> Result<Option<Instant>, Failure> {
         let connection = &mut self.connections[self.places[ready as usize]];
-        if connection.received == pattern.message_size {
-            // Answered already: a late edge for being writable.
-            return Ok(None);
+        if connection.sent < pattern.message_size {
+            connection.send(pattern, &self.epoll)?;
         }
-        connection.send(pattern)?;
         if !connection.receive(pattern, scratch)? {
             return Ok(None);
         }
@@ -196,22 +220,26 @@ impl LoadThread {
 }
 
 impl Connection {
-    fn ask(&mut self, now: Instant, pattern: &Pattern) -> Result<(), Failure> {
+    fn ask(&mut self, now: Instant, pattern: &Pattern, epoll: &Epoll) -> Result<(), Failure> {
         self.number += 1;
         self.asked = now;
         self.sent = 0;
         self.received = 0;
-        self.send(pattern)
+        self.send(pattern, epoll)
     }
 
-    /// Sends until the socket takes no more, for only then does an edge tell when it does again.
-    fn send(&mut self, pattern: &Pattern) -> Result<(), Failure> {
+    /// Sends until the socket takes no more, and then asks to be told when it does.
+    fn send(&mut self, pattern: &Pattern, epoll: &Epoll) -> Result<(), Failure> {
+        let was_begun = self.sent > 0;
         while self.sent < pattern.message_size {
             match self.stream.write(&pattern.message(self.number)[self.sent..]) {
                 Ok(count) => self.sent += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(epoll.modify(&self.stream, READABLE | WRITABLE)?),
                 Err(error) => return Err(error.into()),
             }
+        }
+        if was_begun {
+            epoll.modify(&self.stream, READABLE)?;
         }
         Ok(())
     }

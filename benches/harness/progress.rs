@@ -4,8 +4,8 @@ use std::io::{IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::measure::Slice;
-use crate::report::number;
+use super::measure::Slice;
+use super::report::shown;
 
 /// The progress of all slices.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Progress {
     }
 
     pub(crate) fn advance(&self, workload: &str, round: usize, rounds: usize, contender: &str, slice: &Slice) {
-        let rate = number(slice.figures().ops_per_s);
+        let rate = shown(slice.figures().ops_per_s);
         let stage = if round == 0 { "warming up".into() } else { format!("round {round}/{rounds}") };
         self.bar.set_message(format!("{workload}, {stage}: {contender} {rate} ops/s"));
         self.bar.inc(1);

@@ -6,15 +6,16 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::Failure;
-use crate::measure::{Histogram, Slice, empty_histogram};
-use crate::system;
+use super::measure::{Histogram, Slice, empty_histogram};
+use super::{Contender, Failure, system};
 
 /// The hidden subcommand that makes this executable a contender's process.
 pub(crate) const CHILD_COMMAND: &str = "contender-process";
@@ -37,24 +38,37 @@ pub(crate) struct Assignment {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Job {
     Echo(EchoJob),
-    Files(FileJob),
+    Read(ReadJob),
+    Copy(CopyJob),
 }
 
-/// Accept on a loopback port and send every byte back.
+/// Accept connections and send every byte back.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct EchoJob {
+    /// Where to listen: on this socket, or else on a loopback port of the server's choice.
+    pub(crate) unix_path: Option<PathBuf>,
     pub(crate) connections: usize,
-    /// The size of each read: both contenders use the same.
+    /// The size of each read: all contenders use the same.
     pub(crate) read_size: usize,
 }
 
-/// Read random blocks of one file with `depth` reads in flight.
+/// Read blocks of one file with `depth` reads in flight.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct FileJob {
+pub(crate) struct ReadJob {
     pub(crate) path: PathBuf,
-    pub(crate) blocks: u64,
+    pub(crate) file_size: u64,
+    pub(crate) block_size: usize,
+    pub(crate) is_sequential: bool,
     pub(crate) direct: bool,
     pub(crate) depth: usize,
+}
+
+/// Copy one file onto another, again and again. An operation is one MiB copied.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CopyJob {
+    pub(crate) from: PathBuf,
+    pub(crate) to: PathBuf,
+    pub(crate) file_size: u64,
 }
 
 /// What the parent asks.
@@ -62,14 +76,14 @@ pub(crate) struct FileJob {
 pub(crate) enum Request {
     /// To an echo server: the state of its counters, now.
     Counters,
-    /// To a file reader: read for this long.
+    /// To all others: work for this long.
     Slice { duration_ms: u64, seed: u64 },
 }
 
 /// What a child answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// Sent once, unasked, when the contender can be used. `port` is 0 for a file reader.
+    /// Sent once, unasked, when the contender can be used. `port` is 0 unless it serves TCP.
     Ready {
         port: u16,
         setup: String,
@@ -84,22 +98,27 @@ pub(crate) enum Reply {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Counters {
     pub(crate) cpu_ns: u64,
-    pub(crate) enters: u64,
+    /// `None` for a contender that does not count its system calls.
+    pub(crate) enters: Option<u64>,
 }
 
 impl Counters {
-    pub(crate) fn now(enters: u64) -> Counters {
+    pub(crate) fn now(enters: Option<u64>) -> Counters {
         Counters { cpu_ns: system::process_cpu_time().as_nanos() as u64, enters }
+    }
+
+    pub(crate) fn enters_since(&self, before: &Counters) -> Option<u64> {
+        Some(self.enters? - before.enters?)
     }
 }
 
-/// One slice of reads, as a child reports it. The histogram travels as pairs of value in nanoseconds and count.
+/// One slice of work, as a child reports it. The histogram travels as pairs of value in nanoseconds and count.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SliceReply {
     operations: u64,
     elapsed_ns: u64,
     cpu_ns: u64,
-    enters: u64,
+    enters: Option<u64>,
     latencies: Vec<(u64, u64)>,
 }
 
@@ -116,24 +135,37 @@ impl SliceReply {
             enters: self.enters,
             latencies,
             load_busy: None,
+            bytes_per_connection: None,
         }
     }
 }
+
+/// One operation in this many has its time taken: two looks at the clock cost as much as a tenth of a cached read, and would hide as much of
+/// the difference between contenders.
+const TIMED_SHARE: u64 = 16;
 
 /// The books of one slice inside a child: the same ones, and the same cost, for every contender.
 #[derive(Debug)]
 pub(crate) struct SliceBooks {
     started: Instant,
     duration: Duration,
+    is_over: bool,
     before: Counters,
+    begun: u64,
     operations: u64,
     latencies: Histogram,
 }
 
+/// When an operation was begun, if its time is taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun(Option<Instant>);
+
 impl SliceBooks {
-    pub(crate) fn open(duration_ms: u64, enters: u64) -> SliceBooks {
+    pub(crate) fn open(duration_ms: u64, enters: Option<u64>) -> SliceBooks {
         SliceBooks {
             latencies: empty_histogram(),
+            is_over: false,
+            begun: 0,
             operations: 0,
             duration: Duration::from_millis(duration_ms),
             before: Counters::now(enters),
@@ -141,25 +173,79 @@ impl SliceBooks {
         }
     }
 
-    /// Books one finished read; says when it ended if another may be started.
-    pub(crate) fn book(&mut self, asked: Instant) -> Option<Instant> {
-        let now = Instant::now();
-        self.operations += 1;
-        self.latencies.saturating_record(now.duration_since(asked).as_nanos() as u64);
-        (now.duration_since(self.started) < self.duration).then_some(now)
+    /// To be called when an operation begins.
+    pub(crate) fn begin(&mut self) -> Begun {
+        self.begun += 1;
+        Begun(self.begun.is_multiple_of(TIMED_SHARE).then(Instant::now))
     }
 
-    pub(crate) fn close(self, enters: u64) -> SliceReply {
+    /// To be called when it has ended; says whether another may begin.
+    pub(crate) fn end(&mut self, begun: Begun) -> bool {
+        self.operations += 1;
+        if let Some(begun) = begun.0 {
+            let now = Instant::now();
+            self.latencies.saturating_record(now.duration_since(begun).as_nanos() as u64);
+            self.is_over = now.duration_since(self.started) >= self.duration;
+        }
+        !self.is_over
+    }
+
+    /// Books many operations that were one to the kernel, such as the parts of a copy.
+    pub(crate) fn add(&mut self, operations: u64) -> bool {
+        self.operations += operations;
+        self.started.elapsed() < self.duration
+    }
+
+    pub(crate) fn close(self, enters: Option<u64>) -> SliceReply {
         let elapsed = self.started.elapsed();
         let after = Counters::now(enters);
         SliceReply {
             operations: self.operations,
             elapsed_ns: elapsed.as_nanos() as u64,
             cpu_ns: after.cpu_ns - self.before.cpu_ns,
-            enters: after.enters - self.before.enters,
+            enters: after.enters_since(&self.before),
             latencies: self.latencies.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect(),
         }
     }
+}
+
+/// Tells the parent that an echo server is ready, and answers its requests on a thread of their own, so that the server's loop need not know
+/// of them. The process ends with the parent's last request. `system_calls` is what the loop has counted, if it counts.
+pub(crate) fn answer_on_a_thread(port: u16, setup: String, system_calls: Option<Arc<AtomicU64>>) -> Result<(), Failure> {
+    let mut control = Control::open();
+    control.reply(&Reply::Ready { port, setup })?;
+    let mut answer = move || -> Result<(), Failure> {
+        while let Some(request) = control.next::<Request>()? {
+            let Request::Counters = request else { return Err(format!("an echo server cannot do {request:?}").into()) };
+            let enters = system_calls.as_ref().map(|count| count.load(Ordering::Relaxed));
+            control.reply(&Reply::Counters(Counters::now(enters)))?;
+        }
+        Ok(())
+    };
+    thread::Builder::new().spawn(move || {
+        let failure = answer().err();
+        if let Some(failure) = &failure {
+            // The parent may have gone: then nobody is left to be told.
+            let _ = Control::open().reply(&Reply::Failed(failure.to_string()));
+        }
+        std::process::exit(i32::from(failure.is_some()));
+    })?;
+    Ok(())
+}
+
+/// Tells the parent that a worker is ready, and works in slices until the parent has no more requests.
+pub(crate) fn answer_with_slices(
+    control: &mut Control,
+    setup: String,
+    mut slice: impl FnMut(u64, u64) -> Result<SliceReply, Failure>,
+) -> Result<(), Failure> {
+    control.reply(&Reply::Ready { port: 0, setup })?;
+    while let Some(request) = control.next()? {
+        let Request::Slice { duration_ms, seed } = request else { return Err(format!("a worker cannot do {request:?}").into()) };
+        let reply = slice(duration_ms, seed)?;
+        control.reply(&Reply::Slice(reply))?;
+    }
+    Ok(())
 }
 
 /// The child's end of the conversation.
@@ -204,10 +290,12 @@ pub(crate) struct Contestant {
 
 impl Contestant {
     /// Starts the process and waits until it is ready.
-    pub(crate) fn start(name: &'static str, core: Option<usize>, job: Job) -> Result<Contestant, Failure> {
+    pub(crate) fn start(contender: &Contender, core: Option<usize>, job: Job) -> Result<Contestant, Failure> {
         let executable = std::env::current_exe()?;
+        let name = contender.name;
         let mut process = Command::new(executable)
             .arg(CHILD_COMMAND)
+            .envs(contender.environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -242,6 +330,11 @@ impl Contestant {
             Reply::Slice(reply) => Ok(reply.into_slice()),
             other => Err(self.out_of_turn(&other)),
         }
+    }
+
+    /// Memory of the process's own: what it has written to on its heap, its stacks and other private pages, in bytes.
+    pub(crate) fn memory(&self) -> Result<u64, Failure> {
+        Ok(system::anonymous_memory(self.process.id())?)
     }
 
     fn send(&mut self, message: &impl Serialize) -> Result<(), Failure> {

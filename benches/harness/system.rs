@@ -7,6 +7,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::mem::{self, MaybeUninit};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -93,6 +94,13 @@ fn clock(id: libc::clockid_t) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// Private memory of a process that it has written to, in bytes.
+pub(crate) fn anonymous_memory(process: u32) -> io::Result<u64> {
+    let value = value_of(&format!("/proc/{process}/smaps_rollup"), "Anonymous");
+    let kib = value.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+    kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("/proc tells nothing of the memory of a process"))
+}
+
 /// Has the kernel end this process when the thread that started it ends, so that no server survives its parent.
 pub(crate) fn end_with_parent(parent: u32) -> io::Result<()> {
     // SAFETY: PR_SET_PDEATHSIG takes integers only.
@@ -163,9 +171,17 @@ pub(crate) fn file_system_of(path: &Path) -> io::Result<FileSystem> {
     Ok(FileSystem { name, is_tmpfs, free_bytes: answer.f_bavail * answer.f_bsize as u64 })
 }
 
+/// Takes the congestion control that every kernel has and that costs the least, where the default may be one that sets timers.
+pub(crate) fn use_cheap_congestion_control(socket: &impl AsRawFd) -> io::Result<()> {
+    let name = b"reno";
+    // SAFETY: the call reads the static name, whose length is given.
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_CONGESTION, name.as_ptr().cast(), name.len() as u32) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Asks the kernel to forget the cached pages of a file that has no unwritten ones.
 pub(crate) fn drop_cached_pages(file: &fs::File) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
     // SAFETY: the call takes integers only; the descriptor is open as long as `file` is borrowed.
     match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
         0 => Ok(()),
