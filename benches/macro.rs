@@ -22,11 +22,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use contenders::{annulus::ANNULUS, epoll::EPOLL, pread::PREAD, raw::RAW};
+use contenders::{annulus::ANNULUS, epoll::EPOLL, pread::PREAD, raw::RAW, raw::RAW_REGISTERED};
 use harness::workloads::all_rows;
 use harness::{Contender, Options, Suite};
 
-const CONTENDERS: &[Contender] = &[ANNULUS, RAW, EPOLL, PREAD];
+const CONTENDERS: &[Contender] = &[ANNULUS, RAW, RAW_REGISTERED, EPOLL, PREAD];
 
 /// Compares annulus with loops written by hand: echo, memory of idle connections, reads and copies of files.
 #[derive(Debug, Parser)]

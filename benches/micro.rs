@@ -5,7 +5,7 @@
 //! wheel, as in a program that is always in time. Reads go through one warm file of 256 KiB, so they copy from the processor's cache, and
 //! each batch allocates two lists. The echo goes over a socket pair within one thread, so both sides' work counts.
 //!
-//! Not measured: several cores, contention, latency under load, memory, the CPU time of kernel threads, other programs (examples/compare).
+//! Not measured: several cores, contention, latency under load, memory, the CPU time of kernel threads, other programs (benches/macro.rs, examples/compare.rs).
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn, ready};

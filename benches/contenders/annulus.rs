@@ -12,9 +12,10 @@ use annulus::fs::{File, OpenOptions};
 use annulus::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use annulus::{Builder, Runtime};
 
-use crate::harness::child::{Control, Counters, EchoJob, Job, ReadJob, Reply, Request, SliceBooks, SliceReply, answer_with_slices};
+use crate::harness::child::{
+    Control, CopyJob, Counters, EchoJob, Job, ReadJob, Reply, Request, SliceBooks, SliceReply, answer_with_slices,
+};
 use crate::harness::data_file::{BLOCK_SIZE, BlockOrder, check_block};
-use crate::harness::workloads::Work;
 use crate::harness::{Contender, Failure};
 
 pub(crate) const ANNULUS: Contender = Contender {
@@ -23,7 +24,7 @@ pub(crate) const ANNULUS: Contender = Contender {
     is_optional: false,
     is_pool: false,
     environment: &[],
-    takes: |work| *work != Work::Copy,
+    takes: |_| true,
     serve,
 };
 
@@ -31,7 +32,7 @@ fn serve(job: &Job, control: &mut Control) -> Result<(), Failure> {
     match job {
         Job::Echo(job) => serve_echo(job, control),
         Job::Read(job) => serve_reads(job, control),
-        Job::Copy(_) => Err("not yet".into()),
+        Job::Copy(job) => serve_copies(job, control),
     }
 }
 
@@ -157,5 +158,33 @@ async fn read_blocks(reader: Rc<Reader>, shared: Rc<RefCell<Shared>>) -> Result<
         if !shared.borrow_mut().books.end(begun) {
             return Ok(());
         }
+    }
+}
+
+// ---- copies
+
+/// What one step of a copy moves.
+const COPY_CHUNK: usize = 1 << 20;
+
+fn serve_copies(job: &CopyJob, control: &mut Control) -> Result<(), Failure> {
+    let runtime = Builder::new().build()?;
+    answer_with_slices(control, runtime.ring().to_string(), |duration_ms, _| {
+        let mut books = SliceBooks::open(duration_ms, Some(runtime.metrics().enters));
+        while books.add(runtime.block_on(copy(job))? >> 20) {}
+        Ok(books.close(Some(runtime.metrics().enters)))
+    })
+}
+
+async fn copy(job: &CopyJob) -> io::Result<u64> {
+    let (from, to) = (File::open(&job.from).await?, File::create(&job.to).await?);
+    let (mut offset, mut chunk) = (0, Vec::with_capacity(COPY_CHUNK));
+    loop {
+        let count;
+        (count, chunk) = from.read_at(chunk, offset).await?;
+        if count == 0 {
+            return Ok(offset);
+        }
+        chunk = to.write_all_at(chunk, offset).await?;
+        offset += count as u64;
     }
 }

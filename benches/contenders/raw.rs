@@ -17,7 +17,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
-use io_uring::types::{BufRingEntry, Fd};
+use io_uring::types::{BufRingEntry, Fd, Fixed};
 use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue};
 
 use crate::harness::child::{Begun, Control, EchoJob, Job, ReadJob, SliceBooks, SliceReply, answer_on_a_thread, answer_with_slices};
@@ -32,7 +32,23 @@ pub(crate) const RAW: Contender = Contender {
     is_pool: false,
     environment: &[],
     takes: |work| *work != Work::Copy,
-    serve,
+    serve: |job, control| match job {
+        Job::Echo(job) => serve_echo(job),
+        Job::Read(job) => serve_reads(job, Registration::None, control),
+        Job::Copy(_) => Err("the hand-written ring loop copies no files".into()),
+    },
+};
+
+/// With its file and its buffers registered: cheaper for direct reads, dearer for cached ones.
+pub(crate) const RAW_REGISTERED: Contender = Contender {
+    name: "raw-registered",
+    is_optional: true,
+    takes: |work| matches!(work, Work::RandomRead { .. } | Work::SequentialRead),
+    serve: |job, control| match job {
+        Job::Read(job) => serve_reads(job, Registration::FileAndBuffers, control),
+        _ => Err("only files are read with registered buffers".into()),
+    },
+    ..RAW
 };
 
 const SUBMISSIONS: u32 = 1024;
@@ -41,14 +57,6 @@ const COMPLETIONS: u32 = 8192;
 const BUFFERS: u16 = 256;
 const GROUP: u16 = 0;
 const SETUP: &str = "SINGLE_ISSUER, DEFER_TASKRUN, NO_SQARRAY, SUBMIT_ALL, registered ring";
-
-fn serve(job: &Job, control: &mut Control) -> Result<(), Failure> {
-    match job {
-        Job::Echo(job) => serve_echo(job),
-        Job::Read(job) => serve_reads(job, control),
-        Job::Copy(_) => Err("the hand-written ring loop copies no files".into()),
-    }
-}
 
 fn open_ring() -> io::Result<IoUring> {
     IoUring::builder()
@@ -388,22 +396,41 @@ struct Slot {
     begun: Begun,
 }
 
+/// What is registered with the ring before the first read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Registration {
+    None,
+    FileAndBuffers,
+}
+
 struct Reader<'a> {
     job: &'a ReadJob,
     file: File,
     blocks: Pages,
     queues: Queues<'a>,
+    registration: Registration,
 }
 
-fn serve_reads(job: &ReadJob, control: &mut Control) -> Result<(), Failure> {
+fn serve_reads(job: &ReadJob, registration: Registration, control: &mut Control) -> Result<(), Failure> {
     let flags = if job.direct { libc::O_DIRECT } else { 0 };
     let file = OpenOptions::new().read(true).custom_flags(flags).open(&job.path)?;
     let mut ring = open_ring()?;
-    let mut reader = Reader { job, file, blocks: Pages::new(job.depth * job.block_size), queues: Queues::new(&mut ring)? };
+    let mut reader = Reader { job, file, blocks: Pages::new(job.depth * job.block_size), queues: Queues::new(&mut ring)?, registration };
+    if registration == Registration::FileAndBuffers {
+        reader.register()?;
+    }
     answer_with_slices(control, SETUP.into(), |duration_ms, seed| reader.slice(duration_ms, seed))
 }
 
 impl Reader<'_> {
+    /// Makes the file number 0 of the ring's files, and all blocks together number 0 of its buffers.
+    fn register(&self) -> io::Result<()> {
+        self.queues.submitter.register_files(&[self.file.as_raw_fd()])?;
+        let blocks = libc::iovec { iov_base: self.blocks.at(0).cast(), iov_len: self.blocks.layout.size() };
+        // SAFETY: the blocks live as long as the reader, which ends with nothing in flight or with its process.
+        unsafe { self.queues.submitter.register_buffers(&[blocks]) }
+    }
+
     fn slice(&mut self, duration_ms: u64, seed: u64) -> Result<SliceReply, Failure> {
         let mut order = BlockOrder::new(self.job, seed);
         let mut books = SliceBooks::open(duration_ms, Some(self.queues.enters()));
@@ -434,11 +461,12 @@ impl Reader<'_> {
     }
 
     fn read(&mut self, number: usize, slot: &Slot) -> io::Result<()> {
-        let size = self.job.block_size;
-        let entry = opcode::Read::new(Fd(self.file.as_raw_fd()), self.blocks.at(number * size), size as u32)
-            .offset(slot.choice.offset)
-            .build()
-            .user_data(number as u64);
+        let (block, size) = (self.blocks.at(number * self.job.block_size), self.job.block_size as u32);
+        let entry = match self.registration {
+            Registration::None => opcode::Read::new(Fd(self.file.as_raw_fd()), block, size).offset(slot.choice.offset).build(),
+            Registration::FileAndBuffers => opcode::ReadFixed::new(Fixed(0), block, size, 0).offset(slot.choice.offset).build(),
+        };
+        let entry = entry.user_data(number as u64);
         // SAFETY: the block is untouched until the completion; a slice ends with nothing in flight, and an error ends the process.
         unsafe { self.queues.push(&entry) }
     }
