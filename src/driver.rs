@@ -156,11 +156,14 @@ pub(crate) struct Deliveries {
 impl Deliveries {
     /// Wakes the futures and finishes the orphans, and is empty after. The first panic on the way comes out when all are served.
     pub(crate) fn deliver(&mut self) {
-        if self.wakers.is_empty() && self.orphans.is_empty() && self.inherited.is_empty() && self.let_go.is_empty() {
-            return;
+        let others = !(self.orphans.is_empty() && self.inherited.is_empty() && self.let_go.is_empty());
+        match self.wakers.len() {
+            0 if !others => return,
+            // Should it panic, nobody is left to be served.
+            1 if !others => return self.wakers.pop().into_iter().for_each(Waker::wake),
+            // They are taken from the end.
+            _ => self.wakers.reverse(),
         }
-        // They are taken from the end.
-        self.wakers.reverse();
         let mut panic = None;
         while let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.deliver_each())) {
             panic.get_or_insert(payload);
@@ -429,6 +432,21 @@ impl Driver {
     /// Finds the slot that a completion belongs to and moves it on.
     #[inline]
     fn complete(&mut self, completion: Completion, deliveries: &mut Deliveries) {
+        if let Some(slot) = self.slots.get_mut(Token(completion.token))
+            && let State::Waiting(_) = slot.state
+            && completion.flags & (COMPLETION_MORE | COMPLETION_NOTIFICATION) == 0
+            && let State::Waiting(waker) = mem::replace(&mut slot.state, State::Finished(completion))
+        {
+            self.counters.completions += 1;
+            self.in_flight -= 1;
+            deliveries.wakers.push(waker);
+        } else {
+            self.complete_other(completion, deliveries);
+        }
+    }
+
+    /// As [`complete`](Driver::complete), of anything but an operation whose future waits for it.
+    fn complete_other(&mut self, completion: Completion, deliveries: &mut Deliveries) {
         if completion.token == CANCEL {
             return;
         }
@@ -451,10 +469,9 @@ impl Driver {
         }
         self.in_flight -= 1;
         match mem::replace(&mut slot.state, State::Finished(completion)) {
-            State::Waiting(waker) => return deliveries.wakers.push(waker),
             State::Orphaned(orphan) => deliveries.orphans.push_back((orphan, completion)),
             State::Closing(descriptor) => closed(descriptor, completion.result),
-            State::Finished(_) | State::Several { .. } | State::Inherited(_) => unreachable!("sorted out above"),
+            _ => unreachable!("sorted out above"),
         }
         self.slots.remove(token);
     }

@@ -301,6 +301,7 @@ impl KernelRing {
     }
 
     /// One io_uring_enter(2), or none where there is nothing to do: pending work shows in shared memory.
+    #[inline]
     fn submit(&mut self, wanted: u32) -> io::Result<()> {
         let ready = !self.uring.completion().is_empty();
         let mut queue = self.uring.submission();

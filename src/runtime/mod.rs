@@ -29,7 +29,7 @@ use crate::buf::{AlignedBuffer, IoBufMut, Pool, PoolConfig};
 use crate::driver::{Arrival, Deliveries, Driver, Found, Heir, Orphan, Token};
 use crate::exec::{self, Entered, Executor, JoinHandle, discard};
 use crate::ring::{Completion, Config, Ring, RingReport, Wait};
-use spin::Spin;
+use spin::{Spin, SpinCounts};
 use timer::Timers;
 
 /// Most polls before the loop looks for wakes of other threads again, which costs it one load. That many short polls take about as long as a
@@ -162,7 +162,7 @@ impl Runtime {
             timers: RefCell::new(Timers::new(ring.now())),
             driver: RefCell::new(Driver::new(ring)),
             deliveries: RefCell::new(Deliveries::default()),
-            spin: RefCell::new(Spin::new(config.spin)),
+            spin: (!config.spin.is_zero()).then(|| RefCell::new(Spin::new(config.spin))),
             report,
             pool_config,
             id: RUNTIMES.fetch_add(1, Ordering::Relaxed),
@@ -235,7 +235,8 @@ pub(crate) struct Core {
     executor: Rc<Executor>,
     timers: RefCell<Timers>,
     deliveries: RefCell<Deliveries>,
-    spin: RefCell<Spin>,
+    /// `None` unless the user wants it.
+    spin: Option<RefCell<Spin>>,
     report: RingReport,
     pool_config: PoolConfig,
     /// No other runtime of the process has it, before or after.
@@ -267,11 +268,11 @@ impl Core {
     /// Looks for what ends a wait before there is one, if the user wants that and it has paid lately. Has something come?
     #[inline]
     fn comes_soon(&self, wait: Wait) -> bool {
-        let longest = self.spin.borrow_mut().before_wait();
-        longest.is_some_and(|longest| self.spin_for(longest, wait))
+        self.spin.as_ref().is_some_and(|spin| self.spin(spin, wait))
     }
 
-    fn spin_for(&self, longest: Duration, wait: Wait) -> bool {
+    fn spin(&self, spin: &RefCell<Spin>, wait: Wait) -> bool {
+        let Some(longest) = spin.borrow_mut().before_wait() else { return false };
         // What it waits for must be under way.
         self.driver.borrow_mut().submit();
         if self.has_work() {
@@ -286,7 +287,7 @@ impl Core {
                 paid |= self.has_work();
             }
         }
-        self.spin.borrow_mut().record(paid);
+        spin.borrow_mut().record(paid);
         paid
     }
 
@@ -309,12 +310,12 @@ impl Core {
         if self.executor.has_ready() {
             return Wait::No;
         }
-        let deadlines = [self.timers.borrow().next(), self.driver.borrow().deadline()];
-        match deadlines.into_iter().flatten().min() {
-            None => Wait::Forever,
-            Some(deadline) if deadline <= self.now() => Wait::No,
-            Some(deadline) => Wait::Until(deadline),
-        }
+        let deadline = match (self.timers.borrow().next(), self.driver.borrow().deadline()) {
+            (None, None) => return Wait::Forever,
+            (Some(deadline), None) | (None, Some(deadline)) => deadline,
+            (Some(first), Some(second)) => first.min(second),
+        };
+        if deadline <= self.now() { Wait::No } else { Wait::Until(deadline) }
     }
 
     /// Lets the driver submit, wait and reap, then delivers with the driver free, since that runs user code. Nothing that user code can
@@ -347,6 +348,7 @@ impl Core {
     }
 
     /// Takes the last completion of an operation, or keeps the waker for it.
+    #[inline]
     pub(crate) fn poll_operation(&self, token: Token, waker: &Waker) -> Poll<Completion> {
         let found = self.driver.borrow_mut().take(token, waker);
         match found {
@@ -463,7 +465,7 @@ impl Core {
 
     fn metrics(&self) -> Metrics {
         let driver = self.driver.borrow();
-        let (pool, spins) = (driver.pool_counts(), self.spin.borrow().counts);
+        let (pool, spins) = (driver.pool_counts(), self.spin.as_ref().map_or_else(SpinCounts::default, |spin| spin.borrow().counts));
         Metrics::new(driver.traffic(), driver.counters(), spins, pool, driver.in_flight(), self.executor.task_count())
     }
 

@@ -15,7 +15,7 @@ const LONGEST_PAUSE: u32 = 4096;
 
 #[derive(Debug)]
 pub(super) struct Spin {
-    /// Most time that one spin looks; 0 for never.
+    /// Most time that one spin looks.
     longest: Duration,
     /// Spins in vain since the last that paid.
     misses: u32,
@@ -37,11 +37,7 @@ impl Spin {
     }
 
     /// How long the wait that begins now shall look first. `None`: not at all.
-    #[inline]
     pub(super) fn before_wait(&mut self) -> Option<Duration> {
-        if self.longest.is_zero() {
-            return None;
-        }
         if self.skip > 0 {
             self.skip -= 1;
             return None;
@@ -98,10 +94,5 @@ mod tests {
         spin.record(true);
         assert_eq!(spins_in_vain(&mut spin, MISSES_ALLOWED), MISSES_ALLOWED);
         assert_eq!(spin.counts.paid, 1);
-    }
-
-    #[test]
-    fn without_a_length_there_is_none() {
-        assert_eq!(Spin::new(Duration::ZERO).before_wait(), None);
     }
 }
