@@ -2,13 +2,13 @@
 
 use std::fs as std_fs;
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use annulus::fs;
 use annulus::fs::{File, OpenOptions};
 
-use crate::common::{apart, run, scratch_dir};
+use crate::common::{apart, in_own_process, run, run_here, scratch_dir};
 use crate::{assert_same, pattern};
 
 #[test]
@@ -50,6 +50,48 @@ fn read_to_string_refuses_what_is_not_utf8_as_std_does() {
         let error = fs::read_to_string(&path).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidData);
         assert_same("not UTF-8", &Err::<(), _>(error), &std_fs::read_to_string(&path));
+    });
+}
+
+#[test]
+fn copy_does_what_std_does() {
+    in_own_process(|| {
+        let scratch = scratch_dir();
+        run_here(async {
+            let path = |name: &str| scratch.path().join(name);
+            let mode_of = |path: &Path| std_fs::metadata(path).unwrap().permissions().mode();
+            for (size, mode) in [(0, 0o600), (1, 0o640), (4096, 0o755), (5 << 20, 0o444)] {
+                let source = path(&format!("source-{size}"));
+                std_fs::write(&source, pattern(size)).unwrap();
+                std_fs::set_permissions(&source, std_fs::Permissions::from_mode(mode)).unwrap();
+                // A new file, and one that is longer.
+                std_fs::write(path("old"), pattern(6 << 20)).unwrap();
+                for target in [path("new"), path("old")] {
+                    assert_eq!(fs::copy(&source, &target).await.unwrap(), size as u64);
+                    assert!(std_fs::read(&target).unwrap() == pattern(size), "{size} bytes");
+                    assert_eq!(mode_of(&target), mode_of(&source));
+                    std_fs::remove_file(target).unwrap();
+                }
+            }
+            // Files that claim to be empty.
+            let count = fs::copy("/proc/self/limits", path("limits")).await.unwrap();
+            assert_eq!(count, std_fs::metadata(path("limits")).unwrap().len());
+            assert!(std_fs::read_to_string(path("limits")).unwrap().starts_with("Limit"));
+            let (good, directory) = (path("source-1"), scratch.path().to_owned());
+            let cases = [
+                (path("missing"), path("x")),
+                (directory.clone(), path("x")),
+                (good.clone(), directory),
+                (good.clone(), path("missing/x")),
+                (PathBuf::from("a\0b"), path("x")),
+                (good, PathBuf::from("a\0b")),
+            ];
+            for (from, to) in cases {
+                let what = format!("{} to {}", from.display(), to.display());
+                assert_same(&what, &fs::copy(&from, &to).await, &std_fs::copy(&from, &to));
+            }
+            assert!(!path("x").exists());
+        });
     });
 }
 
