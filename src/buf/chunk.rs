@@ -194,6 +194,13 @@ impl Borrow<[u8]> for Chunk {
     }
 }
 
+/// No bytes.
+impl Default for Chunk {
+    fn default() -> Chunk {
+        Chunk::copied(&[])
+    }
+}
+
 /// Compares the bytes, here and below.
 impl<T: AsRef<[u8]> + ?Sized> PartialEq<T> for Chunk {
     fn eq(&self, other: &T) -> bool {

@@ -298,3 +298,164 @@ impl Drop for Pool {
         unsafe { Arena::close(self.arena, lent) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use std::ptr;
+    use std::sync::Mutex;
+
+    /// Takes buffers from the head of a pool's ring, as a source of completions does.
+    struct Taker {
+        pool: Rc<Pool>,
+        head: u16,
+    }
+
+    impl Taker {
+        fn new(size: usize, first: usize, most: usize) -> Taker {
+            let pool = Pool::new(PoolConfig { size, first, most }).expect("memory");
+            Taker { pool, head: 0 }
+        }
+
+        /// Fills the next buffer with these bytes. `None`: there is none.
+        fn receive(&mut self, bytes: &[u8]) -> Option<Chunk> {
+            let ring = self.pool.ring();
+            if self.head == ring.tail() {
+                return None;
+            }
+            let entry = ring.entry(self.head);
+            self.head = self.head.wrapping_add(1);
+            let target: *mut u8 = ptr::with_exposed_provenance_mut(entry.address as usize);
+            assert!(bytes.len() <= entry.length as usize);
+            // SAFETY: the entry says that so many bytes are there, and nobody has a chunk of the buffer while it is in the ring.
+            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) };
+            // SAFETY: the buffer was taken from this pool's ring just now.
+            Some(unsafe { self.pool.chunk(entry.id, bytes.len()) })
+        }
+
+        fn in_ring(&self) -> usize {
+            usize::from(self.pool.ring().tail().wrapping_sub(self.head))
+        }
+    }
+
+    #[test]
+    fn a_dropped_chunk_gives_its_buffer_back_and_the_last_part_of_a_divided_one_does() {
+        let mut taker = Taker::new(64, 8, 8);
+        for round in 0..100_000u32 {
+            let chunk = taker.receive(&round.to_le_bytes()).expect("a buffer");
+            assert_eq!(chunk, round.to_le_bytes());
+        }
+        let mut chunk = taker.receive(b"0123456789").expect("a buffer");
+        let first = chunk.split_to(4);
+        let last = chunk.split_off(3);
+        assert_eq!((&first[..], &chunk[..], &last[..]), (&b"0123"[..], &b"456"[..], &b"789"[..]));
+        drop(chunk);
+        drop(first);
+        assert_eq!(taker.pool.counts().lent, 1);
+        drop(last.clone());
+        assert_eq!((taker.pool.counts().lent, taker.in_ring()), (1, 7));
+        drop(last);
+        assert_eq!((taker.pool.counts().lent, taker.in_ring()), (0, 8));
+    }
+
+    #[test]
+    fn buffers_double_while_chunks_are_kept_and_then_what_comes_is_copied_and_no_receive_finds_none() {
+        let mut taker = Taker::new(64, 8, 50);
+        let mut kept = Vec::new();
+        for round in 0..1000u32 {
+            kept.push(taker.receive(&round.to_le_bytes()).expect("a quarter is always left"));
+            assert!(taker.in_ring() >= taker.pool.counts().buffers / 4);
+        }
+        let counts = taker.pool.counts();
+        println!("{counts:?}");
+        assert_eq!((counts.buffers, counts.growths), (50, 3));
+        assert_eq!(counts.lent + counts.copied as usize, 1000);
+        assert_eq!(counts.most_lent, 50 - 50 / SCARCE_PART + 1, "the one that is copied is lent for a moment");
+        assert!(kept.iter().zip(0u32..).all(|(chunk, round)| *chunk == round.to_le_bytes()));
+        drop(kept);
+        assert_eq!((taker.pool.counts().lent, taker.in_ring()), (0, 50));
+    }
+
+    #[test]
+    fn forgotten_chunks_cost_their_buffers_and_stop_nobody() {
+        // Nobody ever looks at them again, but a leak detector sees them here.
+        static FORGOTTEN: Mutex<Vec<Chunk>> = Mutex::new(Vec::new());
+        let mut taker = Taker::new(64, 4, 16);
+        for round in 0..100u32 {
+            let forgotten = taker.receive(&round.to_le_bytes()).expect("a buffer");
+            FORGOTTEN.lock().expect("no panic").push(forgotten);
+            assert!(taker.receive(b"next").is_some_and(|chunk| chunk == b"next"));
+        }
+        assert_eq!(taker.pool.counts().lent, 12);
+    }
+
+    #[test]
+    fn buffers_that_are_not_needed_for_a_while_go_back_into_the_reserve_and_come_again() {
+        let mut taker = Taker::new(64, 8, 64);
+        for _ in 0..3 {
+            let kept: Vec<_> = (0..48).map(|_| taker.receive(b"kept").expect("a buffer")).collect();
+            assert_eq!(taker.pool.counts().buffers, 64);
+            drop(kept);
+            let mut rounds = 0;
+            while taker.pool.counts().buffers > 8 {
+                drop(taker.receive(b"one by one"));
+                rounds += 1;
+                assert!(rounds < 10_000);
+            }
+            assert_eq!(taker.in_ring(), 8);
+        }
+        let counts = taker.pool.counts();
+        assert_eq!((counts.growths, counts.shrinkings), (9, 9));
+        // Busy with half of them, it does not shrink.
+        let mut kept: VecDeque<_> = (0..40).map(|_| taker.receive(b"kept").expect("a buffer")).collect();
+        for _ in 0..10_000 {
+            kept.push_back(taker.receive(b"kept").expect("a buffer"));
+            kept.pop_front();
+        }
+        assert_eq!(taker.pool.counts().buffers, 64);
+    }
+
+    #[test]
+    fn chunks_come_back_from_other_threads() {
+        let mut taker = Taker::new(64, 64, 64);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let chunks: Vec<_> = (0..10).map(|_| taker.receive(b"far").expect("a buffer")).collect();
+                let shared = chunks[0].clone();
+                scope.spawn(move || {
+                    assert!(chunks.iter().all(|chunk| *chunk == b"far"));
+                    drop(chunks);
+                });
+                drop(shared);
+            }
+        });
+        taker.pool.collect();
+        assert_eq!((taker.pool.counts().lent, taker.in_ring()), (0, 64));
+    }
+
+    #[test]
+    fn chunks_outlive_their_pool_on_any_thread() {
+        for _ in 0..200 {
+            let mut taker = Taker::new(64, 16, 16);
+            let here = taker.receive(b"here").expect("a buffer");
+            let returned = taker.receive(b"returned").expect("a buffer");
+            let there: Vec<_> = (0..4).map(|_| taker.receive(b"there").expect("a buffer")).collect();
+            std::thread::scope(|scope| {
+                scope.spawn(move || drop(returned)).join().expect("no panic");
+                let racing = scope.spawn(move || there.into_iter().for_each(|chunk| assert_eq!(chunk, b"there")));
+                drop(taker);
+                assert_eq!(here, b"here");
+                drop(here);
+                racing.join().expect("no panic");
+            });
+        }
+    }
+
+    #[test]
+    fn buffers_do_not_overlap() {
+        let mut taker = Taker::new(100, 9, 9);
+        let chunks: Vec<_> = (0..6u8).map(|byte| taker.receive(&[byte; 100]).expect("a buffer")).collect();
+        assert!(chunks.iter().zip(0..).all(|(chunk, byte)| *chunk == [byte; 100]));
+    }
+}

@@ -7,6 +7,7 @@
 mod common;
 
 mod accept;
+mod chunks;
 mod datagrams;
 mod queues;
 mod reads;
