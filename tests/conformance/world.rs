@@ -1,0 +1,460 @@
+//! What do the entries of a program work on? Descriptors and memory, made anew for each run, and kept until the ring has let go of them.
+
+use std::cell::RefCell;
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::PathBuf;
+
+use io_uring::types::{CancelBuilder, Fd, Timespec};
+use io_uring::{opcode, squeue};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::common::scratch_dir;
+use super::program::{After, Entry, Link, Object, Op};
+
+/// A number that no descriptor has: beyond every limit.
+const NO_DESCRIPTOR: RawFd = 1 << 28;
+/// An opcode that no kernel knows.
+const NO_OPCODE: u8 = 0xfe;
+/// How soon is `Soon`?
+const SOON_NS: u32 = 200_000;
+const NEVER_S: u64 = 100_000;
+
+thread_local! {
+    static SCRATCH: RefCell<Option<tempfile::TempDir>> = const { RefCell::new(None) };
+}
+
+/// A path that is not used yet, in a directory on disk that goes with the thread.
+fn scratch() -> PathBuf {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    SCRATCH.with_borrow_mut(|scratch| {
+        let scratch = scratch.get_or_insert_with(scratch_dir);
+        scratch.path().join(COUNT.fetch_add(1, Ordering::Relaxed).to_string())
+    })
+}
+
+/// One object of a program.
+#[derive(Debug)]
+pub(crate) struct Thing {
+    kind: Object,
+    ours: Option<OwnedFd>,
+    peer: Option<OwnedFd>,
+    /// Those who have connected to a listener.
+    clients: Vec<OwnedFd>,
+    address: Option<SockAddr>,
+    path: Option<PathBuf>,
+    /// The next byte that the peer writes: neighbours differ, so that order shows.
+    next: u8,
+}
+
+impl Thing {
+    fn make(kind: Object) -> io::Result<Thing> {
+        let mut thing = Thing { kind, ours: None, peer: None, clients: Vec::new(), address: None, path: None, next: 1 };
+        match kind {
+            Object::PipeReader | Object::PipeWriter => {
+                let (reader, writer) = io::pipe()?;
+                let (ours, peer): (OwnedFd, OwnedFd) = match kind {
+                    Object::PipeReader => (reader.into(), writer.into()),
+                    _ => (writer.into(), reader.into()),
+                };
+                (thing.ours, thing.peer) = (Some(ours), Some(peer));
+            }
+            Object::Unix => {
+                let (ours, peer) = UnixStream::pair()?;
+                (thing.ours, thing.peer) = (Some(ours.into()), Some(peer.into()));
+            }
+            Object::Datagram => {
+                let (ours, peer) = UnixDatagram::pair()?;
+                (thing.ours, thing.peer) = (Some(ours.into()), Some(peer.into()));
+            }
+            Object::Tcp => {
+                let listener = TcpListener::bind("127.0.0.1:0")?;
+                let peer = TcpStream::connect(listener.local_addr()?)?;
+                let (ours, _) = listener.accept()?;
+                for stream in [&ours, &peer] {
+                    stream.set_nodelay(true)?;
+                }
+                (thing.ours, thing.peer) = (Some(ours.into()), Some(peer.into()));
+            }
+            Object::Listener => {
+                let listener = TcpListener::bind("127.0.0.1:0")?;
+                thing.address = Some(SockAddr::from(listener.local_addr()?));
+                thing.ours = Some(listener.into());
+            }
+            Object::Socket => thing.ours = Some(Socket::new(Domain::IPV4, Type::STREAM, None)?.into()),
+            Object::File(length) | Object::Append(length) | Object::ReadOnly(length) => {
+                let path = scratch();
+                let content: Vec<u8> = (0..length).map(|index| index as u8 ^ (index >> 8) as u8).collect();
+                fs::write(&path, content)?;
+                let file = match kind {
+                    Object::Append(_) => fs::OpenOptions::new().read(true).append(true).open(&path)?,
+                    Object::ReadOnly(_) => fs::File::open(&path)?,
+                    _ => fs::OpenOptions::new().read(true).write(true).open(&path)?,
+                };
+                thing.peer = Some(fs::File::open(&path)?.into());
+                fs::remove_file(&path)?;
+                thing.ours = Some(file.into());
+            }
+            Object::Directory => {
+                let path = scratch();
+                fs::create_dir(&path)?;
+                fs::write(path.join("a"), "content of a")?;
+                thing.path = Some(path);
+            }
+            Object::Bad => {}
+        }
+        if let Some(peer) = &thing.peer {
+            nonblocking(peer);
+        }
+        Ok(thing)
+    }
+
+    fn number(&self) -> RawFd {
+        self.ours.as_ref().map_or(NO_DESCRIPTOR, AsRawFd::as_raw_fd)
+    }
+
+    /// What has not been read by the program, at either end; the whole content of a file; the names in a directory.
+    fn left(&mut self) -> Vec<Vec<u8>> {
+        match self.kind {
+            Object::File(_) | Object::Append(_) | Object::ReadOnly(_) => {
+                let mut file = fs::File::from(self.peer.take().expect("a file has a second descriptor"));
+                let mut content = Vec::new();
+                file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut content)).expect("a file reads");
+                vec![content]
+            }
+            Object::Directory => {
+                let path = self.path.as_ref().expect("a directory has a path");
+                let mut names: Vec<_> = fs::read_dir(path)
+                    .expect("a directory lists")
+                    .map(|entry| entry.expect("a name").file_name().as_bytes().to_vec())
+                    .collect();
+                names.sort();
+                fs::remove_dir_all(path).expect("a directory goes");
+                names
+            }
+            Object::Listener => Vec::new(),
+            _ => [self.peer.take(), self.ours.take()].into_iter().flatten().map(drain).collect(),
+        }
+    }
+}
+
+fn nonblocking(end: &OwnedFd) {
+    // SAFETY: the call takes no pointer.
+    unsafe { libc::fcntl(end.as_raw_fd(), libc::F_SETFL, libc::fcntl(end.as_raw_fd(), libc::F_GETFL) | libc::O_NONBLOCK) };
+}
+
+/// Everything that can be read without waiting.
+fn drain(end: OwnedFd) -> Vec<u8> {
+    nonblocking(&end);
+    let mut end = fs::File::from(end);
+    let mut content = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        match end.read(&mut part) {
+            Ok(0) => break,
+            Ok(count) => content.extend_from_slice(&part[..count]),
+            Err(_) => break,
+        }
+    }
+    content
+}
+
+/// The memory of one entry. All of it lies on the heap and stays where it is.
+#[derive(Debug, Default)]
+struct Memory {
+    buffers: Vec<Box<[u8]>>,
+    vectors: Box<[libc::iovec]>,
+    header: Option<Box<libc::msghdr>>,
+    timespec: Option<Box<Timespec>>,
+    paths: Vec<CString>,
+    status: Option<Box<libc::statx>>,
+}
+
+/// All that a program works on.
+#[derive(Debug)]
+pub(crate) struct World {
+    things: Vec<Thing>,
+    memory: Vec<Memory>,
+}
+
+impl World {
+    pub(crate) fn make(objects: &[Object]) -> World {
+        let things = objects.iter().map(|kind| Thing::make(*kind).expect("an object")).collect();
+        World { things, memory: Vec::new() }
+    }
+
+    /// The entry for the ring, with memory that stays until this is dropped. `user_data` tells tokens.
+    pub(crate) fn entry(&mut self, number: usize, entry: &Entry, user_data: impl Fn(usize) -> u64) -> squeue::Entry {
+        assert_eq!(number, self.memory.len(), "entries come in order");
+        let mut memory = Memory::default();
+        let mut built = self.build(number, &entry.op, &mut memory, &user_data);
+        self.memory.push(memory);
+        let mut flags = match entry.link {
+            Link::None => squeue::Flags::empty(),
+            Link::Soft => squeue::Flags::IO_LINK,
+            Link::Hard => squeue::Flags::IO_HARDLINK,
+        };
+        if entry.skip {
+            flags |= squeue::Flags::SKIP_SUCCESS;
+        }
+        built = built.flags(flags).user_data(user_data(number));
+        if let Op::Close { on } = entry.op {
+            // From now on the ring owns the number, and this end of the object is gone.
+            if let Some(ours) = self.things[on].ours.take() {
+                let _ = ours.into_raw_fd();
+            }
+        }
+        built
+    }
+
+    /// May an operation on this object wait for a peer?
+    pub(crate) fn may_wait(&self, on: usize) -> bool {
+        let kind = self.things[on].kind;
+        !matches!(kind, Object::File(_) | Object::Append(_) | Object::ReadOnly(_) | Object::Directory | Object::Bad)
+            && self.things[on].ours.is_some()
+    }
+
+    fn fd(&self, on: usize) -> Fd {
+        Fd(self.things[on].number())
+    }
+
+    fn build(&mut self, number: usize, op: &Op, memory: &mut Memory, user_data: &impl Fn(usize) -> u64) -> squeue::Entry {
+        let payload = |length: u32| (0..length).map(|index| (index as usize + number * 37) as u8 | 0x80).collect::<Box<[u8]>>();
+        let room = |length: u32| vec![0; length as usize].into_boxed_slice();
+        let timespec = |after: After| {
+            Box::new(match after {
+                After::Soon => Timespec::new().nsec(SOON_NS),
+                After::Never => Timespec::new().sec(NEVER_S),
+                After::Negative => Timespec::new().sec(-1i64 as u64),
+            })
+        };
+        match *op {
+            Op::Nop => opcode::Nop::new().build(),
+            Op::Unknown => with_opcode(opcode::Nop::new().build(), NO_OPCODE),
+            Op::Read { on, length, offset } => {
+                let buffer = memory.keep(room(length));
+                opcode::Read::new(self.fd(on), buffer, length).offset(offset as u64).build()
+            }
+            Op::Write { on, length, offset } => {
+                let buffer = memory.keep(payload(length));
+                opcode::Write::new(self.fd(on), buffer, length).offset(offset as u64).build()
+            }
+            Op::Readv { on, lengths, offset } => {
+                memory.vector(lengths.map(room));
+                opcode::Readv::new(self.fd(on), memory.vectors.as_ptr(), 2).offset(offset as u64).build()
+            }
+            Op::Writev { on, lengths, offset } => {
+                memory.vector(lengths.map(payload));
+                opcode::Writev::new(self.fd(on), memory.vectors.as_ptr(), 2).offset(offset as u64).build()
+            }
+            Op::Fsync { on } => opcode::Fsync::new(self.fd(on)).build(),
+            Op::Truncate { on, length } => opcode::Ftruncate::new(self.fd(on), length).build(),
+            Op::Recv { on, length, flags } => {
+                let buffer = memory.keep(room(length));
+                opcode::Recv::new(self.fd(on), buffer, length).flags(flags).build()
+            }
+            Op::Send { on, length, flags } => {
+                let buffer = memory.keep(payload(length));
+                opcode::Send::new(self.fd(on), buffer, length).flags(flags | libc::MSG_NOSIGNAL).build()
+            }
+            Op::SendZc { on, length } => {
+                let buffer = memory.keep(payload(length));
+                opcode::SendZc::new(self.fd(on), buffer, length).flags(libc::MSG_NOSIGNAL).build()
+            }
+            Op::RecvMsg { on, length } => {
+                let header = memory.message(room(length));
+                opcode::RecvMsg::new(self.fd(on), header).build()
+            }
+            Op::SendMsg { on, length } => {
+                let header = memory.message(payload(length));
+                opcode::SendMsg::new(self.fd(on), header).flags(libc::MSG_NOSIGNAL as u32).build()
+            }
+            Op::Accept { on, multishot: true } => opcode::AcceptMulti::new(self.fd(on)).flags(libc::SOCK_CLOEXEC).build(),
+            Op::Accept { on, multishot: false } => {
+                opcode::Accept::new(self.fd(on), std::ptr::null_mut(), std::ptr::null_mut()).flags(libc::SOCK_CLOEXEC).build()
+            }
+            Op::Connect { on, to } => {
+                // The address lies in its object, which stays. An object that does not listen is no address at all.
+                let address = self.things[to].address.as_ref();
+                let (start, length) = address.map_or((std::ptr::null(), 16), |address| (address.as_ptr(), address.len()));
+                opcode::Connect::new(self.fd(on), start.cast(), length).build()
+            }
+            Op::Shutdown { on, how } => opcode::Shutdown::new(self.fd(on), how).build(),
+            Op::Close { on } => opcode::Close::new(self.fd(on)).build(),
+            Op::Poll { on, mask, multishot } => opcode::PollAdd::new(self.fd(on), mask as u32).multi(multishot).build(),
+            Op::Timeout { after, times } => {
+                let flags = match times {
+                    1 => io_uring::types::TimeoutFlags::empty(),
+                    _ => io_uring::types::TimeoutFlags::MULTISHOT,
+                };
+                let count = if times == 1 { 0 } else { times };
+                opcode::Timeout::new(&**memory.timespec.insert(timespec(after))).count(count).flags(flags).build()
+            }
+            Op::TimeoutUpdate { target, after } => {
+                opcode::TimeoutUpdate::new(user_data(target), &**memory.timespec.insert(timespec(after))).build()
+            }
+            Op::TimeoutRemove { target } => opcode::TimeoutRemove::new(user_data(target)).build(),
+            Op::LinkTimeout { after } => opcode::LinkTimeout::new(&**memory.timespec.insert(timespec(after))).build(),
+            Op::Cancel { target } => opcode::AsyncCancel::new(user_data(target)).build(),
+            Op::CancelDescriptor { on, all } => {
+                let builder = CancelBuilder::fd(self.fd(on));
+                opcode::AsyncCancel2::new(if all { builder.all() } else { builder }).build()
+            }
+            Op::CancelAll => cancel_all(),
+            Op::Open { on, name, flags } => {
+                let path = self.path(on, name, memory);
+                opcode::OpenAt::new(Fd(libc::AT_FDCWD), path).flags(flags | libc::O_CLOEXEC).mode(0o600).build()
+            }
+            Op::Stat { on, name } => {
+                let path = self.path(on, name, memory);
+                // SAFETY: all zeroes is a value of this plain structure.
+                let status = &raw mut **memory.status.insert(Box::new(unsafe { std::mem::zeroed() }));
+                opcode::Statx::new(Fd(libc::AT_FDCWD), path, status.cast()).mask(libc::STATX_BASIC_STATS).build()
+            }
+            Op::Rename { on, from, to } => {
+                let (from, to) = (self.path(on, from, memory), self.path(on, to, memory));
+                opcode::RenameAt::new(Fd(libc::AT_FDCWD), from, Fd(libc::AT_FDCWD), to).build()
+            }
+            Op::Unlink { on, name } => opcode::UnlinkAt::new(Fd(libc::AT_FDCWD), self.path(on, name, memory)).build(),
+            Op::MakeDirectory { on, name } => opcode::MkDirAt::new(Fd(libc::AT_FDCWD), self.path(on, name, memory)).mode(0o700).build(),
+        }
+    }
+
+    /// A path in a directory object, or one that is not there.
+    fn path(&self, on: usize, name: char, memory: &mut Memory) -> *const libc::c_char {
+        let directory = self.things[on].path.clone().unwrap_or_else(|| "/nowhere".into());
+        let path = CString::new(directory.join(name.to_string()).into_os_string().into_encoded_bytes()).expect("no zero in a path");
+        // A string's bytes lie on the heap, wherever the string itself moves.
+        memory.paths.push(path);
+        memory.paths[memory.paths.len() - 1].as_ptr()
+    }
+
+    /// What an entry found in its memory: the first bytes of its buffers, or the size and kind of a file.
+    pub(crate) fn found(&self, number: usize, op: &Op, result: i32) -> Vec<u8> {
+        let length = usize::try_from(result).unwrap_or(0);
+        match op {
+            Op::Read { .. } | Op::Readv { .. } | Op::Recv { .. } | Op::RecvMsg { .. } => {
+                let all = self.memory[number].buffers.iter().flat_map(|buffer| buffer.iter().copied());
+                all.take(length).collect()
+            }
+            Op::Stat { .. } if result == 0 => {
+                let status = self.memory[number].status.as_ref().expect("kept");
+                let kind = u32::from(status.stx_mode) & libc::S_IFMT;
+                let size = if kind == libc::S_IFREG { status.stx_size } else { 0 };
+                [kind.to_le_bytes().to_vec(), size.to_le_bytes().to_vec()].concat()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Does what a peer does, and says how that went.
+    pub(crate) fn peer_writes(&mut self, on: usize, length: u32) -> i32 {
+        let thing = &mut self.things[on];
+        let bytes: Vec<u8> = (0..length).map(|index| thing.next.wrapping_add(index as u8)).collect();
+        thing.next = thing.next.wrapping_add(length as u8);
+        let Some(peer) = &thing.peer else { return -libc::EBADF };
+        if matches!(thing.kind, Object::File(_) | Object::Append(_) | Object::ReadOnly(_)) {
+            return -libc::EBADF;
+        }
+        // SAFETY: the bytes outlive the call.
+        let sent = match thing.kind {
+            Object::PipeReader | Object::PipeWriter => unsafe { libc::write(peer.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) },
+            // SAFETY: as above.
+            _ => unsafe { libc::send(peer.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) },
+        };
+        if sent < 0 { -io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { sent as i32 }
+    }
+
+    pub(crate) fn peer_reads(&mut self, on: usize, length: u32) -> (i32, Vec<u8>) {
+        let thing = &mut self.things[on];
+        let is_file = matches!(thing.kind, Object::File(_) | Object::Append(_) | Object::ReadOnly(_));
+        let Some(peer) = thing.peer.as_ref().filter(|_| !is_file) else { return (-libc::EBADF, Vec::new()) };
+        let mut bytes = vec![0; length as usize];
+        // SAFETY: the buffer outlives the call.
+        let read = unsafe { libc::read(peer.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
+        if read < 0 {
+            return (-io::Error::last_os_error().raw_os_error().unwrap_or(0), Vec::new());
+        }
+        bytes.truncate(read as usize);
+        (read as i32, bytes)
+    }
+
+    pub(crate) fn peer_shuts(&mut self, on: usize) {
+        if let Some(peer) = &self.things[on].peer {
+            // SAFETY: the call takes no pointer.
+            unsafe { libc::shutdown(peer.as_raw_fd(), libc::SHUT_WR) };
+        }
+    }
+
+    pub(crate) fn peer_closes(&mut self, on: usize, in_a_hurry: bool) {
+        let thing = &mut self.things[on];
+        if matches!(thing.kind, Object::File(_) | Object::Append(_) | Object::ReadOnly(_)) {
+            return;
+        }
+        if let Some(peer) = thing.peer.take().filter(|_| in_a_hurry) {
+            let _ = Socket::from(peer).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+
+    pub(crate) fn peer_connects(&mut self, on: usize) {
+        let Some(address) = self.things[on].address.as_ref().and_then(SockAddr::as_socket) else { return };
+        if let Ok(client) = TcpStream::connect::<SocketAddr>(address) {
+            self.things[on].clients.push(client.into());
+        }
+    }
+
+    /// What is left when the program has ended.
+    pub(crate) fn left(&mut self) -> Vec<Vec<Vec<u8>>> {
+        self.things.iter_mut().map(Thing::left).collect()
+    }
+}
+
+impl Memory {
+    fn keep(&mut self, mut buffer: Box<[u8]>) -> *mut u8 {
+        let start = buffer.as_mut_ptr();
+        self.buffers.push(buffer);
+        start
+    }
+
+    fn vector(&mut self, buffers: impl IntoIterator<Item = Box<[u8]>>) {
+        self.buffers.extend(buffers);
+        let vectors = self.buffers.iter_mut().map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() });
+        self.vectors = vectors.collect();
+    }
+
+    fn message(&mut self, buffer: Box<[u8]>) -> *mut libc::msghdr {
+        self.vector([buffer]);
+        // SAFETY: all zeroes is a value of this plain structure.
+        let mut header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
+        header.msg_iov = self.vectors.as_mut_ptr();
+        header.msg_iovlen = self.vectors.len();
+        &raw mut **self.header.insert(header)
+    }
+}
+
+/// Ends everything that a ring has in flight.
+pub(crate) fn cancel_all() -> squeue::Entry {
+    opcode::AsyncCancel2::new(CancelBuilder::any().all()).build()
+}
+
+/// The crate offers no way to build an entry of an unknown operation.
+fn with_opcode(entry: squeue::Entry, opcode: u8) -> squeue::Entry {
+    // SAFETY: an entry is 64 bytes of plain data, of which the first is the opcode, io_uring_enter(2).
+    unsafe {
+        let mut bytes: [u8; 64] = std::mem::transmute(entry);
+        bytes[0] = opcode;
+        std::mem::transmute(bytes)
+    }
+}
+
+/// Takes over a descriptor that a completion brought.
+pub(crate) fn adopt(number: RawFd) -> OwnedFd {
+    // SAFETY: the completion handed this number to the program, and nobody else knows it.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
