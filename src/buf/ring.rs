@@ -77,7 +77,7 @@ impl BufferRing {
 
     /// Lends a buffer. There must be a free place: whoever lends counts.
     #[inline]
-    pub(super) fn append(&self, address: NonNull<u8>, length: u32, id: u16) {
+    pub(crate) fn append(&self, address: NonNull<u8>, length: u32, id: u16) {
         let tail = self.tail.get();
         let place = self.place(tail).as_ptr();
         // SAFETY: the place is in the mapping, and not among those that the taker reads before it has seen the new tail. The field that holds the

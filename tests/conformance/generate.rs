@@ -14,8 +14,13 @@ const MOST_ENTRIES: usize = 12;
 pub(crate) fn generate(random: &Random, open: impl FnOnce() -> super::ring::Ring) -> Program {
     let objects: Vec<Object> = (0..random.up_to(3)).map(|_| object(random)).collect();
     let mut runner = Runner::new(open(), &objects, FAST);
-    let mut maker = Maker { random, closed: vec![false; objects.len()], objects, entries: 0 };
+    let provides = random.chance(3);
+    let mut maker = Maker { random, closed: vec![false; objects.len()], objects, entries: 0, provides };
     let mut steps = Vec::new();
+    if provides {
+        steps.push(Step::Provide { buffers: random.up_to(4) as u16, length: random.up_to(24) as u32 });
+        runner.step(&steps[0]);
+    }
     for _ in 0..random.up_to(MOST_STEPS) {
         let step = maker.step(&runner);
         runner.step(&step);
@@ -52,11 +57,16 @@ struct Maker<'a> {
     /// Given to the ring to be closed.
     closed: Vec<bool>,
     entries: usize,
+    /// Buffers for the ring to take.
+    provides: bool,
 }
 
 impl Maker<'_> {
     fn step(&mut self, runner: &Runner) -> Step {
         let on = self.random.below(self.objects.len());
+        if self.provides && self.random.chance(8) {
+            return Step::Return;
+        }
         if self.entries > 0 && self.random.chance(2) {
             let length = self.random.up_to(40) as u32;
             match (self.objects[on], self.random.below(10)) {
@@ -200,6 +210,10 @@ impl Maker<'_> {
             (File(_) | Append(_) | ReadOnly(_) | Bad, 0..4) => Op::Read { on, length, offset },
             (File(_) | Append(_) | ReadOnly(_) | Bad, 4..7) => Op::Write { on, length, offset },
             (File(_) | Append(_) | ReadOnly(_), 7) => Op::Truncate { on, length: u64::from(length) },
+            (_, 0..4) if self.provides && random.chance(2) => match random.below(3) {
+                0 => Op::ReadProvided { on, length },
+                kind => Op::RecvProvided { on, multishot: kind == 1 },
+            },
             (_, 0..2) => Op::Recv { on, length, flags },
             (_, 2) => Op::Read { on, length, offset },
             (_, 3) => Op::Readv { on, lengths, offset },

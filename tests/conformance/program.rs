@@ -104,6 +104,15 @@ pub(crate) enum Op {
         on: usize,
         length: u32,
     },
+    /// Into the buffers that the program provides.
+    RecvProvided {
+        on: usize,
+        multishot: bool,
+    },
+    ReadProvided {
+        on: usize,
+        length: u32,
+    },
     Accept {
         on: usize,
         multishot: bool,
@@ -212,6 +221,7 @@ impl Op {
             Op::Fsync { on } | Op::Truncate { on, .. } | Op::Close { on } => Some(on),
             Op::Recv { on, .. } | Op::Send { on, .. } | Op::SendZc { on, .. } => Some(on),
             Op::RecvMsg { on, .. } | Op::SendMsg { on, .. } => Some(on),
+            Op::RecvProvided { on, .. } | Op::ReadProvided { on, .. } => Some(on),
             Op::Accept { on, .. } | Op::Connect { on, .. } | Op::Shutdown { on, .. } | Op::Poll { on, .. } => Some(on),
             Op::CancelDescriptor { on, .. } => Some(on),
             Op::Open { on, .. } | Op::Stat { on, .. } | Op::Rename { on, .. } => Some(on),
@@ -260,6 +270,13 @@ pub(crate) enum Step {
     Submit(Vec<Entry>),
     /// The next step begins before the last has come to rest.
     Rush,
+    /// Makes as many buffers of this length and gives them to the ring, in order. Once in a program.
+    Provide {
+        buffers: u16,
+        length: u32,
+    },
+    /// Gives all buffers back that came with completions, in their order.
+    Return,
     /// The peer of an object writes.
     PeerWrites {
         on: usize,

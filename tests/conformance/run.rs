@@ -11,7 +11,7 @@ use io_uring::squeue;
 
 use super::program::{After, Entry, Object, Op, Program, Step};
 use super::ring::{Completion, Config, Ring, Wait};
-use super::world::{World, adopt, cancel_all};
+use super::world::{GROUP, World, adopt, cancel_all};
 
 /// No token of a program is that low, and none that high.
 const FIRST_TOKEN: u64 = 1000;
@@ -28,9 +28,8 @@ pub(crate) struct Pace {
 
 pub(crate) const FAST: Pace = Pace { patience: Duration::ZERO, bound: Duration::from_secs(2) };
 /// With entries and completions for any program.
-pub(crate) const ROOMY: Config = Config { entries: 64, completion_entries: 256, workers: None };
+pub(crate) const ROOMY: Config = Config::new(64, 256);
 
-const FLAG_BUFFER: u32 = 1;
 /// More data waits: a hint, which depends on when the kernel looked.
 const FLAG_NONEMPTY: u32 = 1 << 2;
 
@@ -80,7 +79,6 @@ pub(crate) struct Runner {
     step: usize,
     pace: Pace,
     descriptors: Vec<OwnedFd>,
-    reaped: Vec<Completion>,
 }
 
 fn token(number: usize) -> u64 {
@@ -89,16 +87,7 @@ fn token(number: usize) -> u64 {
 
 impl Runner {
     pub(crate) fn new(ring: Ring, objects: &[Object], pace: Pace) -> Runner {
-        Runner {
-            ring,
-            world: World::make(objects),
-            started: Vec::new(),
-            record: Record::default(),
-            step: 0,
-            pace,
-            descriptors: Vec::new(),
-            reaped: Vec::new(),
-        }
+        Runner { ring, world: World::make(objects), started: Vec::new(), record: Record::default(), step: 0, pace, descriptors: Vec::new() }
     }
 
     /// The entries whose last completion has not come.
@@ -115,6 +104,12 @@ impl Runner {
         match step {
             Step::Submit(entries) => self.submit(entries),
             Step::Rush => {}
+            Step::Provide { buffers, length } => {
+                let queue = self.world.provide(*buffers, *length);
+                // SAFETY: the world owns the buffers, and outlives the ring or is forgotten.
+                unsafe { self.ring.provide(GROUP, &queue) };
+            }
+            Step::Return => self.world.give_back(),
             Step::PeerWrites { on, length } => peer = Some((self.world.peer_writes(*on, *length), Vec::new())),
             Step::PeerReads { on, length } => peer = Some(self.world.peer_reads(*on, *length)),
             Step::PeerShuts { on } => self.world.peer_shuts(*on),
@@ -170,14 +165,12 @@ impl Runner {
 
     /// Submits, and takes what there is. `true`: something came.
     fn turn(&mut self) -> bool {
-        self.ring.enter(Wait::No).expect("the ring works");
-        let mut reaped = std::mem::take(&mut self.reaped);
-        self.ring.reap(&mut reaped);
-        let any = !reaped.is_empty();
-        for completion in reaped.drain(..) {
+        self.ring.enter(Wait::No, 0).expect("the ring works");
+        let mut any = false;
+        while let Some(completion) = self.ring.reap() {
             self.take(completion);
+            any = true;
         }
-        self.reaped = reaped;
         any
     }
 
@@ -201,9 +194,8 @@ impl Runner {
         } else {
             Outcome::Value(completion.result)
         };
-        let data = self.world.found(number, &entry.op, completion.result);
+        let data = self.world.found(number, &entry.op, completion.result, completion.buffer());
         let flags = completion.flags & !FLAG_NONEMPTY;
-        assert!(flags & FLAG_BUFFER == 0 || flags >> 16 < 1 << 16);
         if completion.result < 0 && entry.skip {
             self.silence(number);
         }
@@ -262,6 +254,7 @@ impl Runner {
             Op::Recv { on, .. } | Op::Send { on, .. } | Op::SendZc { on, .. } => !self.world.may_wait(on),
             Op::RecvMsg { on, .. } | Op::SendMsg { on, .. } => !self.world.may_wait(on),
             Op::Accept { .. } | Op::Poll { .. } => false,
+            Op::RecvProvided { on, .. } | Op::ReadProvided { on, .. } => !self.world.may_wait(on),
         }
     }
 

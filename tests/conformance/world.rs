@@ -9,14 +9,19 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
+use std::ptr::NonNull;
+use std::rc::Rc;
 
 use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{opcode, squeue};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::buf::BufferRing;
 use super::common::scratch_dir;
 use super::program::{After, Entry, Link, Object, Op};
 
+/// The group of the buffers that a program provides.
+pub(crate) const GROUP: u16 = 3;
 /// A number that no descriptor has: beyond every limit.
 const NO_DESCRIPTOR: RawFd = 1 << 28;
 /// An opcode that no kernel knows.
@@ -176,17 +181,34 @@ struct Memory {
     status: Option<Box<libc::statx>>,
 }
 
+/// The buffers that the ring takes itself.
+#[derive(Debug, Default)]
+struct Provided {
+    queue: Option<Rc<BufferRing>>,
+    memory: Vec<Box<[u8]>>,
+    taken: Vec<u16>,
+}
+
+impl Provided {
+    fn lend(&mut self, id: u16) {
+        let Some(queue) = &self.queue else { return };
+        let buffer = &mut self.memory[usize::from(id)];
+        queue.append(NonNull::from(&mut buffer[0]), buffer.len() as u32, id);
+    }
+}
+
 /// All that a program works on.
 #[derive(Debug)]
 pub(crate) struct World {
     things: Vec<Thing>,
     memory: Vec<Memory>,
+    buffers: Provided,
 }
 
 impl World {
     pub(crate) fn make(objects: &[Object]) -> World {
         let things = objects.iter().map(|kind| Thing::make(*kind).expect("an object")).collect();
-        World { things, memory: Vec::new() }
+        World { things, memory: Vec::new(), buffers: Provided::default() }
     }
 
     /// The entry for the ring, with memory that stays until this is dropped. `user_data` tells tokens.
@@ -202,6 +224,9 @@ impl World {
         };
         if entry.skip {
             flags |= squeue::Flags::SKIP_SUCCESS;
+        }
+        if matches!(entry.op, Op::RecvProvided { .. } | Op::ReadProvided { .. }) {
+            flags |= squeue::Flags::BUFFER_SELECT;
         }
         built = built.flags(flags).user_data(user_data(number));
         if let Op::Close { on } = entry.op {
@@ -275,6 +300,11 @@ impl World {
                 let header = memory.message(payload(length));
                 opcode::SendMsg::new(self.fd(on), header).flags(libc::MSG_NOSIGNAL as u32).build()
             }
+            Op::RecvProvided { on, multishot: true } => opcode::RecvMulti::new(self.fd(on), GROUP).build(),
+            Op::RecvProvided { on, multishot: false } => opcode::Recv::new(self.fd(on), std::ptr::null_mut(), 0).buf_group(GROUP).build(),
+            Op::ReadProvided { on, length } => {
+                opcode::Read::new(self.fd(on), std::ptr::null_mut(), length).offset(u64::MAX).buf_group(GROUP).build()
+            }
             Op::Accept { on, multishot: true } => opcode::AcceptMulti::new(self.fd(on)).flags(libc::SOCK_CLOEXEC).build(),
             Op::Accept { on, multishot: false } => {
                 opcode::Accept::new(self.fd(on), std::ptr::null_mut(), std::ptr::null_mut()).flags(libc::SOCK_CLOEXEC).build()
@@ -336,12 +366,17 @@ impl World {
     }
 
     /// What an entry found in its memory: the first bytes of its buffers, or the size and kind of a file.
-    pub(crate) fn found(&self, number: usize, op: &Op, result: i32) -> Vec<u8> {
+    pub(crate) fn found(&mut self, number: usize, op: &Op, result: i32, buffer: Option<u16>) -> Vec<u8> {
         let length = usize::try_from(result).unwrap_or(0);
         match op {
             Op::Read { .. } | Op::Readv { .. } | Op::Recv { .. } | Op::RecvMsg { .. } => {
                 let all = self.memory[number].buffers.iter().flat_map(|buffer| buffer.iter().copied());
                 all.take(length).collect()
+            }
+            Op::RecvProvided { .. } | Op::ReadProvided { .. } => {
+                let taken = buffer.map(|id| self.buffers.memory[usize::from(id)][..length].to_vec());
+                self.buffers.taken.extend(buffer);
+                taken.unwrap_or_default()
             }
             Op::Stat { .. } if result == 0 => {
                 let status = self.memory[number].status.as_ref().expect("kept");
@@ -362,11 +397,14 @@ impl World {
         if matches!(thing.kind, Object::File(_) | Object::Append(_) | Object::ReadOnly(_)) {
             return -libc::EBADF;
         }
-        // SAFETY: the bytes outlive the call.
-        let sent = match thing.kind {
-            Object::PipeReader | Object::PipeWriter => unsafe { libc::write(peer.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) },
-            // SAFETY: as above.
-            _ => unsafe { libc::send(peer.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) },
+        let (start, length) = (bytes.as_ptr().cast(), bytes.len());
+        let is_pipe = matches!(thing.kind, Object::PipeReader | Object::PipeWriter);
+        // SAFETY: the bytes outlive the calls.
+        let sent = unsafe {
+            match is_pipe {
+                true => libc::write(peer.as_raw_fd(), start, length),
+                false => libc::send(peer.as_raw_fd(), start, length, libc::MSG_NOSIGNAL),
+            }
         };
         if sent < 0 { -io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { sent as i32 }
     }
@@ -406,6 +444,25 @@ impl World {
         let Some(address) = self.things[on].address.as_ref().and_then(SockAddr::as_socket) else { return };
         if let Ok(client) = TcpStream::connect::<SocketAddr>(address) {
             self.things[on].clients.push(client.into());
+        }
+    }
+
+    /// Makes the buffers that the ring takes itself, and the queue that they stand in.
+    pub(crate) fn provide(&mut self, buffers: u16, length: u32) -> Rc<BufferRing> {
+        assert!(self.buffers.queue.is_none(), "once in a program");
+        let queue = Rc::new(BufferRing::new(usize::from(buffers)).expect("memory"));
+        self.buffers.queue = Some(queue.clone());
+        self.buffers.memory = (0..buffers).map(|_| vec![0; length as usize].into_boxed_slice()).collect();
+        for id in 0..buffers {
+            self.buffers.lend(id);
+        }
+        queue
+    }
+
+    /// Gives back what was taken.
+    pub(crate) fn give_back(&mut self) {
+        for id in std::mem::take(&mut self.buffers.taken) {
+            self.buffers.lend(id);
         }
     }
 

@@ -3,6 +3,7 @@
 //! What an entry must complete with is a line of words, one for each completion: a number, the name of an errno, `fd` for a descriptor; `+`
 //! behind it says that more will come, `!` that it is a zero-copy notification. `|` stands between answers of which io_uring promises none.
 
+mod buffers;
 mod cancels;
 mod files;
 mod links;

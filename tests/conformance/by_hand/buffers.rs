@@ -1,0 +1,89 @@
+//! io_uring_provided_buffers(7): buffers that the ring takes itself, when there is something to put there.
+
+use super::expect;
+use crate::program::Op::*;
+use crate::program::Step::*;
+use crate::program::*;
+
+fn recv(multishot: bool) -> Entry {
+    RecvProvided { on: 0, multishot }.alone()
+}
+
+fn buffers(buffers: u16) -> Step {
+    Provide { buffers, length: 8 }
+}
+
+fn write(length: u32) -> Step {
+    PeerWrites { on: 0, length }
+}
+
+#[test]
+fn a_receive_takes_the_first_buffer_when_data_comes() {
+    for object in [Unix, Tcp, Datagram] {
+        expect(program([object], [buffers(2), write(5), Submit(vec![recv(false)])]), ["5"]);
+        expect(program([object], [buffers(2), Submit(vec![recv(false)]), write(5)]), ["5"]);
+    }
+    let read = |length| ReadProvided { on: 0, length }.alone();
+    expect(program([PipeReader], [buffers(2), Submit(vec![read(8)]), write(5), Submit(vec![read(3)]), write(5)]), ["5", "3"]);
+}
+
+#[test]
+fn a_multishot_receive_takes_one_buffer_after_the_other_until_there_are_none() {
+    for object in [Unix, Tcp, Datagram] {
+        let all = [buffers(3), Submit(vec![recv(true)]), write(1), write(2), write(3), write(4)];
+        expect(program([object], all), ["1+ 2+ 3+ ENOBUFS"]);
+    }
+    // What does not fit into one goes into the next.
+    expect(program([Unix], [buffers(3), write(20), Submit(vec![recv(true)])]), ["8+ 8+ 4+ ECANCELED"]);
+}
+
+#[test]
+fn without_a_buffer_nothing_is_received_and_nothing_is_lost() {
+    let start = [buffers(1), Submit(vec![recv(true)]), write(3), write(4)];
+    let end = [Return, Submit(vec![recv(true)])];
+    expect(program([Unix], start.clone().into_iter().chain(end)), ["3+ ENOBUFS", "4+ ECANCELED"]);
+    // Arming without a buffer fails at once, with data or without.
+    for multishot in [false, true] {
+        expect(program([Unix], [buffers(1), write(2), Submit(vec![recv(false)]), Submit(vec![recv(multishot)])]), ["2", "ENOBUFS"]);
+        // A group that nobody has made.
+        expect(program([Unix], [Submit(vec![recv(multishot)])]), ["ENOBUFS"]);
+    }
+}
+
+#[test]
+fn the_end_of_a_stream_takes_no_buffer() {
+    for object in [Unix, Tcp] {
+        expect(program([object], [buffers(2), Submit(vec![recv(true)]), write(3), PeerShuts { on: 0 }]), ["3+ 0"]);
+        expect(program([object], [buffers(2), PeerShuts { on: 0 }, Submit(vec![recv(false)])]), ["0"]);
+    }
+}
+
+#[test]
+fn a_cancelled_receive_has_taken_nothing() {
+    expect(
+        program(
+            [Unix],
+            [buffers(1), Submit(vec![recv(true)]), Submit(vec![Cancel { target: 0 }.alone()]), write(3), Submit(vec![recv(false)])],
+        ),
+        ["ECANCELED", "0", "3"],
+    );
+}
+
+#[test]
+fn buffers_that_come_back_are_taken_again_in_their_order() {
+    expect(
+        program([Unix], [buffers(2), Submit(vec![recv(true)]), write(1), write(2), Return, write(3), Return, write(4), write(5), write(6)]),
+        ["1+ 2+ 3+ 4+ 5+ ENOBUFS"],
+    );
+}
+
+#[test]
+fn a_file_can_be_read_into_provided_buffers() {
+    expect(program([File(20)], [buffers(2), Submit(vec![ReadProvided { on: 0, length: 6 }.alone()])]), ["6"]);
+    expect(program([File(20)], [buffers(2), Submit(vec![ReadProvided { on: 0, length: 20 }.alone()])]), ["8"]);
+}
+
+#[test]
+fn a_member_of_a_chain_takes_a_buffer_too() {
+    expect(program([Unix], [buffers(2), write(3), Submit(vec![Nop.soft(), RecvProvided { on: 0, multishot: false }.alone()])]), ["0", "3"]);
+}
