@@ -22,11 +22,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use contenders::{annulus::ANNULUS, epoll::EPOLL, pread::PREAD, raw::RAW, raw::RAW_REGISTERED};
+use contenders::annulus::{ANNULUS, ANNULUS_OWNED, ANNULUS_SPIN};
+use contenders::{epoll::EPOLL, pread::PREAD, raw::RAW, raw::RAW_REGISTERED};
 use harness::workloads::all_rows;
 use harness::{Contender, Options, Suite};
 
-const CONTENDERS: &[Contender] = &[ANNULUS, RAW, RAW_REGISTERED, EPOLL, PREAD];
+const CONTENDERS: &[Contender] = &[ANNULUS, ANNULUS_OWNED, ANNULUS_SPIN, RAW, RAW_REGISTERED, EPOLL, PREAD];
 
 /// Compares annulus with loops written by hand: echo, memory of idle connections, reads and copies of files.
 #[derive(Debug, Parser)]

@@ -17,11 +17,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, value_parser};
 
-use contenders::{annulus::ANNULUS, epoll::EPOLL};
+use contenders::annulus::{ANNULUS, ANNULUS_OWNED, ANNULUS_SPIN};
+use contenders::epoll::EPOLL;
 use harness::workloads::{Row, Transport, Work, all_rows};
 use harness::{Contender, Options, Suite};
 
-const CONTENDERS: &[Contender] = &[ANNULUS, EPOLL];
+const CONTENDERS: &[Contender] = &[ANNULUS, ANNULUS_OWNED, ANNULUS_SPIN, EPOLL];
 
 const AFTER_HELP: &str = "\
 THE JSON FILE (--json; fields may be added, none changes its meaning while \"schema\" is 1)

@@ -5,19 +5,24 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Deref;
 use std::rc::Rc;
+use std::time::Duration;
 
-use annulus::buf::AlignedBuffer;
+use annulus::buf::{AlignedBuffer, BufferPool, IoBufMut};
 use annulus::fs::{File, OpenOptions};
 use annulus::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use annulus::{Builder, Runtime};
+use futures_util::StreamExt;
 
 use crate::harness::child::{
     Control, CopyJob, Counters, EchoJob, Job, ReadJob, Reply, Request, SliceBooks, SliceReply, answer_with_slices,
 };
 use crate::harness::data_file::{BLOCK_SIZE, BlockOrder, check_block};
+use crate::harness::workloads::Work;
 use crate::harness::{Contender, Failure};
 
+/// As the guide to performance advises: chunks for streams, and for direct reads buffers that the kernel knows.
 pub(crate) const ANNULUS: Contender = Contender {
     name: "annulus",
     counted: "calls of io_uring_enter(2), as counted by the runtime",
@@ -25,13 +30,48 @@ pub(crate) const ANNULUS: Contender = Contender {
     is_pool: false,
     environment: &[],
     takes: |_| true,
-    serve,
+    serve: |job, control| serve(job, Style::Advised, control),
 };
 
-fn serve(job: &Job, control: &mut Control) -> Result<(), Failure> {
+/// With a buffer of its own for each connection and each read.
+pub(crate) const ANNULUS_OWNED: Contender = Contender {
+    name: "annulus-owned",
+    is_optional: true,
+    takes: |work| *work != Work::Copy,
+    serve: |job, control| serve(job, Style::OwnedBuffers, control),
+    ..ANNULUS
+};
+
+/// With a loop that looks at shared memory for a while before it sleeps.
+pub(crate) const ANNULUS_SPIN: Contender = Contender {
+    name: "annulus-spin",
+    is_optional: true,
+    takes: |work| matches!(work, Work::Echo { .. }),
+    serve: |job, control| serve(job, Style::Spin, control),
+    ..ANNULUS
+};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Advised,
+    OwnedBuffers,
+    Spin,
+}
+
+impl Style {
+    fn runtime(self) -> io::Result<Runtime> {
+        let longest_spin = if self == Style::Spin { LONGEST_SPIN } else { Duration::ZERO };
+        Builder::new().spin(longest_spin).build()
+    }
+}
+
+/// Longer than a round trip over loopback, so that a request that follows a reply is awaited.
+const LONGEST_SPIN: Duration = Duration::from_micros(50);
+
+fn serve(job: &Job, style: Style, control: &mut Control) -> Result<(), Failure> {
     match job {
-        Job::Echo(job) => serve_echo(job, control),
-        Job::Read(job) => serve_reads(job, control),
+        Job::Echo(job) => serve_echo(job, style, control),
+        Job::Read(job) => serve_reads(job, style, control),
         Job::Copy(job) => serve_copies(job, control),
     }
 }
@@ -39,38 +79,49 @@ fn serve(job: &Job, control: &mut Control) -> Result<(), Failure> {
 // ---- echo
 
 /// Serves until the parent has no more requests.
-fn serve_echo(job: &EchoJob, control: &mut Control) -> Result<(), Failure> {
-    let runtime = Builder::new().build()?;
+fn serve_echo(job: &EchoJob, style: Style, control: &mut Control) -> Result<(), Failure> {
+    let runtime = style.runtime()?;
     let setup = runtime.ring().to_string();
+    let owned = (style == Style::OwnedBuffers).then_some(job.read_size);
     runtime.block_on(async {
-        let read_size = job.read_size;
         let port = match &job.unix_path {
             Some(path) => {
-                let listener = UnixListener::bind(path)?;
-                annulus::spawn(async move {
-                    // An error of accept ends the server's usefulness; the load generator reports what it then misses.
-                    while let Ok((stream, _)) = listener.accept().await {
-                        annulus::spawn(echo_over_unix(stream, read_size));
-                    }
-                });
+                drop(annulus::spawn(serve_unix(UnixListener::bind(path)?, owned)));
                 0
             }
             None => {
                 let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
                 let port = listener.local_addr()?.port();
-                annulus::spawn(async move {
-                    while let Ok((stream, _)) = listener.accept().await {
-                        stream.set_nodelay(true)?;
-                        annulus::spawn(echo_over_tcp(stream, read_size));
-                    }
-                    Ok::<(), io::Error>(())
-                });
+                drop(annulus::spawn(serve_tcp(listener, owned)));
                 port
             }
         };
         control.reply(&Reply::Ready { port, setup })?;
         answer_requests().await
     })
+}
+
+// An error of accept ends a server's usefulness; the load generator reports what it then misses.
+
+async fn serve_tcp(listener: TcpListener, owned: Option<usize>) -> io::Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        drop(match owned {
+            Some(size) => annulus::spawn(echo_owned_over_tcp(stream, size)),
+            None => annulus::spawn(echo_chunks_over_tcp(stream)),
+        });
+    }
+}
+
+async fn serve_unix(listener: UnixListener, owned: Option<usize>) -> io::Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        drop(match owned {
+            Some(size) => annulus::spawn(echo_owned_over_unix(stream, size)),
+            None => annulus::spawn(echo_chunks_over_unix(stream)),
+        });
+    }
 }
 
 /// Reads the parent's requests on another thread, because stdin is a blocking pipe, and answers them on this one.
@@ -89,8 +140,16 @@ async fn answer_requests() -> Result<(), Failure> {
 
 /// The two kinds of stream have the same methods, and no trait in common.
 macro_rules! echoes {
-    ($($name:ident: $stream:ty;)*) => { $(
-        async fn $name(stream: $stream, read_size: usize) -> io::Result<()> {
+    ($($stream:ty: $chunks:ident, $owned:ident;)*) => { $(
+        async fn $chunks(stream: $stream) -> io::Result<()> {
+            let mut chunks = stream.chunks();
+            while let Some(chunk) = chunks.next().await {
+                stream.write_all(chunk?).await?;
+            }
+            Ok(())
+        }
+
+        async fn $owned(stream: $stream, read_size: usize) -> io::Result<()> {
             let mut buffer: Vec<u8> = Vec::with_capacity(read_size);
             loop {
                 let count;
@@ -105,8 +164,8 @@ macro_rules! echoes {
 }
 
 echoes! {
-    echo_over_tcp: TcpStream;
-    echo_over_unix: UnixStream;
+    TcpStream: echo_chunks_over_tcp, echo_owned_over_tcp;
+    UnixStream: echo_chunks_over_unix, echo_owned_over_unix;
 }
 
 // ---- files
@@ -114,13 +173,19 @@ echoes! {
 struct Reader {
     file: File,
     job: ReadJob,
+    /// Buffers that the kernel knows.
+    pool: Option<BufferPool>,
 }
 
-fn serve_reads(job: &ReadJob, control: &mut Control) -> Result<(), Failure> {
-    let runtime = Builder::new().build()?;
+fn serve_reads(job: &ReadJob, style: Style, control: &mut Control) -> Result<(), Failure> {
+    let runtime = style.runtime()?;
     let flags = if job.direct { libc::O_DIRECT } else { 0 };
-    let file = runtime.block_on(async { OpenOptions::new().read(true).custom_flags(flags).open(&job.path).await })?;
-    let reader = Rc::new(Reader { file, job: job.clone() });
+    let is_registered = job.direct && style != Style::OwnedBuffers;
+    let reader = runtime.block_on(async {
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(&job.path).await?;
+        let pool = is_registered.then(|| BufferPool::new(job.depth, job.block_size));
+        Ok::<_, io::Error>(Rc::new(Reader { file, job: job.clone(), pool }))
+    })?;
     answer_with_slices(control, runtime.ring().to_string(), |duration_ms, seed| slice(&runtime, &reader, duration_ms, seed))
 }
 
@@ -135,7 +200,16 @@ fn slice(runtime: &Runtime, reader: &Rc<Reader>, duration_ms: u64, seed: u64) ->
     let books = SliceBooks::open(duration_ms, Some(runtime.metrics().enters));
     let shared = Rc::new(RefCell::new(Shared { order: BlockOrder::new(&reader.job, seed), books }));
     runtime.block_on(async {
-        let start = |_| annulus::spawn(read_blocks(Rc::clone(reader), Rc::clone(&shared)));
+        let start = |_| {
+            let (reader, shared) = (Rc::clone(reader), Rc::clone(&shared));
+            match reader.pool.as_ref().map(|pool| pool.try_acquire().expect("a buffer for each task")) {
+                Some(block) => annulus::spawn(read_blocks(reader, shared, block)),
+                None => {
+                    let block = AlignedBuffer::new(reader.job.block_size, BLOCK_SIZE);
+                    annulus::spawn(read_blocks(reader, shared, block))
+                }
+            }
+        };
         let tasks: Vec<_> = (0..reader.job.depth).map(start).collect();
         for task in tasks {
             task.await??;
@@ -146,8 +220,10 @@ fn slice(runtime: &Runtime, reader: &Rc<Reader>, duration_ms: u64, seed: u64) ->
     Ok(shared.into_inner().books.close(Some(runtime.metrics().enters)))
 }
 
-async fn read_blocks(reader: Rc<Reader>, shared: Rc<RefCell<Shared>>) -> Result<(), Failure> {
-    let mut block = AlignedBuffer::new(reader.job.block_size, BLOCK_SIZE);
+async fn read_blocks<B>(reader: Rc<Reader>, shared: Rc<RefCell<Shared>>, mut block: B) -> Result<(), Failure>
+where
+    B: IoBufMut + Deref<Target = [u8]>,
+{
     loop {
         let (choice, begun) = {
             let Shared { order, books } = &mut *shared.borrow_mut();
