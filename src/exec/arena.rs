@@ -412,6 +412,7 @@ mod tests {
             assert_eq!(arena.allocate(0), *cell);
         }
         cells.into_iter().for_each(give_back);
+        arena.close();
     }
 
     #[test]
@@ -434,6 +435,8 @@ mod tests {
         assert!(places.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
         cells.into_iter().for_each(|(cell, _)| give_back(cell));
         assert_eq!(chunks(&arena), STRIDES.len(), "each class keeps the chunk that it hands out");
+        arena.close();
+        assert_eq!(chunks(&arena), 0);
     }
 
     #[test]
@@ -455,6 +458,7 @@ mod tests {
             assert!(indexes.iter().filter(|index| arena.find(**index).is_some()).count() < 1000);
         }
         assert_eq!((arena.find(usize::MAX >> 1), arena.find((MOST_CHUNKS << SLOT_BITS) - 1)), (None, None));
+        arena.close();
     }
 
     #[test]

@@ -31,6 +31,7 @@ use arena::Arena;
 use inbox::Inbox;
 use task::Header;
 use waker::TaskId;
+pub(crate) use waker::share;
 
 thread_local! {
     /// The executor whose runtime is entered on this thread, or null. It has no destructor, so it can be asked at any time of a thread's life.
@@ -389,3 +390,6 @@ pub(crate) fn wake_by_ref(waker: &Waker) {
         None => waker.wake_by_ref(),
     }
 }
+
+#[cfg(test)]
+mod tests;

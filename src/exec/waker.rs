@@ -81,7 +81,7 @@ impl TaskId {
 
 /// A clone of a waker, which is foreign code only if the waker is foreign.
 #[inline]
-pub(super) fn share(waker: &Waker) -> Waker {
+pub(crate) fn share(waker: &Waker) -> Waker {
     match TaskId::of(waker) {
         Some(id) => id.waker(),
         None => waker.clone(),
