@@ -12,10 +12,8 @@
 //!   level, two bit scans away however far off it is;
 //! - entries of one deadline always share a slot, so they fire in the order in which they were inserted.
 
-use std::mem;
-
-use slab::Slab;
 use std::fmt;
+use std::mem;
 
 /// Six bits per level: one `u64` is then the occupancy of a level.
 const LEVEL_BITS: u32 = 6;
@@ -33,7 +31,9 @@ const NEXT_HOPS: usize = 8;
 
 /// Timers by deadline. Inserting and removing are O(1); an entry changes place at most once per level before it fires.
 pub(crate) struct Wheel<T> {
-    entries: Slab<Entry<T>>,
+    entries: Vec<Entry<T>>,
+    /// The first of the vacant entries, which are linked by `next`: the one that was freed last.
+    vacant: u32,
     /// The first entry of each list, on the heap so that moving a wheel stays cheap.
     heads: Box<[u32; LISTS]>,
     /// Bit `slot` of `occupied[level]` is set if and only if that slot's list has an entry.
@@ -50,9 +50,9 @@ pub(crate) struct Wheel<T> {
 #[must_use = "an entry whose key is lost keeps its place for ever"]
 pub(crate) struct Key(u32);
 
-/// A pending entry stands in exactly one list. A fired one stands in none and only waits for its key.
+/// A pending entry stands in exactly one list. A fired one stands in none and only waits for its key; then it is vacant.
 struct Entry<T> {
-    /// `None` once fired.
+    /// `None` once fired, and while vacant.
     value: Option<T>,
     deadline: u64,
     /// Lists are rings, so the head's `previous` is the tail and appending needs no second head.
@@ -64,17 +64,46 @@ struct Entry<T> {
 impl<T> Wheel<T> {
     /// An empty wheel at tick 0.
     pub(crate) fn new() -> Self {
-        Wheel { entries: Slab::new(), heads: Box::new([NIL; LISTS]), occupied: [0; LEVELS], current: 0, pending: 0, overdue: Vec::new() }
+        Wheel {
+            entries: Vec::new(),
+            vacant: NIL,
+            heads: Box::new([NIL; LISTS]),
+            occupied: [0; LEVELS],
+            current: 0,
+            pending: 0,
+            overdue: Vec::new(),
+        }
     }
 
     /// Adds an entry. One whose deadline is not after the current tick fires at the next `advance`, whatever that advances to.
+    #[inline]
     pub(crate) fn insert(&mut self, deadline: u64, value: T) -> Key {
-        let entry = Entry { value: Some(value), deadline, previous: NIL, next: NIL, list: OVERDUE };
-        let index = u32::try_from(self.entries.insert(entry)).expect("four billion timers need more memory than there is");
-        assert!(index != NIL, "four billion timers need more memory than there is");
+        let index = self.occupy(deadline, value);
         self.link(index, list_of(deadline, self.current));
         self.pending += 1;
         Key(index)
+    }
+
+    /// The entry that was freed last, or a new one.
+    #[inline]
+    fn occupy(&mut self, deadline: u64, value: T) -> u32 {
+        let index = self.vacant;
+        match self.entries.get_mut(index as usize) {
+            Some(entry) => {
+                self.vacant = entry.next;
+                (entry.value, entry.deadline) = (Some(value), deadline);
+                index
+            }
+            None => self.grow(deadline, value),
+        }
+    }
+
+    #[inline(never)]
+    fn grow(&mut self, deadline: u64, value: T) -> u32 {
+        let index = self.entries.len();
+        assert!(index < NIL as usize, "four billion timers need more memory than there is");
+        self.entries.push(Entry { value: Some(value), deadline, previous: NIL, next: NIL, list: OVERDUE });
+        index as u32
     }
 
     /// The value of an entry, or `None` once it has fired.
@@ -88,12 +117,18 @@ impl<T> Wheel<T> {
     }
 
     /// Frees an entry, fired or not, and gives its value back if it had not fired.
+    #[inline]
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
-        if !self.has_fired(&key) {
-            self.unlink(key.0);
+        let vacant = mem::replace(&mut self.vacant, key.0);
+        let entry = &mut self.entries[key.0 as usize];
+        let value = entry.value.take();
+        let (previous, next, list) = (entry.previous, entry.next, entry.list);
+        entry.next = vacant;
+        if value.is_some() {
+            self.unlink(key.0, previous, next, list);
             self.pending -= 1;
         }
-        self.entries.remove(key.0 as usize).value
+        value
     }
 
     /// Moves time to `now` and appends the values of all entries whose deadline is not after it to `fired`, in the order of their deadlines and,
@@ -131,7 +166,7 @@ impl<T> Wheel<T> {
 
     /// The values of all entries that have neither fired nor been removed, in no particular order.
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.entries.iter_mut().filter_map(|(_, entry)| entry.value.as_mut())
+        self.entries.iter_mut().filter_map(|entry| entry.value.as_mut())
     }
 
     /// How many entries have neither fired nor been removed.
@@ -205,6 +240,7 @@ impl<T> Wheel<T> {
         }
     }
 
+    #[inline]
     fn link(&mut self, index: u32, list: u16) {
         let head = self.heads[list as usize];
         let (previous, next) = if head == NIL {
@@ -219,16 +255,21 @@ impl<T> Wheel<T> {
         (entry.previous, entry.next, entry.list) = (previous, next, list);
     }
 
-    fn unlink(&mut self, index: u32) {
-        let Entry { previous, next, list, .. } = self.entries[index as usize];
+    /// Closes the gap that an entry leaves in its list.
+    #[inline]
+    fn unlink(&mut self, index: u32, previous: u32, next: u32, list: u16) {
+        if next == index {
+            return self.set_head(list, NIL);
+        }
         self.entries[previous as usize].next = next;
         self.entries[next as usize].previous = previous;
         if self.heads[list as usize] == index {
-            self.set_head(list, if next == index { NIL } else { next });
+            self.set_head(list, next);
         }
     }
 
     /// The one place that writes a head, so that the occupancy bit cannot disagree with it.
+    #[inline]
     fn set_head(&mut self, list: u16, index: u32) {
         self.heads[list as usize] = index;
         if list == OVERDUE {
@@ -293,6 +334,6 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        assert_eq!(size_of::<Entry<[u64; 2]>>(), 48);
+        assert_eq!(size_of::<Entry<std::task::Waker>>(), 40);
     }
 }

@@ -513,6 +513,7 @@ impl Drop for EnteredRuntime {
 }
 
 /// The runtime that is entered on this thread.
+#[inline]
 pub(crate) fn try_current() -> Option<Rc<Core>> {
     CURRENT.with(|current| current.borrow().clone())
 }
@@ -521,6 +522,7 @@ pub(crate) fn try_current() -> Option<Rc<Core>> {
 ///
 /// # Panics
 /// If there is none.
+#[inline]
 #[track_caller]
 pub(crate) fn current() -> Rc<Core> {
     try_current().unwrap_or_else(|| outside())

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::{Core, current};
 use crate::driver::Deliveries;
+use crate::exec;
 use crate::wheel::{Key, Wheel};
 
 /// One tick of the wheel: 2^19 ns, 0.52 ms. Finer ticks would wake the loop more often for the same timers.
-const TICK_NANOSECONDS: u128 = 1 << 19;
+const TICK_NANOSECONDS: u64 = 1 << 19;
 
 /// "Never", for durations that reach beyond what an `Instant` can hold.
 const FAR: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
@@ -36,20 +37,21 @@ impl Timers {
 
     /// When there is something to do next: no later than the earliest deadline.
     pub(super) fn next(&self) -> Option<Instant> {
-        let nanoseconds = u128::from(self.wheel.next()?) * TICK_NANOSECONDS;
-        self.start.checked_add(duration(nanoseconds))
+        let nanoseconds = self.wheel.next()?.saturating_mul(TICK_NANOSECONDS);
+        self.start.checked_add(Duration::from_nanos(nanoseconds))
     }
 
     /// Hands over the wakers of all that is due.
     pub(super) fn fire(&mut self, now: Instant, deliveries: &mut Deliveries) {
-        let ticks = now.saturating_duration_since(self.start).as_nanos() / TICK_NANOSECONDS;
-        self.wheel.advance(ticks_of(ticks), &mut self.fired);
+        let ticks = nanoseconds(now.saturating_duration_since(self.start)) / TICK_NANOSECONDS;
+        self.wheel.advance(ticks, &mut self.fired);
         deliveries.wake_all(self.fired.drain(..));
     }
 
+    #[inline]
     fn insert(&mut self, deadline: Instant, waker: Waker) -> Key {
-        let ticks = deadline.saturating_duration_since(self.start).as_nanos().div_ceil(TICK_NANOSECONDS);
-        self.wheel.insert(ticks_of(ticks), waker)
+        let ticks = nanoseconds(deadline.saturating_duration_since(self.start)).div_ceil(TICK_NANOSECONDS);
+        self.wheel.insert(ticks, waker)
     }
 
     /// Takes out all wakers, which may own futures with timers in them. The timers themselves stay with their owners.
@@ -63,16 +65,15 @@ impl Timers {
     }
 }
 
-fn ticks_of(count: u128) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
-}
-
-fn duration(nanoseconds: u128) -> Duration {
-    const SECOND: u128 = 1_000_000_000;
-    Duration::new(ticks_of(nanoseconds / SECOND), (nanoseconds % SECOND) as u32)
+/// In 64 bits, which hold 584 years. What is later never comes.
+#[inline]
+fn nanoseconds(duration: Duration) -> u64 {
+    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(u64::from(duration.subsec_nanos()))
 }
 
 /// The instant that lies `duration` from now, or one so far away that nobody sees it.
+#[inline]
 pub(crate) fn deadline_after(duration: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(duration).unwrap_or_else(|| now + FAR)
@@ -99,6 +100,7 @@ impl Timer {
     }
 
     /// A deadline that lies `duration` from now.
+    #[inline]
     pub(crate) fn after(duration: Duration) -> Timer {
         Timer { deadline: deadline_after(duration), at_once: duration.is_zero(), registration: None }
     }
@@ -114,35 +116,51 @@ impl Timer {
     }
 
     /// Has the deadline passed and been noticed?
+    #[inline]
     pub(crate) fn has_fired(&self) -> bool {
         self.registration.as_ref().is_some_and(|Registration { core, key }| core.timers.borrow().wheel.has_fired(key))
     }
 
+    #[inline]
     pub(crate) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
+        if self.registration.is_some() {
+            return self.poll_again(context);
+        }
+        self.register(current(), exec::share(context.waker()));
+        Poll::Pending
+    }
+
+    fn poll_again(&mut self, context: &Context<'_>) -> Poll<()> {
         if self.has_fired() {
             return Poll::Ready(());
         }
         let core = current();
-        let waker = context.waker().clone();
+        let waker = exec::share(context.waker());
         match &self.registration {
             Some(registration) if Rc::ptr_eq(&registration.core, &core) => {
                 let before = core.timers.borrow_mut().replace(&registration.key, waker);
                 drop(before);
             }
-            // Not registered yet, or with another runtime of this thread, whose loop does not run now.
+            // With another runtime of this thread, whose loop does not run now.
             _ => {
                 self.unregister();
-                // The start lies before every tick: such a timer fires at the next look.
-                let mut timers = core.timers.borrow_mut();
-                let deadline = if self.at_once { timers.start } else { self.deadline };
-                let key = timers.insert(deadline, waker);
-                drop(timers);
-                self.registration = Some(Registration { core, key });
+                self.register(core, waker);
             }
         }
         Poll::Pending
     }
 
+    #[inline]
+    fn register(&mut self, core: Rc<Core>, waker: Waker) {
+        let mut timers = core.timers.borrow_mut();
+        // The start lies before every tick: such a timer fires at the next look.
+        let deadline = if self.at_once { timers.start } else { self.deadline };
+        let key = timers.insert(deadline, waker);
+        drop(timers);
+        self.registration = Some(Registration { core, key });
+    }
+
+    #[inline]
     fn unregister(&mut self) {
         if let Some(Registration { core, key }) = self.registration.take() {
             let waker = core.timers.borrow_mut().wheel.remove(key);
@@ -152,6 +170,7 @@ impl Timer {
 }
 
 impl Drop for Timer {
+    #[inline]
     fn drop(&mut self) {
         self.unregister();
     }

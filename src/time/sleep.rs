@@ -17,6 +17,7 @@ use crate::runtime::Timer;
 /// annulus::time::sleep(Duration::from_millis(1)).await;
 /// # });
 /// ```
+#[inline]
 pub fn sleep(duration: Duration) -> Sleep {
     Sleep { timer: Timer::after(duration) }
 }
@@ -53,6 +54,7 @@ impl Sleep {
 impl Future for Sleep {
     type Output = ();
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         self.timer.poll(context)
     }
