@@ -100,7 +100,7 @@ fn spawn(executor: &Executor, random: &mut Random, count: &Count, wakers: &Rc<Re
             executor.spawn(async move {
                 assert_eq!(large.len(), 700);
                 let token = future.await;
-                drop(large);
+                assert_eq!(large[699], 7);
                 token
             })
         }
