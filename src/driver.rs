@@ -402,23 +402,11 @@ impl Driver {
         let Some(ring) = &mut self.ring else { return Ok(()) };
         ring.enter(wait, self.in_flight)?;
         for _ in 0..MOST_COMPLETIONS {
-            let Some(completion) = self.reap()? else { break };
+            // What the completion queue could not hold comes with the next turn, which does not wait then.
+            let Some(completion) = self.ring.as_mut().and_then(Ring::reap) else { break };
             self.complete(completion, deliveries);
         }
         Ok(())
-    }
-
-    #[inline]
-    fn reap(&mut self) -> io::Result<Option<Completion>> {
-        let Some(ring) = &mut self.ring else { return Ok(None) };
-        match ring.reap() {
-            // What the completion queue could not hold comes in its portions.
-            None if ring.has_completions() => {
-                ring.enter(Wait::No, 0)?;
-                Ok(ring.reap())
-            }
-            completion => Ok(completion),
-        }
     }
 
     fn push_backlog(&mut self) {

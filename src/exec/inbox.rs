@@ -5,7 +5,10 @@
 //! closed and given to somebody else.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::waker::{CELLS, TaskId};
@@ -113,7 +116,8 @@ impl Inbox {
 
     /// The wait is over.
     pub(crate) fn unpark(&self) {
-        self.parked.store(false, SeqCst);
+        // Whoever sees this late sends a kick for nothing; nobody rests on seeing it early.
+        self.parked.store(false, Relaxed);
     }
 
     /// Closes the cell: from here on wakes are dropped, and nobody kicks the ring any more.
