@@ -97,6 +97,27 @@
 //!   `BytesMut` can be read into. `String`, static
 //!   slices and strings, `Rc<[u8]>`, `Arc<[u8]>` and `Bytes` can be written from. [`buf`] has the whole list.
 //!
+//! For connections that are mostly idle, or where the bytes go on as they came, there are **buffers of the runtime**: `stream.chunks()` is a
+//! stream of [`Chunk`](buf::Chunk)s, received bytes that can be divided, kept and sent without a copy. The kernel takes a buffer when there is
+//! something for it, so a connection that waits holds none:
+//!
+//! ```
+//! use std::io;
+//! use annulus::net::TcpStream;
+//! use futures_util::StreamExt;
+//!
+//! async fn echo(stream: TcpStream) -> io::Result<()> {
+//!     let mut chunks = stream.chunks();
+//!     while let Some(chunk) = chunks.next().await {
+//!         stream.write_all(chunk?).await?;
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! All streams of a runtime share these buffers. Their number grows while many are in chunks and shrinks back ([`Builder::chunks`]); when it
+//! cannot grow, what comes is copied to the heap, so that no stream waits because others keep their chunks. [`Metrics`] counts all of it.
+//!
 //! Most operations are an [`Op`]. An `Op` is lazy: it is submitted when it is polled for the first time, together with all else that this turn
 //! of the loop starts. It does not need to be pinned. So are `accept`, `shutdown`, `sync_all`, `sync_data` and `set_len`, which have no buffer.
 //! What opens or connects, looks up names, gives metadata, works on directories or closes is a plain future, and so is `read_append`; for a
@@ -239,9 +260,10 @@
 //! | 6.6 | `NO_SQARRAY` | a little memory traffic |
 //! | 6.2 | the report of zero-copy sends | [`send_zc`](net::TcpStream::send_zc) and its kin are plain sends |
 //! | 6.1 | `DEFER_TASKRUN` | completions interrupt the program; `COOP_TASKRUN` is used |
-//! | 6.0 | `SINGLE_ISSUER` | a little locking in the kernel |
+//! | 6.7 | multishot read | `chunks` of a pipe submit each read |
+//! | 6.0 | `SINGLE_ISSUER`, multishot receive | a little locking in the kernel; `chunks` submit each receive, and [`datagrams`](net::UdpSocket::datagrams) says `Unsupported` |
 //! | 5.19 | a table of registered buffers that can be changed | a [`BufferPool`](buf::BufferPool) is plain memory |
-//! | 5.19 | `COOP_TASKRUN`, `TASKRUN_FLAG`, multishot accept | each completion interrupts the program; [`incoming`](net::TcpListener::incoming) yields `EINVAL` |
+//! | 5.19 | `COOP_TASKRUN`, `TASKRUN_FLAG`, multishot accept, buffer rings | each completion interrupts the program; `chunks` hand each buffer over by an entry; [`incoming`](net::TcpListener::incoming) yields `EINVAL` |
 //! | 5.18 | `SUBMIT_ALL`, the registered ring descriptor | a look-up for each system call |
 //! | 5.15 | the mkdirat operation, the worker bound | [`fs::create_dir`] says `Unsupported`; [`Builder::max_workers`] fails |
 //! | 5.11 | the renameat, unlinkat and shutdown operations | [`fs::rename`], [`fs::remove_file`] and `shutdown` of a stream say `Unsupported`; no moving of an armed timeout, so a timer can be late |
@@ -257,8 +279,8 @@
 //!
 //! # Not yet
 //!
-//! Planned, and absent from this version: a software ring for machines where io_uring is blocked, buffers provided by the ring, more than one
-//! core in one runtime, and a simulated ring for tests.
+//! Planned, and absent from this version: a software ring for machines where io_uring is blocked, more than one core in one runtime, and a
+//! simulated ring for tests.
 
 mod blocking;
 pub mod buf;
@@ -280,7 +302,7 @@ pub use buf::Error;
 pub use doctor::{Diagnosis, Shortfall, diagnose};
 pub use exec::{AbortHandle, JoinError, JoinHandle};
 pub use join_set::JoinSet;
-pub use op::{Cancel, Chunks, Deadline, Expire, Op, no_op};
+pub use op::{Cancel, Chunks, Datagram, Datagrams, Deadline, Expire, Op, no_op};
 pub use ring::{Limit, Refusal, RingReport, Seccomp, SetupError};
 pub use runtime::{Builder, Metrics, Runtime, block_on, metrics, spawn, yield_now};
 

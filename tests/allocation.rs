@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use annulus::buf::IoBuf;
 use annulus::fs::File;
-use annulus::net::{TcpListener, TcpStream, UdpSocket};
-use annulus::{spawn, time, yield_now};
+use annulus::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
+use annulus::{metrics, spawn, time, yield_now};
+use futures_util::StreamExt;
+
 use common::{run_here, scratch_dir, turns};
 
 thread_local! {
@@ -220,6 +222,68 @@ fn a_small_task_takes_eighty_bytes_at_most_and_gives_them_back() {
 }
 
 #[test]
+fn an_echo_of_chunks_allocates_nothing() {
+    run_here(async {
+        let (client, server) = connected().await;
+        drop(spawn(async move {
+            let mut chunks = server.chunks();
+            while let Some(chunk) = chunks.next().await {
+                server.write_all(chunk?).await?;
+            }
+            io::Result::Ok(())
+        }));
+        let mut buffer = Some(vec![7u8; 100]);
+        let count = allocations(async || {
+            let sent = client.write_all(buffer.take().expect("it came back")).await.expect("sent");
+            assert_eq!(client.read_chunk().await.expect("received"), sent);
+            buffer = Some(sent);
+        })
+        .await;
+        assert_eq!(count, 0, "in {MEASURED} rounds");
+    });
+}
+
+#[test]
+fn an_idle_connection_among_chunks_takes_few_bytes() {
+    const CONNECTIONS: usize = 400;
+
+    /// Connections whose tasks wait for chunks, by their other ends.
+    async fn idle(count: usize, peers: &mut Vec<UnixStream>) {
+        for _ in 0..count {
+            let (ours, theirs) = UnixStream::pair().expect("a pair");
+            peers.push(theirs);
+            drop(spawn(async move {
+                let mut chunks = ours.chunks();
+                while let Some(chunk) = chunks.next().await {
+                    ours.write_all(chunk?).await?;
+                }
+                io::Result::Ok(())
+            }));
+        }
+        turns(3).await;
+    }
+
+    run_here(async {
+        let mut peers = Vec::with_capacity(CONNECTIONS + 1);
+        // What the runtime has once: its pool, its first tables.
+        idle(1, &mut peers).await;
+        let before = BYTES.get();
+        let other_ends: Vec<_> = (0..CONNECTIONS).map(|_| UnixStream::pair().expect("a pair")).collect();
+        let handles = (BYTES.get() - before - (CONNECTIONS * size_of::<(UnixStream, UnixStream)>()) as i64) / 2;
+        drop(other_ends);
+        turns(3).await;
+        let before = BYTES.get();
+        idle(CONNECTIONS, &mut peers).await;
+        // Without the other ends, which are no part of the connections that wait.
+        let each = (BYTES.get() - before - handles) / CONNECTIONS as i64;
+        println!("{each} bytes for a connection that waits: handle, task, and its part of tables that grow by doubling");
+        assert!(each < 800);
+        assert_eq!(metrics().chunk_buffers_lent, 0);
+        drop(peers);
+    });
+}
+
+#[test]
 fn a_dropped_operation_is_one_allocation_besides_its_buffer() {
     run_here(async {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
@@ -284,7 +348,7 @@ fn a_flood_of_wakes_from_another_thread_takes_bounded_memory() {
 fn a_runtime_gives_its_memory_back() {
     fn cycle() {
         common::runtime().block_on(async {
-            let (ours, theirs) = annulus::net::UnixStream::pair().expect("a pair");
+            let (ours, theirs) = UnixStream::pair().expect("a pair");
             let tasks: Vec<_> = (0..100).map(|_| spawn(time::sleep(Duration::ZERO))).collect();
             drop(spawn(async move { drop(ours.read(vec![0; 8]).await) }));
             for task in tasks {

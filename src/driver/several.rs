@@ -174,7 +174,9 @@ impl Driver {
                 let at = *at;
                 let limit = if self.pool.as_ref().is_some_and(|pool| pool.is_scarce()) { LIMIT_WHEN_SCARCE } else { u32::MAX };
                 let (waker, full) = self.multishots.put(at, arrival, limit);
-                deliveries.wakers.extend(waker);
+                if let Some(waker) = waker {
+                    deliveries.wakers.push(waker);
+                }
                 if full && !last {
                     self.cancel(token);
                 }

@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 use super::address::{ToSocketAddrs, first_that_works};
 use super::{into_handle, not_internet, open_socket};
 use crate::buf::{IoBuf, IoBufMut};
-use crate::op::{Connect, Handle, Op, ReceiveDatagram, ReceiveFrom, Send, SendTo, SendZeroCopy};
+use crate::op::{Connect, Datagrams, Handle, Op, ReceiveDatagram, ReceiveFrom, Send, SendTo, SendZeroCopy};
 
 /// A socket for datagrams.
 ///
@@ -121,6 +121,28 @@ impl UdpSocket {
     /// As [`recv`](UdpSocket::recv).
     pub fn recv_from<B: IoBufMut>(&self, buffer: B) -> Op<'_, ReceiveFrom<B>> {
         ReceiveFrom::op(&self.handle, buffer)
+    }
+
+    /// The datagrams as they come, in buffers of the runtime, as a stream; see [`Datagrams`].
+    ///
+    /// ```
+    /// use annulus::net::UdpSocket;
+    /// use futures_util::StreamExt;
+    ///
+    /// # annulus::block_on(async {
+    /// let (a, b) = (UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?);
+    /// a.send_to("ping", b.local_addr()?).await?;
+    /// let mut datagrams = b.datagrams();
+    /// let ping = datagrams.next().await.expect("it never ends")?;
+    /// assert_eq!((&ping.chunk[..], ping.from), (&b"ping"[..], a.local_addr()?));
+    /// b.send_to(ping.chunk, ping.from).await?; // no copy
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// Its items: the kernel's, `ECONNREFUSED` when an earlier datagram found nobody; `Unsupported` before Linux 6.0.
+    pub fn datagrams(&self) -> Datagrams<'_> {
+        Datagrams::new(&self.handle)
     }
 
     /// The address it is bound to.

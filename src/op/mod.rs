@@ -14,6 +14,7 @@
 mod accept;
 mod chunks;
 mod datagram;
+mod datagrams;
 mod deadline;
 mod file;
 mod handle;
@@ -52,6 +53,7 @@ pub(crate) use vectored::{ReadVectoredAt, ReceiveVectored, SendAllVectored, Send
 pub(crate) use zero_copy::{SendVectoredZeroCopy, SendZeroCopy};
 
 pub use chunks::Chunks;
+pub use datagrams::{Datagram, Datagrams};
 pub use deadline::{Cancel, Deadline, Expire};
 pub use incoming::Incoming;
 pub use no_op::no_op;

@@ -8,7 +8,7 @@ mod metrics;
 mod spin;
 mod timer;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -164,6 +164,7 @@ impl Runtime {
             deliveries: RefCell::new(Deliveries::default()),
             spin: (!config.spin.is_zero()).then(|| RefCell::new(Spin::new(config.spin))),
             report,
+            report_with_chunks: OnceCell::new(),
             pool_config,
             id: RUNTIMES.fetch_add(1, Ordering::Relaxed),
         };
@@ -206,9 +207,10 @@ impl Runtime {
         self.core.executor.spawn(future)
     }
 
-    /// What ring this is, and what the machine refused on the way to it.
+    /// What ring this is, and what the machine refused on the way to it. What it said to the buffers for chunks is there when the first have
+    /// been asked for: a report from before is out of date then.
     pub fn ring(&self) -> &RingReport {
-        &self.core.report
+        self.core.report_with_chunks.get().unwrap_or(&self.core.report)
     }
 
     /// Counts of what the runtime has done so far.
@@ -225,7 +227,7 @@ impl Drop for Runtime {
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime").field("ring", &self.core.report).finish_non_exhaustive()
+        f.debug_struct("Runtime").field("ring", self.ring()).finish_non_exhaustive()
     }
 }
 
@@ -238,6 +240,8 @@ pub(crate) struct Core {
     /// `None` unless the user wants it.
     spin: Option<RefCell<Spin>>,
     report: RingReport,
+    /// As it is since the ring has buffers for chunks.
+    report_with_chunks: OnceCell<RingReport>,
     pool_config: PoolConfig,
     /// No other runtime of the process has it, before or after.
     id: u64,
@@ -420,7 +424,10 @@ impl Core {
 
     /// The buffers that receives take by themselves.
     pub(crate) fn pool(&self) -> io::Result<Rc<Pool>> {
-        self.driver.borrow_mut().pool(self.pool_config).cloned()
+        let mut driver = self.driver.borrow_mut();
+        let pool = driver.pool(self.pool_config).cloned()?;
+        self.report_with_chunks.get_or_init(|| driver.ring().map_or_else(|| self.report.clone(), Ring::report));
+        Ok(pool)
     }
 
     #[inline]

@@ -12,7 +12,7 @@ use annulus::{Builder, Metrics, metrics, spawn};
 use futures_util::{StreamExt, TryStreamExt};
 use socket2::SockRef;
 
-use crate::common::{Random, apart, patiently, run, seed, size, turns};
+use crate::common::{Random, apart, become_ordinary, in_own_process, patiently, run, seed, size, turns};
 
 fn pair() -> (UnixStream, StdUnixStream) {
     let (ours, theirs) = StdUnixStream::pair().unwrap();
@@ -402,4 +402,31 @@ fn chunks_out_of_bounds_are_refused() {
     ] {
         assert_eq!(builder.build().unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
     }
+}
+
+#[test]
+fn where_locked_memory_is_short_the_buffers_are_handed_over_one_by_one_and_nothing_else_changes() {
+    in_own_process(|| {
+        become_ordinary(64 << 10);
+        // A queue of half a megabyte, which the kernel would have to lock.
+        let runtime = patiently(Builder::new().entries(64).chunk_size(1000).chunks(16..=32_768));
+        runtime.block_on(async {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let echo = spawn(echo(theirs));
+            for round in 0..1000usize {
+                let sent = ours.write_all(pattern(round as u64, 1 + round * 37 % 40_000)).await.unwrap();
+                assert_eq!(ours.read_exact(vec![0; sent.len()]).await.unwrap(), sent);
+            }
+            drop(ours);
+            echo.await.unwrap().unwrap();
+            println!("{:?}", metrics());
+            assert_eq!(metrics().chunk_buffers_lent, 0);
+            let enters = metrics().enters;
+            turns(3).await;
+            assert!(metrics().enters < enters + 10, "nothing spins");
+        });
+        let refused = runtime.ring().refused().iter().find(|refusal| refusal.what() == "REGISTER_PBUF_RING");
+        assert_eq!(refused.expect("too much to lock").errno(), libc::ENOMEM);
+        assert_eq!(runtime.metrics().stale_completions, 0);
+    });
 }
