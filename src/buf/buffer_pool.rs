@@ -58,11 +58,14 @@ struct Shared {
 
 /// Nobody waits while a buffer is free.
 struct Books {
-    free: Vec<Numbered>,
+    /// In boxes, so that what is moved along with an operation is small.
+    #[allow(clippy::vec_box)]
+    free: Vec<Box<Numbered>>,
     /// Who waits, in order.
     queue: VecDeque<(u64, Waker)>,
     /// Buffers that came back for those who have waited longest, by their tickets.
-    granted: Vec<(u64, Numbered)>,
+    #[allow(clippy::vec_box)]
+    granted: Vec<(u64, Box<Numbered>)>,
     last_ticket: u64,
 }
 
@@ -90,7 +93,7 @@ impl BufferPool {
             Err(error) => (None, Err(error)),
         };
         let number = |index| first.map(|first| Registration { number: first.number + index as u16, ..first });
-        let free = buffers.into_iter().enumerate().map(|(index, buffer)| Numbered { buffer, registration: number(index) });
+        let free = buffers.into_iter().enumerate().map(|(index, buffer)| Box::new(Numbered { buffer, registration: number(index) }));
         let books = Books { free: free.collect(), queue: VecDeque::new(), granted: Vec::new(), last_ticket: 0 };
         BufferPool { shared: Rc::new(Shared { registered, books: RefCell::new(books), count, size }) }
     }
@@ -149,7 +152,7 @@ impl BufferPool {
 
 impl Shared {
     /// Gives a buffer to who has waited longest, or keeps it.
-    fn give_back(&self, numbered: Numbered) {
+    fn give_back(&self, numbered: Box<Numbered>) {
         let mut books = self.books.borrow_mut();
         let Some((ticket, waker)) = books.queue.pop_front() else { return books.free.push(numbered) };
         books.granted.push((ticket, numbered));
@@ -167,7 +170,7 @@ pub struct Acquire<'p> {
 }
 
 impl Books {
-    fn take_granted(&mut self, ticket: u64) -> Option<Numbered> {
+    fn take_granted(&mut self, ticket: u64) -> Option<Box<Numbered>> {
         let place = self.granted.iter().position(|(granted, _)| *granted == ticket)?;
         Some(self.granted.swap_remove(place).1)
     }
@@ -250,12 +253,12 @@ impl fmt::Debug for BufferPool {
 /// It has a length like a `Vec`, but never grows. It comes empty; a read may use its whole capacity.
 pub struct PoolBuffer {
     /// `None` only within `drop`.
-    numbered: Option<Numbered>,
+    numbered: Option<Box<Numbered>>,
     pool: Rc<Shared>,
 }
 
 impl PoolBuffer {
-    fn new(mut numbered: Numbered, pool: &Rc<Shared>) -> PoolBuffer {
+    fn new(mut numbered: Box<Numbered>, pool: &Rc<Shared>) -> PoolBuffer {
         numbered.buffer.clear();
         PoolBuffer { numbered: Some(numbered), pool: Rc::clone(pool) }
     }

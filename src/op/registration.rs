@@ -62,8 +62,7 @@ impl Drop for Entry {
 #[inline]
 pub(super) fn number_here(registration: Option<Registration>) -> Option<u16> {
     let registration = registration?;
-    let here = runtime::try_current()?.id() == registration.ring;
-    here.then_some(registration.number)
+    (runtime::current_id() == Some(registration.ring)).then_some(registration.number)
 }
 
 #[cfg(test)]

@@ -525,6 +525,12 @@ pub(crate) fn try_current() -> Option<Rc<Core>> {
     CURRENT.with(|current| current.borrow().clone())
 }
 
+/// Which runtime is entered on this thread, without a share in it.
+#[inline]
+pub(crate) fn current_id() -> Option<u64> {
+    CURRENT.with(|current| current.borrow().as_ref().map(|core| core.id))
+}
+
 /// The runtime that is entered on this thread.
 ///
 /// # Panics
