@@ -2,7 +2,8 @@
 //!
 //! So a task costs no call of the allocator, lies where the processor has just been, and is found by the index in its wakers. Each size
 //! class fills chunks that double from 4 KiB to 2 MiB. A chunk that becomes empty goes back to the allocator, except the one whose cells are
-//! handed out. The arena knows no future: a vacant cell is a header without a generation.
+//! handed out. The arena knows no future: a vacant cell is the header of a task that
+//! has ended.
 //!
 //! # Safety
 //! A chunk is one block from the allocator: its description, then `slots` cells, of which the first `used` hold an initialised header. The
@@ -238,18 +239,15 @@ impl Arena {
         Some(unsafe { chunk.cast::<u8>().add(offset as usize).cast::<Header>() })
     }
 
-    /// Calls `each` with every cell that is handed out, those that are handed out meanwhile perhaps included. `each` may do anything,
-    /// so each cell is looked up by itself.
+    /// Calls `each` with every cell that has ever been handed out, those that are handed out meanwhile perhaps included. `each` may do
+    /// anything, so each cell is looked up by itself.
     pub(super) fn each(&self, mut each: impl FnMut(NonNull<Header>)) {
         let mut number = 0;
         // SAFETY: as in `find`; the borrow ends with the condition.
         while number < unsafe { &*self.chunks.get() }.len() {
             let mut slot = 0;
             while let Some(cell) = self.find(number << SLOT_BITS | slot) {
-                // SAFETY: a cell that was found has a header.
-                if !unsafe { cell.as_ref() }.is_vacant() {
-                    each(cell);
-                }
+                each(cell);
                 slot += 1;
             }
             number += 1;
@@ -372,7 +370,6 @@ pub(super) unsafe fn free(cell: NonNull<Header>) {
         let header = cell.as_ref();
         let chunk = cell.cast::<u8>().sub(header.offset() as usize).cast::<Chunk>();
         let description = chunk.as_ref();
-        header.vacate();
         header.next.set(description.vacant.replace(Some(cell)));
         let live = description.live.get() - 1;
         description.live.set(live);

@@ -54,7 +54,7 @@ const _: () = assert!(BODY == 48 && BODY.is_multiple_of(CELL_ALIGN));
 /// The part of a task that does not depend on its future.
 #[repr(C)]
 pub(super) struct Header {
-    /// The word of its wakers. Without a generation: the cell is vacant.
+    /// The word of its wakers.
     id: Cell<TaskId>,
     /// `None`: the future of `block_on`, which has no body, or a vacant cell.
     table: Cell<Option<&'static Table>>,
@@ -78,27 +78,26 @@ pub(super) struct Table {
 }
 
 impl Header {
+    /// A cell without a task, as one whose task has ended and is needed no more.
     pub(super) fn vacant(id: TaskId, offset: u32) -> Header {
-        Header { id: Cell::new(id), table: Cell::new(None), next: Cell::new(None), joiner: Cell::new(None), state: Cell::new(0), offset }
+        Header {
+            id: Cell::new(id),
+            table: Cell::new(None),
+            next: Cell::new(None),
+            joiner: Cell::new(None),
+            state: Cell::new(ENDED),
+            offset,
+        }
     }
 
     /// The future of `block_on`, as the run queue sees it.
     pub(super) fn root(id: TaskId) -> Header {
-        Header::vacant(id, 0)
+        Header { state: Cell::new(0), ..Header::vacant(id, 0) }
     }
 
     #[inline]
     pub(super) fn id(&self) -> TaskId {
         self.id.get()
-    }
-
-    pub(super) fn is_vacant(&self) -> bool {
-        self.id.get().is_vacant()
-    }
-
-    #[inline]
-    pub(super) fn vacate(&self) {
-        self.id.set(self.id.get().without_generation());
     }
 
     #[inline]
@@ -141,9 +140,12 @@ impl Header {
         self.state.get() & bits != 0
     }
 
+    /// Sets bits that are not set. It adds them: of an `or` with such bits the compiler makes an access to one byte, and the processor stalls when a
+    /// wider one follows at once.
     #[inline]
     fn set(&self, bits: u32) {
-        self.state.set(self.state.get() | bits);
+        debug_assert!(!self.has(bits), "they are set");
+        self.state.set(self.state.get().wrapping_add(bits));
     }
 
     #[inline]
@@ -153,7 +155,7 @@ impl Header {
 
     pub(super) fn abort(&self) {
         if !self.is_ended() {
-            self.set(ABORTED);
+            self.state.set(self.state.get() | ABORTED);
             wake(self.id());
         }
     }

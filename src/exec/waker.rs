@@ -39,19 +39,10 @@ impl TaskId {
         TaskId(u64::from(cell) << (TaskId::INDEX_BITS + GENERATION_BITS) | u64::from(index) << GENERATION_BITS)
     }
 
-    /// The next task in this place. Generations wrap, and none is zero, which means that there is no task.
+    /// The next task in the place of this one. Generations wrap, and none is zero, which is that of the root and of places without a task.
     #[inline]
     pub(super) fn with_generation(self, generation: u32) -> TaskId {
         TaskId(self.0 & !GENERATION | (u64::from(generation) & GENERATION).max(1))
-    }
-
-    #[inline]
-    pub(super) fn without_generation(self) -> TaskId {
-        TaskId(self.0 & !GENERATION)
-    }
-
-    pub(super) fn is_vacant(self) -> bool {
-        self.0 & GENERATION == 0
     }
 
     #[inline]
@@ -106,13 +97,13 @@ mod tests {
         for (cell, index, generation) in [(0, 0, 1), (4095, ROOT_INDEX as usize - 1, 0xff_ffff), (7, 1 << 20, 3)] {
             let place = TaskId::vacant(cell, index);
             let id = place.with_generation(generation);
-            assert_eq!((id.cell(), id.index(), id.is_vacant()), (cell, index, false));
-            assert_eq!((id.without_generation(), place.is_vacant()), (place, true));
-            assert_ne!(id, TaskId::root(cell));
+            assert_eq!((id.cell(), id.index()), (cell, index));
+            assert_eq!(id.with_generation(9), place.with_generation(9));
+            assert!(id != place && id != TaskId::root(cell));
         }
         let place = TaskId::vacant(1, 2);
         assert_eq!(place.with_generation(1 << GENERATION_BITS | 5), place.with_generation(5), "generations wrap");
-        assert!(!place.with_generation(1 << GENERATION_BITS).is_vacant(), "and leave zero out");
+        assert_ne!(place.with_generation(1 << GENERATION_BITS), place, "and leave zero out");
     }
 
     #[test]
