@@ -96,8 +96,7 @@ impl<T> Drop for JoinHandle<T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: this is the task's handle, and it does not use the task again.
-        let left = unsafe { task::detach::<T>(self.task) };
-        drop(left);
+        unsafe { task::detach::<T>(self.task) };
     }
 }
 

@@ -22,7 +22,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::mem::{ManuallyDrop, needs_drop};
+use std::mem::{self, ManuallyDrop, needs_drop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
@@ -250,33 +250,42 @@ pub(super) unsafe fn cancel(cell: NonNull<Header>, error: JoinError) {
 /// The body holds the result that [`run`] or [`cancel`] has left, and the caller does not use the cell after.
 #[inline]
 pub(super) unsafe fn finish(cell: NonNull<Header>) {
-    // SAFETY: the task needs its cell, at first since it has not ended, then since it is `ENDING`.
+    // SAFETY: the task has not ended, so its cell is there.
     unsafe {
         let header = cell.as_ref();
-        header.set(ENDED | ENDING);
-        if let Some(joiner) = header.joiner.take() {
-            notify(joiner);
+        header.set(ENDED);
+        let joiner = header.joiner.take();
+        match joiner.as_ref().map(TaskId::of) {
+            // To wake a task of ours runs no user code, there is nothing to drop, and who joins keeps the cell.
+            Some(Some(id)) => {
+                mem::forget(joiner);
+                wake(id);
+            }
+            None if header.has(JOINABLE) => {}
+            _ => notify(cell, joiner),
+        }
+    }
+}
+
+/// The rest of [`finish`], if that is user code.
+///
+/// # Safety
+/// As [`finish`]. The task has just ended.
+#[inline(never)]
+unsafe fn notify(cell: NonNull<Header>, joiner: Option<Waker>) {
+    // SAFETY: whoever gives the cell back finds it `ENDING` until the end of this function, whatever the user code does.
+    unsafe {
+        let header = cell.as_ref();
+        header.set(ENDING);
+        if let Some(joiner) = joiner {
+            // A waker that panics must not keep the executor from its work.
+            let _ = catch_unwind(AssertUnwindSafe(|| joiner.wake()));
         }
         if !header.has(JOINABLE) {
             drop_result(cell);
         }
         header.clear(ENDING);
         release_if_unused(cell);
-    }
-}
-
-#[inline]
-fn notify(joiner: Waker) {
-    match TaskId::of(&joiner) {
-        // Ours: there is nothing to drop, and nothing that could panic.
-        Some(id) => {
-            let _ = ManuallyDrop::new(joiner);
-            wake(id);
-        }
-        // A waker that panics must not keep the executor from its work.
-        None => {
-            let _ = catch_unwind(AssertUnwindSafe(|| joiner.wake()));
-        }
     }
 }
 
@@ -320,20 +329,40 @@ pub(super) unsafe fn take_result<T>(cell: NonNull<Header>) -> Option<Result<T, J
     }
 }
 
-/// The `JoinHandle` goes. Returns what it leaves, which is user code to drop, and must be dropped with no use of the cell after.
+/// The `JoinHandle` goes.
 ///
 /// # Safety
 /// The task's output is a `T`, and the caller is its `JoinHandle`, which does not use the cell after.
 #[inline]
-pub(super) unsafe fn detach<T>(cell: NonNull<Header>) -> (Option<Waker>, Option<Result<T, JoinError>>) {
+pub(super) unsafe fn detach<T>(cell: NonNull<Header>) {
+    // SAFETY: the handle needs the cell until its bit is cleared. With no other bit nobody else does, the body is empty, and nobody waits
+    // for a task that has ended.
+    unsafe {
+        let header = cell.as_ref();
+        if header.state.get() == ENDED | JOINABLE {
+            header.state.set(ENDED);
+            arena::free(cell);
+        } else {
+            detach_early::<T>(cell);
+        }
+    }
+}
+
+/// The `JoinHandle` goes before the task has ended, or with its result, or while others need the cell. What it leaves is user code to drop, and goes
+/// last.
+///
+/// # Safety
+/// As [`detach`].
+#[inline(never)]
+unsafe fn detach_early<T>(cell: NonNull<Header>) {
     // SAFETY: the handle needs the cell until its bit is cleared here.
     unsafe {
         let header = cell.as_ref();
         let joiner = header.joiner.take();
-        let result = if header.is_ended() { take_result(cell) } else { None };
+        let result = if header.is_ended() { take_result::<T>(cell) } else { None };
         header.clear(JOINABLE);
         release_if_unused(cell);
-        (joiner, result)
+        drop((joiner, result));
     }
 }
 
