@@ -101,8 +101,8 @@ impl Maker<'_> {
                 entry = entry.skip();
             }
             let waits = entry.is_linked();
-            // A worker and a short timeout run a race.
-            let races = Program::has_worker(&self.objects, &entry.op);
+            // A worker and a short timeout run a race, and so do two short timeouts.
+            let races = Program::has_worker(&self.objects, &entry.op) || matches!(entry.op, Op::Timeout { .. });
             entries.push(entry);
             if waits && self.random.chance(5) {
                 let after = if self.random.chance(3) && !races { Soon } else { Never };
@@ -173,6 +173,8 @@ impl Maker<'_> {
     fn any_op(&self, on: usize, number: usize) -> Op {
         let random = self.random;
         let length = if random.chance(12) { 0 } else { random.up_to(48) as u32 };
+        // One of nothing that is cancelled while it waits says 0.
+        let message_length = length.max(1);
         let target = random.below(number.max(1));
         let offset = match self.objects[on] {
             File(_) | ReadOnly(_) | Append(_) if !random.chance(6) => random.below(150) as i64,
@@ -217,7 +219,7 @@ impl Maker<'_> {
             (_, 0..2) => Op::Recv { on, length, flags },
             (_, 2) => Op::Read { on, length, offset },
             (_, 3) => Op::Readv { on, lengths, offset },
-            (_, 4) => Op::RecvMsg { on, length },
+            (_, 4) => Op::RecvMsg { on, length: message_length },
             (_, 5) => Op::Send { on, length, flags },
             (_, 6) => Op::Write { on, length, offset },
             (_, 7) => Op::Writev { on, lengths, offset },

@@ -21,6 +21,7 @@ mod by_hand;
 mod compare;
 mod generate;
 mod program;
+mod races;
 mod run;
 mod world;
 

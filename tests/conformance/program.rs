@@ -268,7 +268,7 @@ impl Entry {
 pub(crate) enum Step {
     /// Submits these entries at once.
     Submit(Vec<Entry>),
-    /// The next step begins before the last has come to rest.
+    /// The next step begins before the last has come to rest: it was submitted, and no completion taken.
     Rush,
     /// Makes as many buffers of this length and gives them to the ring, in order. Once in a program.
     Provide {

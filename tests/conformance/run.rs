@@ -124,8 +124,11 @@ impl Runner {
     pub(crate) fn run(mut self, program: &Program) -> Record {
         for (index, step) in program.steps.iter().enumerate() {
             self.step(step);
-            if program.steps.get(index + 1) != Some(&Step::Rush) && *step != Step::Rush {
-                self.settle();
+            match program.steps.get(index + 1) {
+                // Submitted, and no more.
+                Some(Step::Rush) => self.ring.enter(Wait::No, 0).expect("the ring works"),
+                _ if *step == Step::Rush => {}
+                _ => self.settle(),
             }
             self.step += 1;
         }

@@ -22,8 +22,8 @@ use super::program::{After, Entry, Link, Object, Op};
 
 /// The group of the buffers that a program provides.
 pub(crate) const GROUP: u16 = 3;
-/// A number that no descriptor has: beyond every limit.
-const NO_DESCRIPTOR: RawFd = 1 << 28;
+/// A number that no descriptor has.
+const NO_DESCRIPTOR: RawFd = -1;
 /// An opcode that no kernel knows.
 const NO_OPCODE: u8 = 0xfe;
 /// How soon is `Soon`?
@@ -143,7 +143,12 @@ impl Thing {
                 fs::remove_dir_all(path).expect("a directory goes");
                 names
             }
-            Object::Listener => Vec::new(),
+            // How many connections nobody has accepted.
+            Object::Listener => self.ours.take().map_or_else(Vec::new, |ours| {
+                nonblocking(&ours);
+                let listener = TcpListener::from(ours);
+                vec![vec![std::iter::from_fn(|| listener.accept().ok()).count() as u8]]
+            }),
             _ => [self.peer.take(), self.ours.take()].into_iter().flatten().map(drain).collect(),
         }
     }

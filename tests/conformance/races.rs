@@ -1,0 +1,150 @@
+//! Where io_uring promises nothing, what must hold all the same? Cancels that race with data and connections, and queues that overflow.
+//!
+//! Who wins is free, and so are the answers of cancels. But each entry has one last completion, no byte and no connection is lost, doubled or
+//! out of order, and a cancelled entry says either that it was cancelled or what it did.
+
+use super::common::{Random, seed, size, watchdog};
+use super::compare::{SOURCES, Source, shrink};
+use super::program::*;
+use super::ring::Config;
+use super::run::{FAST, Outcome, Pace, ROOMY, Record, Runner};
+
+/// Programs on each ring in CI.
+const RACES: u64 = 1500;
+const MOST_ROUNDS: usize = 4;
+const FLAG_MORE: u32 = 1 << 1;
+const BRISK: Pace = Pace { patience: std::time::Duration::from_millis(1), bound: std::time::Duration::from_millis(300) };
+
+/// Rounds of: something that waits, something that comes, a cancel; at rest only after each round.
+fn race(random: &Random) -> Program {
+    let object = [PipeReader, Unix, Tcp, Listener][random.below(4)];
+    let mut steps = vec![Step::Provide { buffers: random.up_to(4) as u16, length: random.up_to(8) as u32 }];
+    let mut entries = 0;
+    for _ in 0..random.up_to(MOST_ROUNDS) {
+        let (on, length) = (0, random.up_to(20) as u32);
+        let waiting = match (object, random.below(4)) {
+            (Listener, kind) => Op::Accept { on, multishot: kind < 3 },
+            (PipeReader, 0..2) => Op::Read { on, length, offset: -1 },
+            (PipeReader, _) => Op::ReadProvided { on, length },
+            (_, 0) => Op::Recv { on, length, flags: 0 },
+            (_, 1) => Op::Recv { on, length, flags: libc::MSG_WAITALL },
+            (_, kind) => Op::RecvProvided { on, multishot: kind == 2 },
+        };
+        let target = entries;
+        let cancel = match random.below(4) {
+            0 => Op::CancelDescriptor { on, all: true },
+            1 => Op::CancelAll,
+            _ => Op::Cancel { target },
+        };
+        entries += 2;
+        let mut round = vec![Step::Submit(vec![waiting.alone()])];
+        for _ in 0..random.below(4) {
+            round.push(if object == Listener {
+                Step::PeerConnects { on }
+            } else {
+                Step::PeerWrites { on, length: random.up_to(20) as u32 }
+            });
+        }
+        round.push(Step::Submit(vec![cancel.alone()]));
+        for step in round {
+            // In a round, some steps are at rest before the next and some are not.
+            if step != steps[steps.len() - 1] && random.chance(2) && !matches!(step, Step::Submit(ref list) if !list[0].op.cancels()) {
+                steps.push(Step::Rush);
+            }
+            steps.push(step);
+        }
+        if random.chance(2) {
+            steps.push(Step::Return);
+        }
+    }
+    program([object], steps)
+}
+
+/// Why a record breaks what must hold; nothing if it does not.
+fn fault(program: &Program, record: &Record) -> Option<String> {
+    if !record.unfinished.is_empty() || !record.stray.is_empty() {
+        return Some(format!("without an end: {:?}; of nobody: {:?}", record.unfinished, record.stray));
+    }
+    let mut received = Vec::new();
+    let mut accepted = 0;
+    for (number, (entry, events)) in program.entries().zip(&record.events).enumerate() {
+        let more = events.iter().filter(|event| event.flags & FLAG_MORE != 0).count();
+        if more + 1 != events.len() {
+            return Some(format!("entry {number} has {} completions, {more} of which say that more will come", events.len()));
+        }
+        for event in events {
+            let allowed = match event.result {
+                Outcome::Descriptor => !entry.op.cancels(),
+                Outcome::Value(value) if entry.op.cancels() => {
+                    (0..=1).contains(&value) || [-libc::ENOENT, -libc::EALREADY].contains(&value)
+                }
+                Outcome::Value(value) => value >= 0 || [-libc::ECANCELED, -libc::EINTR, -libc::ENOBUFS].contains(&value),
+            };
+            if !allowed {
+                return Some(format!("entry {number} says {:?}", event.result));
+            }
+            received.extend_from_slice(&event.data);
+            accepted += usize::from(event.result == Outcome::Descriptor);
+        }
+    }
+    if program.objects[0] == Listener {
+        let connected = program.steps.iter().filter(|step| matches!(step, Step::PeerConnects { .. })).count();
+        let waiting = usize::from(record.left[0][0][0]);
+        return (accepted + waiting != connected).then(|| format!("{connected} connections, {accepted} accepted and {waiting} left"));
+    }
+    let written: i32 = record.peers.iter().map(|(_, result, _)| *result).sum();
+    let expected: Vec<u8> = (0..written).map(|index| 1u8.wrapping_add(index as u8)).collect();
+    // The last of the object's ends is ours.
+    received.extend_from_slice(record.left[0].last().map_or(&[], Vec::as_slice));
+    (received != expected).then(|| format!("written {expected:?}, received and left {received:?}"))
+}
+
+#[track_caller]
+fn assert_sound(program: &Program, config: &Config, source: Source) {
+    let fault_of = |program: &Program, pace| {
+        let record = Runner::new(source.open(config), &program.objects, pace).run(program);
+        fault(program, &record).map(|fault| (fault, record))
+    };
+    if let Some((fault, record)) = fault_of(program, FAST) {
+        // A race is not lost in every run.
+        let core = shrink(program.clone(), |program| (0..20).any(|_| fault_of(program, BRISK).is_some()));
+        panic!("{source:?}: {fault}\n{program}\n{record:?}\nat its core\n{core}");
+    }
+}
+
+#[test]
+fn cancels_that_race_with_data_lose_nothing() {
+    let _watchdog = watchdog();
+    let seed = seed();
+    for index in 0..size(RACES) {
+        let program = race(&Random::new(seed ^ index << 32));
+        for source in SOURCES {
+            assert_sound(&program, &ROOMY, source);
+        }
+    }
+}
+
+#[test]
+fn an_overflowing_completion_queue_loses_nothing() {
+    let tiny = Config::new(4, 4);
+    let nops = || Step::Submit((0..4).map(|_| Op::Nop.alone()).collect());
+    let flood = program([], (0..5).flat_map(|_| [nops(), Step::Rush]));
+    for source in SOURCES {
+        let record = Runner::new(source.open(&tiny), &flood.objects, FAST).run(&flood);
+        let ended = record.events.iter().filter(|events| matches!(events[..], [ref event] if event.result == Outcome::Value(0)));
+        assert_eq!(ended.count(), 20, "{source:?}: {record:?}");
+    }
+    // One that has many completions at once goes on or ends in between, as the ring likes.
+    let recv = || Step::Submit(vec![Op::RecvProvided { on: 0, multishot: true }.alone()]);
+    let write = Step::PeerWrites { on: 0, length: 40 };
+    let steps =
+        [Step::Provide { buffers: 32, length: 2 }, write.clone(), recv(), Step::Return, recv(), Step::Return, recv(), Step::Return, write];
+    let burst = program([Unix], steps);
+    let accept = || Step::Submit(vec![Op::Accept { on: 0, multishot: true }.alone()]);
+    let connects = (0..12).map(|_| Step::PeerConnects { on: 0 });
+    let crowd = program([Listener], connects.chain([accept(), accept()]));
+    for source in SOURCES {
+        assert_sound(&burst, &tiny, source);
+        assert_sound(&crowd, &tiny, source);
+    }
+}
