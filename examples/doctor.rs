@@ -18,7 +18,8 @@ fn to_json(diagnosis: &Diagnosis) -> Value {
     let ring = diagnosis.ring().map(|ring| {
         let refused = ring.refused().iter().map(|refusal| json!({ "what": refusal.what(), "errno": refusal.errno() }));
         json!({
-            "kind": ring.kind(),
+            "kind": ring.kind().to_string(),
+            "reason": ring.reason(),
             "entries": ring.entries(),
             "completion_entries": ring.completion_entries(),
             "granted": ring.granted(),

@@ -69,7 +69,10 @@ impl Diagnosis {
 
     /// Why the kernel's ring is not in force.
     pub fn refusal(&self) -> Option<&SetupError> {
-        self.ring.as_ref().err()?.get_ref()?.downcast_ref()
+        match &self.ring {
+            Ok(ring) => ring.refusal(),
+            Err(error) => error.get_ref()?.downcast_ref(),
+        }
     }
 
     /// The operations of this crate that the ring does not have, by their names in io_uring_enter(2) without `IORING_OP_`.

@@ -19,6 +19,7 @@
 //! - [What dropping a future does](docs::cancellation), for each operation
 //! - [Coming from tokio](docs::from_tokio)
 //! - [Coming from an epoll loop](docs::from_epoll)
+//! - [Where io_uring is blocked](docs::software_ring)
 //! - [Why it is as it is](docs::design)
 //! - [Architecture](docs::architecture), for those who change it
 //!
@@ -228,9 +229,13 @@
 //!
 //! ```
 //! let runtime = annulus::Runtime::new()?;
-//! println!("{}", runtime.ring()); // "kernel ring, 256 submission and 1024 completion entries; granted: SINGLE_ISSUER, …"
+//! println!("{}", runtime.ring()); // "kernel ring (by default), 256 submission and 1024 completion entries; granted: SINGLE_ISSUER, …"
 //! # std::io::Result::Ok(())
 //! ```
+//!
+//! Where io_uring is blocked, as most container runtimes do by default, the same program runs on [the software
+//! ring](docs::software_ring): epoll and a pool of threads. [`Builder::ring`] and the environment variable `ANNULUS_RING` (`kernel` or
+//! `software`) choose.
 //!
 //! [`diagnose`] says the same of a machine where no ring is granted, together with limits, settings, operations that the kernel lacks, and
 //! the remedy for each shortfall; `cargo run --example doctor` prints it.
@@ -239,8 +244,7 @@
 //!
 //! # When not to use it
 //!
-//! - On anything but Linux, or where io_uring is blocked. Most container runtimes block it by default with a seccomp filter. There is no
-//!   fallback.
+//! - On anything but Linux.
 //! - With libraries that need `Send` futures, tokio's reactor, or `AsyncRead`/`AsyncWrite` streams. There are no adapters.
 //! - For programs whose file work is buffered writes, metadata, or files on tmpfs: the kernel hands these to worker threads, at about 20 µs of
 //!   CPU each, one at a time. [`fs`] says which operations that concerns.
@@ -304,7 +308,7 @@ pub use doctor::{Diagnosis, Shortfall, diagnose};
 pub use exec::{AbortHandle, JoinError, JoinHandle};
 pub use join_set::JoinSet;
 pub use op::{Cancel, Chunks, Datagram, Datagrams, Deadline, Expire, Op, no_op};
-pub use ring::{Limit, Refusal, RingReport, Seccomp, SetupError};
+pub use ring::{Limit, Refusal, RingKind, RingReport, Seccomp, SetupError};
 pub use runtime::{Builder, Metrics, Runtime, block_on, metrics, spawn, yield_now};
 
 /// Guides: how to come here, and why it is as it is.
@@ -324,6 +328,9 @@ pub mod docs {
 
     #[doc = include_str!("docs/from_tokio.md")]
     pub mod from_tokio {}
+
+    #[doc = include_str!("docs/software-ring.md")]
+    pub mod software_ring {}
 }
 
 /// So that the programs of the README are compiled with the tests.

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use io_uring::squeue;
 
@@ -176,6 +177,71 @@ pub(crate) fn is_direct(file: BorrowedFd<'_>) -> bool {
     // SAFETY: the call takes no pointer, and changes nothing.
     let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
     flags >= 0 && flags & libc::O_DIRECT != 0
+}
+
+/// epoll_create1(2), close-on-exec.
+pub(crate) fn epoll() -> io::Result<OwnedFd> {
+    // SAFETY: the call takes no pointer.
+    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// epoll_ctl(2). `fd` is a number, since it may have been closed by now, which the call then says.
+pub(crate) fn epoll_control(epoll: BorrowedFd<'_>, operation: i32, fd: RawFd, events: u32, data: u64) -> io::Result<()> {
+    let mut event = libc::epoll_event { events, u64: data };
+    // SAFETY: `event` is a local variable.
+    if unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd, &mut event) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// epoll_pwait2(2), or epoll_wait(2) before Linux 5.11; `None` waits without limit. Fills `events` from the front and returns how many.
+pub(crate) fn epoll_wait(epoll: BorrowedFd<'_>, events: &mut [libc::epoll_event], timeout: Option<Duration>) -> io::Result<usize> {
+    let epoll = epoll.as_raw_fd();
+    let (pointer, count) = (events.as_mut_ptr(), events.len() as i32);
+    let result = match timeout {
+        // SAFETY: `events` is exclusively borrowed for the call, and `count` long.
+        None => unsafe { libc::epoll_wait(epoll, pointer, count, -1) },
+        // SAFETY: as above.
+        Some(Duration::ZERO) => unsafe { libc::epoll_wait(epoll, pointer, count, 0) },
+        Some(timeout) => epoll_wait_precisely(epoll, events, timeout),
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result as usize)
+}
+
+fn epoll_wait_precisely(epoll: RawFd, events: &mut [libc::epoll_event], timeout: Duration) -> i32 {
+    let (pointer, count) = (events.as_mut_ptr(), events.len() as i32);
+    let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
+    let timespec = [seconds, i64::from(timeout.subsec_nanos())];
+    let no_mask = std::ptr::null::<libc::c_void>();
+    // SAFETY: `events` is exclusively borrowed for the call, and `count` long; `timespec` is a local variable, two 64-bit numbers as the call
+    // has them on every architecture.
+    let result = unsafe { libc::syscall(libc::SYS_epoll_pwait2, epoll, pointer, count, timespec.as_ptr(), no_mask, 0usize) };
+    let refused = result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS);
+    if !refused {
+        return result as i32;
+    }
+    // Rounded up: who wakes too early waits again, and again.
+    let milliseconds = i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX);
+    // SAFETY: as above.
+    unsafe { libc::epoll_wait(epoll, pointer, count, milliseconds) }
+}
+
+/// clock_gettime(2): the time since the clock's zero.
+pub(crate) fn clock(clock: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a local variable.
+    let result = unsafe { libc::clock_gettime(clock, &mut time) };
+    debug_assert_eq!(result, 0, "every Linux has the clocks that are asked for");
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), time.tv_nsec as u32)
 }
 
 /// Has the file a position to read at? Pipes, sockets and terminals have none; lseek(2).

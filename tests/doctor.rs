@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::thread;
 
-use annulus::{Diagnosis, Runtime, Seccomp, Shortfall, diagnose};
+use annulus::{Diagnosis, RingKind, Runtime, Seccomp, Shortfall, diagnose};
 use common::{become_ordinary, bounded, forbid, in_own_process, open_descriptors};
 
 /// The shortfall that names `what`.
@@ -23,7 +23,7 @@ fn the_diagnosis_is_of_the_ring_that_a_runtime_gets() {
         let diagnosis = diagnose();
         let ring = diagnosis.ring().expect("a ring");
         assert_eq!(ring.kind(), runtime.ring().kind());
-        assert!(diagnosis.refusal().is_none() || ring.kind() != "kernel");
+        assert!(diagnosis.refusal().is_none() || ring.kind() != RingKind::Kernel);
         let page = diagnosis.to_string();
         assert!(page.starts_with(&format!("ring in force              {}", ring.kind())), "{page}");
         for name in ring.granted() {
@@ -55,7 +55,7 @@ fn is_refused_by_a_filter(call: &str, number: libc::c_long, errno: i32) {
     let before = open_descriptors();
     forbid(number, None, errno);
     let diagnosis = diagnose();
-    assert!(diagnosis.ring().is_none_or(|ring| ring.kind() != "kernel"), "{diagnosis}");
+    assert!(diagnosis.ring().is_none_or(|ring| ring.kind() != RingKind::Kernel), "{diagnosis}");
     assert_eq!(diagnosis.seccomp(), Seccomp::Filter);
     let refusal = diagnosis.refusal().expect("a reason");
     assert_eq!((refusal.call(), refusal.raw_os_error()), (call, Some(errno)));
@@ -152,7 +152,7 @@ fn a_ring_made_smaller_for_want_of_memory_is_a_shortfall() {
             // SAFETY: `limit` outlives the call.
             assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) }, 0);
             let diagnosis = diagnose();
-            diagnosis.ring().is_some_and(|ring| ring.kind() == "kernel").then_some(diagnosis)
+            diagnosis.ring().is_some_and(|ring| ring.kind() == RingKind::Kernel).then_some(diagnosis)
         });
         let diagnosis = fitting.expect("a ring needs no 256 KiB");
         let ring = diagnosis.ring().expect("granted");

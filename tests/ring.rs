@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use annulus::fs::File;
 use annulus::net::UnixStream;
-use annulus::{Builder, Runtime, SetupError, spawn, time};
+use annulus::{Builder, RingKind, Runtime, SetupError, spawn, time};
 use common::{
     Pool, become_ordinary, forbid, in_own_process, open_descriptors, patiently, poll_in_task, quiet, scratch_dir, turns, watchdog,
 };
@@ -204,7 +204,7 @@ fn sizes_beyond_the_kernels_are_cut_down_where_memory_allows() {
 fn the_report_tells_what_was_granted_and_refused() {
     let runtime = patiently(Builder::new().entries(16));
     let report = runtime.ring();
-    assert_eq!((report.kind(), report.entries(), report.completion_entries()), ("kernel", 16, 64));
+    assert_eq!((report.kind(), report.entries(), report.completion_entries()), (RingKind::Kernel, 16, 64));
     let text = report.to_string();
     assert!(text.starts_with("kernel ring, 16 submission and 64 completion entries; granted: "), "{text}");
     for granted in report.granted() {

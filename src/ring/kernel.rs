@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 
+use super::choice::{Reason, RingKind};
 use super::places::Places;
 use super::provided::{Handing, Provided};
 use super::report::{Refusal, RingReport};
@@ -103,6 +104,8 @@ impl KernelRing {
         let has_min_wait = opened.uring.params().is_feature_min_timeout();
         let mut ring = KernelRing {
             report: RingReport {
+                kind: RingKind::Kernel,
+                reason: Reason::Default,
                 entries: opened.uring.params().sq_entries(),
                 completion_entries: opened.uring.params().cq_entries(),
                 granted: opened.granted,
@@ -194,6 +197,10 @@ impl KernelRing {
 
     pub(crate) fn report(&self) -> &RingReport {
         &self.report
+    }
+
+    pub(super) fn set_reason(&mut self, reason: Reason) {
+        self.report.reason = reason;
     }
 
     pub(crate) fn traffic(&self) -> Traffic {

@@ -2,11 +2,14 @@
 //! not know which source answers.
 //!
 //! A [`Ring`] takes SQEs, gives back completions, and is the only place where time passes. It knows no task, no future and no operation.
-//! Today there is one source, the kernel; the software ring joins as a second arm of the same enum.
+//! There are two sources: the kernel, and an engine of our own that executes the same entries where io_uring is not to be had.
 //!
 //! # Safety
 //! The unsafe functions hand entries and buffers on to the source; whoever calls them vouches for the memory.
 
+mod choice;
+mod engine;
+mod host;
 mod kernel;
 mod machine;
 mod places;
@@ -14,14 +17,19 @@ mod provided;
 mod refusal;
 mod report;
 mod setup;
+mod sqe;
 mod unpark;
+mod user;
+mod world;
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use io_uring::squeue;
 
+pub use choice::RingKind;
 pub(crate) use machine::Machine;
 pub use machine::{Limit, Seccomp};
 pub use refusal::SetupError;
@@ -29,6 +37,9 @@ pub use report::{Refusal, RingReport};
 pub(crate) use unpark::Unparker;
 
 use crate::buf::BufferRing;
+use choice::Reason;
+use engine::Engine;
+use host::Host;
 use kernel::KernelRing;
 
 /// Bits of [`Completion::flags`], io_uring_enter(2).
@@ -87,11 +98,13 @@ pub(crate) enum PushError {
 /// What the user asked of the ring.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
+    /// The kind of ring, `None` for the best that there is.
+    pub(crate) kind: Option<RingKind>,
     /// Places in the submission queue; the kernel rounds up to a power of two.
     pub(crate) entries: u32,
     /// Places in the completion queue.
     pub(crate) completion_entries: u32,
-    /// Most kernel worker threads for blocking file work, `None` for the kernel's own bound.
+    /// Most worker threads for blocking file work, `None` for the source's own bound.
     pub(crate) workers: Option<u32>,
     /// Most time that a wait looks at shared memory before it enters the kernel.
     pub(crate) spin: Duration,
@@ -120,7 +133,7 @@ pub(crate) struct Sqpoll {
 impl Config {
     /// Queues of these lengths, and no further wishes.
     pub(crate) const fn new(entries: u32, completion_entries: u32) -> Config {
-        Config { entries, completion_entries, workers: None, spin: Duration::ZERO, min_wait: None, sqpoll: None }
+        Config { kind: None, entries, completion_entries, workers: None, spin: Duration::ZERO, min_wait: None, sqpoll: None }
     }
 }
 
@@ -136,12 +149,51 @@ pub(crate) struct Traffic {
 #[derive(Debug)]
 pub(crate) enum Ring {
     Kernel(KernelRing),
+    Emulated(Box<Emulated>),
+}
+
+/// The software ring, and what it says of itself.
+#[derive(Debug)]
+pub(crate) struct Emulated {
+    engine: Engine,
+    report: RingReport,
+    /// Always, but for a test.
+    supports_all: bool,
+}
+
+impl Emulated {
+    fn open(config: &Config, reason: Reason) -> io::Result<Emulated> {
+        let engine = Engine::new(Box::new(Host::open(config.workers)?), config);
+        let report = RingReport {
+            kind: RingKind::Software,
+            reason,
+            entries: engine.entries() as u32,
+            completion_entries: config.completion_entries.next_power_of_two(),
+            granted: Vec::new(),
+            refused: Vec::new(),
+        };
+        Ok(Emulated { engine, report, supports_all: true })
+    }
 }
 
 impl Ring {
     /// Opens the best ring that the machine grants. The calling thread becomes its owner: all other calls come from it.
     pub(crate) fn open(config: &Config) -> io::Result<Ring> {
-        Ok(Ring::Kernel(KernelRing::open(config)?))
+        let (kind, reason) = match choice::wish(config.kind)? {
+            Some(wish) => wish,
+            None => match KernelRing::open(config) {
+                Ok(ring) => return Ok(Ring::Kernel(ring)),
+                Err(error) => (RingKind::Software, Reason::Refused(Arc::new(choice::refusal_of_io_uring(error)?))),
+            },
+        };
+        match kind {
+            RingKind::Kernel => {
+                let mut ring = KernelRing::open(config)?;
+                ring.set_reason(reason);
+                Ok(Ring::Kernel(ring))
+            }
+            RingKind::Software => Ok(Ring::Emulated(Box::new(Emulated::open(config, reason)?))),
+        }
     }
 
     /// Can this source execute `opcode`? A `true` is no promise for every argument: look at the first result too.
@@ -149,6 +201,7 @@ impl Ring {
     pub(crate) fn supports(&self, opcode: u8) -> bool {
         match self {
             Ring::Kernel(ring) => ring.supports(opcode),
+            Ring::Emulated(ring) => ring.supports_all && sqe::knows(opcode),
         }
     }
 
@@ -162,6 +215,8 @@ impl Ring {
         match self {
             // SAFETY: the caller's promise is handed on unchanged.
             Ring::Kernel(ring) => unsafe { ring.push(chain) },
+            // SAFETY: so it is here.
+            Ring::Emulated(ring) => ring.engine.push(chain.iter().map(|entry| unsafe { sqe::decode(entry) })),
         }
     }
 
@@ -179,6 +234,7 @@ impl Ring {
         match self {
             // SAFETY: the caller's promise is handed on unchanged.
             Ring::Kernel(kernel) => unsafe { kernel.provide(group, ring) },
+            Ring::Emulated(emulated) => emulated.engine.provide(group, Rc::clone(ring)),
         }
     }
 
@@ -187,6 +243,7 @@ impl Ring {
     pub(crate) fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
         match self {
             Ring::Kernel(ring) => ring.enter(wait, in_flight),
+            Ring::Emulated(ring) => ring.engine.enter(wait),
         }
     }
 
@@ -194,6 +251,7 @@ impl Ring {
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         match self {
             Ring::Kernel(ring) => ring.flush(),
+            Ring::Emulated(ring) => ring.engine.enter(Wait::No),
         }
     }
 
@@ -202,6 +260,7 @@ impl Ring {
     pub(crate) fn reap(&mut self) -> Option<Completion> {
         match self {
             Ring::Kernel(ring) => ring.reap(),
+            Ring::Emulated(ring) => ring.engine.reap(),
         }
     }
 
@@ -210,6 +269,7 @@ impl Ring {
     pub(crate) fn has_queued(&mut self) -> bool {
         match self {
             Ring::Kernel(ring) => ring.has_queued(),
+            Ring::Emulated(ring) => ring.engine.has_queued(),
         }
     }
 
@@ -218,6 +278,7 @@ impl Ring {
     pub(crate) fn has_completions(&mut self) -> bool {
         match self {
             Ring::Kernel(ring) => ring.has_completions(),
+            Ring::Emulated(ring) => ring.engine.has_completions(),
         }
     }
 
@@ -226,6 +287,7 @@ impl Ring {
     pub(crate) fn has_work(&mut self) -> bool {
         match self {
             Ring::Kernel(ring) => ring.has_work(),
+            Ring::Emulated(ring) => ring.engine.has_completions(),
         }
     }
 
@@ -233,6 +295,7 @@ impl Ring {
     pub(crate) fn now(&self) -> Instant {
         match self {
             Ring::Kernel(_) => Instant::now(),
+            Ring::Emulated(ring) => ring.engine.now(),
         }
     }
 
@@ -240,6 +303,7 @@ impl Ring {
     pub(crate) fn unparker(&self) -> Unparker {
         match self {
             Ring::Kernel(ring) => ring.unparker(),
+            Ring::Emulated(ring) => ring.engine.unparker(),
         }
     }
 
@@ -250,6 +314,8 @@ impl Ring {
     pub(crate) fn register_buffers(&mut self, buffers: &[libc::iovec]) -> io::Result<u16> {
         match self {
             Ring::Kernel(ring) => ring.register_buffers(buffers),
+            // Transfers are made by address, which entries name as well: any number will do.
+            Ring::Emulated(_) => Ok(0),
         }
     }
 
@@ -257,6 +323,7 @@ impl Ring {
     pub(crate) fn forget_buffers(&mut self, first: u16, count: usize) {
         match self {
             Ring::Kernel(ring) => ring.forget_buffers(first, count),
+            Ring::Emulated(_) => {}
         }
     }
 
@@ -264,12 +331,14 @@ impl Ring {
     pub(crate) fn report(&self) -> RingReport {
         match self {
             Ring::Kernel(ring) => ring.report().clone(),
+            Ring::Emulated(ring) => ring.report.clone(),
         }
     }
 
     pub(crate) fn traffic(&self) -> Traffic {
         match self {
             Ring::Kernel(ring) => ring.traffic(),
+            Ring::Emulated(ring) => ring.engine.traffic(),
         }
     }
 }
@@ -285,6 +354,7 @@ impl Ring {
     pub(crate) fn support_nothing(&mut self) {
         match self {
             Ring::Kernel(ring) => ring.support_nothing(),
+            Ring::Emulated(ring) => ring.supports_all = false,
         }
     }
 }

@@ -50,6 +50,11 @@ impl SetupError {
     pub fn remedy(&self) -> &str {
         &self.remedy
     }
+
+    /// The error around it, which has the same kind.
+    pub(crate) fn into_io_error(self) -> io::Error {
+        io::Error::new(self.source.kind(), self)
+    }
 }
 
 impl fmt::Display for SetupError {
@@ -117,8 +122,7 @@ fn explain_on(machine: &Machine, call: &'static str, source: io::Error) -> io::E
         ),
         _ => (format!("the kernel ({}) does not know the request", machine.release), "annulus needs Linux 5.10 or later".to_owned()),
     };
-    let kind = source.kind();
-    io::Error::new(kind, SetupError { call, source, cause, remedy })
+    SetupError { call, source, cause, remedy }.into_io_error()
 }
 
 fn refused(machine: &Machine) -> (String, String) {

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::io;
 
+use super::SetupError;
+use super::choice::{Reason, RingKind};
+
 /// What the ring of a runtime is made of: which set-up was granted, and what was refused on the way there.
 ///
 /// Set-up starts with everything a recent kernel has and takes one step down at a time, so on the newest kernels nothing is refused.
@@ -15,6 +18,8 @@ use std::io;
 /// ```
 #[derive(Debug, Clone)]
 pub struct RingReport {
+    pub(crate) kind: RingKind,
+    pub(crate) reason: Reason,
     pub(crate) entries: u32,
     pub(crate) completion_entries: u32,
     pub(crate) granted: Vec<&'static str>,
@@ -22,9 +27,22 @@ pub struct RingReport {
 }
 
 impl RingReport {
-    /// The kind of ring in force: `"kernel"`.
-    pub fn kind(&self) -> &'static str {
-        "kernel"
+    /// The kind of ring in force. It stays the same for the life of a runtime.
+    pub fn kind(&self) -> RingKind {
+        self.kind
+    }
+
+    /// Why it is this kind, as the rest of a sentence: `by default`, for example, or `as ANNULUS_RING asks`.
+    pub fn reason(&self) -> String {
+        self.reason.to_string()
+    }
+
+    /// Why the kernel's ring is not in force, where the machine refused it.
+    pub fn refusal(&self) -> Option<&SetupError> {
+        match &self.reason {
+            Reason::Refused(error) => Some(error),
+            Reason::Default | Reason::Program | Reason::Environment => None,
+        }
     }
 
     /// Places in the submission queue.
@@ -50,14 +68,10 @@ impl RingReport {
 
 impl fmt::Display for RingReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} ring, {} submission and {} completion entries; granted: {}",
-            self.kind(),
-            self.entries,
-            self.completion_entries,
-            self.granted.join(", ")
-        )?;
+        write!(f, "{} ring ({}), {} submission and {} completion entries", self.kind, self.reason, self.entries, self.completion_entries)?;
+        if !self.granted.is_empty() {
+            write!(f, "; granted: {}", self.granted.join(", "))?;
+        }
         for refusal in &self.refused {
             write!(f, "\nrefused: {refusal}")?;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Runtime;
 use crate::buf::PoolConfig;
-use crate::ring::{Config, MinWait, Sqpoll};
+use crate::ring::{Config, MinWait, RingKind, Sqpoll};
 
 /// Submission entries by default: a tick that starts more flushes in between, and an ordinary user's locked memory still holds a hundred
 /// such rings.
@@ -27,6 +27,7 @@ const MOST_COMPLETION_ENTRIES: u32 = 2 * MOST_ENTRIES;
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
+    kind: Option<RingKind>,
     entries: u32,
     completion_entries: Option<u32>,
     workers: Option<u32>,
@@ -40,6 +41,7 @@ impl Builder {
     /// The default settings.
     pub fn new() -> Builder {
         Builder {
+            kind: None,
             entries: DEFAULT_ENTRIES,
             completion_entries: None,
             workers: None,
@@ -48,6 +50,20 @@ impl Builder {
             sqpoll: None,
             chunks: PoolConfig::default(),
         }
+    }
+
+    /// The kind of ring. Without this, it is what the environment variable `ANNULUS_RING` says (`kernel` or `software`); without that, the
+    /// kernel's ring, or the software ring where the machine refuses io_uring. [`Runtime::ring`] tells which it became, and why.
+    ///
+    /// ```
+    /// use annulus::{Builder, RingKind};
+    /// let runtime = Builder::new().ring(RingKind::Software).build()?;
+    /// assert_eq!(runtime.ring().kind(), RingKind::Software);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn ring(mut self, kind: RingKind) -> Builder {
+        self.kind = Some(kind);
+        self
     }
 
     /// Places in the submission queue: how many operations one system call can submit. The kernel rounds up to a power of two, at most
@@ -201,6 +217,7 @@ impl Builder {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the bound on kernel workers is between 1 and 2147483647"));
         }
         Ok(Config {
+            kind: self.kind,
             workers: self.workers,
             spin: self.spin,
             min_wait: self.min_wait,

@@ -1,0 +1,106 @@
+//! Which ring shall it be? What the program says, else what `ANNULUS_RING` says, else the kernel's if the machine grants it.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use super::SetupError;
+
+/// The variable that overrides the default.
+const VARIABLE: &str = "ANNULUS_RING";
+
+/// Who executes operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RingKind {
+    /// The kernel's io_uring.
+    Kernel,
+    /// This crate: the same operations by way of epoll and a pool of threads. It needs no io_uring at all.
+    Software,
+}
+
+impl fmt::Display for RingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RingKind::Kernel => "kernel",
+            RingKind::Software => "software",
+        })
+    }
+}
+
+/// Why it is this kind of ring.
+#[derive(Debug, Clone)]
+pub(crate) enum Reason {
+    /// Nobody wished for another.
+    Default,
+    /// `Builder::ring`.
+    Program,
+    /// `ANNULUS_RING`.
+    Environment,
+    /// The machine refused the kernel's.
+    Refused(Arc<SetupError>),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Default => f.write_str("by default"),
+            Reason::Program => f.write_str("as the program asks"),
+            Reason::Environment => write!(f, "as {VARIABLE} asks"),
+            Reason::Refused(error) => write!(f, "since the kernel's is not to be had: {error}"),
+        }
+    }
+}
+
+/// The kind of ring that was wished for, and by whom; `None` for the best that there is.
+///
+/// # Errors
+/// `InvalidInput` if the variable names no kind.
+pub(super) fn wish(program: Option<RingKind>) -> io::Result<Option<(RingKind, Reason)>> {
+    match program {
+        Some(kind) => Ok(Some((kind, Reason::Program))),
+        None => wish_of_environment(env::var_os(VARIABLE).as_deref()),
+    }
+}
+
+fn wish_of_environment(value: Option<&OsStr>) -> io::Result<Option<(RingKind, Reason)>> {
+    let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+    let kind = [RingKind::Kernel, RingKind::Software].into_iter().find(|kind| value == kind.to_string().as_str());
+    kind.map(|kind| Some((kind, Reason::Environment))).ok_or_else(|| {
+        let sentence = format!("{VARIABLE} is {value:?}: it must be \"kernel\" or \"software\", or not be set");
+        io::Error::new(io::ErrorKind::InvalidInput, sentence)
+    })
+}
+
+/// A refusal that says that the machine has no io_uring for us. Others, like a want of descriptors, the software ring would meet as well:
+/// they come back as errors.
+pub(super) fn refusal_of_io_uring(error: io::Error) -> io::Result<SetupError> {
+    let refusal = error.downcast::<SetupError>()?;
+    match refusal.raw_os_error() {
+        Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::ENOMEM) => Ok(refusal),
+        _ => Err(refusal.into_io_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_decides_before_the_environment_and_an_unknown_value_is_an_error() {
+        let kind = |value: Option<&str>| wish_of_environment(value.map(OsStr::new)).map(|wish| wish.map(|(kind, _)| kind));
+        assert_eq!(kind(None).expect("nothing said"), None);
+        assert_eq!(kind(Some("")).expect("nothing said"), None);
+        assert_eq!(kind(Some("kernel")).expect("known"), Some(RingKind::Kernel));
+        assert_eq!(kind(Some("software")).expect("known"), Some(RingKind::Software));
+        for unknown in ["Kernel", "soft", "epoll", " kernel"] {
+            let error = kind(Some(unknown)).expect_err("unknown");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(unknown) && error.to_string().contains("\"software\""), "{error}");
+        }
+        let (kind, reason) = wish(Some(RingKind::Software)).expect("known").expect("a wish");
+        assert_eq!((kind, reason.to_string().as_str()), (RingKind::Software, "as the program asks"));
+    }
+}

@@ -1,0 +1,97 @@
+//! How does a request end before its time? Cancels by token, by descriptor, or all; removing and moving timeouts. io_uring_cancelation(7).
+//!
+//! What waits ends at once with `ECANCELED`. What a worker has not begun never begins; what it has begun runs to its end, which the answer
+//! `EALREADY` says. A member of a chain that has not started is not found, as in the kernel.
+
+use std::os::fd::RawFd;
+
+use super::running::{Progress, Running, Stage};
+use super::{Engine, timers};
+use crate::ring::sqe::{Request, TIMEOUT_LINKED, Target, Time};
+use crate::ring::world::{Abort, Key};
+
+impl Engine {
+    /// The answer of `ASYNC_CANCEL`.
+    pub(super) fn cancel(&mut self, target: Target) -> i32 {
+        let can_be_found = |running: &Running| {
+            running.stage != Stage::Linked
+                && !matches!(running.request, Request::LinkTimeout { .. })
+                && target.fd.is_none_or(|fd| running.request.fd() == Some(fd))
+        };
+        match (target.token, target.all) {
+            (Some(token), false) => self.running.find(token, can_be_found).map_or(-libc::ENOENT, |key| self.cancel_one(key)),
+            (token, all) => {
+                let is_meant = |running: &&Running| can_be_found(running) && token.is_none_or(|token| running.token == token);
+                let keys: Vec<Key> = self.running.iter().filter(is_meant).map(|running| running.key).collect();
+                if all {
+                    for key in &keys {
+                        self.cancel_one(*key);
+                    }
+                    return keys.len() as i32;
+                }
+                keys.first().map_or(-libc::ENOENT, |key| self.cancel_one(*key))
+            }
+        }
+    }
+
+    /// Ends a request in the table: 0, or why not.
+    pub(super) fn cancel_one(&mut self, key: Key) -> i32 {
+        let Some(running) = self.running.get_mut(key) else { return -libc::ENOENT };
+        match running.stage {
+            Stage::Linked => return -libc::ENOENT,
+            Stage::Working => {
+                running.cancelled = true;
+                if self.world.abort(key) == Abort::Running {
+                    return -libc::EALREADY;
+                }
+            }
+            Stage::Timed(due) => self.timers.remove(due),
+            Stage::Ready | Stage::Watching => {}
+        }
+        if let Progress::Ended(result, flags) = running.end_of_cancelled() {
+            self.end(key, result, flags);
+        }
+        0
+    }
+
+    /// The answer of `POLL_REMOVE`.
+    pub(super) fn remove_poll(&mut self, token: u64) -> i32 {
+        let is_meant = |running: &Running| running.stage != Stage::Linked && matches!(running.request, Request::PollAdd { .. });
+        self.running.find(token, is_meant).map_or(-libc::ENOENT, |key| self.cancel_one(key))
+    }
+
+    /// The answer of `TIMEOUT_REMOVE`.
+    pub(super) fn remove_timeout(&mut self, token: u64) -> i32 {
+        let is_meant = |running: &Running| running.stage != Stage::Linked && matches!(running.request, Request::Timeout { .. });
+        self.running.find(token, is_meant).map_or(-libc::ENOENT, |key| self.cancel_one(key))
+    }
+
+    /// The answer of `TIMEOUT_REMOVE` with `TIMEOUT_UPDATE`: moves a timeout, and a linked one if the flags say so.
+    pub(super) fn update_timeout(&mut self, token: u64, new_time: Time, new_flags: u32) -> i32 {
+        let is_meant = |running: &Running| {
+            matches!(running.stage, Stage::Timed(_))
+                && match running.request {
+                    Request::Timeout { .. } => new_flags & TIMEOUT_LINKED == 0,
+                    Request::LinkTimeout { .. } => new_flags & TIMEOUT_LINKED != 0,
+                    _ => false,
+                }
+        };
+        let Some(key) = self.running.find(token, is_meant) else { return -libc::ENOENT };
+        let deadline = timers::deadline(&*self.world, new_time, new_flags);
+        let Some(running) = self.running.get_mut(key) else { return -libc::ENOENT };
+        if let Stage::Timed(due) = running.stage {
+            self.timers.remove(due);
+            running.stage = Stage::Timed(self.timers.insert(deadline, key));
+        }
+        0
+    }
+
+    /// A descriptor is about to be closed. The kernel would go on with the file; here there is only the number, so waits for it end.
+    pub(super) fn end_waits_for(&mut self, fd: RawFd) {
+        let mut waiting = Vec::new();
+        self.world.forget(fd, &mut waiting);
+        for key in waiting {
+            self.cancel_one(key);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What starts when a request has ended? Chains and their linked timeouts, io_uring_linked_requests(7).
+//!
+//! A chain is refused whole if one member is; a member that fails ends those after it; a hard link goes on. What a member's
+//! `CQE_SKIP_SUCCESS` silences is as in the kernel: its own success, and after its failure everything behind it.
+
+use std::time::Instant;
+
+use super::running::{Progress, Running, Stage};
+use super::{Engine, timers};
+use crate::ring::COMPLETION_MORE;
+use crate::ring::sqe::{Decoded, Refused, Request, Submission};
+use crate::ring::world::Key;
+
+impl Engine {
+    /// Takes the rest of a chain out of the queue, and starts it. A chain ends with its first member that is not linked, or with the queue.
+    pub(super) fn submit_chain(&mut self, first: Decoded) {
+        let mut members = vec![first];
+        while let Some(Ok(Submission { course, .. }) | Err(Refused { course, .. })) = members.last()
+            && course.is_linked()
+            && let Some(next) = self.queue.pop_front()
+        {
+            self.traffic.submissions += 1;
+            members.push(next);
+        }
+        refuse_misplaced_timeouts(&mut members);
+        if members.iter().any(Result::is_err) {
+            return self.refuse_chain(members);
+        }
+        let keys: Vec<Key> = members.into_iter().flatten().map(|member| self.insert_linked(member)).collect();
+        for (position, key) in keys.iter().enumerate() {
+            let after = keys.get(position + 1).copied();
+            let limit = after.filter(|after| self.is_linked_timeout(*after));
+            // What follows the timeout follows the request that it limits.
+            let next = if limit.is_some() { keys.get(position + 2).copied() } else { after };
+            if self.is_linked_timeout(*key) {
+                continue;
+            }
+            if let Some(running) = self.running.get_mut(*key) {
+                (running.partner, running.next) = (limit, next);
+            }
+            if let Some(timeout) = limit.and_then(|limit| self.running.get_mut(limit)) {
+                timeout.partner = Some(*key);
+            }
+        }
+        self.members.extend(keys.first());
+    }
+
+    fn insert_linked(&mut self, member: Submission) -> Key {
+        let mut running = Running::new(self.running.next_key(), member);
+        running.stage = Stage::Linked;
+        self.running.insert(running)
+    }
+
+    fn is_linked_timeout(&self, key: Key) -> bool {
+        self.running.get(key).is_some_and(|running| matches!(running.request, Request::LinkTimeout { .. }))
+    }
+
+    /// Nothing of it runs. Those that were refused say why, the others are cancelled.
+    fn refuse_chain(&mut self, members: Vec<Decoded>) {
+        let mut is_quiet = false;
+        for (position, member) in members.into_iter().enumerate() {
+            let (token, course, errno) = match member {
+                Ok(submission) => (submission.token, submission.course, libc::ECANCELED),
+                Err(refused) => (refused.token, refused.course, refused.errno),
+            };
+            if position == 0 || !is_quiet {
+                self.refuse(token, errno);
+            }
+            if position == 0 {
+                is_quiet = course.is_quiet();
+            }
+        }
+    }
+
+    /// Starts the members of chains whose turn has come, and those whose turn comes thereby.
+    pub(super) fn start_members(&mut self) {
+        while let Some(key) = self.members.pop_front() {
+            let Some(running) = self.running.get_mut(key) else { continue };
+            running.stage = Stage::Ready;
+            let request = running.request.clone();
+            match self.begin(&request, key) {
+                Some(progress) => self.settle(key, progress),
+                None => self.advance(key, None),
+            }
+            self.arm_linked_timeout(key);
+        }
+    }
+
+    /// Starts the time of a member that did not end at once.
+    fn arm_linked_timeout(&mut self, key: Key) {
+        let Some(limit) = self.running.get(key).and_then(|running| running.partner) else { return };
+        let Some(Running { request: Request::LinkTimeout { time, flags }, .. }) = self.running.get(limit) else { return };
+        let deadline = timers::deadline(&*self.world, *time, *flags);
+        let due = self.timers.insert(deadline, limit);
+        if let Some(timeout) = self.running.get_mut(limit) {
+            timeout.stage = Stage::Timed(due);
+        }
+    }
+
+    /// A request has ended: so has the time that limited it, and what follows it starts or is cancelled.
+    pub(super) fn go_on_after(&mut self, ended: &Running, failed: bool) {
+        if let Some(limit) = ended.partner {
+            self.drop_linked(limit, false);
+        }
+        let Some(next) = ended.next else { return };
+        if failed && !ended.course.goes_on() {
+            self.cancel_chain(next, ended.course.is_quiet());
+        } else {
+            self.members.push_back(next);
+        }
+    }
+
+    /// Cancels a member and those after it, none of which has started.
+    fn cancel_chain(&mut self, first: Key, is_quiet: bool) {
+        let mut key = Some(first);
+        while let Some(member) = key {
+            if let Some(running) = self.running.get_mut(member) {
+                running.course.set_quiet(is_quiet);
+            }
+            let limit = self.running.get(member).and_then(|running| running.partner);
+            key = self.drop_linked(member, is_quiet);
+            if let Some(limit) = limit {
+                self.drop_linked(limit, is_quiet);
+            }
+        }
+    }
+
+    /// Ends one that did nothing, and returns what would have come after it. Its own wish for quiet counts, too.
+    fn drop_linked(&mut self, key: Key, is_quiet: bool) -> Option<Key> {
+        let running = self.running.remove(key)?;
+        if let Stage::Timed(due) = running.stage {
+            self.timers.remove(due);
+        }
+        let is_timeout = matches!(running.request, Request::LinkTimeout { .. });
+        if !is_quiet && !(is_timeout && running.course.is_quiet()) {
+            self.completions.post(running.completion(-libc::ECANCELED, 0));
+        }
+        running.next
+    }
+
+    /// Ends what is due, and tries again what was put off.
+    pub(super) fn fire_timers(&mut self) {
+        if self.timers.next().is_none() {
+            return;
+        }
+        let now = self.world.now();
+        while let Some(key) = self.timers.pop(now) {
+            self.fire(key, now);
+        }
+        self.start_members();
+    }
+
+    fn fire(&mut self, key: Key, now: Instant) {
+        let Some(running) = self.running.get_mut(key) else { return };
+        running.stage = Stage::Ready;
+        match running.request {
+            Request::Timeout { .. } => self.fire_timeout(key, now),
+            Request::LinkTimeout { .. } => self.fire_linked_timeout(key),
+            _ => self.advance(key, None),
+        }
+    }
+
+    fn fire_timeout(&mut self, key: Key, now: Instant) {
+        let Some(running) = self.running.get_mut(key) else { return };
+        let completion = running.completion(-libc::ETIME, COMPLETION_MORE);
+        let Request::Timeout { time, ref mut count, flags } = running.request else { return };
+        let is_last = !running.manner.multishot || *count == 1;
+        *count = count.saturating_sub(1);
+        if is_last || !self.completions.post_if_room(completion) {
+            return self.end(key, -libc::ETIME, 0);
+        }
+        // From now on and not from when it was due: a late one is not made up for.
+        let deadline = timers::deadline(&*self.world, time, flags).max(now);
+        let due = self.timers.insert(deadline, key);
+        self.settle(key, Progress::Waits(Stage::Timed(due)));
+    }
+
+    /// Cancels what the timeout limits, and reports how that went: only the request's own completion says how it ended.
+    fn fire_linked_timeout(&mut self, key: Key) {
+        let Some(running) = self.running.remove(key) else { return };
+        let Some(limited) = running.partner else { return };
+        if let Some(limited) = self.running.get_mut(limited) {
+            limited.partner = None;
+        }
+        let answer = self.cancel_one(limited);
+        if !running.course.is_quiet() {
+            self.completions.post(running.completion(if answer == 0 { -libc::ETIME } else { answer }, 0));
+        }
+    }
+}
+
+/// A linked timeout limits the request in front of it, so there must be one, and not a timeout.
+fn refuse_misplaced_timeouts(members: &mut [Decoded]) {
+    let mut may_follow = false;
+    for member in members {
+        match member {
+            Ok(Submission { request: Request::LinkTimeout { .. }, token, course, .. }) => {
+                if !may_follow {
+                    *member = Err(Refused { token: *token, course: *course, errno: libc::EINVAL });
+                }
+                may_follow = false;
+            }
+            _ => may_follow = true,
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Where do completions wait for whoever reaps them? In a queue of the promised size, and beyond it in a list without a bound.
+
+use std::collections::VecDeque;
+
+use crate::ring::Completion;
+
+/// The completion queue.
+#[derive(Debug)]
+pub(super) struct Completions {
+    queue: VecDeque<Completion>,
+    /// What found the queue full. It moves up with the next enter.
+    overflow: VecDeque<Completion>,
+    capacity: usize,
+    overflows: u64,
+}
+
+impl Completions {
+    pub(super) fn new(capacity: usize) -> Completions {
+        Completions { queue: VecDeque::new(), overflow: VecDeque::new(), capacity, overflows: 0 }
+    }
+
+    fn has_room(&self) -> bool {
+        self.overflow.is_empty() && self.queue.len() < self.capacity
+    }
+
+    /// Adds one that must not be lost.
+    pub(super) fn post(&mut self, completion: Completion) {
+        if self.has_room() {
+            self.queue.push_back(completion);
+        } else {
+            self.overflows += u64::from(self.overflow.is_empty());
+            self.overflow.push_back(completion);
+        }
+    }
+
+    /// Adds one of a request that goes on. `false`: there is no room, and the request ends with it.
+    pub(super) fn post_if_room(&mut self, completion: Completion) -> bool {
+        let has_room = self.has_room();
+        if has_room {
+            self.queue.push_back(completion);
+        }
+        has_room
+    }
+
+    /// Moves up what found the queue full.
+    pub(super) fn flush(&mut self) {
+        let room = self.capacity - self.queue.len();
+        let count = room.min(self.overflow.len());
+        self.queue.extend(self.overflow.drain(..count));
+    }
+
+    pub(super) fn take(&mut self) -> Option<Completion> {
+        self.queue.pop_front()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.overflow.is_empty()
+    }
+
+    pub(super) fn overflows(&self) -> u64 {
+        self.overflows
+    }
+}

@@ -1,0 +1,292 @@
+//! How are entries executed without the kernel's ring? By its own rule, in safe code: try at once, else wait for the descriptor, else have
+//! a worker do it.
+//!
+//! Links, linked timeouts, multishot requests, provided buffers, cancels and the completion queue's overflow are here, once; what a request
+//! does to the machine, and what the time is, is the business of a [`World`]. Nothing here blocks but [`World::wait`].
+//!
+//! The specification is that of the kernel: io_uring_enter(2), io_uring_cancelation(7), io_uring_linked_requests(7), io_uring_multishot(7),
+//! io_uring_provided_buffers(7). Where that leaves a choice, the software ring's is in the guide to it.
+
+mod cancel;
+mod chains;
+mod completions;
+mod groups;
+mod running;
+mod table;
+mod timers;
+
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::sqe::{Decoded, Refused, Request, Submission};
+use super::world::{Key, Ready, World};
+use super::{COMPLETION_MORE, Completion, Config, PushError, Traffic, Unparker, Wait};
+use crate::buf::BufferRing;
+use completions::Completions;
+use groups::Groups;
+use running::{Means, Progress, Running, Stage};
+use table::Table;
+use timers::Timers;
+
+/// The kernel's flag of the second completion of a zero-copy send.
+const COMPLETION_NOTIFICATION: u32 = 1 << 3;
+/// What that one reports on request: the data was copied.
+const NOTIFICATION_COPIED: i32 = i32::MIN;
+/// Enters that find completions at once and do not look at the world, in a row: whoever waits for the world waits no longer than that.
+const ENTERS_WITHOUT_A_LOOK: u32 = 8;
+
+/// A ring that executes its entries itself.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    world: Box<dyn World>,
+    queue: VecDeque<Decoded>,
+    entries: usize,
+    completions: Completions,
+    running: Table,
+    timers: Timers,
+    groups: Groups,
+    /// Requests whose turn it is, in the order in which they became so.
+    turns: VecDeque<Key>,
+    /// Members of chains whose predecessors have ended.
+    members: VecDeque<Key>,
+    /// Scratch space of a wait.
+    ready: Vec<Ready>,
+    enters_without_a_look: u32,
+    traffic: Traffic,
+}
+
+impl Engine {
+    pub(crate) fn new(world: Box<dyn World>, config: &Config) -> Engine {
+        Engine {
+            world,
+            queue: VecDeque::new(),
+            entries: config.entries.next_power_of_two() as usize,
+            completions: Completions::new(config.completion_entries.next_power_of_two() as usize),
+            running: Table::default(),
+            timers: Timers::default(),
+            groups: Groups::default(),
+            turns: VecDeque::new(),
+            members: VecDeque::new(),
+            ready: Vec::new(),
+            enters_without_a_look: 0,
+            traffic: Traffic::default(),
+        }
+    }
+
+    /// Queues a chain whole, or not at all.
+    pub(super) fn push(&mut self, chain: impl ExactSizeIterator<Item = Decoded>) -> Result<(), PushError> {
+        if chain.len() > self.entries {
+            return Err(PushError::TooLong);
+        }
+        if self.queue.len() + chain.len() > self.entries {
+            return Err(PushError::Full);
+        }
+        self.queue.extend(chain);
+        Ok(())
+    }
+
+    /// Requests of this group take their buffers from `ring`, whose owner vouches for them as [`Ring::provide`](super::Ring::provide) demands.
+    pub(super) fn provide(&mut self, group: u16, ring: Rc<BufferRing>) {
+        self.groups.add(group, ring);
+    }
+
+    /// Places in the submission queue.
+    pub(crate) fn entries(&self) -> usize {
+        self.entries
+    }
+
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    pub(crate) fn has_completions(&self) -> bool {
+        !self.completions.is_empty()
+    }
+
+    pub(crate) fn reap(&mut self) -> Option<Completion> {
+        self.completions.take()
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.world.now()
+    }
+
+    pub(crate) fn unparker(&self) -> Unparker {
+        self.world.unparker()
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        Traffic { overflows: self.completions.overflows(), ..self.traffic }
+    }
+
+    /// Executes what is queued and what has become ready, and waits if that brings no completion.
+    pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        self.completions.flush();
+        self.submit();
+        self.take_turns();
+        self.fire_timers();
+        let Some(wait) = self.longest_wait(wait) else { return Ok(()) };
+        self.enters_without_a_look = 0;
+        self.traffic.enters += 1;
+        let mut ready = std::mem::take(&mut self.ready);
+        let waited = self.world.wait(wait, &mut ready);
+        for event in ready.drain(..) {
+            match event {
+                Ready::Descriptor(key) => self.wake(key),
+                Ready::Worked(key, result) => self.advance(key, Some(result)),
+            }
+        }
+        self.ready = ready;
+        self.start_members();
+        self.fire_timers();
+        waited
+    }
+
+    /// How long the world may keep us, `None` for not at all: there is enough to do without it.
+    fn longest_wait(&mut self, wait: Wait) -> Option<Wait> {
+        if !self.completions.is_empty() || !self.turns.is_empty() {
+            self.enters_without_a_look += 1;
+            return (self.enters_without_a_look >= ENTERS_WITHOUT_A_LOOK).then_some(Wait::No);
+        }
+        match (wait, self.timers.next()) {
+            (Wait::No, _) => (!self.running.is_empty()).then_some(Wait::No),
+            (Wait::Until(deadline), Some(timer)) => Some(Wait::Until(deadline.min(timer))),
+            (Wait::Forever, Some(timer)) => Some(Wait::Until(timer)),
+            (wait, None) => Some(wait),
+        }
+    }
+
+    /// Takes the entries out of the queue, chain by chain.
+    fn submit(&mut self) {
+        while let Some(first) = self.queue.pop_front() {
+            self.traffic.submissions += 1;
+            let is_linked = match &first {
+                Ok(submission) => submission.course.is_linked(),
+                Err(refused) => refused.course.is_linked(),
+            };
+            if is_linked && !self.queue.is_empty() {
+                self.submit_chain(first);
+                continue;
+            }
+            match first {
+                // There is nothing that it could limit.
+                Ok(Submission { token, request: Request::LinkTimeout { .. }, .. }) => self.refuse(token, libc::EINVAL),
+                Ok(submission) => self.start(submission),
+                Err(Refused { token, errno, .. }) => self.refuse(token, errno),
+            }
+        }
+        self.start_members();
+    }
+
+    fn refuse(&mut self, token: u64, errno: i32) {
+        self.completions.post(Completion { token, result: -errno, flags: 0 });
+    }
+
+    /// Starts a request that stands alone. One that ends at once never enters the table.
+    fn start(&mut self, submission: Submission) {
+        let mut running = Running::new(self.running.next_key(), submission);
+        let progress = match self.begin(&running.request, running.key) {
+            Some(progress) => progress,
+            None => running.advance(&mut self.means(), None),
+        };
+        if let Progress::Ended(result, flags) = progress {
+            return self.finish(running, result, flags);
+        }
+        let key = self.running.insert(running);
+        self.settle(key, progress);
+    }
+
+    /// Begins what is the engine's own business. `None`: the request is for the world.
+    fn begin(&mut self, request: &Request, key: Key) -> Option<Progress> {
+        let result = match *request {
+            Request::Nop { result } => result,
+            Request::AsyncCancel(target) => self.cancel(target),
+            Request::PollRemove { token } => self.remove_poll(token),
+            Request::TimeoutRemove { token } => self.remove_timeout(token),
+            Request::TimeoutUpdate { token, time, flags } => self.update_timeout(token, time, flags),
+            Request::Timeout { time, flags, .. } => {
+                let deadline = timers::deadline(&*self.world, time, flags);
+                return Some(Progress::Waits(Stage::Timed(self.timers.insert(deadline, key))));
+            }
+            Request::Close { fd } => {
+                self.end_waits_for(fd);
+                return None;
+            }
+            _ => return None,
+        };
+        Some(Progress::Ended(result, 0))
+    }
+
+    fn means(&mut self) -> Means<'_> {
+        Means { world: &mut *self.world, groups: &mut self.groups, completions: &mut self.completions }
+    }
+
+    /// Something has happened on the descriptor of a request, which may meanwhile wait for something else.
+    fn wake(&mut self, key: Key) {
+        if self.running.get(key).is_some_and(|running| running.stage == Stage::Watching) {
+            self.advance(key, None);
+        }
+    }
+
+    /// Has a request in the table come as far as it can.
+    fn advance(&mut self, key: Key, worked: Option<i32>) {
+        let Some(running) = self.running.get_mut(key) else { return };
+        let mut means = Means { world: &mut *self.world, groups: &mut self.groups, completions: &mut self.completions };
+        let progress = running.advance(&mut means, worked);
+        self.settle(key, progress);
+    }
+
+    /// Writes down what a request in the table waits for, or ends it.
+    fn settle(&mut self, key: Key, progress: Progress) {
+        let stage = match progress {
+            Progress::Ended(result, flags) => return self.end(key, result, flags),
+            Progress::Waits(stage) => stage,
+            Progress::Pauses(pause) => Stage::Timed(self.timers.insert(self.world.now() + pause, key)),
+        };
+        if stage == Stage::Ready {
+            self.turns.push_back(key);
+        }
+        if let Some(running) = self.running.get_mut(key) {
+            running.stage = stage;
+        }
+    }
+
+    /// Takes a request out of the table and finishes it.
+    fn end(&mut self, key: Key, result: i32, flags: u32) {
+        if let Some(running) = self.running.remove(key) {
+            self.finish(running, result, flags);
+        }
+    }
+
+    /// Posts the last completion of a request, and goes on with its chain.
+    fn finish(&mut self, running: Running, result: i32, flags: u32) {
+        if running.watched
+            && let Some(fd) = running.request.fd()
+        {
+            self.world.unwatch(fd, running.key);
+        }
+        let failed = running.fails_with(result);
+        if running.manner.notifies {
+            let usage = if running.manner.reports_usage { NOTIFICATION_COPIED } else { 0 };
+            self.completions.post(running.completion(result, flags | COMPLETION_MORE));
+            self.completions.post(running.completion(usage, COMPLETION_NOTIFICATION));
+        } else if failed || !running.course.is_quiet() {
+            self.completions.post(running.completion(result, flags));
+        }
+        self.go_on_after(&running, failed);
+    }
+
+    /// Gives those their turn whose turn it was at the beginning.
+    fn take_turns(&mut self) {
+        for _ in 0..self.turns.len() {
+            if let Some(key) = self.turns.pop_front()
+                && self.running.get(key).is_some_and(|running| running.stage == Stage::Ready)
+            {
+                self.advance(key, None);
+            }
+        }
+        self.start_members();
+    }
+}

@@ -1,0 +1,291 @@
+//! What is a request between its submission and its last completion, and how far does one come by itself?
+//!
+//! Try at once; if it would wait, have its descriptor watched; if nothing announces its end, hand it to a worker. A multishot request makes
+//! a bounded number of shots before the others have their turn.
+
+use std::time::Duration;
+
+use super::completions::Completions;
+use super::groups::Groups;
+use super::timers::Due;
+use crate::ring::sqe::{Course, Manner, Request, Submission, TIMEOUT_SUCCEEDS};
+use crate::ring::user;
+use crate::ring::world::{Attempt, Interest, Key, Watch, World};
+use crate::ring::{COMPLETION_BUFFER, COMPLETION_MORE, Completion};
+
+/// Shots of one multishot request until the others have their turn: as many as the kernel allows one socket in one enter.
+const SHOTS: u32 = 33;
+/// The pause before a request is tried again whose success no event announces; it doubles from one to the next.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+
+/// A request in flight.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) key: Key,
+    pub(super) token: u64,
+    pub(super) course: Course,
+    pub(super) request: Request,
+    pub(super) manner: Manner,
+    pub(super) stage: Stage,
+    /// The world announces events to it.
+    pub(super) watched: bool,
+    /// A cancel found it on a worker's thread: what the worker brings is its end.
+    pub(super) cancelled: bool,
+    /// Bytes that are through, of a transfer that goes on until all are.
+    pub(super) done: u32,
+    /// The bytes that it asked for.
+    asked: u32,
+    /// The provided buffer that it has taken.
+    buffer: Option<u16>,
+    pause: Duration,
+    /// What starts after it.
+    pub(super) next: Option<Key>,
+    /// The linked timeout that limits it; or, of a linked timeout, the request that it limits.
+    pub(super) partner: Option<Key>,
+}
+
+/// What does it wait for?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// For those before it in its chain.
+    Linked,
+    /// For its turn.
+    Ready,
+    /// For an event on its descriptor.
+    Watching,
+    /// For a worker.
+    Working,
+    /// For an instant.
+    Timed(Due),
+}
+
+/// How far has it come?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// To its end: the result and the flags of its last completion.
+    Ended(i32, u32),
+    Waits(Stage),
+    /// It is to be tried again after a pause.
+    Pauses(Duration),
+}
+
+/// The parts of the ring that a request needs to come further.
+pub(super) struct Means<'a> {
+    pub(super) world: &'a mut dyn World,
+    pub(super) groups: &'a mut Groups,
+    pub(super) completions: &'a mut Completions,
+}
+
+impl Running {
+    pub(super) fn new(key: Key, submission: Submission) -> Running {
+        let asked = submission.request.length();
+        Running {
+            key,
+            token: submission.token,
+            course: submission.course,
+            request: submission.request,
+            manner: submission.manner,
+            stage: Stage::Ready,
+            watched: false,
+            cancelled: false,
+            done: 0,
+            asked,
+            buffer: None,
+            pause: FIRST_PAUSE,
+            next: None,
+            partner: None,
+        }
+    }
+
+    pub(super) fn completion(&self, result: i32, flags: u32) -> Completion {
+        Completion { token: self.token, result, flags }
+    }
+
+    /// Comes as far as it can without waiting. `worked` is what a worker brought.
+    pub(super) fn advance(&mut self, means: &mut Means<'_>, mut worked: Option<i32>) -> Progress {
+        if let Some(progress) = self.look_before(means) {
+            return progress;
+        }
+        for _ in 0..SHOTS {
+            if let Err(errno) = self.take_buffer(means.groups) {
+                return Progress::Ended(-errno, 0);
+            }
+            let attempt = match worked.take() {
+                // That a worker found nothing any more is no news, unless it is to be the end.
+                Some(result) if result != -libc::EAGAIN || self.cancelled => Attempt::Done(result),
+                _ => self.attempt(means.world),
+            };
+            let result = match attempt {
+                Attempt::Done(result) => result,
+                Attempt::Blocked(interest) => {
+                    self.give_back(means.groups);
+                    return self.watch(means, interest);
+                }
+                Attempt::Blocking => return self.offload(means),
+                Attempt::Busy | Attempt::Part(_) => {
+                    let pause = self.pause;
+                    self.pause = (2 * pause).min(LONGEST_PAUSE);
+                    return Progress::Pauses(pause);
+                }
+            };
+            let (result, flags) = self.settle(result, means.groups);
+            if !self.goes_on(result) || !means.completions.post_if_room(self.completion(result, flags | COMPLETION_MORE)) {
+                return Progress::Ended(result, flags);
+            }
+            if matches!(self.request, Request::PollAdd { .. }) {
+                // From now on it is for news.
+                return Progress::Waits(Stage::Watching);
+            }
+        }
+        Progress::Waits(Stage::Ready)
+    }
+
+    /// What comes before the first attempt: repeated polls and reads are registered first, so that the one hears of every change once, and the
+    /// other is refused where nothing is announced; and a transfer may ask to wait first. `None`: there is nothing to wait for.
+    fn look_before(&mut self, means: &mut Means<'_>) -> Option<Progress> {
+        if self.watched {
+            return None;
+        }
+        if std::mem::take(&mut self.manner.poll_first) {
+            let interest = self.interest();
+            let mut look = Request::PollAdd { fd: self.request.fd()?, mask: interest.0 };
+            let Attempt::Blocked(_) = means.world.attempt(&mut look) else { return None };
+            return Some(self.watch(means, interest));
+        }
+        let (interest, refusal) = match self.request {
+            Request::PollAdd { .. } if self.manner.multishot => (Interest::ANYTHING, libc::EINVAL),
+            Request::Read(_) if self.manner.multishot => (Interest::INPUT, libc::EBADFD),
+            _ => return None,
+        };
+        match means.world.watch(self.request.fd()?, interest, self.key) {
+            Watch::Beginning => {
+                self.watched = true;
+                Some(Progress::Waits(Stage::Watching))
+            }
+            Watch::Watching => {
+                self.watched = true;
+                None
+            }
+            Watch::Never => Some(Progress::Ended(-refusal, 0)),
+            Watch::Failed(errno) => Some(Progress::Ended(errno, 0)),
+        }
+    }
+
+    fn interest(&self) -> Interest {
+        match self.request {
+            Request::Send(_) | Request::SendMsg { .. } => Interest::OUTPUT,
+            _ => Interest::INPUT,
+        }
+    }
+
+    /// Tries, adding up the parts of a transfer.
+    fn attempt(&mut self, world: &mut dyn World) -> Attempt {
+        // A socket that lingers sleeps in its close, which whoever submits it knows.
+        if self.course.is_async() && matches!(self.request, Request::Close { .. }) {
+            return Attempt::Blocking;
+        }
+        loop {
+            match world.attempt(&mut self.request) {
+                Attempt::Part(count) => {
+                    self.done += count;
+                    self.request.skip(count);
+                }
+                attempt => return attempt,
+            }
+        }
+    }
+
+    fn watch(&mut self, means: &mut Means<'_>, interest: Interest) -> Progress {
+        if self.watched {
+            return Progress::Waits(Stage::Watching);
+        }
+        let Some(fd) = self.request.fd() else { return self.offload(means) };
+        match means.world.watch(fd, interest, self.key) {
+            Watch::Beginning | Watch::Watching => {
+                self.watched = true;
+                Progress::Waits(Stage::Watching)
+            }
+            Watch::Never if matches!(self.request, Request::PollAdd { .. }) => Progress::Ended(-libc::EINVAL, 0),
+            Watch::Never => self.offload(means),
+            Watch::Failed(errno) => {
+                let (result, flags) = self.settle(errno, means.groups);
+                Progress::Ended(result, flags)
+            }
+        }
+    }
+
+    fn offload(&mut self, means: &mut Means<'_>) -> Progress {
+        // What was given back for the wait is needed after all.
+        if let Err(errno) = self.take_buffer(means.groups) {
+            return Progress::Ended(-errno, 0);
+        }
+        means.world.offload(&self.request, self.key);
+        Progress::Waits(Stage::Working)
+    }
+
+    /// Takes a provided buffer, if it is to use one and has none.
+    fn take_buffer(&mut self, groups: &mut Groups) -> Result<(), i32> {
+        let Some(group) = self.manner.group else { return Ok(()) };
+        if self.buffer.is_some() {
+            return Ok(());
+        }
+        let buffer = groups.take(group).ok_or(libc::ENOBUFS)?;
+        let room = if self.asked == 0 { buffer.room } else { buffer.room.min(self.asked) };
+        self.request.set_buffer(buffer.address, room);
+        self.buffer = Some(buffer.id);
+        Ok(())
+    }
+
+    /// Waiting holds no buffer, unless there is something in it.
+    fn give_back(&mut self, groups: &mut Groups) {
+        if self.done == 0
+            && self.buffer.take().is_some()
+            && let Some(group) = self.manner.group
+        {
+            groups.give_back(group);
+        }
+    }
+
+    /// The result of all parts, and the flags that name its buffer. One read uses one up even if it brings nothing.
+    fn settle(&mut self, result: i32, groups: &mut Groups) -> (i32, u32) {
+        let result = if self.done > 0 { self.done as i32 + result.max(0) } else { result };
+        let uses_up = matches!(self.request, Request::Read(_)) && !self.manner.multishot;
+        if result <= 0 && !uses_up {
+            self.give_back(groups);
+        }
+        let flags = self.buffer.take().map_or(0, |id| COMPLETION_BUFFER | u32::from(id) << 16);
+        (result, flags)
+    }
+
+    /// Is there another shot after this one?
+    fn goes_on(&self, result: i32) -> bool {
+        let succeeded = match self.request {
+            Request::Accept { .. } => result >= 0,
+            _ => result > 0,
+        };
+        self.manner.multishot && !self.cancelled && succeeded
+    }
+
+    /// What it reports if it is cancelled now.
+    pub(super) fn end_of_cancelled(&mut self) -> Progress {
+        let result = if self.done > 0 { self.done as i32 } else { -libc::ECANCELED };
+        let flags = self.buffer.take().map_or(0, |id| COMPLETION_BUFFER | u32::from(id) << 16);
+        Progress::Ended(result, flags)
+    }
+
+    /// Does a chain break at this result?
+    pub(super) fn fails_with(&self, result: i32) -> bool {
+        let waits_for_all = |flags: u32| flags & libc::MSG_WAITALL as u32 != 0;
+        // The request has been shortened by what is through.
+        let whole = i64::from(self.done) + i64::from(self.request.length());
+        match &self.request {
+            Request::Read(_) | Request::Write(_) => i64::from(result) != whole,
+            Request::Readv(transfer) | Request::Writev(transfer) => result < 0 || result as u64 != user::total_length(transfer),
+            Request::Recv(transfer) | Request::Send(transfer) if waits_for_all(transfer.flags) => i64::from(result) < whole,
+            Request::Timeout { flags, .. } => !(result == -libc::ETIME && flags & TIMEOUT_SUCCEEDS != 0),
+            Request::LinkTimeout { .. } => false,
+            _ => result < 0,
+        }
+    }
+}

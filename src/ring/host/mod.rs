@@ -1,0 +1,469 @@
+//! How does this machine serve the software ring? By epoll, the pool of threads, and system calls that do not wait.
+//!
+//! A descriptor is registered with epoll once, edge-triggered and for both directions, when something first has to wait for it; from then on
+//! its readiness is kept here and costs no call. What is known of a descriptor is only ever an economy: numbers are closed and reused behind
+//! our back, so nothing rests on a number meaning the file that it meant before. A wait on a registration of old is looked after once.
+
+mod workers;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::sqe::{Request, SocketTransfer, Transfer};
+use super::user::{self, Patience};
+use super::world::{Abort, Attempt, Clock, Interest, Key, Ready, Watch, World};
+use super::{Unparker, Wait};
+use crate::sys;
+use workers::Workers;
+
+/// Most events that one wait takes, which bounds the work of a turn; the rest comes with the next.
+const EVENTS_AT_ONCE: usize = 512;
+/// What every registration listens for.
+const LISTEN: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLPRI | libc::EPOLLET) as u32;
+/// Events with which input may be had, if only an end or an error.
+const INPUT: u32 = (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
+const OUTPUT: u32 = (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR) as u32;
+/// Events after which a short transfer does not mean that the next would wait.
+const REMARKABLE: u32 = (libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
+/// The eventfd's, which no descriptor has.
+const KICK: u64 = u64::MAX;
+/// How long a wait may rest on a registration that might be of a file that is no more, before it is looked after.
+const CHECK_AFTER: Duration = Duration::from_millis(10);
+
+/// The machine.
+#[derive(Debug)]
+pub(crate) struct Host {
+    epoll: OwnedFd,
+    /// Ends a wait. It is registered edge-triggered: each write is an event, and nobody needs to read it.
+    event: Arc<File>,
+    workers: Workers,
+    /// By number.
+    descriptors: Vec<Descriptor>,
+    events: Vec<libc::epoll_event>,
+    check: Check,
+}
+
+/// What is known of a descriptor.
+#[derive(Debug, Default)]
+struct Descriptor {
+    /// Tells the files apart that have had the number, in events.
+    life: u32,
+    registered: bool,
+    /// Events since the last attempt that would have waited.
+    ready: u32,
+    /// A short transfer means that the next would wait.
+    is_tcp: bool,
+    /// Calls on it cannot be asked not to wait.
+    always_waits: bool,
+    waiters: Vec<(Key, Interest)>,
+    /// In the list of those to look after, and the round in which the last wait began.
+    listed: bool,
+    round: u32,
+}
+
+/// Registrations that waits rest on and that have not been looked after since.
+#[derive(Debug)]
+struct Check {
+    list: Vec<RawFd>,
+    round: u32,
+    next: Instant,
+}
+
+impl Host {
+    /// `workers`: most calls that threads make at a time.
+    pub(crate) fn open(workers: Option<u32>) -> io::Result<Host> {
+        let epoll = sys::epoll()?;
+        let event = Arc::new(File::from(sys::event()?));
+        sys::epoll_control(epoll.as_fd(), libc::EPOLL_CTL_ADD, event.as_raw_fd(), (libc::EPOLLIN | libc::EPOLLET) as u32, KICK)?;
+        Ok(Host {
+            epoll,
+            workers: Workers::new(Arc::clone(&event), workers.map_or(workers::DEFAULT_BOUND, |bound| bound as usize)),
+            event,
+            descriptors: Vec::new(),
+            events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_AT_ONCE],
+            check: Check { list: Vec::new(), round: 0, next: Instant::now() },
+        })
+    }
+
+    /// What is known of a descriptor. A negative number gets the answer that no call succeeds on it.
+    fn descriptor(&mut self, fd: RawFd) -> &mut Descriptor {
+        let index = usize::try_from(fd).unwrap_or(0);
+        if index >= self.descriptors.len() {
+            self.descriptors.resize_with(index + 1, Descriptor::default);
+        }
+        &mut self.descriptors[index]
+    }
+
+    /// A descriptor has come into being: what its number meant before has gone.
+    fn born(&mut self, fd: RawFd) {
+        if let Some(descriptor) = self.descriptors.get_mut(fd as usize) {
+            descriptor.forget();
+        }
+    }
+
+    /// recv(2), send(2) and their likes, which can be asked not to wait.
+    fn attempt_on_socket(&mut self, fd: RawFd, flags: u32, interest: Interest, request: &Request) -> Attempt {
+        // These look at something other than the stream of data, or want to know at once.
+        let special = flags & (libc::MSG_PEEK | libc::MSG_OOB | libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) as u32 != 0;
+        if !special && self.descriptor(fd).would_wait(interest) {
+            return Attempt::Blocked(interest);
+        }
+        let result = user::call(request, Patience::None);
+        if result == -libc::EAGAIN {
+            if flags & libc::MSG_DONTWAIT as u32 != 0 {
+                return Attempt::Done(result);
+            }
+            self.descriptor(fd).blocked(interest);
+            return Attempt::Blocked(if special { Interest::ANYTHING } else { interest });
+        }
+        let (Request::Recv(SocketTransfer { length, .. }) | Request::Send(SocketTransfer { length, .. })) = *request else {
+            return Attempt::Done(result);
+        };
+        if result > 0 && (result as u32) < length && !special {
+            self.descriptor(fd).transferred_short(interest);
+            if flags & libc::MSG_WAITALL as u32 != 0 && is_stream(fd) {
+                return Attempt::Part(result as u32);
+            }
+        }
+        Attempt::Done(result)
+    }
+
+    /// accept(2) has no flag against waiting. On a listener that waits the call is a worker's, since another thread may take the connection
+    /// first; the listener's flags are its other users' too.
+    fn attempt_to_accept(&mut self, fd: RawFd, request: &Request) -> Attempt {
+        if self.descriptor(fd).would_wait(Interest::INPUT) {
+            return Attempt::Blocked(Interest::INPUT);
+        }
+        let result = match user::status_flags(fd) {
+            Err(errno) => -errno,
+            Ok(flags) if flags & libc::O_NONBLOCK != 0 => user::call(request, Patience::None),
+            Ok(_) => match user::poll(fd, libc::POLLIN as u32) {
+                0 => -libc::EAGAIN,
+                _ => return Attempt::Blocking,
+            },
+        };
+        match result {
+            e if e == -libc::EAGAIN => {
+                self.descriptor(fd).blocked(Interest::INPUT);
+                Attempt::Blocked(Interest::INPUT)
+            }
+            fd if fd >= 0 => {
+                self.born(fd);
+                Attempt::Done(fd)
+            }
+            errno => Attempt::Done(errno),
+        }
+    }
+
+    fn attempt_to_connect(&mut self, request: &mut Request) -> Attempt {
+        let result = user::call(request, Patience::None);
+        let Request::Connect { fd, begun, .. } = request else { return Attempt::Done(result) };
+        match -result {
+            libc::EINPROGRESS => {
+                *begun = true;
+                Attempt::Blocked(Interest::OUTPUT)
+            }
+            libc::EAGAIN if *begun => Attempt::Blocked(Interest::OUTPUT),
+            // The backlog of a Unix listener is full, and no event says when it is not.
+            libc::EAGAIN if user::status_flags(*fd).is_ok_and(|flags| flags & libc::O_NONBLOCK == 0) => Attempt::Busy,
+            _ => Attempt::Done(result),
+        }
+    }
+
+    /// preadv2(2) and pwritev2(2): with `RWF_NOWAIT` where the file knows it, else on a worker, once something is ready.
+    fn attempt_on_file(&mut self, transfer: Transfer, interest: Interest, request: &Request) -> Attempt {
+        let fd = transfer.fd;
+        let must_not_wait = transfer.flags & libc::RWF_NOWAIT as u32 != 0;
+        if !must_not_wait && self.descriptor(fd).would_wait(interest) {
+            return Attempt::Blocked(interest);
+        }
+        let result = match self.descriptor(fd).always_waits {
+            true => -libc::EOPNOTSUPP,
+            // Direct transfers come from the device, however impatient one is.
+            false if user::status_flags(fd).is_ok_and(|flags| flags & libc::O_DIRECT != 0) => return Attempt::Blocking,
+            false => user::call(request, Patience::None),
+        };
+        match -result {
+            libc::EAGAIN | libc::EOPNOTSUPP if must_not_wait => Attempt::Done(result),
+            libc::EAGAIN => {
+                self.descriptor(fd).blocked(interest);
+                Attempt::Blocked(interest)
+            }
+            libc::EOPNOTSUPP => {
+                self.descriptor(fd).always_waits = true;
+                match user::poll(fd, interest.0) {
+                    0 => {
+                        self.descriptor(fd).blocked(interest);
+                        Attempt::Blocked(interest)
+                    }
+                    _ => Attempt::Blocking,
+                }
+            }
+            _ if is_short(request, result) && user::has_position(fd) => Attempt::Part(result as u32),
+            _ => Attempt::Done(result),
+        }
+    }
+
+    /// Puts events where their waiters are found.
+    fn take_event(&mut self, event: libc::epoll_event, ready: &mut Vec<Ready>) {
+        let (events, data) = (event.events, event.u64);
+        let (fd, life) = (data as u32 as usize, (data >> 32) as u32);
+        let Some(descriptor) = self.descriptors.get_mut(fd).filter(|descriptor| descriptor.life == life && descriptor.registered) else {
+            return;
+        };
+        descriptor.ready |= events;
+        for (key, interest) in &descriptor.waiters {
+            if events & interest.events() != 0 {
+                ready.push(Ready::Descriptor(*key));
+            }
+        }
+    }
+
+    fn register(&mut self, fd: RawFd) -> io::Result<()> {
+        let data = u64::from(self.descriptor(fd).life) << 32 | u64::from(fd as u32);
+        let add = sys::epoll_control(self.epoll.as_fd(), libc::EPOLL_CTL_ADD, fd, LISTEN, data);
+        match add {
+            // The number was closed, and the same file has it again.
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                sys::epoll_control(self.epoll.as_fd(), libc::EPOLL_CTL_MOD, fd, LISTEN, data)?;
+            }
+            other => other?,
+        }
+        let is_tcp = user::option(fd, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP);
+        let descriptor = self.descriptor(fd);
+        (descriptor.registered, descriptor.ready, descriptor.is_tcp) = (true, 0, is_tcp);
+        Ok(())
+    }
+
+    fn take_results(&mut self, ready: &mut Vec<Ready>) {
+        let descriptors = &mut self.descriptors;
+        self.workers.collect(|worked| {
+            // What the number of a new descriptor meant before has gone.
+            if worked.is_descriptor
+                && let Some(descriptor) = descriptors.get_mut(worked.result as usize)
+            {
+                descriptor.forget();
+            }
+            ready.push(Ready::Worked(worked.key, worked.result));
+        });
+    }
+
+    /// Finds the waits that began on a registration of old and have seen nothing since: the number may have been closed and given to another
+    /// file. Those are registered anew, or tried again to learn that there is no such file. Changing a registration announces once more what is
+    /// ready, so this is safe for the others.
+    fn look_after_waits(&mut self, ready: &mut Vec<Ready>) {
+        let round = self.check.round;
+        self.check.round = round.wrapping_add(1);
+        self.check.next = Instant::now() + CHECK_AFTER;
+        let mut list = std::mem::take(&mut self.check.list);
+        list.retain(|fd| {
+            let descriptor = self.descriptor(*fd);
+            if !descriptor.waiters.is_empty() && descriptor.round == round {
+                // Not long enough to wonder.
+                return true;
+            }
+            descriptor.listed = false;
+            if !descriptor.waiters.is_empty() && descriptor.registered {
+                self.look_after(*fd, ready);
+            }
+            false
+        });
+        list.append(&mut self.check.list);
+        self.check.list = list;
+    }
+
+    fn look_after(&mut self, fd: RawFd, ready: &mut Vec<Ready>) {
+        let data = u64::from(self.descriptor(fd).life) << 32 | u64::from(fd as u32);
+        if sys::epoll_control(self.epoll.as_fd(), libc::EPOLL_CTL_MOD, fd, LISTEN, data).is_ok() {
+            return;
+        }
+        let descriptor = self.descriptor(fd);
+        descriptor.life = descriptor.life.wrapping_add(1);
+        descriptor.registered = false;
+        if self.register(fd).is_err() {
+            let keys = self.descriptor(fd).waiters.iter().map(|(key, _)| Ready::Descriptor(*key));
+            ready.extend(keys);
+        }
+    }
+
+    /// How long epoll may wait, which is less if there are waits to look after.
+    fn timeout(&self, wait: Wait, now: Option<Instant>) -> Option<Duration> {
+        let until = match wait {
+            Wait::No => return Some(Duration::ZERO),
+            Wait::Until(deadline) => Some(deadline),
+            Wait::Forever => None,
+        };
+        let check = (!self.check.list.is_empty()).then_some(self.check.next);
+        let first = [until, check].into_iter().flatten().min()?;
+        Some(first.saturating_duration_since(now.unwrap_or_else(Instant::now)))
+    }
+}
+
+impl Descriptor {
+    fn forget(&mut self) {
+        let life = self.life.wrapping_add(1);
+        let waiters = std::mem::take(&mut self.waiters);
+        *self = Descriptor { life, waiters, listed: self.listed, round: self.round, ..Descriptor::default() };
+        self.waiters.clear();
+    }
+
+    fn would_wait(&self, interest: Interest) -> bool {
+        self.registered && self.ready & interest.events() == 0
+    }
+
+    /// The next event is news.
+    fn blocked(&mut self, interest: Interest) {
+        self.ready &= !interest.events();
+    }
+
+    fn transferred_short(&mut self, interest: Interest) {
+        if self.is_tcp && self.ready & REMARKABLE == 0 {
+            self.blocked(interest);
+        }
+    }
+}
+
+impl Interest {
+    fn events(self) -> u32 {
+        match self {
+            Interest::INPUT => INPUT,
+            Interest::OUTPUT => OUTPUT,
+            Interest(mask) => mask | (libc::EPOLLHUP | libc::EPOLLERR) as u32,
+        }
+    }
+}
+
+fn is_stream(fd: RawFd) -> bool {
+    matches!(user::option(fd, libc::SO_TYPE), Ok(libc::SOCK_STREAM | libc::SOCK_SEQPACKET))
+}
+
+/// Has a transfer moved something, but less than asked for?
+fn is_short(request: &Request, result: i32) -> bool {
+    match request {
+        Request::Read(transfer) | Request::Write(transfer) => result > 0 && (result as u32) < transfer.length,
+        _ => false,
+    }
+}
+
+impl World for Host {
+    fn attempt(&mut self, request: &mut Request) -> Attempt {
+        match *request {
+            Request::Recv(SocketTransfer { fd, flags, .. }) | Request::RecvMsg { fd, flags, .. } => {
+                self.attempt_on_socket(fd, flags, Interest::INPUT, request)
+            }
+            Request::Send(SocketTransfer { fd, flags, .. }) | Request::SendMsg { fd, flags, .. } => {
+                self.attempt_on_socket(fd, flags, Interest::OUTPUT, request)
+            }
+            Request::Read(transfer) | Request::Readv(transfer) => self.attempt_on_file(transfer, Interest::INPUT, request),
+            Request::Write(transfer) | Request::Writev(transfer) => self.attempt_on_file(transfer, Interest::OUTPUT, request),
+            Request::Accept { fd, .. } => self.attempt_to_accept(fd, request),
+            Request::Connect { .. } => self.attempt_to_connect(request),
+            Request::PollAdd { .. } => match user::call(request, Patience::None) {
+                0 => Attempt::Blocked(Interest::ANYTHING),
+                result => Attempt::Done(result),
+            },
+            Request::OpenAt { .. } => match user::call(request, Patience::None) {
+                e if e == -libc::EAGAIN => Attempt::Blocking,
+                result => {
+                    if result >= 0 {
+                        self.born(result);
+                    }
+                    Attempt::Done(result)
+                }
+            },
+            Request::Shutdown { .. } | Request::Close { .. } => Attempt::Done(user::call(request, Patience::None)),
+            // The file system may have to be asked.
+            _ => Attempt::Blocking,
+        }
+    }
+
+    fn watch(&mut self, fd: RawFd, interest: Interest, key: Key) -> Watch {
+        if fd < 0 {
+            return Watch::Failed(-libc::EBADF);
+        }
+        let begins = !self.descriptor(fd).registered;
+        if begins {
+            if let Err(error) = self.register(fd) {
+                return match error.raw_os_error() {
+                    Some(libc::EPERM) => Watch::Never,
+                    errno => Watch::Failed(-errno.unwrap_or(libc::EIO)),
+                };
+            }
+        } else if !self.descriptor(fd).listed {
+            self.descriptor(fd).listed = true;
+            self.check.list.push(fd);
+        }
+        let round = self.check.round;
+        let descriptor = self.descriptor(fd);
+        descriptor.round = round;
+        descriptor.waiters.push((key, interest));
+        if begins { Watch::Beginning } else { Watch::Watching }
+    }
+
+    fn unwatch(&mut self, fd: RawFd, key: Key) {
+        self.descriptor(fd).waiters.retain(|(waiter, _)| *waiter != key);
+    }
+
+    fn offload(&mut self, request: &Request, key: Key) {
+        self.workers.offload(key, request.clone());
+    }
+
+    fn abort(&mut self, key: Key) -> Abort {
+        self.workers.abort(key)
+    }
+
+    /// The registration goes first: the file may live on under another number, and would announce events of this one.
+    fn forget(&mut self, fd: RawFd, waiting: &mut Vec<Key>) {
+        if usize::try_from(fd).is_ok_and(|index| index < self.descriptors.len()) {
+            if self.descriptor(fd).registered {
+                // Closed behind our back, it is not there any more.
+                let _ = sys::epoll_control(self.epoll.as_fd(), libc::EPOLL_CTL_DEL, fd, 0, 0);
+            }
+            waiting.extend(self.descriptor(fd).waiters.iter().map(|(key, _)| *key));
+            self.descriptor(fd).forget();
+        }
+    }
+
+    fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> io::Result<()> {
+        let now = (!self.check.list.is_empty()).then(Instant::now);
+        if now.is_some_and(|now| now >= self.check.next) {
+            self.look_after_waits(ready);
+        }
+        let may_sleep = wait != Wait::No && ready.is_empty() && self.workers.announce_sleep();
+        let timeout = if may_sleep { self.timeout(wait, now) } else { Some(Duration::ZERO) };
+        let mut events = std::mem::take(&mut self.events);
+        let waited = sys::epoll_wait(self.epoll.as_fd(), &mut events, timeout);
+        self.workers.end_sleep();
+        let count = match waited {
+            Ok(count) => count,
+            // A signal: the caller looks at what it waits for and comes back.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return Err(error),
+        };
+        for event in &events[..count] {
+            self.take_event(*event, ready);
+        }
+        self.events = events;
+        self.take_results(ready);
+        Ok(())
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn clock(&self, clock: Clock) -> Duration {
+        sys::clock(match clock {
+            Clock::Monotonic => libc::CLOCK_MONOTONIC,
+            Clock::SinceBoot => libc::CLOCK_BOOTTIME,
+            Clock::WallClock => libc::CLOCK_REALTIME,
+        })
+    }
+
+    fn unparker(&self) -> Unparker {
+        Unparker::Event(Arc::clone(&self.event))
+    }
+}

@@ -1,0 +1,133 @@
+//! Who makes the calls that take long? Threads of the pool under `spawn_blocking`, a bounded number of them at a time.
+//!
+//! A thread takes call after call while there are any, so a burst costs few hand-overs. What has not been taken can still be withdrawn.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::ring::sqe::Request;
+use crate::ring::user::{self, Patience};
+use crate::ring::world::{Abort, Key};
+
+/// Calls at a time, unless the user wants another number: enough to keep a disk busy, and few threads.
+pub(super) const DEFAULT_BOUND: usize = 32;
+
+#[derive(Debug)]
+pub(super) struct Workers {
+    shared: Arc<Shared>,
+    bound: usize,
+    /// Taken in exchange for the full one, so that neither grows anew each time.
+    spare: Vec<Worked>,
+}
+
+/// What the threads and the ring's owner share.
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    has_results: AtomicBool,
+    /// The owner waits, or is about to look at `has_results` for the last time before it does.
+    sleeps: AtomicBool,
+    event: Arc<File>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    calls: VecDeque<(Key, Request)>,
+    results: Vec<Worked>,
+    /// Threads that take calls.
+    threads: usize,
+}
+
+/// A call that has ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Worked {
+    pub(super) key: Key,
+    pub(super) result: i32,
+    /// The result is a descriptor that was not there before.
+    pub(super) is_descriptor: bool,
+}
+
+impl Workers {
+    pub(super) fn new(event: Arc<File>, bound: usize) -> Workers {
+        let shared = Shared { queue: Mutex::default(), has_results: AtomicBool::new(false), sleeps: AtomicBool::new(false), event };
+        Workers { shared: Arc::new(shared), bound, spare: Vec::new() }
+    }
+
+    pub(super) fn offload(&mut self, key: Key, request: Request) {
+        let mut queue = self.shared.lock();
+        queue.calls.push_back((key, request));
+        if queue.threads < self.bound {
+            queue.threads += 1;
+            drop(queue);
+            let shared = Arc::clone(&self.shared);
+            blocking::unblock(move || shared.work()).detach();
+        }
+    }
+
+    pub(super) fn abort(&mut self, key: Key) -> Abort {
+        let mut queue = self.shared.lock();
+        match queue.calls.iter().position(|(queued, _)| *queued == key) {
+            Some(index) => {
+                queue.calls.remove(index);
+                Abort::Stopped
+            }
+            None => Abort::Running,
+        }
+    }
+
+    /// Says that the owner is going to wait, so that threads wake it. `false`: there are results already.
+    pub(super) fn announce_sleep(&self) -> bool {
+        self.shared.sleeps.store(true, Ordering::SeqCst);
+        !self.shared.has_results.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn end_sleep(&self) {
+        self.shared.sleeps.store(false, Ordering::Relaxed);
+    }
+
+    /// Hands each result to `take`.
+    pub(super) fn collect(&mut self, mut take: impl FnMut(Worked)) {
+        if !self.shared.has_results.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        let mut results = std::mem::take(&mut self.spare);
+        std::mem::swap(&mut self.shared.lock().results, &mut results);
+        results.drain(..).for_each(&mut take);
+        self.spare = results;
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing under the lock panics.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes calls until none is left.
+    fn work(&self) {
+        let mut queue = self.lock();
+        while let Some((key, request)) = queue.calls.pop_front() {
+            drop(queue);
+            let worked = perform(key, &request);
+            queue = self.lock();
+            queue.results.push(worked);
+            self.has_results.store(true, Ordering::SeqCst);
+            if self.sleeps.swap(false, Ordering::SeqCst) {
+                // A counter at its maximum has long since woken the owner.
+                let _ = (&*self.event).write_all(&1u64.to_ne_bytes());
+            }
+        }
+        queue.threads -= 1;
+    }
+}
+
+fn perform(key: Key, request: &Request) -> Worked {
+    // Somebody else may have taken the connection that the owner saw; better to say so than to wait for the next where no cancel reaches.
+    let stolen = matches!(request, Request::Accept { fd, .. } if user::poll(*fd, libc::POLLIN as u32) == 0);
+    let result = if stolen { -libc::EAGAIN } else { user::call(request, Patience::Unlimited) };
+    let is_descriptor = result >= 0 && matches!(request, Request::Accept { .. } | Request::OpenAt { .. });
+    Worked { key, result, is_descriptor }
+}

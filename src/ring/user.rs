@@ -1,0 +1,288 @@
+//! How does a request reach the memory that it names? By system calls that take the addresses, and by a few structures that the software
+//! ring reads and writes itself, as the kernel would.
+//!
+//! This is the only file that makes memory of the addresses in entries. It decides nothing: whether a request is tried, waits or goes to a
+//! worker is the engine's business.
+//!
+//! # Safety
+//! An [`Address`] comes out of [`decode`](super::sqe::decode), whose caller vouches that what it names stays valid, and untouched by others
+//! where it is written, until the operation's last completion. The engine keeps a request, and gives copies of it to workers, only until
+//! then. So each system call below gets memory of the operation that it is made for; the other calls take no memory, or a local variable's.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::RawFd;
+use std::ptr;
+
+use super::sqe::{Address, Request, SocketTransfer, Transfer};
+
+impl Address {
+    fn pointer<T>(self) -> *mut T {
+        ptr::with_exposed_provenance_mut(self.get() as usize)
+    }
+}
+
+/// May the call wait?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Whatever would wait answers `EAGAIN`, or `EOPNOTSUPP` where the file cannot say.
+    None,
+    /// This is a worker's thread.
+    Unlimited,
+}
+
+impl Patience {
+    fn message_flags(self, flags: u32) -> i32 {
+        match self {
+            Patience::None => flags as i32 | libc::MSG_DONTWAIT,
+            Patience::Unlimited => flags as i32,
+        }
+    }
+
+    fn file_flags(self, flags: u32) -> i32 {
+        match self {
+            Patience::None => flags as i32 | libc::RWF_NOWAIT,
+            Patience::Unlimited => flags as i32,
+        }
+    }
+}
+
+/// Makes the request's system call, and answers as a completion does. What is the engine's own business and no system call answers
+/// `EINVAL`; the engine does not send it here.
+pub(super) fn call(request: &Request, patience: Patience) -> i32 {
+    match *request {
+        Request::Read(transfer) => one_buffer(transfer, Way::In, patience),
+        Request::Write(transfer) => one_buffer(transfer, Way::Out, patience),
+        Request::Readv(transfer) => several_buffers(transfer, transfer.address.pointer(), transfer.length, Way::In, patience),
+        Request::Writev(transfer) => several_buffers(transfer, transfer.address.pointer(), transfer.length, Way::Out, patience),
+        Request::Recv(transfer) => receive(transfer, patience),
+        Request::Send(transfer) => send(transfer, patience),
+        Request::RecvMsg { fd, message, flags } => {
+            let flags = patience.message_flags(flags);
+            // SAFETY: the header, and what it names, belong to the operation until its last completion.
+            answer(unsafe { libc::recvmsg(fd, message.pointer(), flags) } as i64)
+        }
+        Request::SendMsg { fd, message, flags } => {
+            let flags = patience.message_flags(flags);
+            // SAFETY: as above.
+            answer(unsafe { libc::sendmsg(fd, message.pointer(), flags) } as i64)
+        }
+        Request::Accept { fd, address, length, flags } => {
+            // SAFETY: the address and its length belong to the operation until its last completion.
+            answer(unsafe { libc::accept4(fd, address.pointer(), length.pointer(), flags as i32) }.into())
+        }
+        Request::Connect { fd, address, length, begun } => connect(fd, address, length, begun),
+        Request::PollAdd { fd, mask } => poll(fd, mask),
+        // SAFETY: the call takes no memory.
+        Request::Shutdown { fd, how } => answer(unsafe { libc::shutdown(fd, how as i32) }.into()),
+        // SAFETY: the call takes no memory, and whoever pushed the entry gives the descriptor up.
+        Request::Close { fd } => answer(unsafe { libc::close(fd) }.into()),
+        Request::Fsync { .. }
+        | Request::Ftruncate { .. }
+        | Request::Fallocate { .. }
+        | Request::OpenAt { .. }
+        | Request::Statx { .. }
+        | Request::RenameAt { .. }
+        | Request::UnlinkAt { .. }
+        | Request::MkdirAt { .. } => call_on_files(request, patience),
+        Request::Nop { .. }
+        | Request::PollRemove { .. }
+        | Request::Timeout { .. }
+        | Request::TimeoutRemove { .. }
+        | Request::TimeoutUpdate { .. }
+        | Request::LinkTimeout { .. }
+        | Request::AsyncCancel(_) => -libc::EINVAL,
+    }
+}
+
+/// The calls that work on files as a whole, and on names.
+fn call_on_files(request: &Request, patience: Patience) -> i32 {
+    // SAFETY: paths and the status structure belong to the operation until its last completion; the other calls take no memory.
+    answer(i64::from(unsafe {
+        match *request {
+            Request::Fsync { fd, data_only: false } => libc::fsync(fd),
+            Request::Fsync { fd, data_only: true } => libc::fdatasync(fd),
+            Request::Ftruncate { fd, length } => libc::ftruncate(fd, length as i64),
+            Request::Fallocate { fd, mode, offset, length } => libc::fallocate(fd, mode as i32, offset as i64, length as i64),
+            Request::OpenAt { directory, path, flags, mode } => return open(directory, path.pointer(), flags as i32, mode, patience),
+            Request::Statx { directory, path, flags, mask, status } => {
+                libc::statx(directory, path.pointer(), flags as i32, mask, status.pointer())
+            }
+            Request::RenameAt { from_directory, from, to_directory, to, flags } => {
+                libc::renameat2(from_directory, from.pointer(), to_directory, to.pointer(), flags)
+            }
+            Request::UnlinkAt { directory, path, flags } => libc::unlinkat(directory, path.pointer(), flags as i32),
+            Request::MkdirAt { directory, path, mode } => libc::mkdirat(directory, path.pointer(), mode),
+            _ => return -libc::EINVAL,
+        }
+    }))
+}
+
+/// What a system call returned, in the way of a completion.
+fn answer(result: i64) -> i32 {
+    match result {
+        -1 => -errno(),
+        // No call here moves 2 GiB or more.
+        result => result as i32,
+    }
+}
+
+fn errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// Into memory or out of it?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    In,
+    Out,
+}
+
+fn one_buffer(transfer: Transfer, way: Way, patience: Patience) -> i32 {
+    let vector = libc::iovec { iov_base: transfer.address.pointer(), iov_len: transfer.length as usize };
+    several_buffers(transfer, &vector, 1, way, patience)
+}
+
+/// preadv2(2), pwritev2(2). Streams have no positions, and ignore those that entries name.
+fn several_buffers(transfer: Transfer, vectors: *const libc::iovec, count: u32, way: Way, patience: Patience) -> i32 {
+    let flags = patience.file_flags(transfer.flags);
+    // SAFETY: the vectors name memory of the operation, which stays until its last completion.
+    let at = |offset| match way {
+        Way::In => unsafe { libc::preadv2(transfer.fd, vectors, count as i32, offset, flags) },
+        Way::Out => unsafe { libc::pwritev2(transfer.fd, vectors, count as i32, offset, flags) },
+    };
+    // No offset is the file's own position in both interfaces.
+    let result = answer(at(transfer.offset as i64) as i64);
+    if result == -libc::ESPIPE && transfer.offset != u64::MAX { answer(at(-1) as i64) } else { result }
+}
+
+fn receive(transfer: SocketTransfer, patience: Patience) -> i32 {
+    let flags = patience.message_flags(transfer.flags);
+    // SAFETY: the buffer belongs to the operation, or to a group of provided buffers that lends it, until the last completion.
+    answer(unsafe { libc::recv(transfer.fd, transfer.address.pointer(), transfer.length as usize, flags) } as i64)
+}
+
+fn send(transfer: SocketTransfer, patience: Patience) -> i32 {
+    let SocketTransfer { fd, address, length, peer, peer_length, .. } = transfer;
+    let flags = patience.message_flags(transfer.flags);
+    // SAFETY: the buffer and the address belong to the operation until its last completion.
+    answer(unsafe { libc::sendto(fd, address.pointer(), length as usize, flags, peer.pointer(), peer_length.into()) } as i64)
+}
+
+/// Begins to connect, or learns how that ended; `EAGAIN` while it is under way. Never waits, whatever kind of socket it is.
+fn connect(fd: RawFd, address: Address, length: u32, begun: bool) -> i32 {
+    if begun {
+        return if poll(fd, libc::POLLOUT as u32) == 0 { -libc::EAGAIN } else { -error_of(fd) };
+    }
+    // There is no flag that makes only this call impatient. The socket is not connected yet, so no other call on it is waiting or
+    // transferring anything that could see the difference.
+    // SAFETY: these calls take no memory but the address, which belongs to the operation until its last completion.
+    unsafe {
+        let flags = libc::fcntl(fd, libc::F_GETFL);
+        if flags < 0 {
+            return -errno();
+        }
+        let waits = flags & libc::O_NONBLOCK == 0;
+        if waits && libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) < 0 {
+            return -errno();
+        }
+        let result = answer(libc::connect(fd, address.pointer(), length).into());
+        if waits {
+            libc::fcntl(fd, libc::F_SETFL, flags);
+        }
+        result
+    }
+}
+
+/// How a connection attempt ended: `SO_ERROR`, socket(7).
+fn error_of(fd: RawFd) -> i32 {
+    option(fd, libc::SO_ERROR).unwrap_or_else(|errno| errno)
+}
+
+/// An option of a socket that is a number, or the errno.
+pub(super) fn option(fd: RawFd, option: i32) -> Result<i32, i32> {
+    let mut value = 0i32;
+    let mut length = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: both are local variables.
+    let result = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, option, ptr::from_mut(&mut value).cast(), &mut length) };
+    if result < 0 { Err(errno()) } else { Ok(value) }
+}
+
+/// `O_*` flags of an open file, or the errno.
+pub(super) fn status_flags(fd: RawFd) -> Result<i32, i32> {
+    // SAFETY: the call takes no memory.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    if flags < 0 { Err(errno()) } else { Ok(flags) }
+}
+
+/// Has the file a position, so that a short read means the end, or that the rest is not in memory? lseek(2).
+pub(super) fn has_position(fd: RawFd) -> bool {
+    // SAFETY: the call takes no memory.
+    unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) >= 0 }
+}
+
+/// What is ready now of `mask`; 0 for nothing. poll(2).
+pub(super) fn poll(fd: RawFd, mask: u32) -> i32 {
+    let mut look = libc::pollfd { fd, events: mask as i16, revents: 0 };
+    // SAFETY: the structure is a local variable.
+    match answer(unsafe { libc::poll(&mut look, 1, 0) }.into()) {
+        1 if look.revents & libc::POLLNVAL != 0 => -libc::EBADF,
+        1 => i32::from(look.revents as u16),
+        result => result,
+    }
+}
+
+/// Opens without waiting for the other end of a FIFO or for a line, as the kernel's ring does. `EAGAIN` for the impatient: the way there is
+/// not all in memory. openat(2), openat2(2).
+fn open(directory: RawFd, path: *const libc::c_char, flags: i32, mode: u32, patience: Patience) -> i32 {
+    let impatient = flags | libc::O_NONBLOCK;
+    let result = match patience {
+        Patience::None if flags & (libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE) != 0 => -libc::EAGAIN,
+        Patience::None => open_from_memory(directory, path, impatient),
+        // SAFETY: the path belongs to the operation until its last completion.
+        Patience::Unlimited => answer(unsafe { libc::openat(directory, path, impatient, mode) }.into()),
+    };
+    match result {
+        // Somebody's lease on the file is to be broken first.
+        e if e == -libc::EAGAIN && patience == Patience::Unlimited => {
+            // SAFETY: as above.
+            answer(unsafe { libc::openat(directory, path, flags, mode) }.into())
+        }
+        fd if fd >= 0 && flags & libc::O_NONBLOCK == 0 => {
+            // A descriptor that only names a file has no such flag, and refuses.
+            // SAFETY: the call takes no memory, and nobody else knows the descriptor yet.
+            unsafe { libc::fcntl(fd, libc::F_SETFL, flags) };
+            fd
+        }
+        result => result,
+    }
+}
+
+fn open_from_memory(directory: RawFd, path: *const libc::c_char, flags: i32) -> i32 {
+    // SAFETY: plain numbers, of which zero is one.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = u64::from(flags as u32);
+    how.resolve = libc::RESOLVE_CACHED;
+    // SAFETY: the path belongs to the operation until its last completion; `how` is a local variable.
+    match answer(unsafe { libc::syscall(libc::SYS_openat2, directory, path, ptr::from_ref(&how), size_of::<libc::open_how>()) }) {
+        result if result >= 0 || result == -libc::ENOENT => result,
+        // Whatever else it is, a worker finds it out.
+        _ => -libc::EAGAIN,
+    }
+}
+
+/// Reads a timeout's seconds and nanoseconds.
+pub(super) fn timespec(time: Address) -> Option<(i64, i64)> {
+    if time.is_null() {
+        return None;
+    }
+    // SAFETY: the entry is being submitted, and its timespec is valid at least during that; two 64-bit numbers, perhaps not aligned.
+    Some(unsafe { time.pointer::<(i64, i64)>().cast::<[i64; 2]>().read_unaligned() }.into())
+}
+
+/// The bytes that the vectors of a request hold in all.
+pub(super) fn total_length(transfer: &Transfer) -> u64 {
+    let vectors = transfer.address.pointer::<libc::iovec>();
+    // SAFETY: the vectors belong to the operation until its last completion, and there are `length` of them.
+    (0..transfer.length as usize).map(|index| unsafe { vectors.add(index).read() }.iov_len as u64).sum()
+}

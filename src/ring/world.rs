@@ -1,0 +1,110 @@
+//! What is the software ring's hardware? Descriptors that become ready, workers that call, and a clock.
+//!
+//! The engine knows none of them: it is written once, for the real machine ([`Host`](super::host::Host)) and for any other.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+use super::sqe::Request;
+use super::{Unparker, Wait};
+
+/// Names a request in flight to the world. No two that are in flight have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key(pub(crate) u64);
+
+/// Events of poll(2) to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Interest(pub(crate) u32);
+
+impl Interest {
+    pub(crate) const INPUT: Interest = Interest(libc::POLLIN as u32);
+    pub(crate) const OUTPUT: Interest = Interest(libc::POLLOUT as u32);
+    /// Whatever happens: the request looks for itself.
+    pub(crate) const ANYTHING: Interest = Interest(u32::MAX);
+}
+
+/// How an attempt went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// It is done, with the result of a completion.
+    Done(i32),
+    /// So many bytes are through, and the rest is to be tried as well.
+    Part(u32),
+    /// It would wait for this.
+    Blocked(Interest),
+    /// It would wait for something that no event announces.
+    Blocking,
+    /// It is to be tried again after a while.
+    Busy,
+}
+
+/// What came of the wish to wait for a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// A [`Ready::Descriptor`] will come with the next event.
+    Watching,
+    /// The same, and it comes for what is ready now, too.
+    Beginning,
+    /// This kind of file announces nothing.
+    Never,
+    /// There is no such descriptor, or no memory: a negative errno.
+    Failed(i32),
+}
+
+/// What became of the wish to stop a worker's call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Abort {
+    /// It had not begun, and never will: no [`Ready::Worked`] comes.
+    Stopped,
+    /// It runs to its end.
+    Running,
+}
+
+/// What happened in the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// What a request waits for may have come.
+    Descriptor(Key),
+    /// A worker's call has ended.
+    Worked(Key, i32),
+}
+
+/// A clock that timeouts may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    Monotonic,
+    SinceBoot,
+    WallClock,
+}
+
+/// What the engine's hardware is.
+pub(crate) trait World: std::fmt::Debug {
+    /// Tries a request without waiting. It may write down in the request how far it has come.
+    fn attempt(&mut self, request: &mut Request) -> Attempt;
+
+    /// Announces what happens on a descriptor, each event once, until [`unwatch`](World::unwatch).
+    fn watch(&mut self, fd: RawFd, interest: Interest, key: Key) -> Watch;
+
+    fn unwatch(&mut self, fd: RawFd, key: Key);
+
+    /// Has a worker make the call, however long it takes.
+    fn offload(&mut self, request: &Request, key: Key);
+
+    /// Stops a worker's call if that is possible.
+    fn abort(&mut self, key: Key) -> Abort;
+
+    /// A descriptor is about to be closed. Names those who wait for it, which they do no longer.
+    fn forget(&mut self, fd: RawFd, waiting: &mut Vec<Key>);
+
+    /// Waits until something happens, and adds it to `ready`. May return early for any reason.
+    fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> io::Result<()>;
+
+    fn now(&self) -> Instant;
+
+    /// The time on a clock.
+    fn clock(&self, clock: Clock) -> Duration;
+
+    /// A handle that ends a wait from another thread.
+    fn unparker(&self) -> Unparker;
+}
