@@ -38,6 +38,7 @@ fn examine(builder: Builder) -> Diagnosis {
     let mut missing = Vec::new();
     let ring = match opened {
         Ok(ring) => {
+            shortfalls.extend(ring.report().refusal().map(of_refused_ring));
             missing.extend(OPERATIONS.iter().filter(|operation| !ring.supports(operation.code)).map(|operation| operation.name));
             shortfalls.extend(ring.report().refused().iter().map(|refusal| of_refusal(&machine, refusal)));
             shortfalls.extend(OPERATIONS.iter().filter(|operation| missing.contains(&operation.name)).map(of_operation));
@@ -279,12 +280,17 @@ fn of_refusal(machine: &Machine, refusal: &Refusal) -> Shortfall {
 /// A ring that was refused altogether.
 fn of_failure(error: &io::Error) -> Shortfall {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<SetupError>()) {
-        Some(setup) => Shortfall {
-            what: format!("the kernel's ring ({}: {})", setup.call(), io::Error::from_raw_os_error(setup.raw_os_error().unwrap_or(0))),
-            cost: setup.cause().to_owned(),
-            remedy: setup.remedy().to_owned(),
-        },
+        Some(setup) => of_refused_ring(setup),
         None => Shortfall { what: "the kernel's ring".to_owned(), cost: error.to_string(), remedy: "run Linux 5.10 or later".to_owned() },
+    }
+}
+
+/// The kernel's ring, in whose place there may be the software ring.
+fn of_refused_ring(setup: &SetupError) -> Shortfall {
+    Shortfall {
+        what: format!("the kernel's ring ({}: {})", setup.call(), io::Error::from_raw_os_error(setup.raw_os_error().unwrap_or(0))),
+        cost: setup.cause().to_owned(),
+        remedy: setup.remedy().to_owned(),
     }
 }
 

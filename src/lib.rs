@@ -284,8 +284,7 @@
 //!
 //! # Not yet
 //!
-//! Planned, and absent from this version: a software ring for machines where io_uring is blocked, more than one core in one runtime, and a
-//! simulated ring for tests.
+//! Planned, and absent from this version: more than one core in one runtime, and a simulated ring for tests.
 
 mod blocking;
 pub mod buf;

@@ -7,7 +7,7 @@ use std::fs;
 use std::thread;
 
 use annulus::{Diagnosis, RingKind, Runtime, Seccomp, Shortfall, diagnose};
-use common::{become_ordinary, bounded, forbid, in_own_process, open_descriptors};
+use common::{become_ordinary, bounded, forbid, in_own_process, let_the_machine_choose, open_descriptors};
 
 /// The shortfall that names `what`.
 #[track_caller]
@@ -52,6 +52,7 @@ fn a_diagnosis_leaves_nothing_behind_and_can_be_made_inside_a_runtime() {
 
 #[track_caller]
 fn is_refused_by_a_filter(call: &str, number: libc::c_long, errno: i32) {
+    let_the_machine_choose();
     let before = open_descriptors();
     forbid(number, None, errno);
     let diagnosis = diagnose();
@@ -91,6 +92,7 @@ fn a_filter_that_forbids_io_uring_register_is_named() {
 #[test]
 fn registrations_that_an_older_kernel_lacks_are_shortfalls_with_the_kernel_that_has_them() {
     in_own_process(|| {
+        let_the_machine_choose();
         const REGISTER_RING_FDS: u32 = 20;
         const REGISTER_SEND_MSG_RING: u32 = 31;
         const GETEVENTS_NO_IOWAIT: u32 = 1 | 1 << 7;
@@ -108,6 +110,7 @@ fn registrations_that_an_older_kernel_lacks_are_shortfalls_with_the_kernel_that_
 #[test]
 fn a_filter_that_forbids_one_registration_is_a_shortfall_of_the_profile() {
     in_own_process(|| {
+        let_the_machine_choose();
         const REGISTER_RING_FDS: u32 = 20;
         forbid(libc::SYS_io_uring_register, Some((1, REGISTER_RING_FDS)), libc::EPERM);
         assert!(shortfall(&diagnose(), "REGISTER_RING_FDS").remedy().contains("seccomp profile"));
@@ -130,6 +133,7 @@ fn a_thread_with_too_many_rings_is_told_so() {
 #[test]
 fn too_little_locked_memory_is_named_with_the_limit_and_how_to_raise_it() {
     in_own_process(|| {
+        let_the_machine_choose();
         become_ordinary(4096);
         let diagnosis = diagnose();
         assert_eq!((diagnosis.memlock().soft, diagnosis.memlock().hard), (4096, 4096));
@@ -146,6 +150,7 @@ fn too_little_locked_memory_is_named_with_the_limit_and_how_to_raise_it() {
 #[test]
 fn a_ring_made_smaller_for_want_of_memory_is_a_shortfall() {
     in_own_process(|| {
+        let_the_machine_choose();
         become_ordinary(256 << 10);
         let fitting = (1..64).map(|pages| pages * 4096).find_map(|soft| {
             let limit = libc::rlimit { rlim_cur: soft, rlim_max: 256 << 10 };

@@ -12,11 +12,17 @@ use annulus::fs::File;
 use annulus::net::UnixStream;
 use annulus::{Builder, RingKind, Runtime, SetupError, spawn, time};
 use common::{
-    Pool, become_ordinary, forbid, in_own_process, open_descriptors, patiently, poll_in_task, quiet, scratch_dir, turns, watchdog,
+    Pool, become_ordinary, forbid, in_own_process, is_on_software_ring, open_descriptors, patiently, poll_in_task, quiet, scratch_dir,
+    turns, watchdog,
 };
 use futures_util::future::{join, join_all, poll_fn};
 
 /// A file with 64 KiB, each block of 16 bytes of which holds its number.
+/// What is to be found out here concerns the kernel's ring, also where other tests use the software ring.
+fn kernel() -> Builder {
+    Builder::new().ring(RingKind::Kernel)
+}
+
 fn numbered_file() -> (File, tempfile::TempDir) {
     let directory = scratch_dir();
     let path = directory.path().join("numbered");
@@ -40,7 +46,7 @@ async fn read_all_at_once(file: &File, pool: &Pool, count: usize) {
 fn tiny_queue(entries: u32, completion_entries: u32) {
     let _watchdog = watchdog();
     let pool = Pool::default();
-    let runtime = patiently(Builder::new().entries(entries).completion_entries(completion_entries));
+    let runtime = patiently(kernel().entries(entries).completion_entries(completion_entries));
     assert_eq!(runtime.ring().entries(), entries);
     assert_eq!(runtime.ring().completion_entries(), completion_entries);
     runtime.block_on(async {
@@ -103,7 +109,7 @@ fn the_queues_of_the_default_ring_wrap_around_many_times() {
 fn an_overflowing_completion_queue_loses_nothing() {
     let _watchdog = watchdog();
     let pool = Pool::default();
-    let runtime = patiently(Builder::new().entries(64).completion_entries(64));
+    let runtime = patiently(kernel().entries(64).completion_entries(64));
     runtime.block_on(async {
         let pairs: Vec<_> = (0..400).map(|_| UnixStream::pair().expect("a pair")).collect();
         let mut reads: Vec<_> = pairs.iter().map(|(ours, _)| ours.read(pool.empty(8))).collect();
@@ -142,7 +148,7 @@ fn an_overflowing_completion_queue_loses_nothing() {
 fn a_runtime_ends_with_an_overflowing_completion_queue() {
     let _watchdog = watchdog();
     let pool = Pool::default();
-    let runtime = patiently(Builder::new().entries(1).completion_entries(1));
+    let runtime = patiently(kernel().entries(1).completion_entries(1));
     runtime.block_on(async {
         for _ in 0..500 {
             let (ours, theirs) = UnixStream::pair().expect("a pair");
@@ -163,12 +169,12 @@ fn a_runtime_ends_with_an_overflowing_completion_queue() {
 #[test]
 fn sizes_that_make_no_ring_are_refused_as_invalid_input() {
     for builder in [
-        Builder::new().entries(0),
-        Builder::new().completion_entries(0),
-        Builder::new().entries(64).completion_entries(32),
-        Builder::new().entries(100).completion_entries(99),
-        Builder::new().max_workers(0),
-        Builder::new().max_workers(u32::MAX),
+        kernel().entries(0),
+        kernel().completion_entries(0),
+        kernel().entries(64).completion_entries(32),
+        kernel().entries(100).completion_entries(99),
+        kernel().max_workers(0),
+        kernel().max_workers(u32::MAX),
     ] {
         let error = builder.build().expect_err("no such ring");
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
@@ -179,7 +185,7 @@ fn sizes_that_make_no_ring_are_refused_as_invalid_input() {
 #[test]
 fn sizes_are_rounded_up_to_powers_of_two() {
     for (asked, got) in [(1, 1), (3, 4), (100, 128), (256, 256)] {
-        let runtime = patiently(Builder::new().entries(asked));
+        let runtime = patiently(kernel().entries(asked));
         assert!(runtime.ring().entries() == got, "{}", runtime.ring());
         assert!(runtime.ring().completion_entries() >= 4 * asked);
     }
@@ -188,7 +194,7 @@ fn sizes_are_rounded_up_to_powers_of_two() {
 #[test]
 fn sizes_beyond_the_kernels_are_cut_down_where_memory_allows() {
     in_own_process(|| {
-        for builder in [Builder::new().entries(u32::MAX), Builder::new().entries(1).completion_entries(u32::MAX)] {
+        for builder in [kernel().entries(u32::MAX), kernel().entries(1).completion_entries(u32::MAX)] {
             match builder.build() {
                 Ok(runtime) => {
                     assert!(runtime.ring().entries() <= 32768 && runtime.ring().completion_entries() <= 65536);
@@ -202,11 +208,11 @@ fn sizes_beyond_the_kernels_are_cut_down_where_memory_allows() {
 
 #[test]
 fn the_report_tells_what_was_granted_and_refused() {
-    let runtime = patiently(Builder::new().entries(16));
+    let runtime = patiently(kernel().entries(16));
     let report = runtime.ring();
     assert_eq!((report.kind(), report.entries(), report.completion_entries()), (RingKind::Kernel, 16, 64));
     let text = report.to_string();
-    assert!(text.starts_with("kernel ring, 16 submission and 64 completion entries; granted: "), "{text}");
+    assert!(text.starts_with("kernel ring (as the program asks), 16 submission and 64 completion entries; granted: "), "{text}");
     for granted in report.granted() {
         assert!(text.contains(granted));
     }
@@ -219,7 +225,7 @@ fn the_report_tells_what_was_granted_and_refused() {
 
 #[test]
 fn the_bound_on_workers_is_granted() {
-    let runtime = patiently(Builder::new().max_workers(2));
+    let runtime = patiently(kernel().max_workers(2));
     assert!(runtime.ring().granted().contains(&"REGISTER_IOWQ_MAX_WORKERS"));
     runtime.block_on(async {
         let directory = scratch_dir();
@@ -249,7 +255,7 @@ fn a_program_that_is_executed_gets_no_descriptor_of_the_ring() {
 #[test]
 fn more_runtimes_than_a_thread_can_register_work_all_the_same() {
     let _watchdog = watchdog();
-    let runtimes: Vec<Runtime> = (0..20).map(|_| patiently(Builder::new().entries(8))).collect();
+    let runtimes: Vec<Runtime> = (0..20).map(|_| patiently(kernel().entries(8))).collect();
     let refused: Vec<_> =
         runtimes.iter().map(|runtime| runtime.ring().refused().iter().find(|refusal| refusal.what() == "REGISTER_RING_FDS")).collect();
     if refused[0].is_none() {
@@ -268,7 +274,7 @@ fn more_runtimes_than_a_thread_can_register_work_all_the_same() {
     drop(runtimes);
     // Each gave its place back.
     for _ in 0..40 {
-        let runtime = patiently(Builder::new().entries(8));
+        let runtime = patiently(kernel().entries(8));
         assert_eq!(runtime.ring().granted().contains(&"REGISTER_RING_FDS"), granted);
     }
 }
@@ -282,7 +288,7 @@ fn setup_error(error: &io::Error) -> &SetupError {
 fn sixty_four_runtimes_at_once_fit_into_an_ordinary_users_memory() {
     in_own_process(|| {
         become_ordinary(8 << 20);
-        let runtimes: Vec<Runtime> = (0..64).map(|_| Runtime::new().expect("memory for a ring")).collect();
+        let runtimes: Vec<Runtime> = (0..64).map(|_| kernel().build().expect("memory for a ring")).collect();
         for runtime in &runtimes {
             runtime.block_on(turns(2));
             assert_eq!(runtime.ring().entries(), 256, "none had to be smaller");
@@ -299,7 +305,7 @@ fn want_of_locked_memory_makes_smaller_rings_and_then_an_error_that_explains_its
             let limit = libc::rlimit { rlim_cur: limit, rlim_max: 256 << 10 };
             // SAFETY: `limit` outlives the call.
             assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) }, 0);
-            Runtime::new().ok()
+            kernel().build().ok()
         });
         let first = first.expect("a ring needs no 256 KiB");
         let refused = first.ring().refused().iter().filter(|refusal| refusal.errno() == libc::ENOMEM).count();
@@ -308,7 +314,7 @@ fn want_of_locked_memory_makes_smaller_rings_and_then_an_error_that_explains_its
 
         let mut runtimes = vec![first];
         let error = loop {
-            match Runtime::new() {
+            match kernel().build() {
                 Ok(runtime) if runtimes.len() < 64 => runtimes.push(runtime),
                 // This kernel does not count it.
                 Ok(_) => return,
@@ -326,7 +332,7 @@ fn want_of_locked_memory_makes_smaller_rings_and_then_an_error_that_explains_its
         }
         // The memory comes back.
         drop(runtimes);
-        patiently(Builder::new()).block_on(turns(2));
+        patiently(kernel()).block_on(turns(2));
     });
 }
 
@@ -334,7 +340,7 @@ fn want_of_locked_memory_makes_smaller_rings_and_then_an_error_that_explains_its
 fn a_runtime_without_a_descriptor_left_explains_itself_and_leaks_none() {
     in_own_process(|| {
         // What set-up and its explanation open the first time stays open in neither case.
-        drop(Runtime::new().expect("a ring"));
+        drop(kernel().build().expect("a ring"));
         let before = open_descriptors();
         let mut hoard = Vec::new();
         let limit = libc::rlimit { rlim_cur: 64, rlim_max: 64 };
@@ -343,18 +349,18 @@ fn a_runtime_without_a_descriptor_left_explains_itself_and_leaks_none() {
         while let Ok(file) = std::fs::File::open("/dev/null") {
             hoard.push(file);
         }
-        let error = Runtime::new().expect_err("no descriptor");
+        let error = kernel().build().expect_err("no descriptor");
         assert_eq!(setup_error(&error).raw_os_error(), Some(libc::EMFILE));
         assert!(error.to_string().contains("RLIMIT_NOFILE is 64"), "{error}");
         hoard.clear();
         assert_eq!(open_descriptors(), before);
-        drop(Runtime::new().expect("there is room again"));
+        drop(kernel().build().expect("there is room again"));
     });
 }
 
 fn under_a_filter(errno: i32, kind: ErrorKind) {
     forbid(libc::SYS_io_uring_setup, None, errno);
-    let error = Builder::new().build().expect_err("the filter forbids it");
+    let error = kernel().build().expect_err("the filter forbids it");
     assert_eq!(error.kind(), kind);
     let setup = setup_error(&error);
     assert_eq!((setup.call(), setup.raw_os_error()), ("io_uring_setup", Some(errno)));
@@ -365,9 +371,13 @@ fn under_a_filter(errno: i32, kind: ErrorKind) {
     assert!(sentence.contains(setup.cause()) && sentence.contains(setup.remedy()));
     assert!(std::error::Error::source(setup).is_some());
 
-    let panic = std::panic::catch_unwind(|| annulus::block_on(async {})).expect_err("no ring, no loop");
-    let panic = panic.downcast_ref::<String>().expect("a sentence");
-    assert_eq!(*panic, format!("annulus::block_on: {sentence}"));
+    // Who does not insist gets the software ring, and learns why.
+    let runtime = Builder::new().build().expect("the software ring");
+    assert_eq!((runtime.ring().kind(), runtime.block_on(async { 1 + 2 })), (RingKind::Software, 3));
+    if !is_on_software_ring() {
+        assert_eq!(runtime.ring().refusal().and_then(SetupError::raw_os_error), Some(errno));
+        assert!(runtime.ring().to_string().contains(&sentence), "{}", runtime.ring());
+    }
 }
 
 #[test]
@@ -385,7 +395,7 @@ fn a_filter_that_forbids_registering_is_explained_too() {
     in_own_process(|| {
         let before = open_descriptors();
         forbid(libc::SYS_io_uring_register, None, libc::EPERM);
-        let error = Builder::new().build().expect_err("set-up asks which operations there are");
+        let error = kernel().build().expect_err("set-up asks which operations there are");
         assert_eq!(setup_error(&error).raw_os_error(), Some(libc::EPERM));
         assert_eq!(open_descriptors(), before);
     });
@@ -395,7 +405,7 @@ fn a_filter_that_forbids_registering_is_explained_too() {
 fn a_filter_that_forbids_entering_is_explained_when_the_ring_is_made() {
     in_own_process(|| {
         forbid(libc::SYS_io_uring_enter, None, libc::EPERM);
-        let error = Builder::new().build().map(drop).expect_err("a ring that cannot be entered is of no use");
+        let error = kernel().build().map(drop).expect_err("a ring that cannot be entered is of no use");
         assert_eq!(setup_error(&error).raw_os_error(), Some(libc::EPERM));
     });
 }
@@ -434,7 +444,7 @@ fn without_messages_to_the_ring_other_threads_wake_through_an_eventfd() {
         const REGISTER_SEND_MSG_RING: u32 = 31;
         forbid(libc::SYS_io_uring_register, Some((1, REGISTER_SEND_MSG_RING)), libc::EINVAL);
         let before = open_descriptors();
-        let runtime = Builder::new().entries(1).build().expect("as on an older kernel");
+        let runtime = kernel().entries(1).build().expect("as on an older kernel");
         let refusal = runtime.ring().refused().iter().find(|refusal| refusal.what() == "SEND_MSG_RING").expect("refused");
         assert_eq!(refusal.errno(), libc::EINVAL);
         runtime.block_on(mixed_work(300));
@@ -451,7 +461,7 @@ fn without_a_registered_descriptor_and_idle_waits_everything_works() {
         const GETEVENTS_NO_IOWAIT: u32 = 1 | 1 << 7;
         forbid(libc::SYS_io_uring_register, Some((1, REGISTER_RING_FDS)), libc::EINVAL);
         forbid(libc::SYS_io_uring_enter, Some((3, GETEVENTS_NO_IOWAIT)), libc::EINVAL);
-        let runtime = Builder::new().build().expect("as on an older kernel");
+        let runtime = kernel().build().expect("as on an older kernel");
         let refused: Vec<_> = runtime.ring().refused().iter().map(|refusal| refusal.what()).collect();
         assert_eq!(refused, ["REGISTER_RING_FDS", "NO_IOWAIT"]);
         runtime.block_on(mixed_work(50));
@@ -481,7 +491,7 @@ fn signals_that_interrupt_waits_do_no_harm() {
         // SAFETY: the call takes nothing.
         let owner = unsafe { libc::pthread_self() };
         static STOP: AtomicBool = AtomicBool::new(false);
-        let runtime = Runtime::new().expect("a ring");
+        let runtime = kernel().build().expect("a ring");
         let sender = thread::spawn(move || {
             while !STOP.load(Ordering::Relaxed) {
                 // SAFETY: the owner joins this thread before it ends.

@@ -82,7 +82,7 @@ impl ListenOptions {
         }
         socket.bind(&SockAddr::from(address))?;
         socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
-        Ok(TcpListener { handle: Listening::new(into_handle(socket)) })
+        Ok(TcpListener { handle: Listening::of_own(socket)? })
     }
 }
 
@@ -182,7 +182,7 @@ impl TcpListener {
     ///
     /// A connection that a dropped accept took is closed: it waited here, not in the kernel.
     pub async fn into_std(self) -> std::net::TcpListener {
-        self.handle.into_handle().into_descriptor().await.into()
+        self.handle.into_descriptor().await.into()
     }
 }
 

@@ -50,7 +50,7 @@ impl UnixListener {
         let socket = open_socket(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&address)?;
         socket.listen(BACKLOG)?;
-        Ok(UnixListener { handle: Listening::new(into_handle(socket)) })
+        Ok(UnixListener { handle: Listening::of_own(socket)? })
     }
 
     /// Takes the next connection, with the peer's address, which is mostly unnamed; accept(2).
@@ -110,7 +110,7 @@ impl UnixListener {
     ///
     /// A connection that a dropped accept took is closed: it waited here, not in the kernel.
     pub async fn into_std(self) -> std::os::unix::net::UnixListener {
-        self.handle.into_handle().into_descriptor().await.into()
+        self.handle.into_descriptor().await.into()
     }
 }
 

@@ -9,12 +9,13 @@ use std::marker::PhantomData;
 use std::os::fd::{FromRawFd, OwnedFd};
 
 use io_uring::{opcode, squeue};
-use socket2::SockAddr;
+use socket2::{SockAddr, SockRef, Socket};
 
 use super::header::Header;
 use super::lane::{Direction, Left, Manner};
 use super::{Handle, Op, Operation, Step};
-use crate::ring::Completion;
+use crate::ring::{Completion, RingKind};
+use crate::runtime;
 
 /// What an accepted connection becomes.
 pub trait Accepted: Sized + 'static {
@@ -27,26 +28,51 @@ pub trait Accepted: Sized + 'static {
 
 /// A listener's own handle. An accept whose future was dropped goes on waiting in it, and ends with it.
 #[derive(Debug)]
-pub(crate) struct Listening(Handle);
+pub(crate) struct Listening {
+    handle: Handle,
+    /// Made not to wait, for this ring's sake only.
+    is_impatient: bool,
+}
 
 impl Listening {
     pub(crate) fn new(handle: Handle) -> Listening {
-        Listening(handle)
+        Listening { handle, is_impatient: false }
+    }
+
+    /// A listener of our own. The software ring accepts at once where the listener does not wait, and by a worker's thread where it does.
+    pub(crate) fn of_own(socket: Socket) -> io::Result<Listening> {
+        let is_impatient = runtime::try_current().is_some_and(|core| core.ring_kind() == RingKind::Software);
+        if is_impatient {
+            socket.set_nonblocking(true)?;
+        }
+        Ok(Listening { handle: Handle::new(OwnedFd::from(socket)), is_impatient })
     }
 
     pub(crate) fn handle(&self) -> &Handle {
-        &self.0
+        &self.handle
     }
 
-    /// Ends what is parked, and gives the handle for closing or taking over.
+    /// Ends what is parked, and gives the handle for closing.
     pub(crate) fn into_handle(self) -> Handle {
-        self.0.clone()
+        self.handle.clone()
+    }
+
+    /// Ends what is parked, waits for the end of operations whose futures were dropped, and gives up the descriptor as the user would have
+    /// made it.
+    pub(crate) async fn into_descriptor(self) -> OwnedFd {
+        let is_impatient = self.is_impatient;
+        let descriptor = self.into_handle().into_descriptor().await;
+        if is_impatient {
+            // It was set without an error, and nothing but a bad descriptor would be one.
+            let _ = SockRef::from(&descriptor).set_nonblocking(false);
+        }
+        descriptor
     }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.0.lane(Direction::Inbound).cancel_parked();
+        self.handle.lane(Direction::Inbound).cancel_parked();
     }
 }
 

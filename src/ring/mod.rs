@@ -147,6 +147,8 @@ pub(crate) struct Traffic {
 
 /// A source of completions.
 #[derive(Debug)]
+// The large one is the common one, and one box more would be one look more for each operation.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Ring {
     Kernel(KernelRing),
     Emulated(Box<Emulated>),

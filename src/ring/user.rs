@@ -146,9 +146,10 @@ fn one_buffer(transfer: Transfer, way: Way, patience: Patience) -> i32 {
 /// preadv2(2), pwritev2(2). Streams have no positions, and ignore those that entries name.
 fn several_buffers(transfer: Transfer, vectors: *const libc::iovec, count: u32, way: Way, patience: Patience) -> i32 {
     let flags = patience.file_flags(transfer.flags);
-    // SAFETY: the vectors name memory of the operation, which stays until its last completion.
     let at = |offset| match way {
+        // SAFETY: the vectors name memory of the operation, which stays until its last completion.
         Way::In => unsafe { libc::preadv2(transfer.fd, vectors, count as i32, offset, flags) },
+        // SAFETY: as above.
         Way::Out => unsafe { libc::pwritev2(transfer.fd, vectors, count as i32, offset, flags) },
     };
     // No offset is the file's own position in both interfaces.

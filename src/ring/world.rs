@@ -75,7 +75,7 @@ pub(crate) enum Ready {
 pub(crate) enum Clock {
     Monotonic,
     SinceBoot,
-    WallClock,
+    TimeOfDay,
 }
 
 /// What the engine's hardware is.

@@ -28,7 +28,7 @@ pub(crate) use timer::{Timer, deadline_after};
 use crate::buf::{AlignedBuffer, IoBufMut, Pool, PoolConfig};
 use crate::driver::{Arrival, Deliveries, Driver, Found, Heir, Orphan, Token};
 use crate::exec::{self, Entered, Executor, JoinHandle, discard};
-use crate::ring::{Completion, Config, Ring, RingReport, Wait};
+use crate::ring::{Completion, Config, Ring, RingKind, RingReport, Wait};
 use spin::{Spin, SpinCounts};
 use timer::Timers;
 
@@ -463,6 +463,10 @@ impl Core {
     /// Submits what is queued: descriptors that were dropped are closed then.
     pub(crate) fn submit(&self) {
         self.driver.borrow_mut().flush();
+    }
+
+    pub(crate) fn ring_kind(&self) -> RingKind {
+        self.report.kind()
     }
 
     /// Can the ring execute this opcode? `EOPNOTSUPP` if it does not know it, `ECANCELED` once the runtime has ended.

@@ -4,10 +4,12 @@
 //! belongs to the thread, though: [`apart`] gives a test a table with nothing in it but the standard three, close_range(2).
 
 use std::any::type_name_of_val;
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use std::{env, fs, io, process, thread};
 
@@ -34,7 +36,12 @@ pub(crate) fn open_descriptors() -> BTreeMap<i32, String> {
 #[track_caller]
 pub(crate) fn assert_descriptors_are(before: &BTreeMap<i32, String>) {
     let deadline = Instant::now() + CLOSING_BOUND;
-    while open_descriptors() != *before {
+    let are_as_before = || match is_on_software_ring() {
+        // Another test may have closed some that it has outside of its turn.
+        true => open_descriptors().iter().all(|descriptor| before.get(descriptor.0) == Some(descriptor.1)),
+        false => open_descriptors() == *before,
+    };
+    while !are_as_before() {
         assert!(Instant::now() < deadline, "descriptors before: {before:#?}, after: {:#?}", open_descriptors());
         thread::yield_now();
     }
@@ -65,29 +72,72 @@ pub(crate) fn bounded<T>(function: impl FnOnce() -> T) -> T {
     function()
 }
 
+/// Do the runtimes of this process have the software ring?
+pub(crate) fn is_on_software_ring() -> bool {
+    env::var_os("ANNULUS_RING").is_some_and(|kind| kind == "software")
+}
+
+/// Leaves the choice of the ring to the machine from here on. Only for children.
+pub(crate) fn let_the_machine_choose() {
+    assert!(env::var_os(CHILD).is_some(), "only for children");
+    // SAFETY: the other threads of a child read no environment.
+    unsafe { env::remove_var("ANNULUS_RING") };
+}
+
+/// Held by the test that may use descriptors, where tests cannot have tables of their own.
+static TURN: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    static HAS_TURN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a function while no other test does.
+pub(crate) fn alone<T>(function: impl FnOnce() -> T) -> T {
+    if HAS_TURN.get() {
+        return function();
+    }
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    HAS_TURN.set(true);
+    let output = catch_unwind(AssertUnwindSafe(function));
+    HAS_TURN.set(false);
+    output.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
 /// Runs a function [`bounded`], on a thread with a descriptor table and a file system context (current directory, umask) of its own, and
 /// panics if it leaves a descriptor behind. Threads that it starts share these.
 ///
 /// Those of `spawn_blocking` belong to the whole process, though, and have the table of whichever test came first: the wake of another
-/// test's ring is lost there. A test that needs them, as the look-up of names does, begins with [`in_own_process`].
+/// test's ring is lost there. A test that needs them, as the look-up of names does, begins with [`in_own_process`]. The software ring needs them
+/// for every file, so with it tests share all that and run one after the other; a test that changes what its thread may do begins with
+/// [`in_own_process`].
 pub(crate) fn apart<T: Send>(function: impl FnOnce() -> T + Send) -> T {
     let test = thread::current().name().unwrap_or("a test").to_owned();
     let separate = || {
-        // SAFETY: neither call takes memory. This thread is new and owns no descriptor above 2, so none disappears under its owner.
-        let separate = unsafe {
-            libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_UNSHARE) == 0 && libc::unshare(libc::CLONE_FS) == 0
-        };
-        assert!(separate, "a descriptor table for this thread: {}", io::Error::last_os_error());
+        if !is_on_software_ring() {
+            separate_from_other_threads();
+        }
         let before = open_descriptors();
         let output = bounded(function);
         assert_descriptors_are(&before);
         output
     };
-    thread::scope(|scope| {
-        // Not `spawn` alone: the name is what a panic message shows.
-        let running = thread::Builder::new().name(test).spawn_scoped(scope, separate).expect("a thread");
-        running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    let run = || {
+        thread::scope(|scope| {
+            // Not `spawn` alone: the name is what a panic message shows.
+            let running = thread::Builder::new().name(test).spawn_scoped(scope, separate).expect("a thread");
+            running.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    };
+    if is_on_software_ring() { alone(run) } else { run() }
+}
+
+/// Gives this thread an empty table of descriptors and a file system context of its own.
+fn separate_from_other_threads() {
+    // SAFETY: neither call takes memory. This thread is new and owns no descriptor above 2, so none disappears under its owner.
+    let separate = unsafe {
+        libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_UNSHARE) == 0 && libc::unshare(libc::CLONE_FS) == 0
+    };
+    assert!(separate, "a descriptor table for this thread: {}", io::Error::last_os_error());
 }
 
 /// Runs a future on a runtime of its own, [`apart`], and checks what must hold after every program.
@@ -115,7 +165,10 @@ pub(crate) fn in_own_process<F: FnOnce()>(test: F) {
     let program = env::current_exe().expect("the test binary");
     let arguments = [name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"];
     let seed = printed_seed().map(|seed| ("ANNULUS_SEED", seed.to_string()));
-    let output = Command::new(program).args(arguments).env(CHILD, name).envs(seed).output().expect("the test binary runs");
+    let mut child = Command::new(program);
+    child.args(arguments).env(CHILD, name).envs(seed);
+    let mut run = || child.output().expect("the test binary runs");
+    let output = if is_on_software_ring() { alone(&mut run) } else { run() };
     let (said, cried) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{said}");
     eprintln!("{cried}");

@@ -96,28 +96,30 @@ fn mount_small_disk(directory: &Path, size: usize) -> io::Result<()> {
 
 #[test]
 fn a_disk_that_fills_up_gives_enospc_and_says_how_much_was_written() {
-    const SIZE: usize = 64 * 1024;
-    let scratch = scratch_dir();
-    apart(|| {
-        if let Err(error) = mount_small_disk(scratch.path(), SIZE) {
-            return println!("skipped: no mount namespace ({error}); a limit on file size stands in for it in the next test");
-        }
-        let path = scratch.path().join("file");
-        annulus::block_on(async {
-            let content = pattern(SIZE + 10_000);
-            let file = OpenOptions::new().read(true).write(true).create(true).open(&path).await.unwrap();
-            let error = file.write_all_at(content.clone(), 0).await.unwrap_err();
-            assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::StorageFull, Some(libc::ENOSPC)));
-            let transferred = error.transferred();
-            assert_eq!(transferred, SIZE);
-            assert!(error.into_buffer() == content, "the buffer comes back whole");
-            assert_eq!(file.metadata().await.unwrap().len(), transferred as u64);
-            assert!(fs::read(&path).await.unwrap() == content[..transferred]);
-            let error = file.write_at("more", SIZE as u64).await.unwrap_err();
-            assert_eq!((error.raw_os_error(), error.into_buffer()), (Some(libc::ENOSPC), "more"));
-            assert_eq!(fs::write(scratch.path().join("other"), "more").await.unwrap_err().raw_os_error(), Some(libc::ENOSPC));
-            file.set_len(0).await.unwrap();
-            file.write_all_at("room again", 0).await.unwrap();
+    in_own_process(|| {
+        const SIZE: usize = 64 * 1024;
+        let scratch = scratch_dir();
+        apart(|| {
+            if let Err(error) = mount_small_disk(scratch.path(), SIZE) {
+                return println!("skipped: no mount namespace ({error}); a limit on file size stands in for it in the next test");
+            }
+            let path = scratch.path().join("file");
+            annulus::block_on(async {
+                let content = pattern(SIZE + 10_000);
+                let file = OpenOptions::new().read(true).write(true).create(true).open(&path).await.unwrap();
+                let error = file.write_all_at(content.clone(), 0).await.unwrap_err();
+                assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::StorageFull, Some(libc::ENOSPC)));
+                let transferred = error.transferred();
+                assert_eq!(transferred, SIZE);
+                assert!(error.into_buffer() == content, "the buffer comes back whole");
+                assert_eq!(file.metadata().await.unwrap().len(), transferred as u64);
+                assert!(fs::read(&path).await.unwrap() == content[..transferred]);
+                let error = file.write_at("more", SIZE as u64).await.unwrap_err();
+                assert_eq!((error.raw_os_error(), error.into_buffer()), (Some(libc::ENOSPC), "more"));
+                assert_eq!(fs::write(scratch.path().join("other"), "more").await.unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+                file.set_len(0).await.unwrap();
+                file.write_all_at("room again", 0).await.unwrap();
+            });
         });
     });
 }

@@ -10,7 +10,7 @@ use annulus::buf::AlignedBuffer;
 use annulus::fs::{self, File, OpenOptions};
 use futures_util::FutureExt;
 
-use crate::common::{apart, run, scratch_dir};
+use crate::common::{apart, in_own_process, run, scratch_dir};
 use crate::{assert_same, pattern};
 
 /// One choice for each of the six options that std has.
@@ -110,7 +110,7 @@ fn the_mode_of_a_new_file_loses_the_bits_of_the_umask() {
     let scratch = scratch_dir();
     run(async || {
         for umask in [0o000, 0o022, 0o077, 0o177] {
-            // SAFETY: the call takes no pointer, and this thread has a umask of its own.
+            // SAFETY: the call takes no pointer. This thread has a umask of its own, or runs while no other test does.
             unsafe { libc::umask(umask) };
             for mode in [0o666, 0o600, 0o755, 0o444, 0o000, 0o4755] {
                 let (here, there) = (scratch.path().join("here"), scratch.path().join("there"));
@@ -131,6 +131,8 @@ fn the_mode_of_a_new_file_loses_the_bits_of_the_umask() {
             assert_eq!(std_fs::metadata(&path).unwrap().mode() & 0o777, 0o777 & !umask);
             std_fs::remove_dir(path).unwrap();
         }
+        // SAFETY: as above.
+        unsafe { libc::umask(0o022) };
     });
 }
 
@@ -248,32 +250,34 @@ fn duplicate(file: &File) -> OwnedFd {
 
 #[test]
 fn a_path_that_may_not_be_opened_is_permission_denied_with_the_errno() {
-    let scratch = scratch_dir();
-    let path = scratch.path().join("secret");
-    std_fs::write(&path, "secret").unwrap();
-    std_fs::set_permissions(&path, PermissionsExt::from_mode(0o000)).unwrap();
-    std_fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o555)).unwrap();
-    apart(|| {
-        // SAFETY: the raw calls take no pointer, and change this thread alone, which ends with this test. libc's would change all threads.
-        unsafe {
-            if libc::geteuid() == 0 {
-                assert_eq!(libc::syscall(libc::SYS_setresgid, 65534, 65534, 65534), 0);
-                assert_eq!(libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534), 0);
+    in_own_process(|| {
+        let scratch = scratch_dir();
+        let path = scratch.path().join("secret");
+        std_fs::write(&path, "secret").unwrap();
+        std_fs::set_permissions(&path, PermissionsExt::from_mode(0o000)).unwrap();
+        std_fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o555)).unwrap();
+        apart(|| {
+            // SAFETY: the raw calls take no pointer, and change this thread alone, which ends with this test. libc's would change all threads.
+            unsafe {
+                if libc::geteuid() == 0 {
+                    assert_eq!(libc::syscall(libc::SYS_setresgid, 65534, 65534, 65534), 0);
+                    assert_eq!(libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534), 0);
+                }
             }
-        }
-        annulus::block_on(async {
-            let denied = |error: io::Error| (error.kind(), error.raw_os_error());
-            let expected = (ErrorKind::PermissionDenied, Some(libc::EACCES));
-            assert_eq!(denied(std_fs::File::open(&path).unwrap_err()), expected, "std");
-            assert_eq!(denied(File::open(&path).await.unwrap_err()), expected);
-            assert_eq!(denied(fs::read(&path).await.unwrap_err()), expected);
-            assert_eq!(denied(File::create(scratch.path().join("new")).await.unwrap_err()), expected);
-            assert_eq!(denied(fs::create_dir(scratch.path().join("new")).await.unwrap_err()), expected);
-            assert_eq!(denied(fs::create_dir_all(scratch.path().join("new/newer")).await.unwrap_err()), expected);
-            assert_eq!(denied(fs::remove_file(&path).await.unwrap_err()), expected);
+            annulus::block_on(async {
+                let denied = |error: io::Error| (error.kind(), error.raw_os_error());
+                let expected = (ErrorKind::PermissionDenied, Some(libc::EACCES));
+                assert_eq!(denied(std_fs::File::open(&path).unwrap_err()), expected, "std");
+                assert_eq!(denied(File::open(&path).await.unwrap_err()), expected);
+                assert_eq!(denied(fs::read(&path).await.unwrap_err()), expected);
+                assert_eq!(denied(File::create(scratch.path().join("new")).await.unwrap_err()), expected);
+                assert_eq!(denied(fs::create_dir(scratch.path().join("new")).await.unwrap_err()), expected);
+                assert_eq!(denied(fs::create_dir_all(scratch.path().join("new/newer")).await.unwrap_err()), expected);
+                assert_eq!(denied(fs::remove_file(&path).await.unwrap_err()), expected);
+            });
         });
+        std_fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o755)).unwrap();
     });
-    std_fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o755)).unwrap();
 }
 
 #[test]

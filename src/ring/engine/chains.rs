@@ -131,8 +131,8 @@ impl Engine {
         if let Stage::Timed(due) = running.stage {
             self.timers.remove(due);
         }
-        let is_timeout = matches!(running.request, Request::LinkTimeout { .. });
-        if !is_quiet && !(is_timeout && running.course.is_quiet()) {
+        let is_quiet_timeout = matches!(running.request, Request::LinkTimeout { .. }) && running.course.is_quiet();
+        if !is_quiet && !is_quiet_timeout {
             self.completions.post(running.completion(-libc::ECANCELED, 0));
         }
         running.next

@@ -189,7 +189,11 @@ impl Engine {
         let mut running = Running::new(self.running.next_key(), submission);
         let progress = match self.begin(&running.request, running.key) {
             Some(progress) => progress,
-            None => running.advance(&mut self.means(), None),
+            None => {
+                // To begin may have ended others, and made room.
+                running.key = self.running.next_key();
+                running.advance(&mut self.means(), None)
+            }
         };
         if let Progress::Ended(result, flags) = progress {
             return self.finish(running, result, flags);

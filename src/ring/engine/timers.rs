@@ -49,7 +49,7 @@ pub(super) fn deadline(world: &dyn World, time: Time, flags: u32) -> Instant {
     if flags & TIMEOUT_ABSOLUTE != 0 {
         let clock = match flags & (TIMEOUT_BOOTTIME | TIMEOUT_REALTIME) {
             TIMEOUT_BOOTTIME => Clock::SinceBoot,
-            TIMEOUT_REALTIME => Clock::WallClock,
+            TIMEOUT_REALTIME => Clock::TimeOfDay,
             _ => Clock::Monotonic,
         };
         remaining = Duration::from_secs(time.seconds).saturating_add(nanoseconds).saturating_sub(world.clock(clock));

@@ -459,7 +459,7 @@ impl World for Host {
         sys::clock(match clock {
             Clock::Monotonic => libc::CLOCK_MONOTONIC,
             Clock::SinceBoot => libc::CLOCK_BOOTTIME,
-            Clock::WallClock => libc::CLOCK_REALTIME,
+            Clock::TimeOfDay => libc::CLOCK_REALTIME,
         })
     }
 
