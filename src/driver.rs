@@ -84,9 +84,8 @@ struct Slot {
     state: State,
     /// In the list of slots being cancelled.
     cancelling: bool,
-    /// Which completion of a zero-copy send has come, and its result.
+    /// Which completion of a zero-copy send has come.
     half: Half,
-    half_result: i32,
 }
 
 /// Who may touch an operation's memory now?
@@ -94,7 +93,7 @@ enum State {
     /// The kernel. The future owns the operation and is woken at the end.
     Waiting(Waker),
     /// The future again: it takes the completion at its next poll.
-    Finished(Completion),
+    Finished { result: i32, flags: u32 },
     /// The kernel. The slot owns the operation.
     Orphaned(Box<dyn Orphan>),
     /// The kernel closes this descriptor, which belongs to the slot until then.
@@ -155,17 +154,19 @@ pub(crate) struct Deliveries {
 
 impl Deliveries {
     /// Wakes the futures and finishes the orphans, and is empty after. The first panic on the way comes out when all are served.
-    pub(crate) fn deliver(&mut self) {
+    ///
+    /// `wake` wakes; it may know a shorter way than [`Waker::wake`].
+    pub(crate) fn deliver(&mut self, wake: impl Fn(Waker)) {
         let others = !(self.orphans.is_empty() && self.inherited.is_empty() && self.let_go.is_empty());
         match self.wakers.len() {
             0 if !others => return,
             // Should it panic, nobody is left to be served.
-            1 if !others => return self.wakers.pop().into_iter().for_each(Waker::wake),
+            1 if !others => return self.wakers.pop().into_iter().for_each(wake),
             // They are taken from the end.
             _ => self.wakers.reverse(),
         }
         let mut panic = None;
-        while let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.deliver_each())) {
+        while let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.deliver_each(&wake))) {
             panic.get_or_insert(payload);
         }
         if let Some(payload) = panic {
@@ -178,9 +179,9 @@ impl Deliveries {
         self.wakers.extend(wakers);
     }
 
-    fn deliver_each(&mut self) {
+    fn deliver_each(&mut self, wake: impl Fn(Waker)) {
         while let Some(waker) = self.wakers.pop() {
-            waker.wake();
+            wake(waker);
         }
         while let Some((orphan, completion)) = self.orphans.pop_front() {
             orphan.finish(completion);
@@ -249,11 +250,19 @@ impl Driver {
     }
 
     /// Takes the completion of an operation that has ended, and frees its slot.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, token: Token, waker: &Waker) -> Found {
-        if let Some(completion) = self.slots.remove_if(token, Slot::finished) {
+        let finished = self.slots.remove_if(token, |slot| match slot.state {
+            State::Finished { result, flags } => Some(Completion { token: token.0, result, flags }),
+            _ => None,
+        });
+        if let Some(completion) = finished {
             return Found::Completion(completion);
         }
+        self.look_at_waker(token, waker)
+    }
+
+    fn look_at_waker(&mut self, token: Token, waker: &Waker) -> Found {
         match &self.slot(token).state {
             State::Waiting(waiting) if waiting.will_wake(waker) => Found::Nothing,
             _ => Found::OtherWaker,
@@ -353,7 +362,7 @@ impl Driver {
     fn occupy(&mut self, state: State) -> Token {
         self.in_flight += 1;
         self.counters.started += 1;
-        self.slots.insert(Slot { state, cancelling: false, half: Half::Neither, half_result: 0 })
+        self.slots.insert(Slot { state, cancelling: false, half: Half::Neither })
     }
 
     /// Pushes in order: once an entry waits, all later ones wait behind it.
@@ -418,12 +427,12 @@ impl Driver {
     }
 
     /// Finds the slot that a completion belongs to and moves it on.
-    #[inline]
+    #[inline(always)]
     fn complete(&mut self, completion: Completion, deliveries: &mut Deliveries) {
         if let Some(slot) = self.slots.get_mut(Token(completion.token))
             && let State::Waiting(_) = slot.state
             && completion.flags & (COMPLETION_MORE | COMPLETION_NOTIFICATION) == 0
-            && let State::Waiting(waker) = mem::replace(&mut slot.state, State::Finished(completion))
+            && let State::Waiting(waker) = mem::replace(&mut slot.state, State::finished(completion))
         {
             self.counters.completions += 1;
             self.in_flight -= 1;
@@ -434,6 +443,7 @@ impl Driver {
     }
 
     /// As [`complete`](Driver::complete), of anything but an operation whose future waits for it.
+    #[inline(never)]
     fn complete_other(&mut self, completion: Completion, deliveries: &mut Deliveries) {
         if completion.token == CANCEL {
             return;
@@ -451,12 +461,12 @@ impl Driver {
         if completion.flags & (COMPLETION_MORE | COMPLETION_NOTIFICATION) != 0 {
             return self.complete_half(token, completion, deliveries);
         }
-        if let State::Finished(_) = slot.state {
+        if let State::Finished { .. } = slot.state {
             self.counters.stale += 1;
             return drop(self.arrival(completion));
         }
         self.in_flight -= 1;
-        match mem::replace(&mut slot.state, State::Finished(completion)) {
+        match mem::replace(&mut slot.state, State::finished(completion)) {
             State::Orphaned(orphan) => deliveries.orphans.push_back((orphan, completion)),
             State::Closing(descriptor) => closed(descriptor, completion.result),
             _ => unreachable!("sorted out above"),
@@ -535,15 +545,14 @@ impl Driver {
     }
 }
 
-impl Slot {
+impl State {
     #[inline]
-    fn finished(&self) -> Option<Completion> {
-        match self.state {
-            State::Finished(completion) => Some(completion),
-            _ => None,
-        }
+    fn finished(completion: Completion) -> State {
+        State::Finished { result: completion.result, flags: completion.flags }
     }
+}
 
+impl Slot {
     fn is_cancellable(&self) -> bool {
         !self.cancelling && self.can_be_cancelled()
     }
@@ -551,10 +560,10 @@ impl Slot {
     /// Is it in flight, and not the closing of a descriptor, which must happen?
     fn can_be_cancelled(&self) -> bool {
         match &self.state {
-            State::Waiting(_) | State::Orphaned(_) => self.half != Half::Result,
+            State::Waiting(_) | State::Orphaned(_) => !matches!(self.half, Half::Result(_)),
             State::Inherited(_) => true,
             State::Several { ended, .. } => !ended,
-            State::Finished(_) | State::Closing(_) => false,
+            State::Finished { .. } | State::Closing(_) => false,
         }
     }
 }

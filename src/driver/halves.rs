@@ -9,14 +9,14 @@ use std::task::Waker;
 use super::{Deliveries, Driver, State, Token};
 use crate::ring::{COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion};
 
-/// Which completion of a zero-copy send has come? All other operations never leave the first state.
+/// Which completion of a zero-copy send has come, with its result? All other operations never leave the first state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Half {
     Neither,
     /// The result. The operation is over but for its memory, so there is nothing left to cancel.
-    Result,
+    Result(i32),
     /// The notification, which the kernel is not known to send first.
-    Notification,
+    Notification(i32),
 }
 
 impl Driver {
@@ -24,22 +24,22 @@ impl Driver {
     #[cold]
     pub(super) fn complete_half(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
         let came = match completion.flags & COMPLETION_NOTIFICATION {
-            0 => Half::Result,
-            _ => Half::Notification,
+            0 => Half::Result(completion.result),
+            _ => Half::Notification(completion.result),
         };
         let slot = self.slot(token);
         let before = mem::replace(&mut slot.half, came);
-        let earlier = mem::replace(&mut slot.half_result, completion.result);
         let (result, report) = match (&slot.state, before, came) {
-            (State::Finished(_), ..) => {
+            (State::Finished { .. }, ..) => {
                 self.counters.stale += 1;
                 return;
             }
-            (_, Half::Result, Half::Notification) => (earlier, completion.result),
-            (_, Half::Notification, Half::Result) => (completion.result, earlier),
+            (_, Half::Result(result), Half::Notification(report)) | (_, Half::Notification(report), Half::Result(result)) => {
+                (result, report)
+            }
             (_, Half::Neither, _) => return self.came_early(token, completion, deliveries),
             _ => {
-                slot.half_result = earlier;
+                slot.half = before;
                 self.counters.stale += 1;
                 return;
             }
@@ -53,17 +53,19 @@ impl Driver {
     fn came_early(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
         let slot = self.slot(token);
         match &mut slot.state {
-            State::Waiting(waker) if slot.half == Half::Result => {
+            State::Waiting(waker) if matches!(slot.half, Half::Result(_)) => {
                 deliveries.wakers.push(mem::replace(waker, Waker::noop().clone()));
             }
-            State::Orphaned(orphan) if slot.half == Half::Result => deliveries.let_go.extend(orphan.let_go(completion)),
+            State::Orphaned(orphan) if matches!(slot.half, Half::Result(_)) => deliveries.let_go.extend(orphan.let_go(completion)),
             _ => {}
         }
     }
 
     /// The result of a zero-copy send whose notification is still to come.
     pub(crate) fn early_result(&self, token: Token) -> Option<Completion> {
-        let slot = self.slots.get(token).filter(|slot| slot.half == Half::Result)?;
-        Some(Completion { token: token.0, result: slot.half_result, flags: COMPLETION_MORE })
+        match self.slots.get(token)?.half {
+            Half::Result(result) => Some(Completion { token: token.0, result, flags: COMPLETION_MORE }),
+            Half::Neither | Half::Notification(_) => None,
+        }
     }
 }

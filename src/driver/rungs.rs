@@ -8,7 +8,7 @@ const CONFIG: Config = Config::new(8, 32);
 fn turn(driver: &mut Driver, wait: Wait) {
     let mut deliveries = Deliveries::default();
     driver.turn(wait, &mut deliveries).expect("the ring works");
-    deliveries.deliver();
+    deliveries.deliver(Waker::wake);
 }
 
 /// Turns until nothing is in flight, and takes the result of the last operation left.

@@ -123,7 +123,7 @@ impl Model {
 
     fn complete(&mut self, token: u64, flags: u32) {
         self.driver.complete(Completion { token, result: 1, flags }, &mut self.deliveries);
-        self.deliveries.deliver();
+        self.deliveries.deliver(Waker::wake);
     }
 
     fn apply(&mut self, event: Event, lane: usize) {
@@ -231,7 +231,7 @@ impl Model {
             let agrees = match lane.place {
                 Place::Nowhere => slot.is_none(),
                 Place::Waiting => slot.is_some_and(|slot| matches!(slot.state, State::Waiting(_))),
-                Place::Finished => slot.is_some_and(|slot| matches!(slot.state, State::Finished(_))),
+                Place::Finished => slot.is_some_and(|slot| matches!(slot.state, State::Finished { .. })),
                 Place::Orphaned => {
                     slot.is_some_and(|slot| matches!(slot.state, State::Orphaned(_)) && (slot.cancelling || lane.half.is_some()))
                 }

@@ -86,7 +86,7 @@ impl<T> Slots<T> {
     }
 
     /// Gives a place back if `end` finds in its value what it looks for.
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove_if<R>(&mut self, token: Token, end: impl FnOnce(&T) -> Option<R>) -> Option<R> {
         let place = self.places.get_mut(token.index()).filter(|place| place.generation == token.generation())?;
         let Content::Taken(value) = &place.content else { return None };

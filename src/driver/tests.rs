@@ -15,7 +15,7 @@ fn turn_until_idle(driver: &mut Driver) {
     let mut deliveries = Deliveries::default();
     while driver.in_flight() > 0 {
         driver.turn(Wait::Forever, &mut deliveries).expect("the ring works");
-        deliveries.deliver();
+        deliveries.deliver(Waker::wake);
     }
 }
 
@@ -153,7 +153,7 @@ fn what_is_in_flight_when_the_ring_closes_is_never_freed() {
             drop(driver.orphan(token, Box::new(Ends(ends.clone()))));
             let mut deliveries = Deliveries::default();
             driver.turn(Wait::No, &mut deliveries).expect("the ring works");
-            deliveries.deliver();
+            deliveries.deliver(Waker::wake);
             if closed_first {
                 driver.close_ring();
                 assert_eq!((driver.in_flight(), ends.get()), (1, 0));

@@ -235,7 +235,15 @@ impl Executor {
         }
     }
 
-    #[inline(never)]
+    /// As [`Waker::wake`], with a short way to the tasks of this executor.
+    #[inline]
+    pub(crate) fn wake_by(&self, waker: Waker) {
+        if !TaskId::of(&waker).is_some_and(|id| self.wake_other(id)) {
+            waker.wake();
+        }
+    }
+
+    #[inline]
     fn wake_other(&self, id: TaskId) -> bool {
         let root = self.root.id();
         if id == root {

@@ -34,6 +34,8 @@ struct Shared {
     descriptor: Option<OwnedFd>,
     /// Waits until it is the only one.
     closer: Cell<Option<Waker>>,
+    /// There is a `closer`. A flag, since every operation that goes asks.
+    is_awaited: Cell<bool>,
     /// Closing it may take long: the socket lingers, see `SO_LINGER` in socket(7).
     lingers: Cell<bool>,
     /// A file that is read from front to back, without positions.
@@ -49,6 +51,7 @@ impl Handle {
         let shared = Rc::new(Shared {
             descriptor: Some(descriptor),
             closer: Cell::new(None),
+            is_awaited: Cell::new(false),
             lingers: Cell::new(false),
             is_stream: Cell::new(false),
             is_direct: Cell::new(None),
@@ -138,6 +141,7 @@ impl Handle {
             match self.shared.as_mut().and_then(Rc::get_mut) {
                 Some(shared) => Poll::Ready(shared.descriptor.take()),
                 None => {
+                    self.shared().is_awaited.set(true);
                     self.shared().closer.set(Some(waker));
                     Poll::Pending
                 }
@@ -147,12 +151,19 @@ impl Handle {
     }
 }
 
-/// Whoever waits to be alone is, once this share is gone.
-fn give_up_last_but_one(shared: Rc<Shared>) {
-    let closer = shared.closer.take();
-    drop(shared);
-    if let Some(closer) = closer {
-        closer.wake();
+impl Handle {
+    /// Whoever waits to be alone is, once this share is gone, if it is the last but one.
+    #[cold]
+    fn give_up_awaited(&mut self) {
+        let Some(shared) = self.shared.take() else { return };
+        if Rc::strong_count(&shared) != 2 {
+            return;
+        }
+        let closer = shared.closer.take();
+        drop(shared);
+        if let Some(closer) = closer {
+            closer.wake();
+        }
     }
 }
 
@@ -166,9 +177,8 @@ impl Clone for Handle {
 impl Drop for Handle {
     #[inline]
     fn drop(&mut self) {
-        let Some(shared) = self.shared.take() else { return };
-        if Rc::strong_count(&shared) == 2 {
-            give_up_last_but_one(shared);
+        if self.shared.as_ref().is_some_and(|shared| shared.is_awaited.get()) {
+            self.give_up_awaited();
         }
     }
 }

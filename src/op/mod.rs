@@ -62,6 +62,7 @@ pub use zero_copy::Sent;
 use lane::{Direction, Manner, Turn};
 
 use crate::driver::{Orphan, Token};
+use crate::exec::share;
 use crate::ring::Completion;
 use crate::runtime::{Core, current};
 
@@ -316,7 +317,7 @@ impl<'h, O: Operation> Op<'h, O> {
         let core = current();
         // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
         let entry = unsafe { self.operation.assume_init_mut() }.entry();
-        let waker = context.waker().clone();
+        let waker = share(context.waker());
         // SAFETY: `Operation` promises that what the entry names belongs to the operation. That stays in `self.operation`, or goes to the
         // slot in `drop`, until the last completion.
         let started = unsafe { core.driver.borrow_mut().start(entry, waker) };

@@ -327,7 +327,7 @@ impl Core {
     fn try_turn(&self, wait: Wait) -> io::Result<()> {
         let mut deliveries = self.deliveries.borrow_mut();
         let turned = self.driver.borrow_mut().turn(wait, &mut deliveries);
-        deliveries.deliver();
+        deliveries.deliver(|waker| self.executor.wake_by(waker));
         turned
     }
 
@@ -344,7 +344,7 @@ impl Core {
         let now = self.now();
         let mut deliveries = self.deliveries.borrow_mut();
         self.timers.borrow_mut().fire(now, &mut deliveries);
-        deliveries.deliver();
+        deliveries.deliver(|waker| self.executor.wake_by(waker));
     }
 
     fn now(&self) -> Instant {
@@ -352,7 +352,7 @@ impl Core {
     }
 
     /// Takes the last completion of an operation, or keeps the waker for it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn poll_operation(&self, token: Token, waker: &Waker) -> Poll<Completion> {
         let found = self.driver.borrow_mut().take(token, waker);
         match found {
