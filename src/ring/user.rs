@@ -173,8 +173,23 @@ fn send(transfer: SocketTransfer, patience: Patience) -> i32 {
 /// Begins to connect, or learns how that ended; `EAGAIN` while it is under way. Never waits, whatever kind of socket it is.
 fn connect(fd: RawFd, address: Address, length: u32, begun: bool) -> i32 {
     if begun {
-        return if poll(fd, libc::POLLOUT as u32) == 0 { -libc::EAGAIN } else { -error_of(fd) };
+        return match poll(fd, libc::POLLOUT as u32) {
+            0 => -libc::EAGAIN,
+            _ => match error_of(fd) {
+                // The socket counts as connecting until it is asked once more.
+                0 => match begin_to_connect(fd, address, length) {
+                    e if e == -libc::EISCONN => 0,
+                    result => result,
+                },
+                errno => -errno,
+            },
+        };
     }
+    begin_to_connect(fd, address, length)
+}
+
+/// connect(2), without waiting.
+fn begin_to_connect(fd: RawFd, address: Address, length: u32) -> i32 {
     // There is no flag that makes only this call impatient. The socket is not connected yet, so no other call on it is waiting or
     // transferring anything that could see the difference.
     // SAFETY: these calls take no memory but the address, which belongs to the operation until its last completion.

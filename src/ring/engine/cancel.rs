@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 use super::running::{Progress, Running, Stage};
 use super::{Engine, timers};
 use crate::ring::sqe::{Request, TIMEOUT_LINKED, Target, Time};
-use crate::ring::world::{Abort, Key};
+use crate::ring::world::{Abort, Attempt, Key};
 
 impl Engine {
     /// The answer of `ASYNC_CANCEL`.
@@ -18,6 +18,11 @@ impl Engine {
                 && !matches!(running.request, Request::LinkTimeout { .. })
                 && target.fd.is_none_or(|fd| running.request.fd() == Some(fd))
         };
+        if let Some(fd) = target.fd
+            && self.world.attempt(&mut Request::PollAdd { fd, mask: 0 }) == Attempt::Done(-libc::EBADF)
+        {
+            return -libc::EBADF;
+        }
         match (target.token, target.all) {
             (Some(token), false) => self.running.find(token, can_be_found).map_or(-libc::ENOENT, |key| self.cancel_one(key)),
             (token, all) => {

@@ -107,9 +107,13 @@ impl Running {
         if let Some(progress) = self.look_before(means) {
             return progress;
         }
-        for _ in 0..SHOTS {
+        for shot in 0..SHOTS {
             if let Err(errno) = self.take_buffer(means.groups) {
-                return Progress::Ended(-errno, 0);
+                // A repeated receive misses its buffer only when there is something to put there.
+                return match shot > 0 || self.watched {
+                    true => self.wait_for_readiness(means).unwrap_or(Progress::Ended(-errno, 0)),
+                    false => Progress::Ended(-errno, 0),
+                };
             }
             let attempt = match worked.take() {
                 // That a worker found nothing any more is no news, unless it is to be the end.
@@ -148,13 +152,10 @@ impl Running {
             return None;
         }
         if std::mem::take(&mut self.manner.poll_first) {
-            let interest = self.interest();
-            let mut look = Request::PollAdd { fd: self.request.fd()?, mask: interest.0 };
-            let Attempt::Blocked(_) = means.world.attempt(&mut look) else { return None };
-            return Some(self.watch(means, interest));
+            return self.wait_for_readiness(means);
         }
         let (interest, refusal) = match self.request {
-            Request::PollAdd { .. } if self.manner.multishot => (Interest::ANYTHING, libc::EINVAL),
+            Request::PollAdd { .. } if self.manner.multishot => (Interest::ANYTHING, 0),
             Request::Read(_) if self.manner.multishot => (Interest::INPUT, libc::EBADFD),
             _ => return None,
         };
@@ -167,9 +168,21 @@ impl Running {
                 self.watched = true;
                 None
             }
+            Watch::Never if refusal == 0 => match means.world.attempt(&mut self.request) {
+                Attempt::Done(result) => Some(Progress::Ended(result, 0)),
+                _ => Some(Progress::Ended(-libc::EINVAL, 0)),
+            },
             Watch::Never => Some(Progress::Ended(-refusal, 0)),
             Watch::Failed(errno) => Some(Progress::Ended(errno, 0)),
         }
+    }
+
+    /// Waits for input, or for room for output. `None`: it is there.
+    fn wait_for_readiness(&mut self, means: &mut Means<'_>) -> Option<Progress> {
+        let interest = self.interest();
+        let mut look = Request::PollAdd { fd: self.request.fd()?, mask: interest.0 };
+        let Attempt::Blocked(_) = means.world.attempt(&mut look) else { return None };
+        Some(self.watch(means, interest))
     }
 
     fn interest(&self) -> Interest {
@@ -285,6 +298,14 @@ impl Running {
             Request::Recv(transfer) | Request::Send(transfer) if waits_for_all(transfer.flags) => i64::from(result) < whole,
             Request::Timeout { flags, .. } => !(result == -libc::ETIME && flags & TIMEOUT_SUCCEEDS != 0),
             Request::LinkTimeout { .. } => false,
+            // The kernel reports their errors without taking them for failures, unless they never came so far.
+            Request::Statx { .. }
+            | Request::RenameAt { .. }
+            | Request::UnlinkAt { .. }
+            | Request::MkdirAt { .. }
+            | Request::Fsync { .. }
+            | Request::Ftruncate { .. }
+            | Request::Shutdown { .. } => matches!(-result, libc::EBADF | libc::ENOTSOCK | libc::ECANCELED),
             _ => result < 0,
         }
     }

@@ -88,7 +88,7 @@ impl Host {
         })
     }
 
-    /// What is known of a descriptor. A negative number gets the answer that no call succeeds on it.
+    /// What is known of a descriptor, which is open.
     fn descriptor(&mut self, fd: RawFd) -> &mut Descriptor {
         let index = usize::try_from(fd).unwrap_or(0);
         if index >= self.descriptors.len() {
@@ -136,6 +136,12 @@ impl Host {
     fn attempt_to_accept(&mut self, fd: RawFd, request: &Request) -> Attempt {
         if self.descriptor(fd).would_wait(Interest::INPUT) {
             return Attempt::Blocked(Interest::INPUT);
+        }
+        // What does not listen says so at once, and is never ready.
+        match user::option(fd, libc::SO_ACCEPTCONN) {
+            Err(errno) => return Attempt::Done(-errno),
+            Ok(0) => return Attempt::Done(user::call(request, Patience::None)),
+            Ok(_) => {}
         }
         let result = match user::status_flags(fd) {
             Err(errno) => -errno,
@@ -350,6 +356,13 @@ fn is_short(request: &Request, result: i32) -> bool {
 
 impl World for Host {
     fn attempt(&mut self, request: &mut Request) -> Attempt {
+        // Before the table grows, since an entry may name any number.
+        if let Some(fd) = request.fd()
+            && usize::try_from(fd).map_or(true, |index| index >= self.descriptors.len())
+            && let Err(errno) = user::status_flags(fd)
+        {
+            return Attempt::Done(-errno);
+        }
         match *request {
             Request::Recv(SocketTransfer { fd, flags, .. }) | Request::RecvMsg { fd, flags, .. } => {
                 self.attempt_on_socket(fd, flags, Interest::INPUT, request)

@@ -98,8 +98,10 @@ fn operations_on_sockets_come_out_as_they_were_built() {
     let connect = opcode::Connect::new(FD, pointer(ONE), 16).build();
     is(connect, Request::Connect { fd: 7, address: Address(ONE), length: 16, begun: false });
     is(opcode::Shutdown::new(FD, libc::SHUT_WR).build(), Request::Shutdown { fd: 7, how: libc::SHUT_WR as u32 });
-    is(opcode::PollAdd::new(FD, 5).build(), Request::PollAdd { fd: 7, mask: 5 });
-    is_in_manner(opcode::PollAdd::new(FD, 5).multi(true).build(), Request::PollAdd { fd: 7, mask: 5 }, repeated);
+    // The end of the other side is reported to whoever asks for anything.
+    let poll = Request::PollAdd { fd: 7, mask: 5 | libc::POLLRDHUP as u32 };
+    is(opcode::PollAdd::new(FD, 5).build(), poll.clone());
+    is_in_manner(opcode::PollAdd::new(FD, 5).multi(true).build(), poll.clone(), repeated);
     is(opcode::PollRemove::new(3).build(), Request::PollRemove { token: 3 });
 }
 
