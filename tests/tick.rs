@@ -12,12 +12,23 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use annulus::net::UnixStream;
-use annulus::{Builder, Metrics, time};
-use common::{bounded, patiently, run_here};
+use annulus::{Builder, Metrics, RingKind, time};
+use common::{bounded, patiently};
 use futures_util::future::join_all;
 
+/// The software ring has none of these, and makes its calls by the operation and not by the tick.
+fn kernel() -> Builder {
+    Builder::new().ring(RingKind::Kernel)
+}
+
+/// As the one of `common`, on the kernel's ring.
+fn run_here<F: Future>(future: F) -> F::Output {
+    let _turn = common::turn_on_software_ring();
+    bounded(|| patiently(kernel()).block_on(future))
+}
+
 fn spinning(longest: Duration) -> annulus::Runtime {
-    patiently(Builder::new().spin(longest))
+    patiently(kernel().spin(longest))
 }
 
 /// Longer than any wait of these tests, so that a spin in vain shows as a test that hangs.
@@ -147,7 +158,7 @@ fn a_runtime_whose_spins_are_in_vain_stops_spinning() {
 fn a_minimal_wait_gathers_completions_into_one_tick() {
     const STREAMS: u64 = 8;
     bounded(|| {
-        let runtime = patiently(Builder::new().min_wait(STREAMS as u32, VERY_LONG));
+        let runtime = patiently(kernel().min_wait(STREAMS as u32, VERY_LONG));
         if !runtime.ring().granted().contains(&"MIN_TIMEOUT") {
             return println!("this kernel has no minimal waits");
         }
@@ -183,7 +194,7 @@ fn a_minimal_wait_gathers_completions_into_one_tick() {
 #[test]
 fn a_minimal_wait_ends_with_one_completion_when_there_are_no_more() {
     bounded(|| {
-        let runtime = patiently(Builder::new().min_wait(8, Duration::from_millis(1)));
+        let runtime = patiently(kernel().min_wait(8, Duration::from_millis(1)));
         runtime.block_on(async {
             annulus::no_op().await.expect("a no-op");
             time::sleep(Duration::from_millis(2)).await;
@@ -194,7 +205,7 @@ fn a_minimal_wait_ends_with_one_completion_when_there_are_no_more() {
 #[test]
 fn an_idle_runtime_is_not_woken_by_its_minimal_wait() {
     bounded(|| {
-        let runtime = patiently(Builder::new().min_wait(8, Duration::from_micros(100)));
+        let runtime = patiently(kernel().min_wait(8, Duration::from_micros(100)));
         runtime.block_on(time::sleep(Duration::from_millis(200)));
         let enters = runtime.metrics().enters;
         assert!(enters < 20, "{enters} enters in one sleep");
@@ -203,7 +214,7 @@ fn an_idle_runtime_is_not_woken_by_its_minimal_wait() {
 
 /// A runtime whose entries a thread of the kernel submits.
 fn polled(idle: Duration) -> annulus::Runtime {
-    let runtime = patiently(Builder::new().entries(64).sqpoll(idle));
+    let runtime = patiently(kernel().entries(64).sqpoll(idle));
     assert!(runtime.ring().granted().contains(&"SQPOLL"), "{}", runtime.ring());
     assert!(!runtime.ring().granted().contains(&"DEFER_TASKRUN"), "{}", runtime.ring());
     runtime
@@ -297,7 +308,7 @@ fn a_ring_with_a_submission_thread_ends_with_operations_in_flight() {
 #[test]
 fn a_submission_thread_that_is_awake_takes_entries_without_a_call() {
     bounded(|| {
-        let runtime = patiently(Builder::new().sqpoll(Duration::from_secs(60)).spin(VERY_LONG));
+        let runtime = patiently(kernel().sqpoll(Duration::from_secs(60)).spin(VERY_LONG));
         runtime.block_on(async {
             annulus::no_op().await.expect("a no-op");
             let before = annulus::metrics();
@@ -312,7 +323,7 @@ fn a_submission_thread_that_is_awake_takes_entries_without_a_call() {
 
 #[test]
 fn a_submission_thread_on_a_processor_that_is_not_there_is_refused_with_the_reason() {
-    let error = Builder::new().sqpoll_on(Duration::from_millis(1), 100_000).build().expect_err("refused");
+    let error = kernel().sqpoll_on(Duration::from_millis(1), 100_000).build().expect_err("refused");
     assert!(error.to_string().contains("processor 100000"), "{error}");
     let setup = error.get_ref().and_then(|inner| inner.downcast_ref::<annulus::SetupError>()).expect("an explanation");
     assert_eq!(setup.raw_os_error(), Some(libc::EINVAL));

@@ -174,6 +174,15 @@ impl Time {
     }
 }
 
+/// A provided buffer for a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MessageBuffer {
+    pub(crate) address: Address,
+    pub(crate) room: u32,
+    /// Bytes in front of the payload, for its lengths, the name and the control data. Only repeated receives have them in the buffer.
+    pub(crate) head: Option<u32>,
+}
+
 /// Which requests a cancel means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -196,10 +205,12 @@ pub(crate) enum Request {
     Writev(Transfer),
     Recv(SocketTransfer),
     Send(SocketTransfer),
+    /// `buffer`: the provided one.
     RecvMsg {
         fd: RawFd,
         message: Address,
         flags: u32,
+        buffer: Option<MessageBuffer>,
     },
     SendMsg {
         fd: RawFd,
@@ -498,7 +509,7 @@ fn request(raw: &Raw) -> Result<Request, i32> {
         number::WRITEV => Request::Writev(transfer),
         number::RECV => Request::Recv(socket),
         number::SEND | number::SEND_ZC => Request::Send(SocketTransfer { peer, peer_length, ..socket }),
-        number::RECVMSG => Request::RecvMsg { fd, message: address, flags },
+        number::RECVMSG => Request::RecvMsg { fd, message: address, flags, buffer: None },
         number::SENDMSG | number::SENDMSG_ZC => Request::SendMsg { fd, message: address, flags },
         number::ACCEPT => accept(raw)?,
         number::CONNECT if raw.address == 0 => return Err(libc::EFAULT),
@@ -603,11 +614,17 @@ impl Request {
     }
 
     /// Gives a read or a receive its memory.
-    pub(crate) fn set_buffer(&mut self, buffer: Address, room: u32) {
-        let (Request::Read(Transfer { address, length, .. }) | Request::Recv(SocketTransfer { address, length, .. })) = self else {
-            return;
-        };
-        (*address, *length) = (buffer, room);
+    pub(crate) fn set_buffer(&mut self, lent: Address, room: u32, is_repeated: bool) {
+        match self {
+            Request::Read(Transfer { address, length, .. }) | Request::Recv(SocketTransfer { address, length, .. }) => {
+                (*address, *length) = (lent, room);
+            }
+            Request::RecvMsg { message, buffer, .. } => {
+                let head = is_repeated.then(|| user::length_of_head(*message));
+                *buffer = Some(MessageBuffer { address: lent, room, head });
+            }
+            _ => {}
+        }
     }
 
     /// The bytes that it still asks for, where it is a transfer of one piece.

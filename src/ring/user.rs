@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::ptr;
 
-use super::sqe::{Address, Request, SocketTransfer, Transfer};
+use super::sqe::{Address, MessageBuffer, Request, SocketTransfer, Transfer};
 
 impl Address {
     fn pointer<T>(self) -> *mut T {
@@ -57,10 +57,13 @@ pub(super) fn call(request: &Request, patience: Patience) -> i32 {
         Request::Writev(transfer) => several_buffers(transfer, transfer.address.pointer(), transfer.length, Way::Out, patience),
         Request::Recv(transfer) => receive(transfer, patience),
         Request::Send(transfer) => send(transfer, patience),
-        Request::RecvMsg { fd, message, flags } => {
+        Request::RecvMsg { fd, message, flags, buffer: None } => {
             let flags = patience.message_flags(flags);
             // SAFETY: the header, and what it names, belong to the operation until its last completion.
             answer(unsafe { libc::recvmsg(fd, message.pointer(), flags) } as i64)
+        }
+        Request::RecvMsg { fd, message, flags, buffer: Some(buffer) } => {
+            receive_into_provided(fd, message, patience.message_flags(flags), buffer)
         }
         Request::SendMsg { fd, message, flags } => {
             let flags = patience.message_flags(flags);
@@ -161,6 +164,64 @@ fn receive(transfer: SocketTransfer, patience: Patience) -> i32 {
     let flags = patience.message_flags(transfer.flags);
     // SAFETY: the buffer belongs to the operation, or to a group of provided buffers that lends it, until the last completion.
     answer(unsafe { libc::recv(transfer.fd, transfer.address.pointer(), transfer.length as usize, flags) } as i64)
+}
+
+/// What stands in a provided buffer in front of a message: `struct io_uring_recvmsg_out`.
+#[repr(C)]
+struct MessageHead {
+    name_length: u32,
+    control_length: u32,
+    payload_length: u32,
+    flags: u32,
+}
+
+/// How much room the head takes, with the name and the control data that the header asks for.
+pub(super) fn length_of_head(message: Address) -> u32 {
+    // SAFETY: the header belongs to the operation until its last completion.
+    let header = unsafe { &*message.pointer::<libc::msghdr>() };
+    let lengths = header.msg_namelen as usize + header.msg_controllen;
+    u32::try_from(size_of::<MessageHead>() + lengths).unwrap_or(u32::MAX)
+}
+
+/// recvmsg(2) into a provided buffer, with the head in front if there is one, else with name and control data where the header says.
+fn receive_into_provided(fd: RawFd, message: Address, flags: i32, buffer: MessageBuffer) -> i32 {
+    let head = buffer.head.unwrap_or(0);
+    let Some(room) = buffer.room.checked_sub(head) else { return -libc::EFAULT };
+    let mut payload = libc::iovec { iov_base: buffer.address.after(head).pointer(), iov_len: room as usize };
+    let theirs = message.pointer::<libc::msghdr>();
+    // SAFETY: the header belongs to the operation until its last completion.
+    let mut header = unsafe { theirs.read() };
+    (header.msg_iov, header.msg_iovlen) = (&mut payload, 1);
+    if buffer.head.is_some() {
+        let name = buffer.address.after(size_of::<MessageHead>() as u32);
+        header.msg_name = name.pointer();
+        header.msg_control = name.after(header.msg_namelen).pointer();
+    }
+    let control_room = header.msg_controllen;
+    // SAFETY: the header is a local variable. It names the provided buffer, which is lent until the completion that names it, and else what the
+    // operation's own header names.
+    let received = answer(unsafe { libc::recvmsg(fd, &mut header, flags) } as i64);
+    if received < 0 {
+        return received;
+    }
+    if buffer.head.is_none() {
+        // SAFETY: the header belongs to the operation, and these are the fields that recvmsg(2) fills in.
+        unsafe {
+            (*theirs).msg_namelen = header.msg_namelen;
+            (*theirs).msg_controllen = header.msg_controllen;
+            (*theirs).msg_flags = header.msg_flags;
+        }
+        return received;
+    }
+    let written = MessageHead {
+        name_length: header.msg_namelen,
+        control_length: header.msg_controllen.min(control_room) as u32,
+        payload_length: received as u32,
+        flags: header.msg_flags as u32,
+    };
+    // SAFETY: the buffer is lent and has room for the head, as was seen above; it need not be aligned.
+    unsafe { buffer.address.pointer::<MessageHead>().write_unaligned(written) };
+    received + head as i32
 }
 
 fn send(transfer: SocketTransfer, patience: Patience) -> i32 {

@@ -162,7 +162,8 @@ impl Runtime {
             timers: RefCell::new(Timers::new(ring.now())),
             driver: RefCell::new(Driver::new(ring)),
             deliveries: RefCell::new(Deliveries::default()),
-            spin: (!config.spin.is_zero()).then(|| RefCell::new(Spin::new(config.spin))),
+            // The software ring has no memory in which completions would show.
+            spin: (!config.spin.is_zero() && report.kind() == RingKind::Kernel).then(|| RefCell::new(Spin::new(config.spin))),
             report,
             report_with_chunks: OnceCell::new(),
             pool_config,

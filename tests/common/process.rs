@@ -6,10 +6,9 @@
 use std::any::type_name_of_val;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use std::{env, fs, io, process, thread};
 
@@ -91,16 +90,21 @@ thread_local! {
     static HAS_TURN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a function while no other test does.
-pub(crate) fn alone<T>(function: impl FnOnce() -> T) -> T {
-    if HAS_TURN.get() {
-        return function();
+/// While it lives, no other test uses descriptors.
+pub(crate) struct Turn(MutexGuard<'static, ()>);
+
+/// Waits for a turn on the software ring, unless this thread has it.
+pub(crate) fn turn_on_software_ring() -> Option<Turn> {
+    if !is_on_software_ring() || HAS_TURN.replace(true) {
+        return None;
     }
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    HAS_TURN.set(true);
-    let output = catch_unwind(AssertUnwindSafe(function));
-    HAS_TURN.set(false);
-    output.unwrap_or_else(|panic| resume_unwind(panic))
+    Some(Turn(TURN.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        HAS_TURN.set(false);
+    }
 }
 
 /// Runs a function [`bounded`], on a thread with a descriptor table and a file system context (current directory, umask) of its own, and
@@ -113,22 +117,22 @@ pub(crate) fn alone<T>(function: impl FnOnce() -> T) -> T {
 pub(crate) fn apart<T: Send>(function: impl FnOnce() -> T + Send) -> T {
     let test = thread::current().name().unwrap_or("a test").to_owned();
     let separate = || {
-        if !is_on_software_ring() {
-            separate_from_other_threads();
+        match is_on_software_ring() {
+            // The turn is this thread's, too.
+            true => HAS_TURN.set(true),
+            false => separate_from_other_threads(),
         }
         let before = open_descriptors();
         let output = bounded(function);
         assert_descriptors_are(&before);
         output
     };
-    let run = || {
-        thread::scope(|scope| {
-            // Not `spawn` alone: the name is what a panic message shows.
-            let running = thread::Builder::new().name(test).spawn_scoped(scope, separate).expect("a thread");
-            running.join().unwrap_or_else(|panic| resume_unwind(panic))
-        })
-    };
-    if is_on_software_ring() { alone(run) } else { run() }
+    let _turn = turn_on_software_ring();
+    thread::scope(|scope| {
+        // Not `spawn` alone: the name is what a panic message shows.
+        let running = thread::Builder::new().name(test).spawn_scoped(scope, separate).expect("a thread");
+        running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Gives this thread an empty table of descriptors and a file system context of its own.
@@ -167,8 +171,8 @@ pub(crate) fn in_own_process<F: FnOnce()>(test: F) {
     let seed = printed_seed().map(|seed| ("ANNULUS_SEED", seed.to_string()));
     let mut child = Command::new(program);
     child.args(arguments).env(CHILD, name).envs(seed);
-    let mut run = || child.output().expect("the test binary runs");
-    let output = if is_on_software_ring() { alone(&mut run) } else { run() };
+    let _turn = turn_on_software_ring();
+    let output = child.output().expect("the test binary runs");
     let (said, cried) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{said}");
     eprintln!("{cried}");

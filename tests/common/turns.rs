@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use annulus::{Builder, Metrics, Runtime};
 
-use super::process::{alone, is_on_software_ring};
-
 /// A runtime with default settings. An ordinary user's locked memory comes back some time after a ring was closed, so it is worth a wait.
 pub(crate) fn runtime() -> Runtime {
     patiently(Builder::new())
@@ -27,13 +25,13 @@ pub(crate) fn patiently(builder: Builder) -> Runtime {
 
 /// Runs a future on a runtime of its own, on this thread and with its descriptors, and checks that the runtime counted nothing strange.
 pub(crate) fn run_here<F: Future>(future: F) -> F::Output {
-    let run = || {
+    let _turn = super::turn_on_software_ring();
+    super::bounded(|| {
         let runtime = runtime();
         let output = runtime.block_on(future);
         assert_eq!(runtime.metrics().stale_completions, 0, "every completion belongs to an operation");
         output
-    };
-    if is_on_software_ring() { alone(|| super::bounded(run)) } else { super::bounded(run) }
+    })
 }
 
 /// Turns the loop until nothing is in flight.

@@ -8,7 +8,7 @@ use std::thread;
 use annulus::buf::Chunk;
 use annulus::fs::File;
 use annulus::net::{TcpListener, TcpStream, UnixStream};
-use annulus::{Builder, Metrics, metrics, spawn};
+use annulus::{Builder, Metrics, RingKind, metrics, spawn};
 use futures_util::{StreamExt, TryStreamExt};
 use socket2::SockRef;
 
@@ -409,7 +409,7 @@ fn where_locked_memory_is_short_the_buffers_are_handed_over_one_by_one_and_nothi
     in_own_process(|| {
         become_ordinary(64 << 10);
         // A queue of half a megabyte, which the kernel would have to lock.
-        let runtime = patiently(Builder::new().entries(64).chunk_size(1000).chunks(16..=32_768));
+        let runtime = patiently(Builder::new().ring(RingKind::Kernel).entries(64).chunk_size(1000).chunks(16..=32_768));
         runtime.block_on(async {
             let (ours, theirs) = UnixStream::pair().unwrap();
             let echo = spawn(echo(theirs));

@@ -245,7 +245,7 @@ impl Running {
         }
         let buffer = groups.take(group).ok_or(libc::ENOBUFS)?;
         let room = if self.asked == 0 { buffer.room } else { buffer.room.min(self.asked) };
-        self.request.set_buffer(buffer.address, room);
+        self.request.set_buffer(buffer.address, room, self.manner.multishot);
         self.buffer = Some(buffer.id);
         Ok(())
     }
@@ -275,6 +275,8 @@ impl Running {
     fn goes_on(&self, result: i32) -> bool {
         let succeeded = match self.request {
             Request::Accept { .. } => result >= 0,
+            // Nothing behind the head is the end of a stream.
+            Request::RecvMsg { buffer: Some(buffer), .. } => i64::from(result) > i64::from(buffer.head.unwrap_or(0)),
             _ => result > 0,
         };
         self.manner.multishot && !self.cancelled && succeeded

@@ -75,7 +75,7 @@ fn operations_on_sockets_come_out_as_they_were_built() {
     is(opcode::Send::new(FD, pointer(ONE), 100).flags(libc::MSG_WAITALL).build(), Request::Send(socket_transfer(libc::MSG_WAITALL)));
     let to = opcode::Send::new(FD, pointer(ONE), 100).dest_addr(pointer(TWO)).dest_addr_len(16).build();
     is(to, Request::Send(SocketTransfer { peer: Address(TWO), peer_length: 16, ..socket_transfer(0) }));
-    is(opcode::RecvMsg::new(FD, pointer(ONE)).flags(1).build(), Request::RecvMsg { fd: 7, message: Address(ONE), flags: 1 });
+    is(opcode::RecvMsg::new(FD, pointer(ONE)).flags(1).build(), Request::RecvMsg { fd: 7, message: Address(ONE), flags: 1, buffer: None });
     is(opcode::SendMsg::new(FD, pointer(ONE)).flags(1).build(), Request::SendMsg { fd: 7, message: Address(ONE), flags: 1 });
     let zero_copy = Manner { notifies: true, ..Manner::default() };
     is_in_manner(opcode::SendZc::new(FD, pointer(ONE), 100).build(), Request::Send(socket_transfer(0)), zero_copy);
