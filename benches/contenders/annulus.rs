@@ -239,28 +239,11 @@ where
 
 // ---- copies
 
-/// What one step of a copy moves.
-const COPY_CHUNK: usize = 1 << 20;
-
 fn serve_copies(job: &CopyJob, control: &mut Control) -> Result<(), Failure> {
     let runtime = Builder::new().build()?;
     answer_with_slices(control, runtime.ring().to_string(), |duration_ms, _| {
         let mut books = SliceBooks::open(duration_ms, Some(runtime.metrics().enters));
-        while books.add(runtime.block_on(copy(job))? >> 20) {}
+        while books.add(runtime.block_on(annulus::fs::copy(&job.from, &job.to))? >> 20) {}
         Ok(books.close(Some(runtime.metrics().enters)))
     })
-}
-
-async fn copy(job: &CopyJob) -> io::Result<u64> {
-    let (from, to) = (File::open(&job.from).await?, File::create(&job.to).await?);
-    let (mut offset, mut chunk) = (0, Vec::with_capacity(COPY_CHUNK));
-    loop {
-        let count;
-        (count, chunk) = from.read_at(chunk, offset).await?;
-        if count == 0 {
-            return Ok(offset);
-        }
-        chunk = to.write_all_at(chunk, offset).await?;
-        offset += count as u64;
-    }
 }
