@@ -22,12 +22,24 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use contenders::annulus::{ANNULUS, ANNULUS_OWNED, ANNULUS_SPIN};
+use contenders::annulus::{ANNULUS, ANNULUS_MIN_WAIT, ANNULUS_OWNED, ANNULUS_SOFTWARE, ANNULUS_SPIN, ANNULUS_SQPOLL, ANNULUS_ZERO_COPY};
 use contenders::{epoll::EPOLL, pread::PREAD, raw::RAW, raw::RAW_REGISTERED};
 use harness::workloads::all_rows;
 use harness::{Contender, Options, Suite};
 
-const CONTENDERS: &[Contender] = &[ANNULUS, ANNULUS_OWNED, ANNULUS_SPIN, RAW, RAW_REGISTERED, EPOLL, PREAD];
+const CONTENDERS: &[Contender] = &[
+    ANNULUS,
+    Contender { is_optional: true, ..ANNULUS_SOFTWARE },
+    ANNULUS_OWNED,
+    ANNULUS_SPIN,
+    ANNULUS_MIN_WAIT,
+    ANNULUS_SQPOLL,
+    ANNULUS_ZERO_COPY,
+    RAW,
+    RAW_REGISTERED,
+    EPOLL,
+    PREAD,
+];
 
 /// Compares annulus with loops written by hand: echo, memory of idle connections, reads and copies of files.
 #[derive(Debug, Parser)]

@@ -20,6 +20,7 @@
 //! - [Coming from tokio](docs::from_tokio)
 //! - [Coming from an epoll loop](docs::from_epoll)
 //! - [Where io_uring is blocked](docs::software_ring)
+//! - [What to use when, and what it brings](docs::performance)
 //! - [Why it is as it is](docs::design)
 //! - [Architecture](docs::architecture), for those who change it
 //!
@@ -327,6 +328,9 @@ pub mod docs {
 
     #[doc = include_str!("docs/from_tokio.md")]
     pub mod from_tokio {}
+
+    #[doc = include_str!("docs/performance.md")]
+    pub mod performance {}
 
     #[doc = include_str!("docs/software-ring.md")]
     pub mod software_ring {}

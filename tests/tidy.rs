@@ -19,7 +19,10 @@ fn files_of(directory: &str) -> Vec<(String, String)> {
         for entry in fs::read_dir(directory).expect("the sources") {
             let path = entry.expect("the sources").path();
             if path.is_dir() {
-                collect(&path, into);
+                // What the nested package of benches/peers has built is nobody's source.
+                if !path.ends_with("target") {
+                    collect(&path, into);
+                }
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 into.push(path);
             }

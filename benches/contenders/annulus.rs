@@ -19,7 +19,7 @@ use crate::harness::child::{
     Control, CopyJob, Counters, EchoJob, Job, ReadJob, Reply, Request, SliceBooks, SliceReply, answer_with_slices,
 };
 use crate::harness::data_file::{BLOCK_SIZE, BlockOrder, check_block};
-use crate::harness::workloads::Work;
+use crate::harness::workloads::{Transport, Work};
 use crate::harness::{Contender, Failure};
 
 /// As the guide to performance advises: chunks for streams, and for direct reads buffers that the kernel knows.
@@ -31,6 +31,15 @@ pub(crate) const ANNULUS: Contender = Contender {
     environment: &[],
     takes: |_| true,
     serve: |job, control| serve(job, Style::Advised, control),
+};
+
+/// The same program where io_uring is blocked: its entries are executed with epoll and threads.
+pub(crate) const ANNULUS_SOFTWARE: Contender = Contender {
+    name: "annulus-software",
+    counted: "rounds of the software ring, as counted by the runtime; it makes further system calls",
+    is_pool: true,
+    environment: &[("ANNULUS_RING", "software")],
+    ..ANNULUS
 };
 
 /// With a buffer of its own for each connection and each read.
@@ -51,22 +60,49 @@ pub(crate) const ANNULUS_SPIN: Contender = Contender {
     ..ANNULUS
 };
 
+/// With waits that end with several completions or after a while.
+pub(crate) const ANNULUS_MIN_WAIT: Contender =
+    Contender { name: "annulus-min-wait", serve: |job, control| serve(job, Style::MinWait, control), ..ANNULUS_SPIN };
+
+/// With a thread of the kernel that submits, on whatever core it likes.
+pub(crate) const ANNULUS_SQPOLL: Contender =
+    Contender { name: "annulus-sqpoll", serve: |job, control| serve(job, Style::SubmissionThread, control), ..ANNULUS_SPIN };
+
+/// With sends that the kernel need not copy.
+pub(crate) const ANNULUS_ZERO_COPY: Contender = Contender {
+    name: "annulus-zero-copy",
+    takes: |work| matches!(work, Work::Echo { transport: Transport::Tcp, .. }),
+    serve: |job, control| serve(job, Style::ZeroCopy, control),
+    ..ANNULUS_SPIN
+};
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Style {
     Advised,
     OwnedBuffers,
     Spin,
+    MinWait,
+    SubmissionThread,
+    ZeroCopy,
 }
 
 impl Style {
     fn runtime(self) -> io::Result<Runtime> {
-        let longest_spin = if self == Style::Spin { LONGEST_SPIN } else { Duration::ZERO };
-        Builder::new().spin(longest_spin).build()
+        let builder = match self {
+            Style::Advised | Style::OwnedBuffers | Style::ZeroCopy => Builder::new(),
+            Style::Spin => Builder::new().spin(LONGEST_WAIT),
+            Style::MinWait => Builder::new().min_wait(FEWEST_COMPLETIONS, LONGEST_WAIT),
+            Style::SubmissionThread => Builder::new().sqpoll(LONGEST_IDLE),
+        };
+        builder.build()
     }
 }
 
 /// Longer than a round trip over loopback, so that a request that follows a reply is awaited.
-const LONGEST_SPIN: Duration = Duration::from_micros(50);
+const LONGEST_WAIT: Duration = Duration::from_micros(50);
+const FEWEST_COMPLETIONS: u32 = 16;
+/// The thread of the kernel sleeps after this.
+const LONGEST_IDLE: Duration = Duration::from_millis(10);
 
 fn serve(job: &Job, style: Style, control: &mut Control) -> Result<(), Failure> {
     match job {
@@ -82,17 +118,17 @@ fn serve(job: &Job, style: Style, control: &mut Control) -> Result<(), Failure> 
 fn serve_echo(job: &EchoJob, style: Style, control: &mut Control) -> Result<(), Failure> {
     let runtime = style.runtime()?;
     let setup = runtime.ring().to_string();
-    let owned = (style == Style::OwnedBuffers).then_some(job.read_size);
+    let read_size = job.read_size;
     runtime.block_on(async {
         let port = match &job.unix_path {
             Some(path) => {
-                drop(annulus::spawn(serve_unix(UnixListener::bind(path)?, owned)));
+                drop(annulus::spawn(serve_unix(UnixListener::bind(path)?, style, read_size)));
                 0
             }
             None => {
                 let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
                 let port = listener.local_addr()?.port();
-                drop(annulus::spawn(serve_tcp(listener, owned)));
+                drop(annulus::spawn(serve_tcp(listener, style, read_size)));
                 port
             }
         };
@@ -103,23 +139,24 @@ fn serve_echo(job: &EchoJob, style: Style, control: &mut Control) -> Result<(), 
 
 // An error of accept ends a server's usefulness; the load generator reports what it then misses.
 
-async fn serve_tcp(listener: TcpListener, owned: Option<usize>) -> io::Result<()> {
+async fn serve_tcp(listener: TcpListener, style: Style, read_size: usize) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        drop(match owned {
-            Some(size) => annulus::spawn(echo_owned_over_tcp(stream, size)),
-            None => annulus::spawn(echo_chunks_over_tcp(stream)),
+        drop(match style {
+            Style::OwnedBuffers => annulus::spawn(echo_owned_over_tcp(stream, read_size)),
+            Style::ZeroCopy => annulus::spawn(echo_without_copies(stream)),
+            _ => annulus::spawn(echo_chunks_over_tcp(stream)),
         });
     }
 }
 
-async fn serve_unix(listener: UnixListener, owned: Option<usize>) -> io::Result<()> {
+async fn serve_unix(listener: UnixListener, style: Style, read_size: usize) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
-        drop(match owned {
-            Some(size) => annulus::spawn(echo_owned_over_unix(stream, size)),
-            None => annulus::spawn(echo_chunks_over_unix(stream)),
+        drop(match style {
+            Style::OwnedBuffers => annulus::spawn(echo_owned_over_unix(stream, read_size)),
+            _ => annulus::spawn(echo_chunks_over_unix(stream)),
         });
     }
 }
@@ -136,6 +173,14 @@ async fn answer_requests() -> Result<(), Failure> {
             Some(other) => return Err(format!("an echo server cannot do {other:?}").into()),
         }
     }
+}
+
+async fn echo_without_copies(stream: TcpStream) -> io::Result<()> {
+    let mut chunks = stream.chunks();
+    while let Some(chunk) = chunks.next().await {
+        stream.send_all_zc(chunk?).await?;
+    }
+    Ok(())
 }
 
 /// The two kinds of stream have the same methods, and no trait in common.

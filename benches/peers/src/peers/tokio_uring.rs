@@ -1,0 +1,98 @@
+//! tokio-uring: a ring beside tokio's single-threaded runtime.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+
+use tokio_uring::fs::File;
+use tokio_uring::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::harness::child::{EchoJob, Job, ReadJob, answer_on_a_thread, answer_with_slices};
+use crate::harness::{Contender, Failure};
+use crate::slices::{PEER, Slice};
+
+pub(crate) const TOKIO_URING: Contender = Contender {
+    name: "tokio-uring",
+    serve: |job, control| match job {
+        Job::Echo(job) => serve_echo(job),
+        Job::Read(job) => {
+            let runtime = tokio_uring::Runtime::new(&tokio_uring::builder())?;
+            let file = Rc::new(runtime.block_on(File::open(&job.path))?);
+            answer_with_slices(control, "default".into(), |duration_ms, seed| {
+                let slice = Slice::open(job, duration_ms, seed);
+                runtime.block_on(read_all(job, &file, &slice))?;
+                slice.close()
+            })
+        }
+        Job::Copy(_) => Err("not compared".into()),
+    },
+    ..PEER
+};
+
+fn serve_echo(job: &EchoJob) -> Result<(), Failure> {
+    let size = job.read_size;
+    tokio_uring::builder().start(async {
+        match &job.unix_path {
+            Some(path) => {
+                let listener = UnixListener::bind(path)?;
+                answer_on_a_thread(0, "default".into(), None)?;
+                loop {
+                    drop(tokio_uring::spawn(echo_over_unix(listener.accept().await?, size)));
+                }
+            }
+            None => {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
+                answer_on_a_thread(listener.local_addr()?.port(), "default".into(), None)?;
+                loop {
+                    let stream = listener.accept().await?.0;
+                    stream.set_nodelay(true)?;
+                    drop(tokio_uring::spawn(echo_over_tcp(stream, size)));
+                }
+            }
+        }
+    })
+}
+
+/// The two kinds of stream have the same methods, and no trait in common.
+macro_rules! echoes {
+    ($($stream:ty: $name:ident;)*) => { $(
+        async fn $name(stream: $stream, size: usize) -> io::Result<()> {
+            let mut buffer = Vec::with_capacity(size);
+            loop {
+                let (result, received) = stream.read(buffer).await;
+                if result? == 0 {
+                    return Ok(());
+                }
+                let (result, sent) = stream.write_all(received).await;
+                result?;
+                buffer = sent;
+            }
+        }
+    )* };
+}
+
+echoes! {
+    TcpStream: echo_over_tcp;
+    UnixStream: echo_over_unix;
+}
+
+async fn read_all(job: &ReadJob, file: &Rc<File>, slice: &Slice) -> Result<(), Failure> {
+    let start = |_| tokio_uring::spawn(read_blocks(Rc::clone(file), slice.clone(), Vec::with_capacity(job.block_size)));
+    let tasks: Vec<_> = (0..job.depth).map(start).collect();
+    for task in tasks {
+        task.await??;
+    }
+    Ok(())
+}
+
+async fn read_blocks(file: Rc<File>, slice: Slice, mut block: Vec<u8>) -> Result<(), Failure> {
+    loop {
+        let (choice, begun) = slice.begin();
+        let (result, read) = file.read_at(block, choice.offset).await;
+        result?;
+        block = read;
+        if !slice.end(choice, begun, &block)? {
+            return Ok(());
+        }
+    }
+}
