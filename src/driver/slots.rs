@@ -2,6 +2,8 @@
 //!
 //! A token that was given back finds nothing, however often its place has been used since. It knows no operation and no ring.
 
+use std::mem;
+
 /// The end of the list of free places. There are never that many places: each would stand for an operation in flight.
 const NO_PLACE: u32 = u32::MAX;
 
@@ -82,18 +84,22 @@ impl<T> Slots<T> {
     /// Gives a place back, with its value.
     #[inline]
     pub(super) fn remove(&mut self, token: Token) {
-        self.remove_if(token, |_| Some(()));
+        if let Some(place) = self.places.get_mut(token.index())
+            && place.generation == token.generation()
+            && let Content::Taken(_) = place.content
+        {
+            drop(place.vacate(token, &mut self.first_free));
+        }
     }
 
-    /// Gives a place back if `end` finds in its value what it looks for.
+    /// Gives a place back if `end` finds in its value what it looks for: something with which nothing is left there to be dropped.
     #[inline(always)]
     pub(super) fn remove_if<R>(&mut self, token: Token, end: impl FnOnce(&T) -> Option<R>) -> Option<R> {
         let place = self.places.get_mut(token.index()).filter(|place| place.generation == token.generation())?;
         let Content::Taken(value) = &place.content else { return None };
         let found = end(value)?;
-        place.content = Content::Free { next: self.first_free };
-        place.generation = generation_after(place.generation);
-        self.first_free = token.index() as u32;
+        // Forgotten rather than dropped, since that would be a call for nothing.
+        mem::forget(place.vacate(token, &mut self.first_free));
         Some(found)
     }
 
@@ -103,6 +109,16 @@ impl<T> Slots<T> {
             Content::Taken(value) => Some((Token::new(place.generation, index as u32), value)),
             Content::Free { .. } => None,
         })
+    }
+}
+
+impl<T> Place<T> {
+    /// Puts itself at the head of the list of free places, and returns what was here.
+    #[inline(always)]
+    fn vacate(&mut self, token: Token, first_free: &mut u32) -> Content<T> {
+        self.generation = generation_after(self.generation);
+        let next = mem::replace(first_free, token.index() as u32);
+        mem::replace(&mut self.content, Content::Free { next })
     }
 }
 

@@ -386,7 +386,10 @@ impl<'h, O: Operation> Op<'h, O> {
     fn proceed(&mut self, step: Step<O>) -> Option<O::Output> {
         match step {
             Step::Done(output) => {
-                self.turn = None;
+                // Asked first, since there is hardly ever one, and dropping it is a call.
+                if self.turn.is_some() {
+                    self.turn = None;
+                }
                 Some(output)
             }
             Step::Again(operation) => {
