@@ -11,10 +11,11 @@ use crate::ring::sqe::{Request, TIMEOUT_LINKED, Target, Time};
 use crate::ring::world::{Abort, Attempt, Key};
 
 impl Engine {
-    /// The answer of `ASYNC_CANCEL`.
-    pub(super) fn cancel(&mut self, target: Target) -> i32 {
+    /// The answer of `ASYNC_CANCEL`, which does not find itself.
+    pub(super) fn cancel(&mut self, target: Target, own: Key) -> i32 {
         let can_be_found = |running: &Running| {
             running.stage != Stage::Linked
+                && running.key != own
                 && !matches!(running.request, Request::LinkTimeout { .. })
                 && target.fd.is_none_or(|fd| running.request.fd() == Some(fd))
         };

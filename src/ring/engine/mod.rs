@@ -206,7 +206,7 @@ impl Engine {
     fn begin(&mut self, request: &Request, key: Key) -> Option<Progress> {
         let result = match *request {
             Request::Nop { result } => result,
-            Request::AsyncCancel(target) => self.cancel(target),
+            Request::AsyncCancel(target) => self.cancel(target, key),
             Request::PollRemove { token } => self.remove_poll(token),
             Request::TimeoutRemove { token } => self.remove_timeout(token),
             Request::TimeoutUpdate { token, time, flags } => self.update_timeout(token, time, flags),

@@ -263,7 +263,8 @@ impl Running {
     /// The result of all parts, and the flags that name its buffer. One read uses one up even if it brings nothing.
     fn settle(&mut self, result: i32, groups: &mut Groups) -> (i32, u32) {
         let result = if self.done > 0 { self.done as i32 + result.max(0) } else { result };
-        let uses_up = matches!(self.request, Request::Read(_)) && !self.manner.multishot;
+        let has_looked = result == 0 || result == -libc::EISDIR;
+        let uses_up = has_looked && matches!(self.request, Request::Read(_)) && !self.manner.multishot;
         if result <= 0 && !uses_up {
             self.give_back(groups);
         }

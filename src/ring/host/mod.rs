@@ -54,6 +54,10 @@ struct Descriptor {
     registered: bool,
     /// Events since the last attempt that would have waited.
     ready: u32,
+    /// Directions in which an attempt would have waited. Before that it may be one that the file does not have.
+    tried: u32,
+    /// A socket's call would have waited on it, so it is one.
+    is_socket: bool,
     /// A short transfer means that the next would wait.
     is_tcp: bool,
     /// Calls on it cannot be asked not to wait.
@@ -108,11 +112,13 @@ impl Host {
     fn attempt_on_socket(&mut self, fd: RawFd, flags: u32, interest: Interest, request: &Request) -> Attempt {
         // These look at something other than the stream of data, or want to know at once.
         let special = flags & (libc::MSG_PEEK | libc::MSG_OOB | libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) as u32 != 0;
-        if !special && self.descriptor(fd).would_wait(interest) {
+        let descriptor = self.descriptor(fd);
+        if !special && !is_of_nothing(request) && descriptor.is_socket && descriptor.would_wait(interest) {
             return Attempt::Blocked(interest);
         }
         let result = user::call(request, Patience::None);
         if result == -libc::EAGAIN {
+            self.descriptor(fd).is_socket = true;
             if flags & libc::MSG_DONTWAIT as u32 != 0 {
                 return Attempt::Done(result);
             }
@@ -183,7 +189,7 @@ impl Host {
     fn attempt_on_file(&mut self, transfer: Transfer, interest: Interest, request: &Request) -> Attempt {
         let fd = transfer.fd;
         let must_not_wait = transfer.flags & libc::RWF_NOWAIT as u32 != 0;
-        if !must_not_wait && self.descriptor(fd).would_wait(interest) {
+        if !must_not_wait && !is_of_nothing(request) && self.descriptor(fd).would_wait(interest) {
             return Attempt::Blocked(interest);
         }
         let result = match self.descriptor(fd).always_waits {
@@ -317,12 +323,13 @@ impl Descriptor {
     }
 
     fn would_wait(&self, interest: Interest) -> bool {
-        self.registered && self.ready & interest.events() == 0
+        self.registered && self.tried & interest.0 == interest.0 && self.ready & interest.events() == 0
     }
 
     /// The next event is news.
     fn blocked(&mut self, interest: Interest) {
         self.ready &= !interest.events();
+        self.tried |= interest.0;
     }
 
     fn transferred_short(&mut self, interest: Interest) {
@@ -344,6 +351,15 @@ impl Interest {
 
 fn is_stream(fd: RawFd) -> bool {
     matches!(user::option(fd, libc::SO_TYPE), Ok(libc::SOCK_STREAM | libc::SOCK_SEQPACKET))
+}
+
+/// A transfer without bytes need not wait for any.
+fn is_of_nothing(request: &Request) -> bool {
+    match request {
+        Request::Read(transfer) | Request::Write(transfer) => transfer.length == 0,
+        Request::Recv(transfer) | Request::Send(transfer) => transfer.length == 0,
+        _ => false,
+    }
 }
 
 /// Has a transfer moved something, but less than asked for?
