@@ -5,13 +5,13 @@
 
 use super::common::Random;
 use super::program::*;
-use super::run::{FAST, Runner};
+use super::run::{FAST, Record, Runner};
 
 const MOST_STEPS: usize = 8;
 const MOST_ENTRIES: usize = 12;
 
-/// Makes a program, with the help of a runner that is used up.
-pub(crate) fn generate(random: &Random, open: impl FnOnce() -> super::ring::Ring) -> Program {
+/// Makes a program while it runs, and gives the record of that run, too.
+pub(crate) fn generate(random: &Random, open: impl FnOnce() -> super::ring::Ring) -> (Program, Record) {
     let objects: Vec<Object> = (0..random.up_to(3)).map(|_| object(random)).collect();
     let mut runner = Runner::new(open(), &objects, FAST);
     let provides = random.chance(3);
@@ -19,19 +19,17 @@ pub(crate) fn generate(random: &Random, open: impl FnOnce() -> super::ring::Ring
     let mut steps = Vec::new();
     if provides {
         steps.push(Step::Provide { buffers: random.up_to(4) as u16, length: random.up_to(24) as u32 });
-        runner.step(&steps[0]);
+        runner.step_and_settle(&steps[0]);
     }
     for _ in 0..random.up_to(MOST_STEPS) {
         let step = maker.step(&runner);
-        runner.step(&step);
-        runner.settle();
+        runner.step_and_settle(&step);
         steps.push(step);
         if maker.entries >= MOST_ENTRIES {
             break;
         }
     }
-    runner.finish();
-    Program { objects: maker.objects, steps }
+    (Program { objects: maker.objects, steps }, runner.finish())
 }
 
 fn object(random: &Random) -> Object {
@@ -136,12 +134,20 @@ impl Maker<'_> {
         let is_open = |op: &Op| has_worker(op) || (!linked && (op.takes() || op.gives()));
         let meets = |other: &Entry| (op.cancels() && is_open(&other.op)) || (other.op.cancels() && is_open(op));
         // And a cancel may count what another is about to end.
-        let meets = |other: &Entry| meets(other) || (!linked && op.cancels() && other.op.cancels());
+        let meets = |other: &Entry| meets(other) || (op.cancels() && other.op.cancels());
+        // One that waits in a chain may find what runs only since the end of the program.
+        let waits = |other: &Entry| other.op.takes() || matches!(other.op, Op::Timeout { .. });
+        if linked && op.cancels() && entries.iter().any(waits) {
+            return false;
+        }
         if entries.iter().any(meets) || self.names_a_short_timeout(op, runner) {
             return false;
         }
         let Some(on) = op.object() else { return true };
-        let connects_to_closing = |one: &Op, other: &Op| matches!((one, other), (Op::Connect { to, .. }, Op::Close { on }) if to == on);
+        let connects_to_closing = |one: &Op, other: &Op| match (one, other) {
+            (Op::Connect { to, .. }, Op::Close { on } | Op::Shutdown { on, .. }) => to == on,
+            _ => false,
+        };
         let rivals = |other: &Op| {
             let same = other.object() == Some(on);
             let closing = matches!(op, Op::Close { .. }) || matches!(other, Op::Close { .. });
@@ -152,8 +158,8 @@ impl Maker<'_> {
             let meets_closing = connects_to_closing(op, other) || connects_to_closing(other, op);
             meets_closing || same && (closing || both_take || both_give || ends)
         };
-        let files = self.objects[on].is_file();
-        // The members of one chain take turns; separate entries on one file do not.
+        // The members of one chain take turns; separate entries on one file do not, nor do those that a reset would be told to.
+        let files = self.objects[on].is_file() || self.objects[on] == Tcp;
         let among = !linked && entries.iter().any(|entry| rivals(&entry.op) || (files && entry.op.object() == Some(on)));
         let in_chain = linked && matches!(op, Op::Close { .. }) && entries.iter().any(|entry| entry.op.object() == Some(on));
         let closed_in_chain = entries.iter().any(|entry| entry.op == Op::Close { on });
@@ -197,7 +203,8 @@ impl Maker<'_> {
             };
         }
         let lengths = [length, random.up_to(30) as u32];
-        let flags = if random.chance(4) { libc::MSG_WAITALL } else { 0 };
+        // On datagrams that are cut off it decides about the chain.
+        let flags = if random.chance(4) && self.objects[on] != Datagram { libc::MSG_WAITALL } else { 0 };
         match (self.objects[on], random.below(12)) {
             (Directory, 0..4) => {
                 let flags = [libc::O_RDONLY, libc::O_RDWR | libc::O_CREAT, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL];
@@ -208,25 +215,32 @@ impl Maker<'_> {
             (Directory, 8..10) => Op::Unlink { on, name: name(random) },
             (Directory, _) => Op::MakeDirectory { on, name: name(random) },
             (Listener, 0..9) => Op::Accept { on, multishot: random.chance(2) },
-            (Socket, 0..6) => Op::Connect { on, to: random.below(self.objects.len()) },
+            (Socket, 0..6) if self.objects.contains(&Listener) => {
+                let to = self.objects.iter().position(|object| *object == Listener).unwrap_or(0);
+                Op::Connect { on, to }
+            }
             (File(_) | Append(_) | ReadOnly(_) | Bad, 0..4) => Op::Read { on, length, offset },
             (File(_) | Append(_) | ReadOnly(_) | Bad, 4..7) => Op::Write { on, length, offset },
             (File(_) | Append(_) | ReadOnly(_), 7) => Op::Truncate { on, length: u64::from(length) },
-            (_, 0..4) if self.provides && random.chance(2) => match random.below(3) {
-                0 => Op::ReadProvided { on, length },
-                kind => Op::RecvProvided { on, multishot: kind == 1 },
+            (PipeReader, 0..4) if self.provides && random.chance(2) => Op::ReadProvided { on, length },
+            // What a failure has to do with buffers is not promised, so these have none.
+            (Unix | Datagram | Tcp, 0..4) if self.provides && random.chance(2) => match random.below(3) {
+                0 if self.objects[on] != Datagram => Op::ReadProvided { on, length },
+                // When one on a datagram socket runs out of buffers is not promised.
+                kind => Op::RecvProvided { on, multishot: kind == 1 && self.objects[on] != Datagram },
             },
             (_, 0..2) => Op::Recv { on, length, flags },
             (_, 2) => Op::Read { on, length, offset },
             (_, 3) => Op::Readv { on, lengths, offset },
             (_, 4) => Op::RecvMsg { on, length: message_length },
             (_, 5) => Op::Send { on, length, flags },
-            (_, 6) => Op::Write { on, length, offset },
+            // Nothing can be written to a socket that is not connected, or that is an error.
+            (_, 6) => Op::Write { on, length: length.max(1), offset },
             (_, 7) => Op::Writev { on, lengths, offset },
             (_, 8) => Op::SendMsg { on, length },
             (_, 9) => Op::Fsync { on },
             (_, 10) if random.chance(4) => Op::Close { on },
-            (_, 10) if random.chance(3) => Op::Shutdown { on, how: random.below(3) as i32 },
+            (_, 10) if random.chance(3) && self.objects[on] != Datagram => Op::Shutdown { on, how: random.below(3) as i32 },
             (_, _) => Op::Poll { on, mask: [libc::POLLIN, libc::POLLOUT][random.below(2)], multishot: random.chance(3) },
         }
     }

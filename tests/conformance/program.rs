@@ -239,7 +239,9 @@ impl Op {
 
     /// Does it take bytes, connections or readiness from this end?
     pub(crate) fn takes(&self) -> bool {
-        matches!(self, Op::Read { .. } | Op::Readv { .. } | Op::Recv { .. } | Op::RecvMsg { .. } | Op::Accept { .. } | Op::Poll { .. })
+        let provided = matches!(self, Op::RecvProvided { .. } | Op::ReadProvided { .. });
+        let waits = matches!(self, Op::Accept { .. } | Op::Poll { .. });
+        provided || waits || matches!(self, Op::Read { .. } | Op::Readv { .. } | Op::Recv { .. } | Op::RecvMsg { .. })
     }
 
     /// Does it end others?

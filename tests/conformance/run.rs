@@ -99,7 +99,14 @@ impl Runner {
         self.started.len()
     }
 
-    pub(crate) fn step(&mut self, step: &Step) {
+    /// Makes one step and waits until it has come to rest.
+    pub(crate) fn step_and_settle(&mut self, step: &Step) {
+        self.step(step);
+        self.settle();
+        self.step += 1;
+    }
+
+    fn step(&mut self, step: &Step) {
         let mut peer = None;
         match step {
             Step::Submit(entries) => self.submit(entries),
@@ -152,7 +159,7 @@ impl Runner {
     }
 
     /// Turns the ring until nothing more comes and nothing is left that comes by itself.
-    pub(crate) fn settle(&mut self) {
+    fn settle(&mut self) {
         let start = Instant::now();
         let mut last = start;
         let mut idle = 0;

@@ -103,7 +103,8 @@ fn bytes_arrive_as_they_were_sent() {
 fn zero_copy_sends_complete_twice_and_so_do_their_failures() {
     expect(program([Tcp], [Submit(vec![SendZc { on: 0, length: 7 }.alone()]), PeerReads { on: 0, length: 20 }]), ["7+ 0!"]);
     expect(program([Bad], [Submit(vec![SendZc { on: 0, length: 7 }.alone()])]), ["EBADF+ 0!"]);
-    expect(program([Unix], [Submit(vec![SendZc { on: 0, length: 7 }.alone()])]), ["EOPNOTSUPP+ 0!"]);
+    // The software ring, which copies in any case, does not mind what socket it is.
+    expect(program([Unix], [Submit(vec![SendZc { on: 0, length: 7 }.alone()])]), ["EOPNOTSUPP+|7+ 0!"]);
 }
 
 #[test]
