@@ -303,6 +303,24 @@ fn a_dropped_operation_is_one_allocation_besides_its_buffer() {
 }
 
 #[test]
+fn reads_after_a_dropped_one_allocate_nothing() {
+    run_here(async {
+        let (client, server) = connected().await;
+        let mut dropped = server.read(vec![0; 8]);
+        assert!(common::poll_in_task(&mut dropped).await.is_pending());
+        drop(dropped);
+        server.quiesce().await;
+        let mut buffer = Some(vec![7u8; 8]);
+        let count = allocations(async || {
+            let sent = client.write_all(buffer.take().expect("it came back")).await.expect("sent");
+            buffer = Some(server.read(sent).await.expect("received").1);
+        })
+        .await;
+        assert_eq!(count, 0, "in {MEASURED} rounds");
+    });
+}
+
+#[test]
 fn wakes_are_free_on_the_own_thread() {
     run_here(async {
         let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;

@@ -5,7 +5,7 @@
 //! this costs more than a flag as long as nobody is dropped and nobody waits.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
@@ -61,9 +61,7 @@ pub(super) struct Lane {
     /// Those of them whose futures are gone.
     dropped: Cell<u32>,
     /// Nothing until somebody waits or something is left.
-    rare: RefCell<Option<Box<Rare>>>,
-    /// `rare` is there. A flag, since every operation asks.
-    eventful: Cell<bool>,
+    rare: OnceCell<Box<RefCell<Rare>>>,
 }
 
 #[derive(Default)]
@@ -82,18 +80,23 @@ struct Rare {
 
 impl Lane {
     pub(super) const fn new() -> Lane {
-        Lane { held: Cell::new(0), dropped: Cell::new(0), rare: RefCell::new(None), eventful: Cell::new(false) }
+        Lane { held: Cell::new(0), dropped: Cell::new(0), rare: OnceCell::new() }
     }
 
     fn rare_mut(&self) -> RefMut<'_, Rare> {
-        self.eventful.set(true);
-        RefMut::map(self.rare.borrow_mut(), |rare| &mut **rare.get_or_insert_default())
+        self.rare.get_or_init(Box::default).borrow_mut()
     }
 
-    /// Enters a lane in which nothing has ever happened and nobody is. `false`: it takes a [`Turn`].
+    /// Something of what is there seldom, if it is there at all.
+    #[inline]
+    fn rare<R>(&self, look: impl FnOnce(&mut Rare) -> R) -> Option<R> {
+        self.rare.get().map(|rare| look(&mut rare.borrow_mut()))
+    }
+
+    /// Enters a lane in which nobody is or waits and nothing is left. `false`: it takes a [`Turn`].
     #[inline]
     pub(super) fn enter_quietly(&self, manner: Manner) -> bool {
-        let quiet = self.held.get() == 0 && !self.eventful.get();
+        let quiet = self.held.get() == 0 && self.rare(|rare| rare.queue.is_empty() && rare.left.is_empty()).unwrap_or(true);
         if quiet && manner == Manner::Alone {
             self.held.set(1);
         }
@@ -103,7 +106,7 @@ impl Lane {
     /// Leaves it again. `false`: somebody has come meanwhile, so it takes a [`Turn`] to leave.
     #[inline]
     pub(super) fn leave_quietly(&self) -> bool {
-        let quiet = !self.eventful.get();
+        let quiet = self.rare(|rare| rare.queue.is_empty()).unwrap_or(true);
         if quiet {
             self.held.set(0);
         }
@@ -117,7 +120,7 @@ impl Lane {
 
     /// What was left longest ago.
     pub(super) fn take_left(&self) -> Option<Left> {
-        self.rare.borrow_mut().as_mut()?.left.pop_front()
+        self.rare(|rare| rare.left.pop_front())?
     }
 
     /// Puts back the rest of what was taken.
@@ -160,7 +163,7 @@ impl Lane {
 
     #[inline]
     pub(super) fn has_left(&self) -> bool {
-        self.eventful.get() && self.rare.borrow().as_ref().is_some_and(|rare| !rare.left.is_empty())
+        self.rare(|rare| !rare.left.is_empty()).unwrap_or(false)
     }
 
     /// Remembers a dropped operation that was not cancelled.
@@ -170,7 +173,7 @@ impl Lane {
 
     /// Asks for the end of the operation that is parked here, if it still is.
     pub(super) fn cancel_parked(&self) {
-        let parked = self.rare.borrow_mut().as_mut().and_then(|rare| rare.parked.take());
+        let parked = self.rare(|rare| rare.parked.take()).flatten();
         if let Some((core, token)) = parked
             && let Some(core) = core.upgrade()
         {
@@ -198,7 +201,7 @@ impl Lane {
 
     /// How the dropped operations ended that nobody has asked about.
     pub(super) fn take_results(&self) -> Vec<io::Result<usize>> {
-        let results = self.rare.borrow_mut().as_mut().map(|rare| mem::take(&mut rare.results)).unwrap_or_default();
+        let results = self.rare(|rare| mem::take(&mut rare.results)).unwrap_or_default();
         let to_result = |result: isize| usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result as i32));
         results.into_iter().map(to_result).collect()
     }
@@ -214,7 +217,7 @@ impl Lane {
     /// Wakes who waits for the end of dropped operations, if there are none any more.
     fn wake_quiescing(&self) {
         if self.dropped.get() == 0 {
-            let quiescing = self.rare.borrow_mut().as_mut().map(|rare| mem::take(&mut rare.quiescing));
+            let quiescing = self.rare(|rare| mem::take(&mut rare.quiescing));
             for waker in quiescing.into_iter().flatten() {
                 waker.wake();
             }
@@ -222,13 +225,7 @@ impl Lane {
     }
 
     fn is_first(&self, ticket: Option<u64>) -> bool {
-        if !self.eventful.get() {
-            return true;
-        }
-        match &*self.rare.borrow() {
-            Some(rare) => rare.queue.front().is_none_or(|(first, _)| Some(*first) == ticket),
-            None => true,
-        }
+        self.rare(|rare| rare.queue.front().is_none_or(|(first, _)| Some(*first) == ticket)).unwrap_or(true)
     }
 
     /// Takes a place in the queue, or brings its waker up to date.
@@ -251,7 +248,7 @@ impl Lane {
 
     /// Gives up a place in the queue.
     fn stop_waiting(&self, ticket: u64) {
-        let gone = self.rare.borrow_mut().as_mut().and_then(|rare| {
+        let gone = self.rare(|rare| {
             let place = rare.queue.iter().position(|(other, _)| *other == ticket)?;
             rare.queue.remove(place)
         });
@@ -260,14 +257,11 @@ impl Lane {
 
     /// Wakes the first in the queue if the lane is free for it.
     fn wake_first(&self) {
-        if !self.eventful.get() || self.held.get() > 0 {
+        if self.held.get() > 0 {
             return;
         }
-        let first = self.rare.borrow_mut().as_mut().and_then(|rare| {
-            let (_, waker) = rare.queue.front_mut()?;
-            Some(mem::replace(waker, Waker::noop().clone()))
-        });
-        if let Some(waker) = first {
+        let first = self.rare(|rare| rare.queue.front_mut().map(|(_, waker)| mem::replace(waker, Waker::noop().clone())));
+        if let Some(waker) = first.flatten() {
             waker.wake();
         }
     }
@@ -301,7 +295,6 @@ enum State {
 }
 
 impl Turn {
-    #[inline]
     pub(super) fn new(handle: &Handle, direction: Direction, manner: Manner) -> Turn {
         Turn { handle: handle.clone(), direction, manner, state: State::New }
     }

@@ -172,8 +172,8 @@ pub struct Op<'h, O: Operation> {
     operation: MaybeUninit<O>,
     /// The user wants it to end: no further parts are started.
     cancelled: bool,
-    /// Its turn in its lane, where others wait or were dropped.
-    turn: Option<Turn>,
+    /// Its turn in its lane, where others wait or were dropped: seldom there, and there is room for it in every future.
+    turn: Option<Box<Turn>>,
     /// It has a quiet lane to itself, which needs no turn.
     alone: bool,
     handle: PhantomData<&'h ()>,
@@ -298,7 +298,7 @@ impl<'h, O: Operation> Op<'h, O> {
         if self.turn.is_none() {
             // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
             let lane = unsafe { self.operation.assume_init_ref() }.lane();
-            self.turn = lane.map(|(handle, direction, manner)| Turn::new(handle, direction, manner));
+            self.turn = lane.map(|(handle, direction, manner)| Box::new(Turn::new(handle, direction, manner)));
         }
         let Some(turn) = &mut self.turn else { return Poll::Ready(None) };
         ready!(turn.poll(context));
@@ -347,7 +347,7 @@ impl<'h, O: Operation> Op<'h, O> {
         if let Some((handle, direction, manner)) = operation.lane()
             && !handle.lane(direction).leave_quietly()
         {
-            self.turn = Some(Turn::inside(handle, direction, manner));
+            self.turn = Some(Box::new(Turn::inside(handle, direction, manner)));
         }
     }
 
@@ -365,7 +365,7 @@ impl<'h, O: Operation> Op<'h, O> {
             && let Some((handle, direction, manner)) = operation.lane()
             && !handle.lane(direction).leave_quietly()
         {
-            self.turn = Some(Turn::inside(handle, direction, manner));
+            self.turn = Some(Box::new(Turn::inside(handle, direction, manner)));
         }
         let handle = operation.release();
         self.turn = None;
@@ -375,7 +375,7 @@ impl<'h, O: Operation> Op<'h, O> {
     /// The turn of an operation whose future goes away while it is in its lane.
     fn turn_of_dropped(&mut self, operation: &O) -> Option<Turn> {
         self.alone = false;
-        self.turn.take().or_else(|| {
+        self.turn.take().map(|turn| *turn).or_else(|| {
             let (handle, direction, manner) = operation.lane()?;
             Some(Turn::inside(handle, direction, manner))
         })
