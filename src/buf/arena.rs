@@ -4,7 +4,7 @@
 //! the last of them. On the pool's thread a buffer goes straight back; elsewhere it goes onto a list which the pool takes as a whole.
 //!
 //! # Safety
-//! An arena is allocated by [`Arena::new`] and freed in [`Arena::count_down`], by whoever brings `outstanding` to zero after the pool has
+//! An arena is allocated by [`Arena::allocate`] and freed in [`Arena::count_down`], by whoever brings `outstanding` to zero after the pool has
 //! closed it: then no chunk is left and no pool, and so nobody has a pointer to it. The kernel writes to a buffer only between its lending and
 //! its completion, when no chunk of it exists; from then on its bytes are only read, until the last chunk of it is gone and it is lent anew. The
 //! cell with the pool's address is touched by the home thread only.
@@ -30,9 +30,11 @@ const MOST_SHARES: u32 = u32::MAX / 2;
 /// mostly is a power of two. One line more spreads them over all sets.
 const STAGGER: usize = 64;
 
-/// The memory of a pool.
+/// The memory of a pool, or of one copy.
 pub(super) struct Arena {
-    memory: Mapping,
+    memory: Memory,
+    /// Where the first buffer begins.
+    start: NonNull<u8>,
     size: usize,
     places: Box<[Place]>,
     /// Buffers given back elsewhere: the first of a list, or one of the two words above.
@@ -43,6 +45,13 @@ pub(super) struct Arena {
     home: u64,
     /// Null once the pool has closed.
     pool: Cell<*const Pool>,
+}
+
+enum Memory {
+    /// Of the buffers of a pool.
+    Pages(Mapping),
+    /// Of bytes that never were in the ring.
+    Heap(#[expect(dead_code, reason = "kept for its bytes, to which there are pointers")] Vec<u8>),
 }
 
 /// What there is to know about one buffer.
@@ -57,9 +66,25 @@ impl Arena {
     /// Memory for `count` buffers of `size` bytes, on this thread. It costs address space only until it is used.
     pub(super) fn new(count: usize, size: usize) -> io::Result<NonNull<Arena>> {
         let memory = Mapping::new(count * (size + STAGGER))?;
+        let start = memory.start();
+        Ok(Arena::allocate(Memory::Pages(memory), start, size, count))
+    }
+
+    /// A copy of these bytes, and where it begins. It is the memory of a pool that has closed and left one chunk.
+    pub(super) fn of_copy(bytes: &[u8]) -> (NonNull<Arena>, NonNull<u8>) {
+        let mut copy = bytes.to_vec();
+        let start = NonNull::new(copy.as_mut_ptr()).expect("a vector's pointer is never null");
+        let arena = Arena::allocate(Memory::Heap(copy), start, bytes.len(), 1);
+        // SAFETY: nobody else knows the arena yet, and the caller gets the one chunk that keeps it.
+        unsafe { Arena::close(arena, 1) };
+        (arena, start)
+    }
+
+    fn allocate(memory: Memory, start: NonNull<u8>, size: usize, count: usize) -> NonNull<Arena> {
         let place = |_| Place { others: AtomicU32::new(0), next: AtomicU32::new(NOTHING) };
         let arena = Arena {
             memory,
+            start,
             size,
             places: (0..count).map(place).collect(),
             returned: AtomicU32::new(NOTHING),
@@ -67,7 +92,7 @@ impl Arena {
             home: this_thread(),
             pool: Cell::new(ptr::null()),
         };
-        Ok(NonNull::from(Box::leak(Box::new(arena))))
+        NonNull::from(Box::leak(Box::new(arena)))
     }
 
     /// Says who takes buffers back on the home thread.
@@ -79,8 +104,8 @@ impl Arena {
     pub(super) fn buffer(&self, id: u16) -> NonNull<u8> {
         let offset = usize::from(id) * (self.size + STAGGER);
         assert!(offset < self.places.len() * (self.size + STAGGER), "buffer {id} is not of this pool");
-        // SAFETY: the mapping has room for as many buffers as there are places.
-        unsafe { self.memory.start().add(offset) }
+        // SAFETY: the memory has room for as many buffers as there are places.
+        unsafe { self.start.add(offset) }
     }
 
     /// Gives the physical memory of a buffer back that nobody uses.
@@ -89,8 +114,10 @@ impl Arena {
     /// No chunk of it exists, and it is not lent to a ring.
     pub(super) unsafe fn discard(&self, id: u16) {
         let offset = usize::from(id) * (self.size + STAGGER);
-        // SAFETY: the caller's promise.
-        unsafe { self.memory.discard(offset, offset + self.size) };
+        if let Memory::Pages(pages) = &self.memory {
+            // SAFETY: the caller's promise.
+            unsafe { pages.discard(offset, offset + self.size) };
+        }
     }
 
     /// Another chunk shares the buffer.
@@ -174,9 +201,9 @@ impl Arena {
     /// The pool goes, with `lent` buffers in chunks, those in the list included. The memory goes with the last of them.
     ///
     /// # Safety
-    /// Called by the pool, once, on the home thread; it touches the arena no more.
+    /// Called once, on the home thread, by the pool or in its place; it touches the arena no more.
     pub(super) unsafe fn close(arena: NonNull<Arena>, lent: usize) {
-        // SAFETY: the pool keeps the arena until it is counted down here.
+        // SAFETY: whoever calls keeps the arena until it is counted down here.
         let this = unsafe { arena.as_ref() };
         this.pool.set(ptr::null());
         let mut returned = 0;

@@ -3,8 +3,8 @@
 //! A chunk knows where its bytes are and who keeps them. It knows no ring and no stream.
 //!
 //! # Safety
-//! The bytes from `start` on, `length` of them, lie in the buffer or the heap block that `owner` keeps, are initialised, and are written by
-//! nobody as long as a chunk of them lives.
+//! The bytes from `start` on, `length` of them, lie in buffer `id` of the arena, are initialised, and are written by nobody as long as a
+//! chunk of them lives. The arena lives as long as a chunk of it.
 #![allow(unsafe_code)]
 
 use std::borrow::Borrow;
@@ -13,7 +13,6 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::Arc;
 
 use super::IoBuf;
 use super::arena::Arena;
@@ -44,14 +43,8 @@ pub struct Chunk {
     length: u32,
     /// Which buffer of the arena.
     id: u16,
-    owner: Owner,
-}
-
-enum Owner {
-    /// A buffer of a pool, of which this is one chunk.
-    Arena(NonNull<Arena>),
-    /// The heap.
-    Heap(Arc<[u8]>),
+    /// Where the buffer is, of which this is one chunk.
+    arena: NonNull<Arena>,
 }
 
 impl Chunk {
@@ -61,14 +54,14 @@ impl Chunk {
     /// The first `length` bytes of the buffer are initialised, the kernel has let go of it, and the arena is told that it is in a chunk.
     #[inline]
     pub(super) unsafe fn lent(arena: NonNull<Arena>, start: NonNull<u8>, length: u32, id: u16) -> Chunk {
-        Chunk { start, length, id, owner: Owner::Arena(arena) }
+        Chunk { start, length, id, arena }
     }
 
     /// A chunk with a copy of these bytes.
     pub(crate) fn copied(bytes: &[u8]) -> Chunk {
-        let bytes: Arc<[u8]> = Arc::from(bytes);
         let length = u32::try_from(bytes.len()).expect("nothing that is received at once is longer than 2 GiB");
-        Chunk { start: NonNull::from(&*bytes).cast(), length, id: 0, owner: Owner::Heap(bytes) }
+        let (arena, start) = Arena::of_copy(bytes);
+        Chunk { start, length, id: 0, arena }
     }
 
     /// How many bytes there are.
@@ -113,7 +106,7 @@ impl Chunk {
     /// If there are fewer.
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.len(), "a chunk of {} bytes cannot advance by {count}", self.length);
-        // SAFETY: there are as many bytes, in memory that the owner keeps.
+        // SAFETY: there are as many bytes, in memory that the arena keeps.
         self.start = unsafe { self.start.add(count) };
         self.length -= count as u32;
     }
@@ -132,35 +125,27 @@ impl Chunk {
 /// Shares the buffer; the bytes are not copied.
 impl Clone for Chunk {
     fn clone(&self) -> Chunk {
-        let owner = match &self.owner {
-            Owner::Arena(arena) => {
-                // SAFETY: this chunk keeps the arena.
-                unsafe { arena.as_ref() }.share(self.id);
-                Owner::Arena(*arena)
-            }
-            Owner::Heap(bytes) => Owner::Heap(Arc::clone(bytes)),
-        };
-        Chunk { start: self.start, length: self.length, id: self.id, owner }
+        // SAFETY: this chunk keeps the arena.
+        unsafe { self.arena.as_ref() }.share(self.id);
+        Chunk { start: self.start, length: self.length, id: self.id, arena: self.arena }
     }
 }
 
 impl Drop for Chunk {
     #[inline]
     fn drop(&mut self) {
-        if let Owner::Arena(arena) = self.owner {
-            // SAFETY: this chunk is one of the arena's, and this is its end.
-            unsafe { Arena::release(arena, self.id) };
-        }
+        // SAFETY: this chunk is one of the arena's, and this is its end.
+        unsafe { Arena::release(self.arena, self.id) };
     }
 }
 
-// SAFETY: the bytes are only read; an arena takes buffers back from any thread, and so does the heap.
+// SAFETY: the bytes are only read; an arena takes buffers back from any thread.
 unsafe impl Send for Chunk {}
 
 // SAFETY: through a shared reference the bytes can be read and the chunk cloned, which is an atomic count.
 unsafe impl Sync for Chunk {}
 
-// SAFETY: the owner keeps the bytes where they are until the last chunk of them is dropped, and nobody writes them until then.
+// SAFETY: the arena keeps the bytes where they are until the last chunk of them is dropped, and nobody writes them until then.
 unsafe impl IoBuf for Chunk {
     #[inline]
     fn as_init_ptr(&self) -> *const u8 {
