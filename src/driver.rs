@@ -455,8 +455,21 @@ impl Driver {
             // The buffer goes back, should it have taken one.
             return drop(self.arrival(completion));
         };
-        if let State::Several { .. } | State::Inherited(_) = slot.state {
-            return self.complete_several(token, completion, deliveries);
+        match &mut slot.state {
+            State::Several { at, ended: ended @ false } => {
+                *ended = completion.is_last();
+                let at = *at;
+                return self.complete_several(token, at, completion, deliveries);
+            }
+            State::Several { ended: true, .. } => {
+                self.counters.stale += 1;
+                return drop(self.arrival(completion));
+            }
+            State::Inherited(heir) => {
+                let heir = Rc::clone(heir);
+                return self.complete_inherited(token, heir, completion, deliveries);
+            }
+            _ => {}
         }
         if completion.flags & (COMPLETION_MORE | COMPLETION_NOTIFICATION) != 0 {
             return self.complete_half(token, completion, deliveries);

@@ -137,6 +137,7 @@ impl Pool {
         Ok(pool)
     }
 
+    #[inline]
     fn arena(&self) -> &Arena {
         // SAFETY: the pool keeps the arena until it is dropped.
         unsafe { self.arena.as_ref() }
@@ -169,22 +170,39 @@ impl Pool {
     /// The completion says that it took buffer `id` of this pool's ring, and is turned into a chunk once.
     #[inline]
     pub(crate) unsafe fn chunk(&self, id: u16, length: usize) -> Chunk {
-        assert!(length <= self.config.size, "a completion reports more bytes than a buffer holds");
+        let is_plenty = self.count_taken();
+        // SAFETY: the caller's promise, and it has been counted.
+        let chunk = unsafe { self.chunk_of(id, length) };
+        if is_plenty { chunk } else { self.spare(chunk) }
+    }
+
+    /// A completion has taken a buffer out of the ring. `false`: they are scarce, so its chunk is to be [spared](Pool::spare) now.
+    #[inline]
+    pub(crate) fn count_taken(&self) -> bool {
         let free = self.free.get().checked_sub(1).expect("the ring takes only what it was given");
         self.free.set(free);
-        let start = self.arena().buffer(id);
-        // SAFETY: the kernel has written that many bytes to the buffer and let go of it, and this is its only chunk.
-        let chunk = unsafe { Chunk::lent(self.arena, start, length as u32, id) };
         let lent = self.buffers.get() - free;
         if lent > self.most_lent.get() {
             self.most_lent.set(lent);
         }
-        if free < self.low.get() { self.spare(chunk) } else { chunk }
+        free >= self.low.get()
+    }
+
+    /// The chunk of a buffer that has been counted, now or later.
+    ///
+    /// # Safety
+    /// As of [`chunk`](Pool::chunk), and [`count_taken`](Pool::count_taken) was called for it.
+    #[inline]
+    pub(crate) unsafe fn chunk_of(&self, id: u16, length: usize) -> Chunk {
+        assert!(length <= self.config.size, "a completion reports more bytes than a buffer holds");
+        let start = self.arena().buffer(id);
+        // SAFETY: the kernel has written that many bytes to the buffer and let go of it, and this is its only chunk.
+        unsafe { Chunk::lent(self.arena, start, length as u32, id) }
     }
 
     /// Buffers are scarce: makes more of them, or keeps this one.
     #[cold]
-    fn spare(&self, chunk: Chunk) -> Chunk {
+    pub(crate) fn spare(&self, chunk: Chunk) -> Chunk {
         self.collect();
         if self.free.get() >= self.low.get() || self.grow() || chunk.is_empty() {
             return chunk;
@@ -194,6 +212,7 @@ impl Pool {
     }
 
     /// Is what comes copied now?
+    #[inline]
     pub(crate) fn is_scarce(&self) -> bool {
         self.free.get() <= self.low.get() && self.buffers.get() == self.config.most
     }

@@ -1,14 +1,17 @@
 //! What has a multishot operation brought that its future has not taken? One table for all of them, and one of what waits.
 //!
-//! A multishot operation waits for most of its life, so it takes a few words, and what it brings lies in places that all share. A completion
-//! that took a buffer is a chunk from the moment on at which it is seen, so wherever it is dropped its buffer goes back.
+//! A multishot operation waits for most of its life, so it takes a few words, and what it brings lies in places that all share: as numbers,
+//! since each arrival becomes a chunk in the hands of its future. The pool is told at once that the buffer has left the ring, and where
+//! buffers are scarce the bytes are copied then, so an arrival that waits never keeps a buffer that others need.
 //!
 //! # Safety
 //! Multishot operations name no memory, but buffers of the pool, which the driver keeps until the ring is gone. The descriptor is kept by the
 //! stream, then by its heir. Each completion comes here once, and no other ring takes buffers of the pool.
 #![allow(unsafe_code)]
 
+use std::collections::HashMap;
 use std::io;
+use std::iter;
 use std::mem;
 use std::rc::Rc;
 use std::task::Waker;
@@ -26,29 +29,29 @@ pub(crate) const BUFFER_GROUP: u16 = 0;
 /// When what comes has to be copied, a multishot operation is stopped with that many completions waiting: its future does not keep up.
 const LIMIT_WHEN_SCARCE: u32 = 4;
 
-/// The end of a list.
-const NOTHING: u32 = u32::MAX;
-
 /// One completion of a multishot operation.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) completion: Completion,
-    /// The buffer that it took.
+    /// The buffer that it took, which goes back when this is dropped.
     pub(crate) chunk: Option<Chunk>,
 }
 
 /// A multishot operation between its start and its last completion, and until the last has been taken.
 struct Several {
     waker: Waker,
-    first: u32,
+    /// The last that waits, which is followed by the first.
     last: u32,
     waiting: u32,
     /// With that many waiting, the operation is to be stopped.
     limit: u32,
 }
 
+/// A completion that waits to be taken. A buffer that it names is in no chunk yet, and is not in the ring.
 struct Waiting {
-    arrival: Arrival,
+    result: i32,
+    flags: u32,
+    /// The next in the ring of those that wait for the same.
     next: u32,
 }
 
@@ -57,63 +60,87 @@ struct Waiting {
 pub(super) struct Multishots {
     several: Slab<Several>,
     waiting: Slab<Waiting>,
+    /// The chunks of those that came when buffers were scarce, by their places.
+    spared: HashMap<u32, Chunk>,
 }
 
 impl Multishots {
-    pub(super) fn start(&mut self, waker: Waker, limit: u32) -> u32 {
-        self.several.insert(Several { waker, first: NOTHING, last: NOTHING, waiting: 0, limit }) as u32
+    fn start(&mut self, waker: Waker, limit: u32) -> u32 {
+        self.several.insert(Several { waker, last: 0, waiting: 0, limit }) as u32
     }
 
-    /// Keeps an arrival. Returns who is to be woken, if this is the first that waits, and whether the operation is to be stopped: its own limit
-    /// is reached, or that of all.
-    pub(super) fn put(&mut self, at: u32, arrival: Arrival, limit_of_all: u32) -> (Option<Waker>, bool) {
-        let place = self.waiting.insert(Waiting { arrival, next: NOTHING }) as u32;
+    /// Keeps a completion. Returns who is to be woken, if this is the first that waits, and whether the operation is to be stopped: its own
+    /// limit is reached, or that of all.
+    #[inline]
+    fn put(&mut self, at: u32, completion: Completion, spared: Option<Chunk>, limit_of_all: u32) -> (Option<Waker>, bool) {
+        let Completion { result, flags, .. } = completion;
         let several = &mut self.several[at as usize];
-        let waker = if several.first == NOTHING {
-            several.first = place;
+        let entry = self.waiting.vacant_entry();
+        let place = entry.key() as u32;
+        entry.insert(Waiting { result, flags, next: place });
+        let waker = if several.waiting == 0 {
             Some(mem::replace(&mut several.waker, Waker::noop().clone()))
         } else {
-            self.waiting[several.last as usize].next = place;
+            let last = &mut self.waiting[several.last as usize];
+            let first = mem::replace(&mut last.next, place);
+            self.waiting[place as usize].next = first;
             None
         };
+        if let Some(chunk) = spared {
+            self.spared.insert(place, chunk);
+        }
         several.last = place;
         several.waiting += 1;
         (waker, several.waiting >= several.limit.min(limit_of_all))
     }
 
     /// What came first, if anything waits.
-    pub(super) fn take(&mut self, at: u32) -> Option<Arrival> {
+    #[inline]
+    fn take(&mut self, at: u32, token: Token, pool: Option<&Rc<Pool>>) -> Option<Arrival> {
         let several = &mut self.several[at as usize];
-        if several.first == NOTHING {
+        if several.waiting == 0 {
             return None;
         }
-        let Waiting { arrival, next } = self.waiting.remove(several.first as usize);
-        several.first = next;
         several.waiting -= 1;
-        Some(arrival)
+        let mut place = several.last;
+        if several.waiting > 0 {
+            place = self.waiting[several.last as usize].next;
+            self.waiting[several.last as usize].next = self.waiting[place as usize].next;
+        }
+        let Waiting { result, flags, .. } = self.waiting.remove(place as usize);
+        let completion = Completion { token: token.0, result, flags };
+        let spared = if self.spared.is_empty() { None } else { self.spared.remove(&place) };
+        // SAFETY: the pool was told when the completion came, and it is taken out of its place once.
+        let chunk = spared.or_else(|| completion.buffer().zip(pool).map(|(id, pool)| unsafe { pool.chunk_of(id, length(completion)) }));
+        Some(Arrival { completion, chunk })
     }
 
-    pub(super) fn waits_for(&self, at: u32) -> &Waker {
+    #[inline]
+    fn waits_for(&self, at: u32) -> &Waker {
         &self.several[at as usize].waker
     }
 
     /// Replaces the waker of one for which nothing waits; else the given one comes back.
+    #[inline]
     pub(super) fn set_waker(&mut self, at: u32, waker: Waker) -> (Waker, bool) {
         let several = &mut self.several[at as usize];
-        match several.first {
-            NOTHING => (mem::replace(&mut several.waker, waker), true),
+        match several.waiting {
+            0 => (mem::replace(&mut several.waker, waker), true),
             _ => (waker, false),
         }
     }
 
     /// Frees the place of an operation, and returns all that waited, and the waker, to be dropped where user code may run.
-    pub(super) fn remove(&mut self, at: u32) -> (Vec<Arrival>, Waker) {
-        let mut arrivals = Vec::new();
-        while let Some(arrival) = self.take(at) {
-            arrivals.push(arrival);
-        }
+    fn remove(&mut self, at: u32, token: Token, pool: Option<&Rc<Pool>>) -> (Vec<Arrival>, Waker) {
+        let arrivals = iter::from_fn(|| self.take(at, token, pool)).collect();
         (arrivals, self.several.remove(at as usize).waker)
     }
+}
+
+/// How many bytes a completion has brought.
+#[inline]
+fn length(completion: Completion) -> usize {
+    usize::try_from(completion.result).unwrap_or(0)
 }
 
 impl Driver {
@@ -140,18 +167,18 @@ impl Driver {
             self.cancel(token);
             self.slot(token).state = State::Inherited(heir);
         }
-        self.multishots.remove(at)
+        self.multishots.remove(at, token, self.pool.as_ref())
     }
 
     /// Takes the next completion of a multishot operation, with whose last the slot is freed.
     #[inline]
     pub(crate) fn take_arrival(&mut self, token: Token, waker: &Waker) -> Found<Arrival> {
         let State::Several { at, .. } = self.slot(token).state else { unreachable!("its future is here and asks") };
-        match self.multishots.take(at) {
+        match self.multishots.take(at, token, self.pool.as_ref()) {
             Some(arrival) => {
                 if arrival.completion.is_last() {
                     self.slots.remove(token);
-                    self.multishots.remove(at);
+                    self.multishots.several.remove(at as usize);
                 }
                 Found::Completion(arrival)
             }
@@ -160,47 +187,45 @@ impl Driver {
         }
     }
 
-    /// Keeps a completion of a multishot operation for its future, or hands it to the heir.
-    pub(super) fn complete_several(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
-        let arrival = self.arrival(completion);
-        let last = completion.is_last();
-        match &mut self.slot(token).state {
-            State::Several { ended: true, .. } => {
-                self.counters.stale += 1;
-                return;
+    /// Keeps a completion of a multishot operation for its future.
+    #[inline]
+    pub(super) fn complete_several(&mut self, token: Token, at: u32, completion: Completion, deliveries: &mut Deliveries) {
+        let mut limit = u32::MAX;
+        let mut spared = None;
+        if let Some((id, pool)) = completion.buffer().zip(self.pool.as_ref()) {
+            if !pool.count_taken() {
+                // SAFETY: the pool has been told, and the chunk takes the place of what the completion says.
+                spared = Some(pool.spare(unsafe { pool.chunk_of(id, length(completion)) }));
             }
-            State::Several { at, ended } => {
-                *ended = last;
-                let at = *at;
-                let limit = if self.pool.as_ref().is_some_and(|pool| pool.is_scarce()) { LIMIT_WHEN_SCARCE } else { u32::MAX };
-                let (waker, full) = self.multishots.put(at, arrival, limit);
-                if let Some(waker) = waker {
-                    deliveries.wakers.push(waker);
-                }
-                if full && !last {
-                    self.cancel(token);
-                }
+            if pool.is_scarce() {
+                limit = LIMIT_WHEN_SCARCE;
             }
-            State::Inherited(heir) => {
-                deliveries.inherited.push_back((Rc::clone(heir), arrival));
-                if last {
-                    // The heir lives on among the deliveries, so no user code runs here.
-                    self.slots.remove(token);
-                }
-            }
-            _ => unreachable!("whoever calls has looked"),
         }
-        if last {
+        let (waker, is_full) = self.multishots.put(at, completion, spared, limit);
+        if let Some(waker) = waker {
+            deliveries.wakers.push(waker);
+        }
+        if completion.is_last() {
+            self.in_flight -= 1;
+        } else if is_full {
+            self.cancel(token);
+        }
+    }
+
+    /// Hands a completion of a multishot operation whose future is gone to the heir.
+    pub(super) fn complete_inherited(&mut self, token: Token, heir: Rc<dyn Heir>, completion: Completion, deliveries: &mut Deliveries) {
+        deliveries.inherited.push_back((heir, self.arrival(completion)));
+        if completion.is_last() {
+            // The heir lives on among the deliveries, so no user code runs here.
+            self.slots.remove(token);
             self.in_flight -= 1;
         }
     }
 
     /// A completion together with the buffer that it took, which goes back when this is dropped.
     pub(super) fn arrival(&self, completion: Completion) -> Arrival {
-        let pool = self.pool.as_ref();
-        let length = usize::try_from(completion.result).unwrap_or(0);
         // SAFETY: the ring takes buffers of no other pool, and a completion comes here once.
-        let chunk = completion.buffer().zip(pool).map(|(id, pool)| unsafe { pool.chunk(id, length) });
+        let chunk = completion.buffer().zip(self.pool.as_ref()).map(|(id, pool)| unsafe { pool.chunk(id, length(completion)) });
         Arrival { completion, chunk }
     }
 
@@ -223,5 +248,56 @@ impl Driver {
 
     pub(crate) fn pool_counts(&self) -> PoolCounts {
         self.pool.as_ref().map_or_else(PoolCounts::default, |pool| pool.counts())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn each_operation_gets_its_own_completions_in_order_however_they_share_places(
+            steps in proptest::collection::vec((0..3u32, 0..4u8), 0..200),
+        ) {
+            let mut multishots = Multishots::default();
+            let tokens: Vec<u32> = (0..3).map(|_| multishots.start(Waker::noop().clone(), 5)).collect();
+            let mut model = [const { VecDeque::new() }; 3];
+            for (number, (which, action)) in (0..).zip(steps) {
+                let (at, expected) = (tokens[which as usize], &mut model[which as usize]);
+                if action == 0 {
+                    let taken = multishots.take(at, Token(0), None);
+                    prop_assert_eq!(taken.map(|arrival| arrival.completion.result), expected.pop_front());
+                } else {
+                    // Every third comes as from a pool that is short of buffers.
+                    let spared = (action == 1).then(|| Chunk::copied(&[number as u8]));
+                    let (waker, is_full) = multishots.put(at, Completion { token: 0, result: number, flags: 0 }, spared, u32::MAX);
+                    prop_assert_eq!(waker.is_some(), expected.is_empty());
+                    expected.push_back(number);
+                    prop_assert_eq!(is_full, expected.len() >= 5);
+                }
+            }
+            for (at, expected) in tokens.into_iter().zip(model) {
+                let (rest, _) = multishots.remove(at, Token(0), None);
+                let rest: Vec<i32> = rest.iter().map(|arrival| arrival.completion.result).collect();
+                prop_assert_eq!(rest, Vec::from(expected));
+            }
+            prop_assert!(multishots.waiting.is_empty() && multishots.several.is_empty() && multishots.spared.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_was_spared_comes_with_its_completion() {
+        let mut multishots = Multishots::default();
+        let at = multishots.start(Waker::noop().clone(), u32::MAX);
+        let completion = |result| Completion { token: 0, result, flags: 0 };
+        multishots.put(at, completion(1), None, u32::MAX);
+        multishots.put(at, completion(2), Some(Chunk::copied(b"two")), u32::MAX);
+        multishots.put(at, completion(3), None, u32::MAX);
+        let mut take = || multishots.take(at, Token(0), None).and_then(|arrival| arrival.chunk);
+        assert_eq!((take(), take(), take()), (None, Some(Chunk::copied(b"two")), None));
     }
 }

@@ -20,7 +20,7 @@ use futures_util::stream::FusedStream;
 use io_uring::{opcode, squeue};
 
 use super::lane::{Direction, Lane, Left, Manner};
-use super::multishot::Multishot;
+use super::multishot::{Leave, Multishot};
 use super::{Handle, Op, Operation, Step};
 use crate::buf::{Chunk, Pool};
 use crate::driver::{Arrival, BUFFER_GROUP};
@@ -71,7 +71,7 @@ fn select(entry: squeue::Entry) -> squeue::Entry {
 /// dropped or has ended, other reads of the same connection wait.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Chunks<'h> {
-    receive: Multishot,
+    receive: Multishot<ToNext>,
     source: Source,
     /// Cleared where the kernel has none.
     multishot: bool,
@@ -81,7 +81,7 @@ pub struct Chunks<'h> {
 
 impl<'h> Chunks<'h> {
     pub(crate) fn new(handle: &'h Handle, source: Source) -> Chunks<'h> {
-        Chunks { receive: Multishot::new(handle, leave), source, multishot: true, ended: false, handle: PhantomData }
+        Chunks { receive: Multishot::new(handle), source, multishot: true, ended: false, handle: PhantomData }
     }
 
     /// Takes what is left in the lane, or arms the receive.
@@ -147,11 +147,15 @@ fn take_left(lane: &Lane) -> Option<io::Result<Chunk>> {
 }
 
 /// Keeps what came for the next read.
-fn leave(lane: &Lane, arrival: Arrival) {
-    match (arrival.completion.result(), arrival.chunk) {
-        (Ok(1..), Some(chunk)) => lane.leave(Left::Chunk(chunk)),
-        (Err(error), _) if error.raw_os_error() != Some(libc::ENOBUFS) => lane.leave_error(&error),
-        _ => {}
+struct ToNext;
+
+impl Leave for ToNext {
+    fn leave(lane: &Lane, arrival: Arrival) {
+        match (arrival.completion.result(), arrival.chunk) {
+            (Ok(1..), Some(chunk)) => lane.leave(Left::Chunk(chunk)),
+            (Err(error), _) if error.raw_os_error() != Some(libc::ENOBUFS) => lane.leave_error(&error),
+            _ => {}
+        }
     }
 }
 

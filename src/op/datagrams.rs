@@ -21,7 +21,7 @@ use io_uring::opcode;
 use super::Handle;
 use super::chunks::{UNCLAIMED, exhausted};
 use super::lane::{Lane, Left};
-use super::multishot::Multishot;
+use super::multishot::{Leave, Multishot};
 use crate::buf::Chunk;
 use crate::driver::{Arrival, BUFFER_GROUP};
 use crate::runtime::current;
@@ -66,13 +66,13 @@ pub struct Datagram {
 /// receives of the socket wait. An error does not end it. It needs Linux 6.0; before, it yields `Unsupported`.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Datagrams<'h> {
-    receive: Multishot,
+    receive: Multishot<ToNext>,
     handle: PhantomData<&'h ()>,
 }
 
 impl<'h> Datagrams<'h> {
     pub(crate) fn new(handle: &'h Handle) -> Datagrams<'h> {
-        Datagrams { receive: Multishot::new(handle, leave), handle: PhantomData }
+        Datagrams { receive: Multishot::new(handle), handle: PhantomData }
     }
 
     /// Takes what is left in the lane, or arms the receive.
@@ -144,16 +144,20 @@ fn address(name: &[u8]) -> Option<SocketAddr> {
 }
 
 /// Keeps what came for the next receive.
-fn leave(lane: &Lane, arrival: Arrival) {
-    let result = arrival.completion.result();
-    match (result, arrival.chunk) {
-        (Ok(_), Some(chunk)) => {
-            if let Ok(Datagram { chunk, from, .. }) = parse(chunk) {
-                lane.leave(Left::Datagram { bytes: chunk.to_vec(), from });
+struct ToNext;
+
+impl Leave for ToNext {
+    fn leave(lane: &Lane, arrival: Arrival) {
+        let result = arrival.completion.result();
+        match (result, arrival.chunk) {
+            (Ok(_), Some(chunk)) => {
+                if let Ok(Datagram { chunk, from, .. }) = parse(chunk) {
+                    lane.leave(Left::Datagram { bytes: chunk.to_vec(), from });
+                }
             }
+            (Err(error), _) if error.raw_os_error() != Some(libc::ENOBUFS) => lane.leave_error(&error),
+            _ => {}
         }
-        (Err(error), _) if error.raw_os_error() != Some(libc::ENOBUFS) => lane.leave_error(&error),
-        _ => {}
     }
 }
 

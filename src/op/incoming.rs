@@ -22,7 +22,7 @@ use io_uring::opcode;
 use socket2::{SockAddr, SockRef};
 
 use super::lane::{Lane, Left};
-use super::multishot::Multishot;
+use super::multishot::{Leave, Multishot};
 use super::{Accepted, Handle};
 use crate::driver::Arrival;
 use crate::ring::Completion;
@@ -44,7 +44,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// An error does not end it. `EMFILE` and `ENFILE` (no descriptor left) are yielded at most every 50 milliseconds, and the connections wait.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Incoming<'h, S: Accepted> {
-    accept: Multishot,
+    accept: Multishot<ToNext<S>>,
     limit: u32,
     /// Set while the kernel is left alone.
     pause: Option<Timer>,
@@ -54,13 +54,7 @@ pub struct Incoming<'h, S: Accepted> {
 
 impl<S: Accepted> Incoming<'_, S> {
     pub(crate) fn new(listener: &Handle) -> Self {
-        Incoming {
-            accept: Multishot::new(listener, leave::<S>),
-            limit: DEFAULT_LIMIT,
-            pause: None,
-            handle: PhantomData,
-            stream: PhantomData,
-        }
+        Incoming { accept: Multishot::new(listener), limit: DEFAULT_LIMIT, pause: None, handle: PhantomData, stream: PhantomData }
     }
 
     /// Stops accepting while that many connections are unclaimed, 64 by default, at least 1. A few more can come before the stop takes
@@ -136,11 +130,15 @@ impl<S: Accepted> Stream for Incoming<'_, S> {
 impl<S: Accepted> Unpin for Incoming<'_, S> {}
 
 /// Puts a connection of a dropped stream into the listener's lane.
-fn leave<S: Accepted>(lane: &Lane, arrival: Arrival) {
-    if arrival.completion.result >= 0
-        && let Ok(connection) = accepted::<S>(arrival.completion)
-    {
-        lane.leave(Left::Connection(Box::new(connection)));
+struct ToNext<S>(PhantomData<fn() -> S>);
+
+impl<S: Accepted> Leave for ToNext<S> {
+    fn leave(lane: &Lane, arrival: Arrival) {
+        if arrival.completion.result >= 0
+            && let Ok(connection) = accepted::<S>(arrival.completion)
+        {
+            lane.leave(Left::Connection(Box::new(connection)));
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! The entries name no memory of ours, but buffers of the pool. The handle keeps the descriptor open: in the stream, then in the heir.
 #![allow(unsafe_code)]
 
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -19,22 +20,24 @@ use crate::driver::{Arrival, Heir, Token};
 use crate::runtime::{Core, current};
 
 /// What is done with an arrival of which the stream is gone: it goes into the lane, or nobody misses it.
-pub(super) type Leave = fn(&Lane, Arrival);
+pub(super) trait Leave: 'static {
+    fn leave(lane: &Lane, arrival: Arrival);
+}
 
 /// One direction of a descriptor, as a stream of arrivals.
-pub(super) struct Multishot {
+pub(super) struct Multishot<L: Leave> {
     handle: Handle,
     armed: Option<(Rc<Core>, Token)>,
     /// Its turn in its lane, where others wait or were dropped.
     turn: Option<Box<Turn>>,
     /// It has a quiet lane to itself, which needs no turn.
     alone: bool,
-    leave: Leave,
+    leave: PhantomData<L>,
 }
 
-impl Multishot {
-    pub(super) fn new(handle: &Handle, leave: Leave) -> Multishot {
-        Multishot { handle: handle.clone(), armed: None, turn: None, alone: false, leave }
+impl<L: Leave> Multishot<L> {
+    pub(super) fn new(handle: &Handle) -> Multishot<L> {
+        Multishot { handle: handle.clone(), armed: None, turn: None, alone: false, leave: PhantomData }
     }
 
     pub(super) fn handle(&self) -> &Handle {
@@ -68,6 +71,7 @@ impl Multishot {
         self.turn = None;
     }
 
+    #[inline]
     pub(super) fn is_armed(&self) -> bool {
         self.armed.is_some()
     }
@@ -101,15 +105,15 @@ impl Multishot {
     }
 }
 
-impl Drop for Multishot {
+impl<L: Leave> Drop for Multishot<L> {
     fn drop(&mut self) {
         let Some((core, token)) = self.armed.take() else { return self.end_turn() };
         let turn = if std::mem::take(&mut self.alone) {
-            Some(Box::new(Turn::inside(&self.handle, Direction::Inbound, Manner::Alone)))
+            Some(Turn::inside(&self.handle, Direction::Inbound, Manner::Alone))
         } else {
-            self.turn.take()
+            self.turn.take().map(|turn| *turn)
         };
-        let mut heir = Latecomers { handle: self.handle.clone(), turn, leave: self.leave };
+        let mut heir = Latecomers::<L> { handle: self.handle.clone(), turn, leave: PhantomData };
         heir.turn.iter_mut().for_each(|turn| turn.hold());
         let heir = Rc::new(heir);
         for arrival in core.bequeath(token, Rc::clone(&heir) as Rc<dyn Heir>) {
@@ -119,14 +123,14 @@ impl Drop for Multishot {
 }
 
 /// Leaves the arrivals of a dropped stream in its lane, and keeps the lane until the last.
-struct Latecomers {
+struct Latecomers<L> {
     handle: Handle,
-    turn: Option<Box<Turn>>,
-    leave: Leave,
+    turn: Option<Turn>,
+    leave: PhantomData<L>,
 }
 
-impl Heir for Latecomers {
+impl<L: Leave> Heir for Latecomers<L> {
     fn inherit(&self, arrival: Arrival) {
-        (self.leave)(self.handle.lane(Direction::Inbound), arrival);
+        L::leave(self.handle.lane(Direction::Inbound), arrival);
     }
 }

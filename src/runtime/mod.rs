@@ -405,6 +405,7 @@ impl Core {
     }
 
     /// Takes the next completion of a multishot operation, or keeps the waker for it.
+    #[inline]
     pub(crate) fn poll_arrival(&self, token: Token, waker: &Waker) -> Poll<Arrival> {
         loop {
             let found = self.driver.borrow_mut().take_arrival(token, waker);
