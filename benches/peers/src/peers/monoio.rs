@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use monoio::fs::File;
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
-use monoio::net::{TcpListener, UnixListener};
+use monoio::net::{ListenerOpts, TcpListener, UnixListener};
 use monoio::{IoUringDriver, Runtime, RuntimeBuilder};
 
 use crate::harness::child::{EchoJob, Job, ReadJob, answer_on_a_thread, answer_with_slices};
@@ -40,7 +40,8 @@ fn serve_echo(job: &EchoJob) -> Result<(), Failure> {
     runtime()?.block_on(async {
         match &job.unix_path {
             Some(path) => {
-                let listener = UnixListener::bind(path)?;
+                // The default shares the port, which the kernel refuses for Unix sockets.
+                let listener = UnixListener::bind_with_config(path, &ListenerOpts::new().reuse_port(false))?;
                 answer_on_a_thread(0, "IoUringDriver".into(), None)?;
                 loop {
                     drop(monoio::spawn(echo(listener.accept().await?.0, size)));

@@ -5,14 +5,17 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 
 use tokio_uring::fs::File;
-use tokio_uring::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_uring::net::{TcpListener, TcpStream};
 
 use crate::harness::child::{EchoJob, Job, ReadJob, answer_on_a_thread, answer_with_slices};
+use crate::harness::workloads::{Transport, Work};
 use crate::harness::{Contender, Failure};
 use crate::slices::{PEER, Slice};
 
 pub(crate) const TOKIO_URING: Contender = Contender {
     name: "tokio-uring",
+    // Its Unix listener asks for a shared port, which the kernel refuses, and cannot be made otherwise.
+    takes: |work| (PEER.takes)(work) && !matches!(work, Work::Echo { transport: Transport::Unix, .. }),
     serve: |job, control| match job {
         Job::Echo(job) => serve_echo(job),
         Job::Read(job) => {
@@ -32,48 +35,27 @@ pub(crate) const TOKIO_URING: Contender = Contender {
 fn serve_echo(job: &EchoJob) -> Result<(), Failure> {
     let size = job.read_size;
     tokio_uring::builder().start(async {
-        match &job.unix_path {
-            Some(path) => {
-                let listener = UnixListener::bind(path)?;
-                answer_on_a_thread(0, "default".into(), None)?;
-                loop {
-                    drop(tokio_uring::spawn(echo_over_unix(listener.accept().await?, size)));
-                }
-            }
-            None => {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
-                answer_on_a_thread(listener.local_addr()?.port(), "default".into(), None)?;
-                loop {
-                    let stream = listener.accept().await?.0;
-                    stream.set_nodelay(true)?;
-                    drop(tokio_uring::spawn(echo_over_tcp(stream, size)));
-                }
-            }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        answer_on_a_thread(listener.local_addr()?.port(), "default".into(), None)?;
+        loop {
+            let stream = listener.accept().await?.0;
+            stream.set_nodelay(true)?;
+            drop(tokio_uring::spawn(echo(stream, size)));
         }
     })
 }
 
-/// The two kinds of stream have the same methods, and no trait in common.
-macro_rules! echoes {
-    ($($stream:ty: $name:ident;)*) => { $(
-        async fn $name(stream: $stream, size: usize) -> io::Result<()> {
-            let mut buffer = Vec::with_capacity(size);
-            loop {
-                let (result, received) = stream.read(buffer).await;
-                if result? == 0 {
-                    return Ok(());
-                }
-                let (result, sent) = stream.write_all(received).await;
-                result?;
-                buffer = sent;
-            }
+async fn echo(stream: TcpStream, size: usize) -> io::Result<()> {
+    let mut buffer = Vec::with_capacity(size);
+    loop {
+        let (result, received) = stream.read(buffer).await;
+        if result? == 0 {
+            return Ok(());
         }
-    )* };
-}
-
-echoes! {
-    TcpStream: echo_over_tcp;
-    UnixStream: echo_over_unix;
+        let (result, sent) = stream.write_all(received).await;
+        result?;
+        buffer = sent;
+    }
 }
 
 async fn read_all(job: &ReadJob, file: &Rc<File>, slice: &Slice) -> Result<(), Failure> {
