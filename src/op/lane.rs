@@ -108,7 +108,8 @@ impl Lane {
     pub(super) fn leave_quietly(&self) -> bool {
         let quiet = self.rare(|rare| rare.queue.is_empty()).unwrap_or(true);
         if quiet {
-            self.held.set(0);
+            // Operations that it let in beside it may have been dropped, and hold the lane on.
+            self.held.set(self.held.get() - 1);
         }
         quiet
     }

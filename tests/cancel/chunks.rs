@@ -1,10 +1,12 @@
 //! A dropped stream of chunks, or a dropped `read_chunk`, never loses a byte.
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
 use annulus::buf::Chunk;
+use annulus::fs::File;
 use annulus::net::UnixStream;
 use annulus::{metrics, spawn, time};
 use futures_util::{StreamExt, TryStreamExt};
@@ -76,6 +78,31 @@ fn a_dropped_read_chunk_leaves_its_bytes_for_the_next() {
             assert_eq!(stream.read_exact(vec![0; 4]).await.unwrap(), b"0123", "{turns} turns");
             assert_eq!(stream.read_chunk().await.unwrap(), b"456789", "{turns} turns");
         }
+    });
+}
+
+#[test]
+fn a_read_that_is_dropped_beside_a_read_chunk_keeps_its_turn_when_that_one_ends() {
+    run(async || {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let reader = File::from(OwnedFd::from(reader));
+        let mut read = Box::pin(reader.read_at(vec![0; 8], 0));
+        assert!(futures_util::poll!(&mut read).is_pending());
+        let mut chunk = reader.read_chunk();
+        assert!(futures_util::poll!(&mut chunk).is_pending());
+        let mut cancelled = Box::pin(chunk.cancel());
+        assert!(futures_util::poll!(&mut cancelled).is_pending());
+        turn().await;
+        turn().await;
+        drop(read);
+        // It ends while the dropped one is in flight.
+        assert_eq!(cancelled.await.unwrap_err().raw_os_error(), Some(libc::ECANCELED));
+        turn().await;
+        turn().await;
+        writer.write_all(b"next").unwrap();
+        assert_eq!(reader.read_chunk().await.unwrap(), b"next");
+        writer.write_all(b"last").unwrap();
+        assert_eq!(reader.read_chunk().await.unwrap(), b"last");
     });
 }
 
