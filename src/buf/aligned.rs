@@ -128,7 +128,7 @@ fn allocate(layout: Layout) -> NonNull<u8> {
     NonNull::new(start).unwrap_or_else(|| alloc::handle_alloc_error(layout))
 }
 
-fn page_size() -> usize {
+pub(super) fn page_size() -> usize {
     // SAFETY: the call takes a number and gives one; no memory is involved.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(size).expect("every Linux knows its page size")

@@ -5,10 +5,10 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::ops::Range;
 use std::ptr::NonNull;
 
-/// The smallest page of any machine. Where pages are larger the kernel refuses to give back a part of one, which does no harm.
-const PAGE: usize = 4096;
+use super::aligned::page_size;
 
 /// Zeroed memory of its own pages, which takes no physical memory until it is touched.
 #[derive(Debug)]
@@ -38,18 +38,40 @@ impl Mapping {
     /// Nobody wants the bytes of the part, and nobody reads or writes them meanwhile.
     pub(crate) unsafe fn discard(&self, from: usize, to: usize) {
         assert!(from <= to && to <= self.length, "a part of the mapping");
-        let first = from.next_multiple_of(PAGE);
-        let end = to / PAGE * PAGE;
-        if first < end {
+        let Range { start, end } = whole_pages(from..to, page_size());
+        if start < end {
             // SAFETY: the pages lie in the mapping, and the caller vouches for what is in them. A refusal leaves them as they are.
-            unsafe { libc::madvise(self.start.as_ptr().add(first).cast(), end - first, libc::MADV_DONTNEED) };
+            unsafe { libc::madvise(self.start.as_ptr().add(start).cast(), end - start, libc::MADV_DONTNEED) };
         }
     }
+}
+
+/// The pages that lie in a part of a mapping from end to end, none if the range is empty or its end lies before its start. The kernel rounds
+/// lengths up to its own pages, which are larger on some machines, and so would take what lies behind.
+fn whole_pages(part: Range<usize>, page: usize) -> Range<usize> {
+    part.start.next_multiple_of(page)..part.end / page * page
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping was made with this length, and its owner is gone.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_that_lie_in_a_part_from_end_to_end_are_given_back_however_large_they_are() {
+        for page in [4096, 16 << 10, 64 << 10] {
+            for (from, to) in [(0, page), (1, 3 * page - 1), (page, page + 4096), (64 << 10, (80 << 10) + 64), (page - 1, page + 1)] {
+                let Range { start, end } = whole_pages(from..to, page);
+                assert!(start % page == 0 && end % page == 0, "{from}..{to} in pages of {page}");
+                assert!(start >= end || from <= start && end <= to, "{from}..{to} in pages of {page}");
+            }
+        }
+        assert_eq!(whole_pages(4095..3 * 4096 + 1, 4096), 4096..3 * 4096);
     }
 }
