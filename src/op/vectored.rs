@@ -43,10 +43,14 @@ impl Vectors {
         all
     }
 
-    /// The addresses of all buffers, for as many calls as it takes.
+    /// The addresses of all buffers, for as many calls as it takes. Empty ones are left out: a call that takes no others would move nothing.
     pub(super) fn of_all<S: IoBufs>(buffers: &S) -> Vectors {
         let mut vectors = Vec::new();
-        buffers.for_each(&mut |address, length| vectors.push(libc::iovec { iov_base: address.cast_mut().cast(), iov_len: length }));
+        buffers.for_each(&mut |address, length| {
+            if length > 0 {
+                vectors.push(libc::iovec { iov_base: address.cast_mut().cast(), iov_len: length });
+            }
+        });
         Vectors(vectors)
     }
 

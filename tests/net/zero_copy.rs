@@ -103,8 +103,15 @@ fn empty_buffers_are_sent_at_once() {
         assert_eq!(ours.send_all_vectored_zc(Vec::<Vec<u8>>::new()).await.unwrap().0.count, 0);
         assert_eq!(ours.write_all_vectored([vec![], vec![]]).await.unwrap(), [vec![], vec![]]);
         ours.write_all_vectored((vec![], "some", Vec::new(), b"thing")).await.unwrap();
+        // More than one call takes, in front of the only one with bytes.
+        let mut pieces = vec![Vec::new(); 1025];
+        pieces.push(b" more".to_vec());
+        let pieces = ours.write_all_vectored(pieces).await.unwrap();
+        let (count, pieces) = ours.write_vectored(pieces).await.unwrap();
+        let (sent, _) = ours.send_all_vectored_zc(pieces).await.unwrap();
+        assert_eq!((count, sent.count), (5, 5));
         ours.close().await.unwrap();
-        assert_eq!(collect(theirs).join().unwrap(), b"something");
+        assert_eq!(collect(theirs).join().unwrap(), b"something more more more");
     });
 }
 
