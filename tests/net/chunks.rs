@@ -430,3 +430,26 @@ fn where_locked_memory_is_short_the_buffers_are_handed_over_one_by_one_and_nothi
         assert_eq!(runtime.metrics().stale_completions, 0);
     });
 }
+
+#[test]
+fn a_stream_that_outlives_its_runtime_goes_on_in_another_and_loses_nothing() {
+    apart(|| {
+        let (stream, mut peer) = pair();
+        let mut chunks = stream.chunks();
+        let first = patiently(Builder::new().chunks(1..=2));
+        peer.write_all(b"one ").unwrap();
+        let one = first.block_on(chunks.try_next()).unwrap().unwrap();
+        for part in [&b"two "[..], b"three ", b"four "] {
+            peer.write_all(part).unwrap();
+            first.block_on(turns(2));
+        }
+        drop(first);
+        peer.write_all(b"five").unwrap();
+        drop(peer);
+        let second = patiently(Builder::new());
+        let rest: Vec<Chunk> = second.block_on(chunks.try_collect()).unwrap();
+        drop(second);
+        assert_eq!(one, b"one ");
+        assert_eq!(rest.concat(), b"two three four five");
+    });
+}
