@@ -271,7 +271,7 @@ impl<'h, O: Operation> Op<'h, O> {
         self.core.as_ref().expect("an operation in flight was started on a runtime")
     }
 
-    /// Enters the operation's lane if it has none or nothing has ever happened there. `false`: it takes a [`Turn`].
+    /// Enters the operation's lane if it has none, or if nobody is or waits there and nothing is left. `false`: it takes a [`Turn`].
     #[inline]
     fn enter_quietly(&mut self) -> bool {
         if self.alone {
