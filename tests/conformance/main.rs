@@ -37,27 +37,37 @@ const KERNEL_PROGRAMS: u64 = 1000;
 /// As many as a test may take the time for without a sign of life.
 const AT_ONCE: u64 = 500;
 
-/// Makes programs and has each checked, with the record of the ring that it was made on.
-fn at_random(programs: u64, mut check: impl FnMut(&Program, &Record)) {
+/// Of so many programs, one may be passed over: more would mean that little is compared.
+const PASSED_OVER: u64 = 20;
+
+/// Makes programs and has each checked, with the record of the ring that it was made on. `false`: it was passed over.
+fn at_random(programs: u64, mut check: impl FnMut(&Program, &Record) -> bool) {
+    if std::env::var_os("ANNULUS_RING").is_some() {
+        return println!("not again: these programs choose their rings themselves, whatever ANNULUS_RING says");
+    }
     let seed = seed();
+    let mut passed_over = 0;
     for start in (0..size(programs)).step_by(AT_ONCE as usize) {
         let _watchdog = watchdog();
         for index in start..size(programs).min(start + AT_ONCE) {
             let random = Random::new(seed ^ index << 32);
             let (program, record) = generate::generate(&random, || Source::Kernel.open(&run::ROOMY));
-            check(&program, &record);
+            passed_over += u64::from(!check(&program, &record));
         }
     }
+    println!("passed over: {passed_over} of {} programs", size(programs));
+    assert!(passed_over <= 1 + size(programs) / PASSED_OVER);
 }
 
 #[test]
 fn programs_made_at_random_do_the_same_on_every_kernel_ring() {
     at_random(KERNEL_PROGRAMS, |program, record| {
-        assert_agrees(program, record, Source::Kernel, Source::Kernel);
+        let compared = assert_agrees(program, record, Source::Kernel, Source::Kernel);
         // Without DEFER_TASKRUN a worker goes on with the chain by itself, where nobody can cancel it well.
         if !program.keeps_workers_busy() {
             assert_agrees(program, record, Source::Kernel, Source::Plain);
         }
+        compared
     });
 }
 
