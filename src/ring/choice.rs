@@ -74,12 +74,12 @@ fn wish_of_environment(value: Option<&OsStr>) -> io::Result<Option<(RingKind, Re
     })
 }
 
-/// A refusal that says that the machine has no io_uring for us. Others, like a want of descriptors, the software ring would meet as well:
-/// they come back as errors.
+/// A refusal that says that the machine has no io_uring for us. Others come back as errors: a want of descriptors, which the software ring would
+/// meet as well, and that of a submission thread, for which the program has asked.
 pub(super) fn refusal_of_io_uring(error: io::Error) -> io::Result<SetupError> {
     let refusal = error.downcast::<SetupError>()?;
     match refusal.raw_os_error() {
-        Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::ENOMEM) => Ok(refusal),
+        Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::ENOMEM) if !refusal.is_of_wish() => Ok(refusal),
         _ => Err(refusal.into_io_error()),
     }
 }
@@ -87,6 +87,7 @@ pub(super) fn refusal_of_io_uring(error: io::Error) -> io::Result<SetupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ring::{Sqpoll, refusal};
 
     #[test]
     fn the_program_decides_before_the_environment_and_an_unknown_value_is_an_error() {
@@ -102,5 +103,17 @@ mod tests {
         }
         let (kind, reason) = wish(Some(RingKind::Software)).expect("known").expect("a wish");
         assert_eq!((kind, reason.to_string().as_str()), (RingKind::Software, "as the program asks"));
+    }
+
+    #[test]
+    fn the_software_ring_stands_in_for_a_machine_without_rings_and_not_for_one_without_submission_threads() {
+        for errno in [libc::EPERM, libc::EACCES, libc::ENOMEM] {
+            let refused = refusal::explain("io_uring_setup", io::Error::from_raw_os_error(errno));
+            assert_eq!(refusal_of_io_uring(refused).expect("no ring").raw_os_error(), Some(errno));
+            let refused = refusal::explain("io_uring_setup", io::Error::from_raw_os_error(errno));
+            let of_thread = refusal::explain_sqpoll(refused, Sqpoll { idle_ms: 1, cpu: None });
+            let error = refusal_of_io_uring(of_thread).expect_err("a ring, but no thread");
+            assert!(error.to_string().contains("SQPOLL"), "{error}");
+        }
     }
 }

@@ -28,6 +28,8 @@ pub struct SetupError {
     source: io::Error,
     cause: String,
     remedy: String,
+    /// The machine grants rings, but not as the program wishes.
+    of_wish: bool,
 }
 
 impl SetupError {
@@ -49,6 +51,11 @@ impl SetupError {
     /// What to change so that it works.
     pub fn remedy(&self) -> &str {
         &self.remedy
+    }
+
+    /// Does the machine refuse only what the program wishes, and not every ring?
+    pub(crate) fn is_of_wish(&self) -> bool {
+        self.of_wish
     }
 
     /// The error around it, which has the same kind.
@@ -99,8 +106,7 @@ pub(crate) fn explain_sqpoll(explained: io::Error, sqpoll: Sqpoll) -> io::Error 
             "leave `Builder::sqpoll` out".to_owned(),
         ),
     };
-    let kind = source.kind();
-    io::Error::new(kind, SetupError { call: "io_uring_setup", source, cause, remedy })
+    SetupError { call: "io_uring_setup", source, cause, remedy, of_wish: true }.into_io_error()
 }
 
 fn explain_on(machine: &Machine, call: &'static str, source: io::Error) -> io::Error {
@@ -122,7 +128,7 @@ fn explain_on(machine: &Machine, call: &'static str, source: io::Error) -> io::E
         ),
         _ => (format!("the kernel ({}) does not know the request", machine.release), "annulus needs Linux 5.10 or later".to_owned()),
     };
-    SetupError { call, source, cause, remedy }.into_io_error()
+    SetupError { call, source, cause, remedy, of_wish: false }.into_io_error()
 }
 
 fn refused(machine: &Machine) -> (String, String) {
