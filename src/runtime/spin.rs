@@ -55,7 +55,7 @@ impl Spin {
         self.counts.unpaid += 1;
         self.misses += 1;
         if let Some(trials) = self.misses.checked_sub(MISSES_ALLOWED) {
-            self.skip = FIRST_PAUSE.checked_shl(trials).map_or(LONGEST_PAUSE, |pause| pause.clamp(FIRST_PAUSE, LONGEST_PAUSE));
+            self.skip = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(trials)).min(LONGEST_PAUSE);
         }
     }
 }
@@ -84,6 +84,18 @@ mod tests {
         assert_eq!(spins_in_vain(&mut spin, 1), 1);
         let later = spins_in_vain(&mut spin, 100 * LONGEST_PAUSE);
         assert!((99..=110).contains(&later), "{later} of {} waits began with a spin", 100 * LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn the_pause_between_trials_in_vain_never_becomes_shorter() {
+        let mut spin = Spin::new(Duration::from_micros(50));
+        let mut pause = 0;
+        for _ in 0..100 {
+            spin.record(false);
+            assert!(spin.skip >= pause, "{} waits after {pause}", spin.skip);
+            pause = spin.skip;
+        }
+        assert_eq!(pause, LONGEST_PAUSE);
     }
 
     #[test]
