@@ -73,9 +73,8 @@ struct Alarm {
     armed: Option<Instant>,
     /// Keeps the answer to a successful move back, where the kernel can: it would end the very wait that it was moved for.
     moved: squeue::Flags,
-    ///
-    /// One for each place in the submission queue, since a thread of the kernel may take entries late: whatever was pushed that many entries
-    /// ago has been taken.
+    /// One more than the submission queue has places, since a thread of the kernel may take entries late: whatever was pushed before those that
+    /// fill the queue has been taken.
     timespecs: Box<[types::Timespec]>,
     next: usize,
 }
@@ -116,7 +115,7 @@ impl KernelRing {
             index: None,
             enter_flags: sys::ENTER_GETEVENTS,
             min_wait: None,
-            alarm: Alarm { armed: None, moved, timespecs: vec![types::Timespec::new(); entries].into(), next: 0 },
+            alarm: Alarm { armed: None, moved, timespecs: vec![types::Timespec::new(); entries + 1].into(), next: 0 },
             kick: Kick::Message,
             provided: None,
             probe,
