@@ -281,7 +281,17 @@ fn of_refusal(machine: &Machine, refusal: &Refusal) -> Shortfall {
 fn of_failure(error: &io::Error) -> Shortfall {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<SetupError>()) {
         Some(setup) => of_refused_ring(setup),
-        None => Shortfall { what: "the kernel's ring".to_owned(), cost: error.to_string(), remedy: "run Linux 5.10 or later".to_owned() },
+        None if error.kind() == io::ErrorKind::InvalidInput => Shortfall {
+            what: "a ring that can be chosen".to_owned(),
+            cost: error.to_string(),
+            remedy: "mend the environment variable, or do not set it".to_owned(),
+        },
+        // The kernel's ring explains its refusals, so this is the software ring's, which needs two descriptors.
+        None => Shortfall {
+            what: "the software ring".to_owned(),
+            cost: error.to_string(),
+            remedy: "close descriptors, or raise RLIMIT_NOFILE (ulimit -n)".to_owned(),
+        },
     }
 }
 

@@ -236,3 +236,16 @@ fn io_uring_disabled_by_the_administrator_is_named_with_the_command_that_allows_
         assert!(diagnose().refusal().is_none());
     });
 }
+
+#[test]
+fn an_environment_that_names_no_ring_is_a_shortfall_of_the_environment() {
+    in_own_process(|| {
+        // SAFETY: the other threads of a child read no environment.
+        unsafe { std::env::set_var("ANNULUS_RING", "neither") };
+        let diagnosis = diagnose();
+        assert!(diagnosis.ring().is_none() && diagnosis.refusal().is_none(), "{diagnosis}");
+        let first = &diagnosis.shortfalls()[0];
+        assert!(first.cost().contains("ANNULUS_RING is \"neither\""), "{diagnosis}");
+        assert!(first.remedy().contains("environment variable") && !first.remedy().contains("Linux"), "{diagnosis}");
+    });
+}
