@@ -7,10 +7,9 @@ use std::pin::pin;
 
 use annulus::buf::{AlignedBuffer, BufferPool, IoBuf, IoBufMut, PoolBuffer};
 use annulus::fs::{File, OpenOptions};
+use annulus::{Builder, RingKind};
 
-use crate::common::{
-    Random, become_ordinary, in_own_process, poll_in_task, poll_once, quiet, run, run_here, runtime, scratch_dir, seed, turns,
-};
+use crate::common::{Random, become_ordinary, in_own_process, poll_in_task, poll_once, quiet, run, runtime, scratch_dir, seed, turns};
 use crate::pattern;
 
 const BLOCK: usize = 4096;
@@ -247,10 +246,15 @@ fn outside_a_runtime_a_pool_is_plain_memory() {
     assert!(poll_once(acquire.as_mut()).is_ready());
 }
 
+/// As `block_on`, on the kernel's ring: the software ring registers nothing, and so refuses nothing.
+fn run_on_kernel(test: impl Future<Output = ()>) {
+    Builder::new().ring(RingKind::Kernel).build().unwrap().block_on(test);
+}
+
 #[test]
 fn memory_is_pinned_while_a_pool_or_one_of_its_buffers_lives() {
     in_own_process(|| {
-        run_here(async {
+        run_on_kernel(async {
             let before = pinned();
             let (one, two) = (BufferPool::new(10, BLOCK), BufferPool::new(6, 2 * BLOCK));
             if let Some(refusal) = one.refusal().or(two.refusal()) {
@@ -277,7 +281,7 @@ fn without_locked_memory_a_pool_is_plain_and_says_why() {
     in_own_process(|| {
         become_ordinary(64 << 10);
         let scratch = tempfile::tempdir().unwrap();
-        run_here(async {
+        run_on_kernel(async {
             let before = pinned();
             let pool = BufferPool::new(64, BLOCK);
             assert!(!pool.is_registered());
@@ -296,7 +300,7 @@ fn without_locked_memory_a_pool_is_plain_and_says_why() {
 fn a_full_table_makes_a_plain_pool_and_has_room_again_later() {
     const PLACES: usize = 1 << 14;
     in_own_process(|| {
-        run_here(async {
+        run_on_kernel(async {
             let large = BufferPool::new(PLACES - 10, 512);
             if let Some(refusal) = large.refusal() {
                 return println!("skipped: {refusal}");
