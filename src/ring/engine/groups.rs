@@ -6,7 +6,7 @@ use crate::buf::BufferRing;
 use crate::ring::sqe::Address;
 
 /// A buffer that was taken.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Buffer {
     pub(super) address: Address,
     pub(super) room: u32,
@@ -25,11 +25,13 @@ struct Group {
     ring: Rc<BufferRing>,
     /// The next position to take from.
     head: u16,
+    /// Given back unused, to be taken before the next in the ring. A worker may hold one while later ones are taken, so the head cannot go back.
+    returned: Vec<Buffer>,
 }
 
 impl Groups {
     pub(super) fn add(&mut self, number: u16, ring: Rc<BufferRing>) {
-        self.groups.push(Group { number, ring, head: 0 });
+        self.groups.push(Group { number, ring, head: 0, returned: Vec::new() });
     }
 
     fn group(&mut self, number: u16) -> Option<&mut Group> {
@@ -39,6 +41,9 @@ impl Groups {
     /// Takes the first buffer of a group.
     pub(super) fn take(&mut self, number: u16) -> Option<Buffer> {
         let group = self.group(number)?;
+        if let Some(buffer) = group.returned.pop() {
+            return Some(buffer);
+        }
         if group.head == group.ring.tail() {
             return None;
         }
@@ -47,10 +52,30 @@ impl Groups {
         Some(Buffer { address: Address::of_buffer(entry.address), room: entry.length, id: entry.id })
     }
 
-    /// Gives back the buffer that was taken last, before another is taken.
-    pub(super) fn give_back(&mut self, number: u16) {
+    /// Gives back a buffer that was taken and not used.
+    pub(super) fn give_back(&mut self, number: u16, buffer: Buffer) {
         if let Some(group) = self.group(number) {
-            group.head = group.head.wrapping_sub(1);
+            group.returned.push(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buf::{Pool, PoolConfig};
+
+    #[test]
+    fn a_buffer_that_is_given_back_late_is_the_one_that_is_taken_next() {
+        let pool = Pool::new(PoolConfig { size: 64, first: 3, most: 3 }).expect("memory");
+        let mut groups = Groups::default();
+        groups.add(0, Rc::clone(pool.ring()));
+        let by_a_worker = groups.take(0).expect("three buffers");
+        let by_a_receive = groups.take(0).expect("three buffers");
+        groups.give_back(0, by_a_worker);
+        assert_eq!(groups.take(0), Some(by_a_worker), "not the one that the receive has");
+        let last = groups.take(0).expect("three buffers");
+        assert!(last != by_a_worker && last != by_a_receive);
+        assert_eq!(groups.take(0), None);
     }
 }

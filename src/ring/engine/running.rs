@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::completions::Completions;
-use super::groups::Groups;
+use super::groups::{Buffer, Groups};
 use super::timers::Due;
 use crate::ring::sqe::{Course, Manner, Request, Submission, TIMEOUT_SUCCEEDS};
 use crate::ring::user;
@@ -37,7 +37,7 @@ pub(super) struct Running {
     /// The bytes that it asked for.
     asked: u32,
     /// The provided buffer that it has taken.
-    buffer: Option<u16>,
+    buffer: Option<Buffer>,
     pause: Duration,
     /// What starts after it.
     pub(super) next: Option<Key>,
@@ -246,17 +246,17 @@ impl Running {
         let buffer = groups.take(group).ok_or(libc::ENOBUFS)?;
         let room = if self.asked == 0 { buffer.room } else { buffer.room.min(self.asked) };
         self.request.set_buffer(buffer.address, room, self.manner.multishot);
-        self.buffer = Some(buffer.id);
+        self.buffer = Some(buffer);
         Ok(())
     }
 
     /// Waiting holds no buffer, unless there is something in it.
     fn give_back(&mut self, groups: &mut Groups) {
         if self.done == 0
-            && self.buffer.take().is_some()
+            && let Some(buffer) = self.buffer.take()
             && let Some(group) = self.manner.group
         {
-            groups.give_back(group);
+            groups.give_back(group, buffer);
         }
     }
 
@@ -268,7 +268,7 @@ impl Running {
         if result <= 0 && !uses_up {
             self.give_back(groups);
         }
-        let flags = self.buffer.take().map_or(0, |id| COMPLETION_BUFFER | u32::from(id) << 16);
+        let flags = self.buffer.take().map_or(0, |buffer| COMPLETION_BUFFER | u32::from(buffer.id) << 16);
         (result, flags)
     }
 
@@ -286,7 +286,7 @@ impl Running {
     /// What it reports if it is cancelled now.
     pub(super) fn end_of_cancelled(&mut self) -> Progress {
         let result = if self.done > 0 { self.done as i32 } else { -libc::ECANCELED };
-        let flags = self.buffer.take().map_or(0, |id| COMPLETION_BUFFER | u32::from(id) << 16);
+        let flags = self.buffer.take().map_or(0, |buffer| COMPLETION_BUFFER | u32::from(buffer.id) << 16);
         Progress::Ended(result, flags)
     }
 
