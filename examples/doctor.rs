@@ -24,6 +24,7 @@ fn to_json(diagnosis: &Diagnosis) -> Value {
             "completion_entries": ring.completion_entries(),
             "granted": ring.granted(),
             "refused": refused.collect::<Vec<_>>(),
+            "by_software": ring.by_software(),
         })
     });
     let refusal = diagnosis.refusal().map(|refusal| {

@@ -38,11 +38,13 @@ fn examine(builder: Builder) -> Diagnosis {
     let mut missing = Vec::new();
     let ring = match opened {
         Ok(ring) => {
-            shortfalls.extend(ring.report().refusal().map(of_refused_ring));
+            let report = ring.report();
+            shortfalls.extend(report.refusal().map(of_refused_ring));
             missing.extend(OPERATIONS.iter().filter(|operation| !ring.supports(operation.code)).map(|operation| operation.name));
-            shortfalls.extend(ring.report().refused().iter().map(|refusal| of_refusal(&machine, refusal)));
+            shortfalls.extend(report.refused().iter().map(|refusal| of_refusal(&machine, refusal)));
             shortfalls.extend(OPERATIONS.iter().filter(|operation| missing.contains(&operation.name)).map(of_operation));
-            Ok(ring.report())
+            shortfalls.extend(report.by_software().iter().map(|name| of_software_path(name)));
+            Ok(report)
         }
         Err(error) => {
             shortfalls.push(of_failure(&error));
@@ -140,6 +142,7 @@ impl fmt::Display for Diagnosis {
                 line("queues", &format_args!("{} submissions, {} completions", ring.entries(), ring.completion_entries()))?;
                 line("granted", &or_none(ring.granted()))?;
                 line("refused", &or_none(&ring.refused().iter().map(Refusal::to_string).collect::<Vec<_>>()))?;
+                line("operations by software", &or_none(ring.by_software()))?;
                 line("operations missing", &format_args!("{} (of {})", or_none(&self.missing), OPERATIONS.len()))?;
             }
             Err(_) => line("ring in force", &"none")?,
@@ -219,6 +222,9 @@ const fn operation(code: u8, name: &'static str, since: &'static str, without: &
 /// What the operations that every supported kernel has are missing for.
 const ESSENTIAL: &str = "whatever needs it says `Unsupported`";
 
+/// What it means that a kernel lacks those that came later and have no other way.
+const BY_SOFTWARE: &str = "system calls of this crate in its place, most of them by a thread";
+
 const OPERATIONS: &[Operation] = &[
     operation(opcode::Nop::CODE, "NOP", "5.1", ESSENTIAL),
     operation(opcode::Readv::CODE, "READV", "5.1", "`read_vectored` says `Unsupported`"),
@@ -242,15 +248,15 @@ const OPERATIONS: &[Operation] = &[
     operation(opcode::Send::CODE, "SEND", "5.6", ESSENTIAL),
     operation(opcode::Recv::CODE, "RECV", "5.6", ESSENTIAL),
     operation(opcode::ProvideBuffers::CODE, "PROVIDE_BUFFERS", "5.7", "`chunks` need REGISTER_PBUF_RING"),
-    operation(opcode::Shutdown::CODE, "SHUTDOWN", "5.11", "`shutdown` of a stream says `Unsupported`"),
-    operation(opcode::RenameAt::CODE, "RENAMEAT", "5.11", "`fs::rename` says `Unsupported`"),
-    operation(opcode::UnlinkAt::CODE, "UNLINKAT", "5.11", "`fs::remove_file` and `remove_dir` say `Unsupported`"),
-    operation(opcode::MkDirAt::CODE, "MKDIRAT", "5.15", "`fs::create_dir` says `Unsupported`"),
+    operation(opcode::Shutdown::CODE, "SHUTDOWN", "5.11", BY_SOFTWARE),
+    operation(opcode::RenameAt::CODE, "RENAMEAT", "5.11", BY_SOFTWARE),
+    operation(opcode::UnlinkAt::CODE, "UNLINKAT", "5.11", BY_SOFTWARE),
+    operation(opcode::MkDirAt::CODE, "MKDIRAT", "5.15", BY_SOFTWARE),
     operation(opcode::MsgRingData::CODE, "MSG_RING", "5.18", "wakes from other threads go through an eventfd"),
     operation(opcode::SendZc::CODE, "SEND_ZC", "6.0", "`send_zc` and `send_all_zc` are plain sends"),
     operation(opcode::SendMsgZc::CODE, "SENDMSG_ZC", "6.1", "`send_vectored_zc`, `send_all_vectored_zc` and `send_to_zc` are plain sends"),
     operation(opcode::ReadMulti::CODE, "READ_MULTISHOT", "6.7", "`chunks` of pipes read one by one"),
-    operation(opcode::Ftruncate::CODE, "FTRUNCATE", "6.9", "`File::set_len` says `Unsupported`"),
+    operation(opcode::Ftruncate::CODE, "FTRUNCATE", "6.9", BY_SOFTWARE),
 ];
 
 fn of_operation(operation: &Operation) -> Shortfall {
@@ -258,6 +264,21 @@ fn of_operation(operation: &Operation) -> Shortfall {
         what: format!("the operation {}", operation.name),
         cost: operation.without.to_owned(),
         remedy: format!("run Linux {} or later", operation.since),
+    }
+}
+
+/// An operation that the kernel lacks and the crate executes.
+fn of_software_path(name: &str) -> Shortfall {
+    let known = OPERATIONS.iter().find(|operation| operation.name == name);
+    let since = match name {
+        "multishot ACCEPT" => "5.19",
+        "multishot RECV" => "6.0",
+        _ => known.map_or("6.18", |operation| operation.since),
+    };
+    Shortfall {
+        what: format!("the operation {name}, which takes the software path"),
+        cost: BY_SOFTWARE.to_owned(),
+        remedy: format!("run Linux {since} or later"),
     }
 }
 
@@ -376,8 +397,19 @@ mod tests {
 
     #[test]
     fn a_kernel_without_operations_is_told_by_their_names() {
-        let shortfall = of_operation(OPERATIONS.iter().find(|operation| operation.name == "FTRUNCATE").expect("listed"));
-        assert_eq!(shortfall.what(), "the operation FTRUNCATE");
-        assert!(shortfall.cost().contains("set_len") && shortfall.remedy().contains("6.9"));
+        let shortfall = of_operation(OPERATIONS.iter().find(|operation| operation.name == "FSYNC").expect("listed"));
+        assert_eq!(shortfall.what(), "the operation FSYNC");
+        assert!(shortfall.cost().contains("sync_all") && shortfall.remedy().contains("5.1"));
+    }
+
+    #[test]
+    fn what_takes_the_software_path_is_told_with_the_kernel_that_has_it() {
+        let releases =
+            [("SHUTDOWN", "5.11"), ("MKDIRAT", "5.15"), ("FTRUNCATE", "6.9"), ("multishot ACCEPT", "5.19"), ("multishot RECV", "6.0")];
+        for (name, since) in releases {
+            let shortfall = of_software_path(name);
+            assert!(shortfall.what().contains(name) && shortfall.cost().contains("system calls"), "{shortfall}");
+            assert_eq!(shortfall.remedy(), format!("run Linux {since} or later"));
+        }
     }
 }

@@ -262,20 +262,23 @@
 //! | 6.15 | `NO_IOWAIT` | an idle runtime shows as I/O wait in the statistics |
 //! | 6.13 | waking by a message to the ring | wakes from other threads go through an eventfd |
 //! | 6.12 | minimal waits | [`Builder::min_wait`] has no effect, which the ring's report says |
-//! | 6.9 | the ftruncate operation | [`File::set_len`](fs::File::set_len) says `Unsupported` |
+//! | 6.9 | the ftruncate operation | [`File::set_len`](fs::File::set_len) takes the software path |
 //! | 6.6 | `NO_SQARRAY` | a little memory traffic |
 //! | 6.2 | the report of zero-copy sends | [`send_zc`](net::TcpStream::send_zc) and its kin are plain sends |
 //! | 6.1 | `DEFER_TASKRUN` | completions interrupt the program; `COOP_TASKRUN` is used |
 //! | 6.7 | multishot read | `chunks` of a pipe submit each read |
-//! | 6.0 | `SINGLE_ISSUER`, multishot receive | a little locking in the kernel; `chunks` submit each receive, and [`datagrams`](net::UdpSocket::datagrams) says `Unsupported` |
+//! | 6.0 | `SINGLE_ISSUER`, multishot receive | a little locking in the kernel; `chunks` and [`datagrams`](net::UdpSocket::datagrams) take the software path |
 //! | 5.19 | a table of registered buffers that can be changed | a [`BufferPool`](buf::BufferPool) is plain memory |
-//! | 5.19 | `COOP_TASKRUN`, `TASKRUN_FLAG`, multishot accept, buffer rings | each completion interrupts the program; `chunks` hand each buffer over by an entry; [`incoming`](net::TcpListener::incoming) yields `EINVAL` |
+//! | 5.19 | `COOP_TASKRUN`, `TASKRUN_FLAG`, multishot accept, buffer rings | each completion interrupts the program; [`incoming`](net::TcpListener::incoming) takes the software path |
 //! | 5.18 | `SUBMIT_ALL`, the registered ring descriptor | a look-up for each system call |
-//! | 5.15 | the mkdirat operation, the worker bound | [`fs::create_dir`] says `Unsupported`; [`Builder::max_workers`] fails |
-//! | 5.11 | the renameat, unlinkat and shutdown operations | [`fs::rename`], [`fs::remove_file`] and `shutdown` of a stream say `Unsupported`; no moving of an armed timeout, so a timer can be late |
+//! | 5.15 | the mkdirat operation, the worker bound | [`fs::create_dir`] takes the software path; [`Builder::max_workers`] fails |
+//! | 5.11 | the renameat, unlinkat and shutdown operations | [`fs::rename`], [`fs::remove_file`] and `shutdown` of a stream take the software path; no moving of an armed timeout, so a timer can be late |
 //!
 //! The last line holds for the first releases of 5.10 only: later ones of that long-term series (from 5.10.162 on) have these. annulus is
 //! developed and tested on 6.18; the table comes from probing 5.10, 6.1, 6.12, 6.18 and 7.3 and from the manual pages.
+//!
+//! What takes the [software path](docs::software_ring) is executed by this crate while the rest stays with the kernel;
+//! [`RingReport::by_software`] names it.
 //!
 //! # Features and platform
 //!
@@ -295,6 +298,8 @@ mod exec;
 pub mod fs;
 mod join_set;
 pub mod net;
+#[cfg(test)]
+mod older_kernels;
 mod op;
 mod ring;
 mod runtime;

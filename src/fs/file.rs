@@ -200,14 +200,15 @@ impl File {
         Fsync::op(&self.handle, true)
     }
 
-    /// Makes the file `length` bytes long, cutting it off or filling up with zeroes; ftruncate(2). Needs Linux 6.9.
+    /// Makes the file `length` bytes long, cutting it off or filling up with zeroes; ftruncate(2). Before Linux 6.9 it takes the
+    /// [software path](crate::docs::software_ring).
     ///
     /// It waits for dropped writes. If it is dropped itself it may happen all the same, but not after a later write of this `File`.
     ///
     /// Yields `io::Result<()>`.
     ///
     /// # Errors
-    /// The kernel's; `InvalidInput` for a length over `i64::MAX`; `Unsupported` on kernels before 6.9.
+    /// The kernel's; `InvalidInput` for a length over `i64::MAX`.
     pub fn set_len(&self, length: u64) -> Op<'_, Truncate> {
         Truncate::op(&self.handle, length)
     }

@@ -9,7 +9,8 @@
 //!
 //! # Errors
 //! All functions return the kernel's errno as [`io::Error::raw_os_error`](std::io::Error::raw_os_error). A path with a NUL byte in it is
-//! `InvalidInput`. An operation that the kernel does not have is `Unsupported` (`EOPNOTSUPP`): renaming and removing need Linux 5.11.
+//! `InvalidInput`. What the kernel's ring does not have (renaming and removing before Linux 5.11, making directories before 5.15)
+//! takes the [software path](crate::docs::software_ring).
 
 mod file;
 mod metadata;
@@ -141,7 +142,7 @@ pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
     Unlink::op(c_path(path.as_ref())?, true).await
 }
 
-/// Makes a directory; mkdir(2). Needs Linux 5.15. If the future is dropped it may happen all the same.
+/// Makes a directory; mkdir(2). If the future is dropped it may happen all the same.
 ///
 /// # Errors
 /// The kernel's, for example `AlreadyExists`, or `NotFound` if its parent is missing.

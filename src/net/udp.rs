@@ -140,7 +140,7 @@ impl UdpSocket {
     /// ```
     ///
     /// # Errors
-    /// Its items: the kernel's, `ECONNREFUSED` when an earlier datagram found nobody; `Unsupported` before Linux 6.0.
+    /// Its items: the kernel's, `ECONNREFUSED` when an earlier datagram found nobody.
     pub fn datagrams(&self) -> Datagrams<'_> {
         Datagrams::new(&self.handle)
     }

@@ -63,7 +63,7 @@ pub struct Datagram {
 /// not polled is stopped after about 40 datagrams; the kernel keeps what it has room for, and drops the rest.
 ///
 /// Dropping it loses none that was received: they wait in the socket for the next receive. From its first poll until it is dropped other
-/// receives of the socket wait. An error does not end it. It needs Linux 6.0; before, it yields `Unsupported`.
+/// receives of the socket wait. An error does not end it.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Datagrams<'h> {
     receive: Multishot<ToNext>,

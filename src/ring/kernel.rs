@@ -15,7 +15,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,12 +23,13 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 
 use super::choice::{Reason, RingKind};
+use super::opcodes::Opcodes;
 use super::places::Places;
 use super::provided::{Handing, Provided};
 use super::report::{Refusal, RingReport};
 use super::setup::Opened;
 use super::unpark::{self, Unparker};
-use super::{Completion, Config, FIRST_PRIVATE_TOKEN, MinWait, PROVIDED, PushError, Traffic, Wait, refusal, setup};
+use super::{Completion, Config, FIRST_PRIVATE_TOKEN, GUEST, MinWait, PROVIDED, PushError, Traffic, Wait, refusal, setup};
 use crate::buf::BufferRing;
 use crate::sys;
 
@@ -60,8 +61,10 @@ pub(crate) struct KernelRing {
     min_wait: Option<MinWait>,
     alarm: Alarm,
     kick: Kick,
+    /// The poll of another ring's descriptor is armed.
+    watches: bool,
     provided: Option<Provided>,
-    probe: Probe,
+    opcodes: Opcodes,
     report: RingReport,
     traffic: Traffic,
     /// The places for registered buffers, from the first that is wanted on.
@@ -109,6 +112,7 @@ impl KernelRing {
                 completion_entries: opened.uring.params().cq_entries(),
                 granted: opened.granted,
                 refused: opened.refused,
+                by_software: Vec::new(),
             },
             sqpoll: opened.uring.params().is_setup_sqpoll(),
             uring: ManuallyDrop::new(opened.uring),
@@ -117,8 +121,9 @@ impl KernelRing {
             min_wait: None,
             alarm: Alarm { armed: None, moved, timespecs: vec![types::Timespec::new(); entries + 1].into(), next: 0 },
             kick: Kick::Message,
+            watches: false,
             provided: None,
-            probe,
+            opcodes: Opcodes::of(&probe),
             traffic: Traffic::default(),
             buffers: None,
         };
@@ -191,7 +196,7 @@ impl KernelRing {
 
     #[inline]
     pub(crate) fn supports(&self, opcode: u8) -> bool {
-        self.probe.is_supported(opcode)
+        self.opcodes.contains(opcode)
     }
 
     pub(crate) fn report(&self) -> &RingReport {
@@ -200,6 +205,10 @@ impl KernelRing {
 
     pub(super) fn set_reason(&mut self, reason: Reason) {
         self.report.reason = reason;
+    }
+
+    pub(super) fn set_by_software(&mut self, operations: Vec<&'static str>) {
+        self.report.by_software = operations;
     }
 
     pub(crate) fn traffic(&self) -> Traffic {
@@ -364,11 +373,19 @@ impl KernelRing {
         Ok(pushed)
     }
 
+    /// Has a wait end once when there is something to read from another ring's descriptor. `false`: there was no room.
+    pub(super) fn watch(&mut self, guest: RawFd) -> io::Result<bool> {
+        if !self.watches {
+            self.watches = self.push_own(opcode::PollAdd::new(types::Fd(guest), libc::POLLIN as u32).build().user_data(GUEST))?;
+        }
+        Ok(self.watches)
+    }
+
     /// Queues one of the ring's own entries, submitting once to make room. `false`: still no room.
     fn push_own(&mut self, entry: squeue::Entry) -> io::Result<bool> {
         let chain = std::slice::from_ref(&entry);
         // SAFETY: the timespecs live in `self.alarm` and the eventfd in `self.kick`, both as long as the ring; a timespec is written again
-        // only when the queue has gone round, so after the kernel has taken its entry.
+        // only when the queue has gone round, so after the kernel has taken its entry. A poll of another ring names no memory.
         if unsafe { self.push(chain) }.is_ok() {
             return Ok(true);
         }
@@ -396,6 +413,7 @@ impl KernelRing {
             ALARM => self.alarm.armed = None,
             ALARM_MOVED if !matches!(-result, 0 | libc::ENOENT | libc::EALREADY) => self.alarm.armed = None,
             KICK => self.take_kick(),
+            GUEST => self.watches = false,
             PROVIDED => self.provided.iter_mut().for_each(|provided| provided.answered(result)),
             _ => {}
         }
@@ -529,7 +547,12 @@ impl KernelRing {
 
     /// Forgets what the kernel supports.
     pub(super) fn support_nothing(&mut self) {
-        self.probe = Probe::new();
+        self.opcodes = Opcodes::default();
+    }
+
+    /// Makes this the ring of a kernel without these operations.
+    pub(super) fn unlearn(&mut self, opcodes: &[u8]) {
+        opcodes.iter().for_each(|opcode| self.opcodes.remove(*opcode));
     }
 }
 

@@ -2,7 +2,8 @@
 //! not know which source answers.
 //!
 //! A [`Ring`] takes SQEs, gives back completions, and is the only place where time passes. It knows no task, no future and no operation.
-//! There are two sources: the kernel, and an engine of our own that executes the same entries where io_uring is not to be had.
+//! There are two sources: the kernel, and an engine of our own that executes the same entries where io_uring is not to be had, and those that
+//! an older kernel lacks.
 //!
 //! # Safety
 //! The unsafe functions hand entries and buffers on to the source; whoever calls them vouches for the memory.
@@ -12,6 +13,8 @@ mod engine;
 mod host;
 mod kernel;
 mod machine;
+mod mixed;
+mod opcodes;
 mod places;
 mod provided;
 mod refusal;
@@ -41,6 +44,7 @@ use choice::Reason;
 use engine::Engine;
 use host::Host;
 use kernel::KernelRing;
+use mixed::{Lacking, Mixed};
 
 /// Bits of [`Completion::flags`], io_uring_enter(2).
 pub(crate) const COMPLETION_MORE: u32 = 1 << 1;
@@ -56,6 +60,8 @@ const COMPLETION_BUFFER: u32 = 1 << 0;
 pub(crate) const FIRST_PRIVATE_TOKEN: u64 = u64::MAX - 15;
 /// The answer to a buffer that was handed over.
 const PROVIDED: u64 = FIRST_PRIVATE_TOKEN + 3;
+/// What another ring, whose descriptor is polled in this one, has to say.
+const GUEST: u64 = FIRST_PRIVATE_TOKEN + 4;
 
 /// One completion queue entry. Ours, since the crate's has no constructor and other sources must make them too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +90,17 @@ pub(crate) enum Wait {
     No,
     Until(Instant),
     Forever,
+}
+
+impl Wait {
+    /// The same, but not beyond a deadline.
+    pub(crate) fn no_later_than(self, deadline: Option<Instant>) -> Wait {
+        match (self, deadline) {
+            (Wait::Until(other), Some(deadline)) => Wait::Until(other.min(deadline)),
+            (Wait::Forever, Some(deadline)) => Wait::Until(deadline),
+            (wait, _) => wait,
+        }
+    }
 }
 
 /// Why a chain was not taken. Nothing of it was.
@@ -152,6 +169,8 @@ pub(crate) struct Traffic {
 pub(crate) enum Ring {
     Kernel(KernelRing),
     Emulated(Box<Emulated>),
+    /// The kernel's, and the software ring for what that lacks.
+    Mixed(Box<Mixed>),
 }
 
 /// The software ring, and what it says of itself.
@@ -173,6 +192,7 @@ impl Emulated {
             completion_entries: config.completion_entries.next_power_of_two(),
             granted: Vec::new(),
             refused: Vec::new(),
+            by_software: Vec::new(),
         };
         Ok(Emulated { engine, report, supports_all: true })
     }
@@ -184,7 +204,7 @@ impl Ring {
         let (kind, reason) = match choice::wish(config.kind)? {
             Some(wish) => wish,
             None => match KernelRing::open(config) {
-                Ok(ring) => return Ok(Ring::Kernel(ring)),
+                Ok(ring) => return Ring::on(ring, config),
                 Err(error) => (RingKind::Software, Reason::Refused(Arc::new(choice::refusal_of_io_uring(error)?))),
             },
         };
@@ -192,9 +212,17 @@ impl Ring {
             RingKind::Kernel => {
                 let mut ring = KernelRing::open(config)?;
                 ring.set_reason(reason);
-                Ok(Ring::Kernel(ring))
+                Ring::on(ring, config)
             }
             RingKind::Software => Ok(Ring::Emulated(Box::new(Emulated::open(config, reason)?))),
+        }
+    }
+
+    /// The kernel's ring as it is, or with an engine for what it lacks.
+    fn on(kernel: KernelRing, config: &Config) -> io::Result<Ring> {
+        match Lacking::of(&kernel) {
+            None => Ok(Ring::Kernel(kernel)),
+            Some(lacking) => Ok(Ring::Mixed(Box::new(Mixed::open(kernel, lacking, config)?))),
         }
     }
 
@@ -204,6 +232,7 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.supports(opcode),
             Ring::Emulated(ring) => ring.supports_all && sqe::knows(opcode),
+            Ring::Mixed(ring) => ring.supports(opcode),
         }
     }
 
@@ -219,6 +248,8 @@ impl Ring {
             Ring::Kernel(ring) => unsafe { ring.push(chain) },
             // SAFETY: so it is here.
             Ring::Emulated(ring) => ring.engine.push(chain.iter().map(|entry| unsafe { sqe::decode(entry) })),
+            // SAFETY: and here.
+            Ring::Mixed(ring) => unsafe { ring.push(chain) },
         }
     }
 
@@ -237,6 +268,8 @@ impl Ring {
             // SAFETY: the caller's promise is handed on unchanged.
             Ring::Kernel(kernel) => unsafe { kernel.provide(group, ring) },
             Ring::Emulated(emulated) => emulated.engine.provide(group, Rc::clone(ring)),
+            // SAFETY: and here.
+            Ring::Mixed(mixed) => unsafe { mixed.provide(group, ring) },
         }
     }
 
@@ -246,6 +279,7 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.enter(wait, in_flight),
             Ring::Emulated(ring) => ring.engine.enter(wait),
+            Ring::Mixed(ring) => ring.enter(wait, in_flight),
         }
     }
 
@@ -254,6 +288,7 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.flush(),
             Ring::Emulated(ring) => ring.engine.enter(Wait::No),
+            Ring::Mixed(ring) => ring.flush(),
         }
     }
 
@@ -263,6 +298,7 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.reap(),
             Ring::Emulated(ring) => ring.engine.reap(),
+            Ring::Mixed(ring) => ring.reap(),
         }
     }
 
@@ -272,6 +308,7 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.has_queued(),
             Ring::Emulated(ring) => ring.engine.has_queued(),
+            Ring::Mixed(ring) => ring.has_queued(),
         }
     }
 
@@ -281,6 +318,7 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.has_completions(),
             Ring::Emulated(ring) => ring.engine.has_completions(),
+            Ring::Mixed(ring) => ring.has_completions(),
         }
     }
 
@@ -290,13 +328,14 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.has_work(),
             Ring::Emulated(ring) => ring.engine.has_completions(),
+            Ring::Mixed(ring) => ring.has_work(),
         }
     }
 
     /// The time by which this source's waits end.
     pub(crate) fn now(&self) -> Instant {
         match self {
-            Ring::Kernel(_) => Instant::now(),
+            Ring::Kernel(_) | Ring::Mixed(_) => Instant::now(),
             Ring::Emulated(ring) => ring.engine.now(),
         }
     }
@@ -306,6 +345,7 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.unparker(),
             Ring::Emulated(ring) => ring.engine.unparker(),
+            Ring::Mixed(ring) => ring.kernel().unparker(),
         }
     }
 
@@ -318,6 +358,7 @@ impl Ring {
             Ring::Kernel(ring) => ring.register_buffers(buffers),
             // Transfers are made by address, which entries name as well: any number will do.
             Ring::Emulated(_) => Ok(0),
+            Ring::Mixed(ring) => ring.kernel_mut().register_buffers(buffers),
         }
     }
 
@@ -326,6 +367,7 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.forget_buffers(first, count),
             Ring::Emulated(_) => {}
+            Ring::Mixed(ring) => ring.kernel_mut().forget_buffers(first, count),
         }
     }
 
@@ -334,6 +376,7 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.report().clone(),
             Ring::Emulated(ring) => ring.report.clone(),
+            Ring::Mixed(ring) => ring.kernel().report().clone(),
         }
     }
 
@@ -341,6 +384,7 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.traffic(),
             Ring::Emulated(ring) => ring.engine.traffic(),
+            Ring::Mixed(ring) => ring.traffic(),
         }
     }
 }
@@ -352,11 +396,19 @@ impl Ring {
         Some(KernelRing::open_on_rung(rung, config)?.map(Ring::Kernel))
     }
 
+    /// The best ring of a machine whose kernel lacks these operations.
+    pub(crate) fn open_without(opcodes: &[u8], config: &Config) -> io::Result<Ring> {
+        let mut kernel = KernelRing::open(config)?;
+        kernel.unlearn(opcodes);
+        Ring::on(kernel, config)
+    }
+
     /// Makes this a source that knows no opcode.
     pub(crate) fn support_nothing(&mut self) {
         match self {
             Ring::Kernel(ring) => ring.support_nothing(),
             Ring::Emulated(ring) => ring.supports_all = false,
+            Ring::Mixed(ring) => ring.support_nothing(),
         }
     }
 }

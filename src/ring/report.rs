@@ -24,6 +24,7 @@ pub struct RingReport {
     pub(crate) completion_entries: u32,
     pub(crate) granted: Vec<&'static str>,
     pub(crate) refused: Vec<Refusal>,
+    pub(crate) by_software: Vec<&'static str>,
 }
 
 impl RingReport {
@@ -64,6 +65,13 @@ impl RingReport {
     pub fn refused(&self) -> &[Refusal] {
         &self.refused
     }
+
+    /// The operations that the kernel lacks and that this crate executes itself beside the kernel's ring, by their names in io_uring_enter(2)
+    /// without `IORING_OP_`. `multishot RECV` stands for all receives into buffers of the runtime. Empty on Linux 6.9 and later, and where
+    /// the whole ring is the software ring.
+    pub fn by_software(&self) -> &[&'static str] {
+        &self.by_software
+    }
 }
 
 impl fmt::Display for RingReport {
@@ -71,6 +79,9 @@ impl fmt::Display for RingReport {
         write!(f, "{} ring ({}), {} submission and {} completion entries", self.kind, self.reason, self.entries, self.completion_entries)?;
         if !self.granted.is_empty() {
             write!(f, "; granted: {}", self.granted.join(", "))?;
+        }
+        if !self.by_software.is_empty() {
+            write!(f, "; by software: {}", self.by_software.join(", "))?;
         }
         for refusal in &self.refused {
             write!(f, "\nrefused: {refusal}")?;

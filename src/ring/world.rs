@@ -100,6 +100,15 @@ pub(crate) trait World: std::fmt::Debug {
     /// Waits until something happens, and adds it to `ready`. May return early for any reason.
     fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> io::Result<()>;
 
+    /// Becomes readable when a wait would bring something.
+    fn descriptor(&self) -> RawFd;
+
+    /// Somebody waits for the [descriptor](World::descriptor) in this world's place. Returns how long that may take at most; until
+    /// [`rouse`](World::rouse) what workers bring shows there as well.
+    fn doze(&mut self, wait: Wait) -> Wait;
+
+    fn rouse(&mut self);
+
     fn now(&self) -> Instant;
 
     /// The time on a clock.

@@ -154,7 +154,10 @@ impl Runtime {
     }
 
     fn open(config: &Config, pool_config: PoolConfig) -> io::Result<Runtime> {
-        let ring = Ring::open(config)?;
+        Runtime::on(Ring::open(config)?, config, pool_config)
+    }
+
+    pub(crate) fn on(ring: Ring, config: &Config, pool_config: PoolConfig) -> io::Result<Runtime> {
         let report = ring.report();
         let executor = Executor::new(ring.unparker())?;
         let core = Core {

@@ -93,7 +93,7 @@ impl Engine {
     }
 
     /// A descriptor is about to be closed. The kernel would go on with the file; here there is only the number, so waits for it end.
-    pub(super) fn end_waits_for(&mut self, fd: RawFd) {
+    pub(in crate::ring) fn end_waits_for(&mut self, fd: RawFd) {
         let mut waiting = Vec::new();
         self.world.forget(fd, &mut waiting);
         for key in waiting {

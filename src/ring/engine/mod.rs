@@ -17,6 +17,7 @@ mod timers;
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -150,12 +151,34 @@ impl Engine {
             self.enters_without_a_look += 1;
             return (self.enters_without_a_look >= ENTERS_WITHOUT_A_LOOK).then_some(Wait::No);
         }
-        match (wait, self.timers.next()) {
-            (Wait::No, _) => (!self.running.is_empty()).then_some(Wait::No),
-            (Wait::Until(deadline), Some(timer)) => Some(Wait::Until(deadline.min(timer))),
-            (Wait::Forever, Some(timer)) => Some(Wait::Until(timer)),
-            (wait, None) => Some(wait),
+        match wait {
+            Wait::No => (!self.running.is_empty()).then_some(Wait::No),
+            wait => Some(wait.no_later_than(self.timers.next())),
         }
+    }
+
+    /// Is any request in flight?
+    pub(crate) fn is_running(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// Becomes readable when the world has something for the next enter, for those who wait in this ring's place.
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.world.descriptor()
+    }
+
+    /// Somebody else is about to wait in this ring's place: for how long, at most? [`rouse`](Engine::rouse) ends it.
+    pub(crate) fn doze(&mut self, wait: Wait) -> Wait {
+        let has_work = !self.completions.is_empty() || !self.turns.is_empty() || !self.queue.is_empty();
+        match wait {
+            _ if has_work => Wait::No,
+            Wait::Until(_) | Wait::Forever if self.is_running() => self.world.doze(wait.no_later_than(self.timers.next())),
+            wait => wait,
+        }
+    }
+
+    pub(crate) fn rouse(&mut self) {
+        self.world.rouse();
     }
 
     /// Takes the entries out of the queue, chain by chain.

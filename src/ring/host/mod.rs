@@ -480,6 +480,21 @@ impl World for Host {
         Ok(())
     }
 
+    fn descriptor(&self) -> RawFd {
+        self.epoll.as_raw_fd()
+    }
+
+    fn doze(&mut self, wait: Wait) -> Wait {
+        match self.workers.announce_sleep() {
+            true => wait.no_later_than((!self.check.list.is_empty()).then_some(self.check.next)),
+            false => Wait::No,
+        }
+    }
+
+    fn rouse(&mut self) {
+        self.workers.end_sleep();
+    }
+
     fn now(&self) -> Instant {
         Instant::now()
     }

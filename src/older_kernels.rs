@@ -1,0 +1,253 @@
+//! Tests: do programs run on kernels that lack operations? The same ones as elsewhere, on this kernel's ring made to lack them, so that they
+//! take the software path while the rest stays with the kernel.
+
+use std::future::Future;
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use io_uring::opcode;
+
+use crate::buf::PoolConfig;
+use crate::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
+use crate::ring::{Config, Ring};
+use crate::{JoinSet, Runtime, fs};
+
+/// What came to the kernel since the oldest that is supported. The first, SOCKET, is nothing that we use, but stands for its release.
+const LATER: [u8; 9] = [
+    45,
+    opcode::Shutdown::CODE,
+    opcode::RenameAt::CODE,
+    opcode::UnlinkAt::CODE,
+    opcode::MkDirAt::CODE,
+    opcode::Ftruncate::CODE,
+    opcode::SendZc::CODE,
+    opcode::SendMsgZc::CODE,
+    opcode::ReadMulti::CODE,
+];
+const CONFIG: Config = Config::new(8, 64);
+
+fn without(opcodes: &[u8]) -> Runtime {
+    let ring = Ring::open_without(opcodes, &CONFIG).expect("a ring");
+    Runtime::on(ring, &CONFIG, PoolConfig::default()).expect("a runtime")
+}
+
+/// Runs a program on rings that lack nothing, each operation, and all.
+fn on_each(program: impl AsyncFn()) {
+    let lacks = LATER.iter().map(std::slice::from_ref).chain([&[][..], &LATER[..]]);
+    for lack in lacks {
+        println!("without {lack:?}");
+        let runtime = without(lack);
+        runtime.block_on(program());
+        let metrics = runtime.block_on(async { crate::metrics() });
+        assert_eq!(metrics.stale_completions, 0);
+    }
+}
+
+/// One poll, after which the future's first operation has been started.
+async fn start<F: Future>(future: F) {
+    let mut future = pin!(future);
+    assert!(futures_util::poll!(&mut future).is_pending());
+    crate::yield_now().await;
+}
+
+#[test]
+fn the_report_names_what_takes_the_software_path_and_a_recent_kernel_needs_none() {
+    assert_eq!(without(&[]).ring().by_software(), [""; 0]);
+    let names = ["SHUTDOWN", "RENAMEAT", "UNLINKAT", "MKDIRAT", "FTRUNCATE", "multishot ACCEPT", "multishot RECV"];
+    let runtime = without(&LATER);
+    assert_eq!(runtime.ring().by_software(), names);
+    assert_eq!(runtime.ring().kind(), crate::RingKind::Kernel);
+    assert!(runtime.ring().to_string().contains("by software: SHUTDOWN, RENAMEAT"), "{}", runtime.ring());
+    let runtime = without(&[opcode::Ftruncate::CODE]);
+    assert_eq!(runtime.ring().by_software(), ["FTRUNCATE"]);
+}
+
+#[test]
+fn files_and_directories_are_made_renamed_cut_and_removed() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    on_each(async || {
+        let directory = scratch.path().join("directory");
+        fs::create_dir(&directory).await.expect("made");
+        assert_eq!(fs::create_dir(&directory).await.expect_err("there").kind(), ErrorKind::AlreadyExists);
+        let (one, two) = (directory.join("one"), directory.join("two"));
+        fs::write(&one, "some bytes").await.expect("written");
+        fs::rename(&one, &two).await.expect("renamed");
+        assert_eq!(fs::rename(&one, &two).await.expect_err("gone").kind(), ErrorKind::NotFound);
+        let file = fs::OpenOptions::new().write(true).open(&two).await.expect("opened");
+        file.set_len(4).await.expect("cut");
+        file.close().await.expect("closed");
+        assert_eq!(fs::read_to_string(&two).await.expect("read"), "some");
+        fs::remove_file(&two).await.expect("removed");
+        fs::remove_dir(&directory).await.expect("removed");
+        assert!(!directory.exists());
+    });
+}
+
+#[test]
+fn more_operations_than_either_queue_holds_all_end() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    on_each(async || {
+        let file = Rc::new(fs::File::create(scratch.path().join("file")).await.expect("made"));
+        let mut tasks = JoinSet::new();
+        for number in 0..300u64 {
+            let (file, directory) = (Rc::clone(&file), scratch.path().join(number.to_string()));
+            tasks.spawn(async move {
+                fs::create_dir(&directory).await?;
+                file.write_all_at(vec![1u8; 3], number * 3).await?;
+                fs::remove_dir(&directory).await
+            });
+        }
+        while let Some(result) = tasks.join_next().await {
+            result.expect("no panic").expect("done");
+        }
+        assert_eq!(file.metadata().await.expect("known").len(), 900);
+    });
+}
+
+#[test]
+fn a_stream_that_was_shut_down_tells_its_peer_and_still_receives() {
+    on_each(async || {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let (ours, mut theirs) = (UnixStream::from(ours), theirs);
+        let receive = ours.read(vec![0; 8]);
+        ours.shutdown(Shutdown::Write).await.expect("shut down");
+        assert_eq!(theirs.read(&mut [0; 8]).expect("the end"), 0);
+        theirs.write_all(b"late").expect("sent");
+        let (count, buffer) = receive.await.expect("received");
+        assert_eq!(&buffer[..count], b"late");
+        ours.close().await.expect("closed");
+    });
+}
+
+#[test]
+fn connections_come_to_one_listener_after_the_other_on_the_same_number() {
+    on_each(async || {
+        for _ in 0..5 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+            let address = listener.local_addr().expect("an address");
+            let mut incoming = listener.incoming();
+            start(incoming.next()).await;
+            let begun = Instant::now();
+            crate::time::sleep(Duration::from_millis(2)).await;
+            assert!(begun.elapsed() >= Duration::from_millis(2), "a timer beside an accept on the software path is not early");
+            for number in 0..4u8 {
+                let (client, stream) = futures_util::join!(TcpStream::connect(address), incoming.next());
+                let (client, stream) = (client.expect("connected"), stream.expect("endless").expect("accepted"));
+                client.write_all(vec![number]).await.expect("sent");
+                assert_eq!(stream.read(vec![0; 4]).await.expect("received").1[0], number);
+            }
+            drop(incoming);
+            let (client, accepted) = futures_util::join!(TcpStream::connect(address), listener.accept());
+            assert_eq!(accepted.expect("accepted").1, client.expect("connected").local_addr().expect("an address"));
+            listener.close().await.expect("closed");
+        }
+    });
+}
+
+#[test]
+fn chunks_and_datagrams_come_in_buffers_of_the_runtime_on_numbers_that_were_used_before() {
+    on_each(async || {
+        for round in 0..20u8 {
+            let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+            let ours = UnixStream::from(ours);
+            let mut chunks = ours.chunks();
+            start(chunks.next()).await;
+            theirs.write_all(&[round; 10]).expect("sent");
+            assert_eq!(chunks.next().await.expect("more").expect("received"), [round; 10]);
+            start(chunks.next()).await;
+            drop(theirs);
+            assert!(chunks.next().await.is_none());
+            drop(chunks);
+            // Closed behind the ring's back every other time.
+            match round % 2 {
+                0 => ours.close().await.expect("closed"),
+                _ => drop(ours.into_std().await),
+            }
+        }
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
+        let mut datagrams = socket.datagrams();
+        for length in 0..40 {
+            sender.send_to(&vec![7; length], socket.local_addr().expect("an address")).expect("sent");
+            match datagrams.next().await.expect("endless") {
+                Ok(datagram) => assert_eq!((datagram.chunk.len(), datagram.from), (length, sender.local_addr().expect("an address"))),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        drop(datagrams);
+        assert_eq!(crate::metrics().chunk_buffers_lent, 0);
+    });
+}
+
+#[test]
+fn what_is_dropped_or_cancelled_ends_either_way_and_leaves_a_whole_result() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    on_each(async || {
+        let (one, two) = (scratch.path().join("one"), scratch.path().join("two"));
+        for round in 0..50 {
+            std::fs::write(&one, "").expect("written");
+            let mut rename = Box::pin(fs::rename(&one, &two));
+            assert!(futures_util::poll!(&mut rename).is_pending());
+            if round % 2 == 0 {
+                crate::yield_now().await;
+            }
+            drop(rename);
+            while crate::metrics().operations_in_flight > 0 {
+                crate::time::sleep(Duration::from_micros(100)).await;
+            }
+            assert_ne!(one.exists(), two.exists(), "it happened, or it did not");
+            let _ = (std::fs::remove_file(&one), std::fs::remove_file(&two));
+        }
+        let file = fs::File::create(&one).await.expect("made");
+        for _ in 0..20 {
+            match file.set_len(7).cancel().await {
+                Ok(()) => {}
+                Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ECANCELED)),
+            }
+        }
+        file.set_len(9).timeout(Duration::from_secs(1000)).await.expect("in time");
+        assert_eq!(file.metadata().await.expect("known").len(), 9);
+        file.close().await.expect("closed");
+        fs::remove_file(&one).await.expect("removed");
+    });
+}
+
+#[test]
+fn a_runtime_ends_with_operations_in_flight_on_both_sides() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    for round in 0..20 {
+        let runtime = without(&LATER);
+        let directory = scratch.path().join(round.to_string());
+        let begun = Instant::now();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+            crate::spawn(async move { listener.incoming().next().await.map(|stream| stream.map(drop)) });
+            let (reader, writer) = UnixStream::pair().expect("a pair");
+            crate::spawn(async move { reader.chunks().next().await.map(|chunk| (chunk.map(drop), writer)) });
+            let socket = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
+            crate::spawn(async move { socket.recv(vec![0; 8]).await.map(drop) });
+            crate::spawn(async move { fs::create_dir(directory).await });
+            for _ in 0..round % 3 {
+                crate::yield_now().await;
+            }
+        });
+        drop(runtime);
+        assert!(begun.elapsed() < Duration::from_secs(5), "nothing was left to be leaked");
+    }
+}
+
+#[test]
+fn a_wake_from_another_thread_ends_a_wait_beside_operations_on_the_software_path() {
+    on_each(async || {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let mut incoming = listener.incoming();
+        start(incoming.next()).await;
+        for number in 0..100 {
+            assert_eq!(crate::spawn_blocking(move || number).await.expect("no panic"), number);
+        }
+    });
+}

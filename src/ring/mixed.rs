@@ -1,0 +1,265 @@
+//! What of the operations that an older kernel lacks? They take the software path, one by one, while the rest stays with the kernel.
+//!
+//! A kernel's ring and an engine behind one seam. The kernel does all the waiting: the engine's descriptor is polled in its ring, and the
+//! engine's timers shorten the wait. Every entry goes to one side, and a chain whole; a cancel follows its target. It is made only where
+//! the kernel lacks something, so that elsewhere nothing is paid for it.
+//!
+//! # Safety
+//! Entries and buffers are handed on to one of the two sides; whoever calls vouches for the memory.
+#![allow(unsafe_code)]
+
+use std::collections::HashSet;
+use std::io;
+use std::rc::Rc;
+
+use io_uring::{opcode, squeue};
+
+use super::engine::Engine;
+use super::host::Host;
+use super::kernel::KernelRing;
+use super::opcodes::Opcodes;
+use super::sqe::{self, Decoded, Request, Submission};
+use super::{Completion, Config, PushError, Traffic, Wait};
+use crate::buf::BufferRing;
+
+/// Operations that came later than the oldest kernel, and for which the operations above have no other way. (Zero-copy sends become plain
+/// ones, which is nearer to what they are for; a multishot read becomes single ones.)
+const LATER: [(u8, &str); 5] = [
+    (opcode::Shutdown::CODE, "SHUTDOWN"),
+    (opcode::RenameAt::CODE, "RENAMEAT"),
+    (opcode::UnlinkAt::CODE, "UNLINKAT"),
+    (opcode::MkDirAt::CODE, "MKDIRAT"),
+    (opcode::Ftruncate::CODE, "FTRUNCATE"),
+];
+
+/// Came with Linux 5.19. We do not use it.
+const SOCKET: u8 = 45;
+
+/// What the kernel lacks and the engine does.
+#[derive(Debug, Default)]
+pub(super) struct Lacking {
+    opcodes: Opcodes,
+    /// Accepts that go on.
+    accepts: bool,
+    /// Receives that go on, and with them all that takes provided buffers: two readers of one queue would take the same buffer twice.
+    receives: bool,
+    names: Vec<&'static str>,
+}
+
+impl Lacking {
+    /// `None`: nothing.
+    pub(super) fn of(kernel: &KernelRing) -> Option<Lacking> {
+        let mut lacking = Lacking::default();
+        for (opcode, name) in LATER {
+            if !kernel.supports(opcode) {
+                lacking.opcodes.insert(opcode);
+                lacking.names.push(name);
+            }
+        }
+        // No probe shows whether an operation can be multishot, but what else came with the same release: Linux 5.19, and 6.0.
+        if !kernel.supports(SOCKET) {
+            lacking.accepts = true;
+            lacking.names.push("multishot ACCEPT");
+        }
+        if !kernel.supports(opcode::SendZc::CODE) {
+            lacking.receives = true;
+            lacking.names.push("multishot RECV");
+            lacking.opcodes.insert(opcode::ReadMulti::CODE);
+        }
+        (!lacking.names.is_empty()).then_some(lacking)
+    }
+}
+
+/// A kernel's ring, and an engine for what that lacks.
+#[derive(Debug)]
+pub(crate) struct Mixed {
+    kernel: KernelRing,
+    engine: Engine,
+    lacking: Lacking,
+    /// Tokens of what the engine has, up to their last completion.
+    with_engine: HashSet<u64>,
+}
+
+impl Mixed {
+    pub(super) fn open(mut kernel: KernelRing, mut lacking: Lacking, config: &Config) -> io::Result<Mixed> {
+        let engine = Engine::new(Box::new(Host::open(config.workers)?), config);
+        kernel.set_by_software(std::mem::take(&mut lacking.names));
+        Ok(Mixed { kernel, engine, lacking, with_engine: HashSet::new() })
+    }
+
+    /// For what only the kernel's ring has.
+    pub(super) fn kernel(&self) -> &KernelRing {
+        &self.kernel
+    }
+
+    pub(super) fn kernel_mut(&mut self) -> &mut KernelRing {
+        &mut self.kernel
+    }
+
+    pub(super) fn supports(&self, opcode: u8) -> bool {
+        self.kernel.supports(opcode) || self.lacking.opcodes.contains(opcode)
+    }
+
+    /// # Safety
+    /// As [`Ring::push`](super::Ring::push).
+    pub(super) unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError> {
+        // SAFETY: the caller's promise holds for a copy of the entries as well.
+        let decode = |entry: &squeue::Entry| unsafe { sqe::decode(entry) };
+        let is_for_engine = |entry: &squeue::Entry| self.is_for_engine(entry.get_opcode() as u8, &decode(entry));
+        if !chain.iter().any(is_for_engine) {
+            // SAFETY: the caller's promise is handed on unchanged.
+            unsafe { self.kernel.push(chain) }?;
+            chain.iter().for_each(|entry| self.forget_what_closes(&decode(entry)));
+            return Ok(());
+        }
+        self.engine.push(chain.iter().map(decode))?;
+        // Nobody cancels a cancel.
+        let targets = chain.iter().filter(|entry| entry.get_opcode() as u8 != opcode::AsyncCancel::CODE);
+        self.with_engine.extend(targets.map(squeue::Entry::get_user_data));
+        Ok(())
+    }
+
+    fn is_for_engine(&self, opcode: u8, decoded: &Decoded) -> bool {
+        match decoded {
+            Ok(Submission { request: Request::AsyncCancel(target), .. }) => {
+                target.token.is_some_and(|token| self.with_engine.contains(&token))
+            }
+            Ok(Submission { request: Request::Accept { .. }, manner, .. }) => manner.multishot && self.lacking.accepts,
+            Ok(Submission { manner, .. }) if manner.group.is_some() => self.lacking.receives,
+            Ok(_) => self.lacking.opcodes.contains(opcode),
+            // The kernel has its own refusal.
+            Err(_) => false,
+        }
+    }
+
+    /// The kernel will close a descriptor that the engine may know.
+    fn forget_what_closes(&mut self, decoded: &Decoded) {
+        if let Ok(Submission { request: Request::Close { fd }, .. }) = decoded {
+            self.engine.end_waits_for(*fd);
+        }
+    }
+
+    /// # Safety
+    /// As [`Ring::provide`](super::Ring::provide).
+    pub(super) unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>) {
+        match self.lacking.receives {
+            true => self.engine.provide(group, Rc::clone(ring)),
+            // SAFETY: the caller's promise is handed on unchanged.
+            false => unsafe { self.kernel.provide(group, ring) },
+        }
+    }
+
+    /// What the engine's descriptor announced ends this wait, and the next enter takes it: callers look at what they wait for, and come back.
+    pub(super) fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
+        self.engine.enter(Wait::No)?;
+        let mut wait = wait;
+        if self.engine.is_running() && !self.kernel.watch(self.engine.descriptor())? {
+            wait = Wait::No;
+        }
+        let wait = self.engine.doze(wait);
+        let entered = self.kernel.enter(wait, in_flight.saturating_sub(self.with_engine.len()));
+        self.engine.rouse();
+        entered
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.engine.enter(Wait::No)?;
+        self.kernel.flush()
+    }
+
+    pub(super) fn reap(&mut self) -> Option<Completion> {
+        if let Some(completion) = self.kernel.reap() {
+            return Some(completion);
+        }
+        let completion = self.engine.reap()?;
+        if completion.is_last() {
+            self.with_engine.remove(&completion.token);
+        }
+        Some(completion)
+    }
+
+    pub(super) fn has_queued(&mut self) -> bool {
+        self.engine.has_queued() || self.kernel.has_queued()
+    }
+
+    pub(super) fn has_completions(&mut self) -> bool {
+        self.engine.has_completions() || self.kernel.has_completions()
+    }
+
+    pub(super) fn has_work(&mut self) -> bool {
+        self.engine.has_completions() || self.kernel.has_work()
+    }
+
+    pub(super) fn traffic(&self) -> Traffic {
+        let (kernel, engine) = (self.kernel.traffic(), self.engine.traffic());
+        Traffic {
+            enters: kernel.enters + engine.enters,
+            submissions: kernel.submissions + engine.submissions,
+            overflows: kernel.overflows + engine.overflows,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Mixed {
+    pub(super) fn support_nothing(&mut self) {
+        self.kernel.support_nothing();
+        self.lacking.opcodes = Opcodes::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use io_uring::types;
+
+    use super::*;
+    use crate::ring::Ring;
+
+    const CONFIG: Config = Config::new(8, 32);
+
+    fn mixed() -> Mixed {
+        match Ring::open_without(&[opcode::MkDirAt::CODE], &CONFIG).expect("a ring") {
+            Ring::Mixed(mixed) => *mixed,
+            other => panic!("{other:?} lacks nothing"),
+        }
+    }
+
+    fn results(mixed: &mut Mixed, count: usize) -> Vec<(u64, i32)> {
+        let mut results = Vec::new();
+        while results.len() < count {
+            mixed.enter(Wait::Forever, count - results.len()).expect("the ring works");
+            results.extend(std::iter::from_fn(|| mixed.reap()).map(|completion| (completion.token, completion.result)));
+        }
+        results
+    }
+
+    #[test]
+    fn a_chain_goes_whole_to_one_side_and_keeps_its_order() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| std::ffi::CString::new(scratch.path().join(name).as_os_str().as_bytes()).expect("no zero");
+        let (outer, inner) = (path("outer"), path("outer/inner"));
+        let make = |path: &std::ffi::CStr| opcode::MkDirAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).mode(0o777).build();
+        let nop = || opcode::Nop::new().build();
+        let link = squeue::Flags::IO_LINK;
+        let mut mixed = mixed();
+        let chain = [nop().user_data(1).flags(link), make(&outer).user_data(2).flags(link), make(&inner).user_data(3)];
+        // SAFETY: the paths live to the end of the test, after the last completion.
+        unsafe { mixed.push(&chain) }.expect("room");
+        assert_eq!(results(&mut mixed, 3), [(1, 0), (2, 0), (3, 0)]);
+        let poll = opcode::PollAdd::new(types::Fd(-1), 1).build();
+        let failing = [poll.user_data(4).flags(link), make(&outer).user_data(5)];
+        // SAFETY: as above.
+        unsafe { mixed.push(&failing) }.expect("room");
+        assert_eq!(results(&mut mixed, 2), [(4, -libc::EBADF), (5, -libc::ECANCELED)]);
+        assert_eq!((mixed.engine.traffic().submissions, mixed.with_engine.len()), (5, 0));
+        // SAFETY: these name no memory.
+        unsafe { mixed.push(&[nop().user_data(6).flags(link), nop().user_data(7)]) }.expect("room");
+        assert_eq!(results(&mut mixed, 2), [(6, 0), (7, 0)]);
+        assert_eq!(mixed.engine.traffic().submissions, 5, "what the kernel has is the kernel's");
+        let long = vec![make(&outer); 9];
+        // SAFETY: as above; it is refused.
+        assert_eq!(unsafe { mixed.push(&long) }, Err(PushError::TooLong));
+    }
+}
