@@ -283,6 +283,8 @@
 //! # Features and platform
 //!
 //! - `bytes`: `Bytes` and `BytesMut` as buffers. Off by default.
+//! - `log`: a line by way of the `log` crate for each runtime that opens: which ring it has, and why. A warning if the machine refused the
+//!   kernel's, else a piece of information. Off by default.
 //!
 //! Linux with 64-bit pointers, x86_64 or any other. Rust 1.88.
 //!

@@ -74,6 +74,18 @@ impl RingReport {
     }
 }
 
+/// With the feature `log`, tells the program's logger.
+impl RingReport {
+    #[cfg(feature = "log")]
+    pub(crate) fn log(&self) {
+        let level = if self.refusal().is_some() { log::Level::Warn } else { log::Level::Info };
+        log::log!(target: "annulus", level, "{self}");
+    }
+
+    #[cfg(not(feature = "log"))]
+    pub(crate) fn log(&self) {}
+}
+
 impl fmt::Display for RingReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ring ({}), {} submission and {} completion entries", self.kind, self.reason, self.entries, self.completion_entries)?;

@@ -159,6 +159,7 @@ impl Runtime {
 
     pub(crate) fn on(ring: Ring, config: &Config, pool_config: PoolConfig) -> io::Result<Runtime> {
         let report = ring.report();
+        report.log();
         let executor = Executor::new(ring.unparker())?;
         let core = Core {
             executor,
