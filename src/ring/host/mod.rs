@@ -30,8 +30,9 @@ const OUTPUT: u32 = (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 const REMARKABLE: u32 = (libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 /// The eventfd's, which no descriptor has.
 const KICK: u64 = u64::MAX;
-/// How long a wait may rest on a registration that might be of a file that is no more, before it is looked after.
-const CHECK_AFTER: Duration = Duration::from_millis(10);
+/// How long a wait may rest on a registration that might be of a file that is no more, before it is looked after. Longer than the pauses of
+/// connections that have something to do, since looking costs a call.
+const CHECK_AFTER: Duration = Duration::from_millis(100);
 
 /// The machine.
 #[derive(Debug)]
@@ -60,8 +61,10 @@ struct Descriptor {
     is_socket: bool,
     /// A short transfer means that the next would wait.
     is_tcp: bool,
-    /// Calls on it cannot be asked not to wait.
-    always_waits: bool,
+    /// Directions in which calls cannot be asked not to wait.
+    always_waits: u32,
+    /// Whether transfers go around the page cache, once somebody asked.
+    is_direct: Option<bool>,
     waiters: Vec<(Key, Interest)>,
     /// In the list of those to look after, and the round in which the last wait began.
     listed: bool,
@@ -143,18 +146,18 @@ impl Host {
         if self.descriptor(fd).would_wait(Interest::INPUT) {
             return Attempt::Blocked(Interest::INPUT);
         }
-        // What does not listen says so at once, and is never ready.
-        match user::option(fd, libc::SO_ACCEPTCONN) {
-            Err(errno) => return Attempt::Done(-errno),
-            Ok(0) => return Attempt::Done(user::call(request, Patience::None)),
-            Ok(_) => {}
-        }
+        // Asked each time: a listener that waits, under a number that meant one that does not, would stop the loop.
         let result = match user::status_flags(fd) {
             Err(errno) => -errno,
             Ok(flags) if flags & libc::O_NONBLOCK != 0 => user::call(request, Patience::None),
-            Ok(_) => match user::poll(fd, libc::POLLIN as u32) {
-                0 => -libc::EAGAIN,
-                _ => return Attempt::Blocking,
+            Ok(_) => match user::option(fd, libc::SO_ACCEPTCONN) {
+                Err(errno) => -errno,
+                // What does not listen says so at once, and is never ready.
+                Ok(0) => return Attempt::Done(user::call(request, Patience::None)),
+                Ok(_) => match user::poll(fd, libc::POLLIN as u32) {
+                    0 => -libc::EAGAIN,
+                    _ => return Attempt::Blocking,
+                },
             },
         };
         match result {
@@ -192,11 +195,11 @@ impl Host {
         if !must_not_wait && !is_of_nothing(request) && self.descriptor(fd).would_wait(interest) {
             return Attempt::Blocked(interest);
         }
-        let result = match self.descriptor(fd).always_waits {
-            true => -libc::EOPNOTSUPP,
+        let result = match self.descriptor(fd).always_waits & interest.0 {
             // Direct transfers come from the device, however impatient one is.
-            false if user::status_flags(fd).is_ok_and(|flags| flags & libc::O_DIRECT != 0) => return Attempt::Blocking,
-            false => user::call(request, Patience::None),
+            0 if self.is_direct(fd) => return Attempt::Blocking,
+            0 => user::call(request, Patience::None),
+            _ => -libc::EOPNOTSUPP,
         };
         match -result {
             libc::EAGAIN | libc::EOPNOTSUPP if must_not_wait => Attempt::Done(result),
@@ -205,7 +208,7 @@ impl Host {
                 Attempt::Blocked(interest)
             }
             libc::EOPNOTSUPP => {
-                self.descriptor(fd).always_waits = true;
+                self.descriptor(fd).always_waits |= interest.0;
                 match user::poll(fd, interest.0) {
                     0 => {
                         self.descriptor(fd).blocked(interest);
@@ -217,6 +220,17 @@ impl Host {
             _ if is_short(request, result) && user::has_position(fd) => Attempt::Part(result as u32),
             _ => Attempt::Done(result),
         }
+    }
+
+    /// Do transfers go around the page cache? Asked once per file. If the number has come to mean another behind our back, a transfer waits for
+    /// its device here instead of on a worker, or the other way round, which costs time only.
+    fn is_direct(&mut self, fd: RawFd) -> bool {
+        if let Some(is_direct) = self.descriptor(fd).is_direct {
+            return is_direct;
+        }
+        let is_direct = user::status_flags(fd).ok().map(|flags| flags & libc::O_DIRECT != 0);
+        self.descriptor(fd).is_direct = is_direct;
+        is_direct.unwrap_or(false)
     }
 
     /// Puts events where their waiters are found.
