@@ -98,7 +98,7 @@ pub async fn write(path: impl AsRef<Path>, content: impl IoBuf) -> io::Result<()
 
 /// Copies the content and the permissions of a file to another, which is made if need be and else replaced, and returns the number of bytes.
 ///
-/// It is [`std::fs::copy`] on a thread of the pool of [`spawn_blocking`](crate::spawn_blocking): the kernel copies by itself
+/// It is [`std::fs::copy`] on a thread of the pool of [`spawn_blocking`]: the kernel copies by itself
 /// (copy_file_range(2)) and may share the blocks instead, and the ring has no operation for that. If the future is dropped the copy goes on to
 /// its end, unless it has not begun.
 ///

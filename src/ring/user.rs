@@ -236,13 +236,10 @@ fn connect(fd: RawFd, address: Address, length: u32, begun: bool) -> i32 {
     if begun {
         return match poll(fd, libc::POLLOUT as u32) {
             0 => -libc::EAGAIN,
-            _ => match error_of(fd) {
-                // The socket counts as connecting until it is asked once more.
-                0 => match begin_to_connect(fd, address, length) {
-                    e if e == -libc::EISCONN => 0,
-                    result => result,
-                },
-                errno => -errno,
+            // The socket counts as connecting until connect(2) is asked once more, which tells an error as well.
+            _ => match begin_to_connect(fd, address, length) {
+                e if e == -libc::EISCONN => 0,
+                result => result,
             },
         };
     }
@@ -269,11 +266,6 @@ fn begin_to_connect(fd: RawFd, address: Address, length: u32) -> i32 {
         }
         result
     }
-}
-
-/// How a connection attempt ended: `SO_ERROR`, socket(7).
-fn error_of(fd: RawFd) -> i32 {
-    option(fd, libc::SO_ERROR).unwrap_or_else(|errno| errno)
 }
 
 /// An option of a socket that is a number, or the errno.
