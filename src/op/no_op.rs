@@ -23,7 +23,8 @@ pub struct NoOp;
 /// let before = annulus::metrics();
 /// futures_util::future::join_all((0..64).map(|_| annulus::no_op())).await;
 /// let after = annulus::metrics();
-/// assert_eq!((after.operations - before.operations, after.enters - before.enters), (64, 1));
+/// assert_eq!(after.operations - before.operations, 64);
+/// assert!(after.enters - before.enters <= 1);
 /// # });
 /// ```
 ///

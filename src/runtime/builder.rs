@@ -167,7 +167,8 @@ impl Builder {
     ///
     /// ```
     /// use std::time::Duration;
-    /// let runtime = annulus::Builder::new().sqpoll(Duration::from_millis(10)).build()?;
+    /// let kernel = annulus::RingKind::Kernel;
+    /// let runtime = annulus::Builder::new().ring(kernel).sqpoll(Duration::from_millis(10)).build()?;
     /// assert!(runtime.ring().granted().contains(&"SQPOLL"));
     /// # Ok::<(), std::io::Error>(())
     /// ```

@@ -100,6 +100,10 @@ fn normal(program: &Program, record: &Record) -> Record {
     let mut record = record.clone();
     for (entry, events) in program.entries().zip(&mut record.events) {
         for event in events.iter_mut() {
+            // With no buffer left and a number that nobody has, either may be told.
+            if matches!(entry.op, Op::RecvProvided { .. } | Op::ReadProvided { .. }) && event.result == Outcome::Value(-libc::EBADF) {
+                event.result = Outcome::Value(-libc::ENOBUFS);
+            }
             // A worker that is interrupted says EINTR where anybody else says ECANCELED.
             if event.result == Outcome::Value(-libc::EINTR) {
                 event.result = Outcome::Value(-libc::ECANCELED);
