@@ -187,7 +187,12 @@ fn copies_at_once() -> bool {
     if copies {
         println!("skipped: the software ring copies, so that its notifications wait for nobody");
     }
-    copies
+    // The tests beside this one share the locked memory of an ordinary user; without it a send copies.
+    let is_short = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) != 0;
+    if is_short {
+        println!("skipped: an ordinary user's locked memory may not suffice");
+    }
+    copies || is_short
 }
 
 /// Polls until nothing more happens by itself: what is sent waits for the peer, who does not read.
