@@ -17,12 +17,12 @@ use common::{
 };
 use futures_util::future::{join, join_all, poll_fn};
 
-/// A file with 64 KiB, each block of 16 bytes of which holds its number.
 /// What is to be found out here concerns the kernel's ring, also where other tests use the software ring.
 fn kernel() -> Builder {
     Builder::new().ring(RingKind::Kernel)
 }
 
+/// A file with 64 KiB, each block of 16 bytes of which holds its number.
 fn numbered_file() -> (File, tempfile::TempDir) {
     let directory = scratch_dir();
     let path = directory.path().join("numbered");
@@ -388,6 +388,39 @@ fn a_filter_that_forbids_the_ring_is_named_with_its_remedy() {
 #[test]
 fn a_filter_that_hides_the_ring_is_named_with_its_remedy() {
     in_own_process(|| under_a_filter(libc::ENOSYS, ErrorKind::Unsupported));
+}
+
+#[test]
+fn the_software_ring_keeps_time_where_the_filter_knows_no_call_that_is_newer_than_itself() {
+    in_own_process(|| {
+        forbid(libc::SYS_io_uring_setup, None, libc::EPERM);
+        forbid(libc::SYS_epoll_pwait2, None, libc::EPERM);
+        let runtime = Builder::new().build().expect("the software ring");
+        assert_eq!(runtime.ring().kind(), RingKind::Software);
+        let started = Instant::now();
+        runtime.block_on(time::sleep(Duration::from_millis(3)));
+        assert!(started.elapsed() >= Duration::from_millis(3));
+    });
+}
+
+#[test]
+fn on_the_software_ring_a_wait_ends_when_its_number_comes_to_mean_another_file() {
+    in_own_process(|| {
+        Builder::new().ring(RingKind::Software).build().expect("a ring").block_on(async {
+            let (ours, _theirs) = UnixStream::pair().expect("a pair");
+            let number = std::os::fd::AsRawFd::as_raw_fd(&ours);
+            let mut read = ours.read(vec![0; 8]);
+            assert!(poll_in_task(&mut read).await.is_pending());
+            turns(2).await;
+            // SAFETY: nobody uses the number as that of the stream any more: the stream is forgotten below.
+            assert_eq!(unsafe { libc::close(number) }, 0);
+            // `.` is opened without a thread, and gets the lowest number.
+            let heir = File::open(".").await.expect("open");
+            assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&heir), number);
+            assert_eq!(read.await.expect_err("its file is gone").raw_os_error(), Some(libc::ECANCELED));
+            std::mem::forget(ours);
+        });
+    });
 }
 
 #[test]

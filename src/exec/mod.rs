@@ -238,13 +238,19 @@ impl Executor {
     /// As [`Waker::wake`], with a short way to the tasks of this executor.
     #[inline]
     pub(crate) fn wake_by(&self, waker: Waker) {
-        if !TaskId::of(&waker).is_some_and(|id| self.wake_other(id)) {
+        if !TaskId::of(&waker).is_some_and(|id| self.find_and_wake(id)) {
             waker.wake();
         }
     }
 
-    #[inline]
+    /// Out of line, so that tasks which wake themselves pass by it.
+    #[inline(never)]
     fn wake_other(&self, id: TaskId) -> bool {
+        self.find_and_wake(id)
+    }
+
+    #[inline]
+    fn find_and_wake(&self, id: TaskId) -> bool {
         let root = self.root.id();
         if id == root {
             // SAFETY: the root's header belongs to this executor.

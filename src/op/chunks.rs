@@ -219,6 +219,9 @@ impl ReadChunk {
 unsafe impl Operation for ReadChunk {
     type Output = io::Result<Chunk>;
 
+    // It restarts in `complete`, since an interrupted one may have taken a buffer.
+    const RESTARTS: bool = false;
+
     fn entry(&mut self) -> squeue::Entry {
         self.pool = current().pool().ok();
         let length = self.pool.as_ref().map_or(0, |pool| pool.buffer_size());
@@ -236,6 +239,7 @@ unsafe impl Operation for ReadChunk {
                 pool.exhausted();
                 Step::Again(self)
             }
+            (errno, ..) if errno == -libc::EINTR => Step::Again(self),
             (errno, _, None) if errno == -libc::ENOBUFS => Step::Done(Err(io::Error::from_raw_os_error(libc::ENOMEM))),
             (errno, ..) => Step::Done(Err(io::Error::from_raw_os_error(-errno))),
         }

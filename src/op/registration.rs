@@ -26,7 +26,8 @@ impl BufferPool {
     ///
     /// # Errors
     /// `ENOMEM` when the memory would go over `RLIMIT_MEMLOCK`; `InvalidInput` when the runtime's table has no room for so many more;
-    /// `Unsupported` outside a runtime and where there is no such table (before Linux 5.19). Nothing is kept then.
+    /// `Unsupported` outside a runtime, on the software ring, and where there is no such table (before Linux 5.19). Nothing is kept
+    /// then.
     pub fn registered(count: usize, size: usize) -> io::Result<BufferPool> {
         BufferPool::new(count, size).if_registered()
     }

@@ -253,6 +253,10 @@ impl KernelRing {
         self.submit(wanted)
     }
 
+    pub(crate) fn wait_for_one(&mut self) {
+        self.min_wait = None;
+    }
+
     /// # Safety
     /// As [`Ring::provide`](super::Ring::provide).
     pub(crate) unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>) {

@@ -283,6 +283,15 @@ impl Ring {
         }
     }
 
+    /// From now on waits end with the first completion, whatever the user wants.
+    pub(crate) fn wait_for_one(&mut self) {
+        match self {
+            Ring::Kernel(ring) => ring.wait_for_one(),
+            Ring::Emulated(_) => {}
+            Ring::Mixed(ring) => ring.kernel_mut().wait_for_one(),
+        }
+    }
+
     /// Submits what is queued, and returns when the source has taken it.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         match self {
@@ -356,8 +365,8 @@ impl Ring {
     pub(crate) fn register_buffers(&mut self, buffers: &[libc::iovec]) -> io::Result<u16> {
         match self {
             Ring::Kernel(ring) => ring.register_buffers(buffers),
-            // Transfers are made by address, which entries name as well: any number will do.
-            Ring::Emulated(_) => Ok(0),
+            // There would be nothing to gain: transfers are made by address.
+            Ring::Emulated(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "the software ring has no use for registered buffers")),
             Ring::Mixed(ring) => ring.kernel_mut().register_buffers(buffers),
         }
     }

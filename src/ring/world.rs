@@ -68,6 +68,8 @@ pub(crate) enum Ready {
     Descriptor(Key),
     /// A worker's call has ended.
     Worked(Key, i32),
+    /// The descriptor that a request waits for was closed without a word, and its number means another file now.
+    Gone(Key),
 }
 
 /// A clock that timeouts may name.

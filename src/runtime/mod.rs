@@ -99,8 +99,8 @@ pub fn spawn<F: Future + 'static>(future: F) -> JoinHandle<F::Output> {
     }
 }
 
-/// Lets the other ready tasks have their turn, then goes on. However many tasks yield all the time, completions, timers and the wakes of
-/// other threads have theirs every 128 polls. So one yield need not submit anything: to be sure that a dropped stream has been closed,
+/// Lets the other ready tasks have their turn, then goes on. However many tasks yield all the time, completions and timers have theirs
+/// every 128 polls, and the wakes of other threads every 32. So one yield need not submit anything: to be sure that a dropped stream has been closed,
 /// await its `close`.
 ///
 /// ```
@@ -491,6 +491,9 @@ impl Core {
     fn shut_down(self: &Rc<Self>) {
         let _entered = self.enter();
         self.executor.cancel_all();
+        if let Some(ring) = self.driver.borrow_mut().ring_mut() {
+            ring.wait_for_one();
+        }
         let bound = Instant::now() + SHUTDOWN_BOUND;
         let mut step = Instant::now();
         while self.driver.borrow().in_flight() > 0 && step < bound {

@@ -23,7 +23,7 @@ use std::time::Instant;
 
 use super::sqe::{Decoded, Refused, Request, Submission};
 use super::world::{Key, Ready, World};
-use super::{COMPLETION_MORE, Completion, Config, PushError, Traffic, Unparker, Wait};
+use super::{COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, Config, PushError, Traffic, Unparker, Wait};
 use crate::buf::BufferRing;
 use completions::Completions;
 use groups::Groups;
@@ -31,10 +31,6 @@ use running::{Means, Progress, Running, Stage};
 use table::Table;
 use timers::Timers;
 
-/// The kernel's flag of the second completion of a zero-copy send.
-const COMPLETION_NOTIFICATION: u32 = 1 << 3;
-/// What that one reports on request: the data was copied.
-const NOTIFICATION_COPIED: i32 = i32::MIN;
 /// Enters that find completions at once and do not look at the world, in a row: whoever waits for the world waits no longer than that.
 const ENTERS_WITHOUT_A_LOOK: u32 = 8;
 
@@ -137,6 +133,7 @@ impl Engine {
             match event {
                 Ready::Descriptor(key) => self.wake(key),
                 Ready::Worked(key, result) => self.advance(key, Some(result)),
+                Ready::Gone(key) => drop(self.cancel_one(key)),
             }
         }
         self.ready = ready;
@@ -296,7 +293,7 @@ impl Engine {
         }
         let failed = running.fails_with(result);
         if running.manner.notifies {
-            let usage = if running.manner.reports_usage { NOTIFICATION_COPIED } else { 0 };
+            let usage = if running.manner.reports_usage { COMPLETION_COPIED as i32 } else { 0 };
             self.completions.post(running.completion(result, flags | COMPLETION_MORE));
             self.completions.post(running.completion(usage, COMPLETION_NOTIFICATION));
         } else if failed || !running.course.is_quiet() {

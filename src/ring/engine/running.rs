@@ -117,7 +117,8 @@ impl Running {
             }
             let attempt = match worked.take() {
                 // That a worker found nothing any more is no news, unless it is to be the end.
-                Some(result) if result != -libc::EAGAIN || self.cancelled => Attempt::Done(result),
+                Some(result) if result == -libc::EAGAIN && self.cancelled => Attempt::Done(-libc::ECANCELED),
+                Some(result) if result != -libc::EAGAIN => Attempt::Done(result),
                 _ => self.attempt(means.world),
             };
             let result = match attempt {

@@ -43,6 +43,8 @@ pub(crate) struct Host {
     workers: Workers,
     /// By number.
     descriptors: Vec<Descriptor>,
+    /// Requests that waited for files which are no more, to be told with the next wait.
+    gone: Vec<Key>,
     events: Vec<libc::epoll_event>,
     check: Check,
 }
@@ -90,6 +92,7 @@ impl Host {
             workers: Workers::new(Arc::clone(&event), workers.map_or(workers::DEFAULT_BOUND, |bound| bound as usize)),
             event,
             descriptors: Vec::new(),
+            gone: Vec::new(),
             events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_AT_ONCE],
             check: Check { list: Vec::new(), round: 0, next: Instant::now() },
         })
@@ -107,7 +110,7 @@ impl Host {
     /// A descriptor has come into being: what its number meant before has gone.
     fn born(&mut self, fd: RawFd) {
         if let Some(descriptor) = self.descriptors.get_mut(fd as usize) {
-            descriptor.forget();
+            descriptor.forget(&mut self.gone);
         }
     }
 
@@ -265,16 +268,17 @@ impl Host {
     }
 
     fn take_results(&mut self, ready: &mut Vec<Ready>) {
-        let descriptors = &mut self.descriptors;
+        let (descriptors, gone) = (&mut self.descriptors, &mut self.gone);
         self.workers.collect(|worked| {
             // What the number of a new descriptor meant before has gone.
             if worked.is_descriptor
                 && let Some(descriptor) = descriptors.get_mut(worked.result as usize)
             {
-                descriptor.forget();
+                descriptor.forget(gone);
             }
             ready.push(Ready::Worked(worked.key, worked.result));
         });
+        ready.extend(self.gone.drain(..).map(Ready::Gone));
     }
 
     /// Finds the waits that began on a registration of old and have seen nothing since: the number may have been closed and given to another
@@ -329,11 +333,12 @@ impl Host {
 }
 
 impl Descriptor {
-    fn forget(&mut self) {
+    /// The number means nothing now, or another file. Those who wait for the old one are `gone`.
+    fn forget(&mut self, gone: &mut Vec<Key>) {
+        gone.extend(self.waiters.drain(..).map(|(key, _)| key));
         let life = self.life.wrapping_add(1);
         let waiters = std::mem::take(&mut self.waiters);
         *self = Descriptor { life, waiters, listed: self.listed, round: self.round, ..Descriptor::default() };
-        self.waiters.clear();
     }
 
     fn would_wait(&self, interest: Interest) -> bool {
@@ -465,8 +470,7 @@ impl World for Host {
                 // Closed behind our back, it is not there any more.
                 let _ = sys::epoll_control(self.epoll.as_fd(), libc::EPOLL_CTL_DEL, fd, 0, 0);
             }
-            waiting.extend(self.descriptor(fd).waiters.iter().map(|(key, _)| *key));
-            self.descriptor(fd).forget();
+            self.descriptor(fd).forget(waiting);
         }
     }
 
@@ -475,23 +479,21 @@ impl World for Host {
         if now.is_some_and(|now| now >= self.check.next) {
             self.look_after_waits(ready);
         }
-        let may_sleep = wait != Wait::No && ready.is_empty() && self.workers.announce_sleep();
+        let may_sleep = wait != Wait::No && ready.is_empty() && self.gone.is_empty() && self.workers.announce_sleep();
         let timeout = if may_sleep { self.timeout(wait, now) } else { Some(Duration::ZERO) };
         let mut events = std::mem::take(&mut self.events);
         let waited = sys::epoll_wait(self.epoll.as_fd(), &mut events, timeout);
         self.workers.end_sleep();
-        let count = match waited {
-            Ok(count) => count,
-            // A signal: the caller looks at what it waits for and comes back.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-            Err(error) => return Err(error),
-        };
-        for event in &events[..count] {
+        for event in &events[..*waited.as_ref().unwrap_or(&0)] {
             self.take_event(*event, ready);
         }
         self.events = events;
         self.take_results(ready);
-        Ok(())
+        match waited {
+            // A signal: the caller looks at what it waits for and comes back.
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn descriptor(&self) -> RawFd {
