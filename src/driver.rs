@@ -48,7 +48,7 @@ use io_uring::{opcode, squeue, types};
 pub(crate) use several::{Arrival, BUFFER_GROUP};
 pub(crate) use slots::Token;
 
-use crate::buf::Pool;
+use crate::buf::ChunkPool;
 use crate::ring::{COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, FIRST_PRIVATE_TOKEN, PushError, Ring, Traffic, Wait};
 use halves::Half;
 use several::Multishots;
@@ -121,7 +121,7 @@ pub(crate) struct Driver {
     slots: Slots<Slot>,
     multishots: Multishots,
     /// The buffers that multishots take, once somebody has asked for them.
-    pool: Option<Rc<Pool>>,
+    pool: Option<Rc<ChunkPool>>,
     /// Slots whose last completion has not come.
     in_flight: usize,
     /// Entries that found the submission queue full, in order. Each has a slot or is the cancel of one, so slots bound it.

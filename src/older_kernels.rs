@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use io_uring::opcode;
 
-use crate::buf::PoolConfig;
+use crate::buf::ChunkPoolConfig;
 use crate::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
 use crate::ring::{Config, Ring};
 use crate::{JoinSet, Runtime, fs};
@@ -32,7 +32,7 @@ const CONFIG: Config = Config::new(8, 64);
 
 fn without(opcodes: &[u8]) -> Runtime {
     let ring = Ring::open_without(opcodes, &CONFIG).expect("a ring");
-    Runtime::on(ring, &CONFIG, PoolConfig::default()).expect("a runtime")
+    Runtime::on(ring, &CONFIG, ChunkPoolConfig::default()).expect("a runtime")
 }
 
 /// Runs a program on rings that lack nothing, each operation, and all.

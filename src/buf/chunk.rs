@@ -15,7 +15,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 
 use super::IoBuf;
-use super::arena::Arena;
+use super::chunk_arena::Arena;
 
 /// Received bytes in a buffer that belongs to the runtime's pool, and goes back there when the last chunk of it is dropped.
 ///

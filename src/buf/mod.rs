@@ -18,24 +18,24 @@
 
 // The traits live in a file of their own, since an `allow(unsafe_code)` here would also reach the modules below.
 mod aligned;
-mod arena;
 mod buffer_pool;
+mod buffer_ring;
 mod chunk;
+mod chunk_arena;
+mod chunk_pool;
 mod error;
 mod io_buf;
 mod io_bufs;
 mod mapping;
-mod pool;
-mod ring;
 mod slice;
 
 pub use aligned::AlignedBuffer;
 pub(crate) use buffer_pool::Registration;
 pub use buffer_pool::{Acquire, BufferPool, PoolBuffer};
+pub(crate) use buffer_ring::{BufferEntry, BufferRing};
 pub use chunk::Chunk;
+pub(crate) use chunk_pool::{ChunkPool, ChunkPoolConfig, ChunkPoolCounts};
 pub use error::Error;
 pub use io_buf::{IoBuf, IoBufMut};
 pub use io_bufs::IoBufs;
-pub(crate) use pool::{Pool, PoolConfig, PoolCounts};
-pub(crate) use ring::{BufferEntry, BufferRing};
 pub use slice::Slice;

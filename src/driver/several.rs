@@ -20,7 +20,7 @@ use io_uring::squeue;
 use slab::Slab;
 
 use super::{Deliveries, Driver, Found, Heir, State, Token};
-use crate::buf::{Chunk, Pool, PoolConfig, PoolCounts};
+use crate::buf::{Chunk, ChunkPool, ChunkPoolConfig, ChunkPoolCounts};
 use crate::ring::Completion;
 
 /// The group of the runtime's buffers, for entries that take one: there is only one.
@@ -96,7 +96,7 @@ impl Multishots {
 
     /// What came first, if anything waits.
     #[inline]
-    fn take(&mut self, at: u32, token: Token, pool: Option<&Rc<Pool>>) -> Option<Arrival> {
+    fn take(&mut self, at: u32, token: Token, pool: Option<&Rc<ChunkPool>>) -> Option<Arrival> {
         let several = &mut self.several[at as usize];
         if several.waiting == 0 {
             return None;
@@ -131,7 +131,7 @@ impl Multishots {
     }
 
     /// Frees the place of an operation, and returns all that waited, and the waker, to be dropped where user code may run.
-    fn remove(&mut self, at: u32, token: Token, pool: Option<&Rc<Pool>>) -> (Vec<Arrival>, Waker) {
+    fn remove(&mut self, at: u32, token: Token, pool: Option<&Rc<ChunkPool>>) -> (Vec<Arrival>, Waker) {
         let arrivals = iter::from_fn(|| self.take(at, token, pool)).collect();
         (arrivals, self.several.remove(at as usize).waker)
     }
@@ -233,12 +233,12 @@ impl Driver {
     ///
     /// # Errors
     /// `ECANCELED` once the ring is closed; want of memory.
-    pub(crate) fn pool(&mut self, config: PoolConfig) -> io::Result<&Rc<Pool>> {
+    pub(crate) fn pool(&mut self, config: ChunkPoolConfig) -> io::Result<&Rc<ChunkPool>> {
         let Some(ring) = &mut self.ring else { return Err(io::Error::from_raw_os_error(libc::ECANCELED)) };
         match &mut self.pool {
             Some(pool) => Ok(pool),
             none => {
-                let pool = Pool::new(config)?;
+                let pool = ChunkPool::new(config)?;
                 // SAFETY: the pool keeps the memory until `close_ring` has dropped the ring, or forgotten it; then the pool is leaked.
                 unsafe { ring.provide(BUFFER_GROUP, pool.ring()) };
                 Ok(none.insert(pool))
@@ -246,8 +246,8 @@ impl Driver {
         }
     }
 
-    pub(crate) fn pool_counts(&self) -> PoolCounts {
-        self.pool.as_ref().map_or_else(PoolCounts::default, |pool| pool.counts())
+    pub(crate) fn pool_counts(&self) -> ChunkPoolCounts {
+        self.pool.as_ref().map_or_else(ChunkPoolCounts::default, |pool| pool.counts())
     }
 }
 

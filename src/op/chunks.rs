@@ -22,7 +22,7 @@ use io_uring::{opcode, squeue};
 use super::lane::{Direction, Lane, Left, Manner};
 use super::multishot::{Leave, Multishot};
 use super::{Handle, Op, Operation, Step};
-use crate::buf::{Chunk, Pool};
+use crate::buf::{Chunk, ChunkPool};
 use crate::driver::{Arrival, BUFFER_GROUP};
 use crate::ring::Completion;
 use crate::runtime::current;
@@ -205,7 +205,7 @@ pub struct ReadChunk {
     handle: Handle,
     source: Source,
     /// Set with the first entry, if there is memory for it.
-    pool: Option<Rc<Pool>>,
+    pool: Option<Rc<ChunkPool>>,
 }
 
 impl ReadChunk {

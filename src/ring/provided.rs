@@ -69,11 +69,11 @@ impl Provided {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buf::{Pool, PoolConfig};
+    use crate::buf::{ChunkPool, ChunkPoolConfig};
 
     #[test]
     fn each_buffer_is_handed_over_once_and_again_when_it_was_refused_or_found_no_room() {
-        let pool = Pool::new(PoolConfig { size: 64, first: 3, most: 3 }).expect("memory");
+        let pool = ChunkPool::new(ChunkPoolConfig { size: 64, first: 3, most: 3 }).expect("memory");
         let mut provided = Provided { group: 0, ring: Rc::clone(pool.ring()), handing: Some(Handing::default()) };
         assert!(provided.next().is_some());
         provided.put_back();

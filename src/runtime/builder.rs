@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::Runtime;
-use crate::buf::PoolConfig;
+use crate::buf::ChunkPoolConfig;
 use crate::ring::{Config, MinWait, RingKind, Sqpoll};
 
 /// Submission entries by default: a tick that starts more flushes in between, and an ordinary user's locked memory still holds a hundred
@@ -32,7 +32,7 @@ pub struct Builder {
     completion_entries: Option<u32>,
     workers: Option<u32>,
     spin: Duration,
-    chunks: PoolConfig,
+    chunks: ChunkPoolConfig,
     min_wait: Option<MinWait>,
     sqpoll: Option<Sqpoll>,
 }
@@ -48,7 +48,7 @@ impl Builder {
             spin: Duration::ZERO,
             min_wait: None,
             sqpoll: None,
-            chunks: PoolConfig::default(),
+            chunks: ChunkPoolConfig::default(),
         }
     }
 

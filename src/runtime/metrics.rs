@@ -1,7 +1,7 @@
 //! What has a runtime done so far? Counters to read, print and subtract.
 
 use super::spin::SpinCounts;
-use crate::buf::PoolCounts;
+use crate::buf::ChunkPoolCounts;
 use crate::driver::Counters;
 use crate::ring::Traffic;
 
@@ -62,7 +62,7 @@ impl Metrics {
         traffic: Traffic,
         counters: Counters,
         spins: SpinCounts,
-        pool: PoolCounts,
+        pool: ChunkPoolCounts,
         in_flight: usize,
         tasks: usize,
     ) -> Metrics {

@@ -25,7 +25,7 @@ pub use builder::Builder;
 pub use metrics::{Metrics, metrics};
 pub(crate) use timer::{Timer, deadline_after};
 
-use crate::buf::{AlignedBuffer, IoBufMut, Pool, PoolConfig};
+use crate::buf::{AlignedBuffer, ChunkPool, ChunkPoolConfig, IoBufMut};
 use crate::driver::{Arrival, Deliveries, Driver, Found, Heir, Orphan, Token};
 use crate::exec::{self, Entered, Executor, JoinHandle, discard};
 use crate::ring::{Completion, Config, Ring, RingKind, RingReport, Wait};
@@ -153,11 +153,11 @@ impl Runtime {
         Builder::new().build()
     }
 
-    fn open(config: &Config, pool_config: PoolConfig) -> io::Result<Runtime> {
+    fn open(config: &Config, pool_config: ChunkPoolConfig) -> io::Result<Runtime> {
         Runtime::on(Ring::open(config)?, config, pool_config)
     }
 
-    pub(crate) fn on(ring: Ring, config: &Config, pool_config: PoolConfig) -> io::Result<Runtime> {
+    pub(crate) fn on(ring: Ring, config: &Config, pool_config: ChunkPoolConfig) -> io::Result<Runtime> {
         let report = ring.report();
         report.log();
         let executor = Executor::new(ring.unparker())?;
@@ -247,7 +247,7 @@ pub(crate) struct Core {
     report: RingReport,
     /// As it is since the ring has buffers for chunks.
     report_with_chunks: OnceCell<RingReport>,
-    pool_config: PoolConfig,
+    pool_config: ChunkPoolConfig,
     /// No other runtime of the process has it, before or after.
     id: u64,
 }
@@ -429,7 +429,7 @@ impl Core {
     }
 
     /// The buffers that receives take by themselves.
-    pub(crate) fn pool(&self) -> io::Result<Rc<Pool>> {
+    pub(crate) fn pool(&self) -> io::Result<Rc<ChunkPool>> {
         let mut driver = self.driver.borrow_mut();
         let pool = driver.pool(self.pool_config).cloned()?;
         self.report_with_chunks.get_or_init(|| driver.ring().map_or_else(|| self.report.clone(), Ring::report));

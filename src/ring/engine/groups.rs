@@ -63,11 +63,11 @@ impl Groups {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buf::{Pool, PoolConfig};
+    use crate::buf::{ChunkPool, ChunkPoolConfig};
 
     #[test]
     fn a_buffer_that_is_given_back_late_is_the_one_that_is_taken_next() {
-        let pool = Pool::new(PoolConfig { size: 64, first: 3, most: 3 }).expect("memory");
+        let pool = ChunkPool::new(ChunkPoolConfig { size: 64, first: 3, most: 3 }).expect("memory");
         let mut groups = Groups::default();
         groups.add(0, Rc::clone(pool.ring()));
         let by_a_worker = groups.take(0).expect("three buffers");

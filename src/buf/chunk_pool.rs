@@ -22,8 +22,8 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::Chunk;
-use super::arena::Arena;
-use super::ring::{BufferRing, MOST_ENTRIES};
+use super::buffer_ring::{BufferRing, MOST_ENTRIES};
+use super::chunk_arena::Arena;
 
 /// Bytes of a buffer by default. One receive fills one buffer at the most, so this is the largest piece in which a stream comes. Buffers that
 /// are only partly filled cost no more than the lines that are touched.
@@ -41,7 +41,7 @@ const QUIET_ROUNDS: usize = 16;
 
 /// How a pool is to be made.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PoolConfig {
+pub(crate) struct ChunkPoolConfig {
     /// Bytes of a buffer.
     pub(crate) size: usize,
     /// Buffers at first.
@@ -50,22 +50,22 @@ pub(crate) struct PoolConfig {
     pub(crate) most: usize,
 }
 
-impl PoolConfig {
+impl ChunkPoolConfig {
     /// Is it possible?
     pub(crate) fn is_valid(&self) -> bool {
         (FEWEST_BYTES..=MOST_BYTES).contains(&self.size) && 1 <= self.first && self.first <= self.most && self.most <= MOST_ENTRIES
     }
 }
 
-impl Default for PoolConfig {
-    fn default() -> PoolConfig {
-        PoolConfig { size: DEFAULT_SIZE, first: DEFAULT_COUNTS.0, most: DEFAULT_COUNTS.1 }
+impl Default for ChunkPoolConfig {
+    fn default() -> ChunkPoolConfig {
+        ChunkPoolConfig { size: DEFAULT_SIZE, first: DEFAULT_COUNTS.0, most: DEFAULT_COUNTS.1 }
     }
 }
 
 /// Counts for `Metrics`.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct PoolCounts {
+pub(crate) struct ChunkPoolCounts {
     /// In circulation now: in the ring or in chunks.
     pub(crate) buffers: usize,
     /// In chunks now.
@@ -83,8 +83,8 @@ pub(crate) struct PoolCounts {
 
 /// The buffers of one runtime.
 #[derive(Debug)]
-pub(crate) struct Pool {
-    config: PoolConfig,
+pub(crate) struct ChunkPool {
+    config: ChunkPoolConfig,
     ring: Rc<BufferRing>,
     arena: NonNull<Arena>,
     /// In circulation.
@@ -108,14 +108,14 @@ pub(crate) struct Pool {
     leaked: Cell<bool>,
 }
 
-impl Pool {
+impl ChunkPool {
     /// A pool whose first buffers are in the ring.
     ///
     /// # Errors
     /// Want of memory.
-    pub(crate) fn new(config: PoolConfig) -> io::Result<Rc<Pool>> {
+    pub(crate) fn new(config: ChunkPoolConfig) -> io::Result<Rc<ChunkPool>> {
         assert!(config.is_valid(), "whoever configures has checked");
-        let pool = Rc::new(Pool {
+        let pool = Rc::new(ChunkPool {
             config,
             ring: Rc::new(BufferRing::new(config.most)?),
             arena: Arena::new(config.most, config.size)?,
@@ -152,8 +152,8 @@ impl Pool {
         self.config.size as u32
     }
 
-    pub(crate) fn counts(&self) -> PoolCounts {
-        PoolCounts {
+    pub(crate) fn counts(&self) -> ChunkPoolCounts {
+        ChunkPoolCounts {
             buffers: self.buffers.get(),
             lent: self.buffers.get() - self.free.get(),
             most_lent: self.most_lent.get(),
@@ -176,7 +176,7 @@ impl Pool {
         if is_plenty { chunk } else { self.spare(chunk) }
     }
 
-    /// A completion has taken a buffer out of the ring. `false`: they are scarce, so its chunk is to be [spared](Pool::spare) now.
+    /// A completion has taken a buffer out of the ring. `false`: they are scarce, so its chunk is to be [spared](ChunkPool::spare) now.
     #[inline]
     pub(crate) fn count_taken(&self) -> bool {
         let free = self.free.get().checked_sub(1).expect("the ring takes only what it was given");
@@ -191,7 +191,7 @@ impl Pool {
     /// The chunk of a buffer that has been counted, now or later.
     ///
     /// # Safety
-    /// As of [`chunk`](Pool::chunk), and [`count_taken`](Pool::count_taken) was called for it.
+    /// As of [`chunk`](ChunkPool::chunk), and [`count_taken`](ChunkPool::count_taken) was called for it.
     #[inline]
     pub(crate) unsafe fn chunk_of(&self, id: u16, length: usize) -> Chunk {
         assert!(length <= self.config.size, "a completion reports more bytes than a buffer holds");
@@ -307,7 +307,7 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for ChunkPool {
     fn drop(&mut self) {
         if self.leaked.get() {
             return self.arena().leak();
@@ -327,13 +327,13 @@ mod tests {
 
     /// Takes buffers from the head of a pool's ring, as a source of completions does.
     struct Taker {
-        pool: Rc<Pool>,
+        pool: Rc<ChunkPool>,
         head: u16,
     }
 
     impl Taker {
         fn new(size: usize, first: usize, most: usize) -> Taker {
-            let pool = Pool::new(PoolConfig { size, first, most }).expect("memory");
+            let pool = ChunkPool::new(ChunkPoolConfig { size, first, most }).expect("memory");
             Taker { pool, head: 0 }
         }
 

@@ -15,8 +15,8 @@ use std::io;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, Ordering};
 
+use super::chunk_pool::ChunkPool;
 use super::mapping::Mapping;
-use super::pool::Pool;
 
 /// The list of returned buffers is empty.
 const NOTHING: u32 = u32::MAX;
@@ -44,7 +44,7 @@ pub(super) struct Arena {
     /// The thread of the pool.
     home: u64,
     /// Null once the pool has closed.
-    pool: Cell<*const Pool>,
+    pool: Cell<*const ChunkPool>,
 }
 
 enum Memory {
@@ -96,7 +96,7 @@ impl Arena {
     }
 
     /// Says who takes buffers back on the home thread.
-    pub(super) fn set_pool(&self, pool: *const Pool) {
+    pub(super) fn set_pool(&self, pool: *const ChunkPool) {
         self.pool.set(pool);
     }
 
