@@ -112,8 +112,6 @@ fn serve(job: &Job, style: Style, control: &mut Control) -> Result<(), Failure> 
     }
 }
 
-// ---- echo
-
 /// Serves until the parent has no more requests.
 fn serve_echo(job: &EchoJob, style: Style, control: &mut Control) -> Result<(), Failure> {
     let runtime = style.runtime()?;
@@ -213,8 +211,6 @@ echoes! {
     UnixStream: echo_chunks_over_unix, echo_owned_over_unix;
 }
 
-// ---- files
-
 struct Reader {
     file: File,
     job: ReadJob,
@@ -281,8 +277,6 @@ where
         }
     }
 }
-
-// ---- copies
 
 fn serve_copies(job: &CopyJob, control: &mut Control) -> Result<(), Failure> {
     let runtime = Builder::new().build()?;

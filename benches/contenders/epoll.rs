@@ -41,8 +41,6 @@ fn serve(job: &Job, control: &mut Control) -> Result<(), Failure> {
     }
 }
 
-// ---- echo
-
 enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
@@ -218,8 +216,6 @@ fn progress(result: isize) -> Progress {
         _ => Progress::Ended,
     }
 }
-
-// ---- files
 
 fn serve_reads(job: &ReadJob, control: &mut Control) -> Result<(), Failure> {
     let mut reader = PoolReader::start(job)?;

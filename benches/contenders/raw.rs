@@ -148,8 +148,6 @@ impl Drop for Pages {
     }
 }
 
-// ---- echo
-
 /// The buffers that the kernel receives into, and the ring through which it gets them.
 struct Buffers {
     entries: Pages,
@@ -388,8 +386,6 @@ fn set_no_delay(socket: &OwnedFd) -> io::Result<()> {
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
-
-// ---- files
 
 struct Slot {
     choice: BlockChoice,

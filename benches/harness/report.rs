@@ -153,8 +153,6 @@ fn latency_curve(record: &Record) -> Vec<(f64, f64)> {
         .collect()
 }
 
-// ---- table
-
 const NAME_WIDTH: usize = 18;
 const COLUMN_WIDTH: usize = 13;
 
@@ -230,8 +228,6 @@ fn grouped(value: u64) -> String {
     text
 }
 
-// ---- summary
-
 /// What a row is judged by: CPU time, or the only figure that it has.
 fn headline(workload: &Workload) -> Option<&'static Figure> {
     let figures = workload.figures();
@@ -269,8 +265,6 @@ pub(crate) fn summary(report: &Report) -> String {
     }
     text
 }
-
-// ---- findings
 
 /// How the ratios are to be read; stands wherever ratios are shown.
 pub(crate) const RATIO_MEANING: &str = "Ratios are formed per round and show the median with the lowest and highest round. \
