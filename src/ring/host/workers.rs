@@ -30,7 +30,6 @@ struct Shared {
     has_results: AtomicBool,
     /// The owner waits, or is about to look at `has_results` for the last time before it does.
     sleeps: AtomicBool,
-    event: Arc<File>,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +38,8 @@ struct Queue {
     results: Vec<Worked>,
     /// Threads that take calls.
     threads: usize,
+    /// Ends the owner's wait. None once the owner has gone: a thread that is about to leave keeps no descriptor of its open.
+    event: Option<Arc<File>>,
 }
 
 /// A call that has ended.
@@ -52,7 +53,8 @@ pub(super) struct Worked {
 
 impl Workers {
     pub(super) fn new(event: Arc<File>, bound: usize) -> Workers {
-        let shared = Shared { queue: Mutex::default(), has_results: AtomicBool::new(false), sleeps: AtomicBool::new(false), event };
+        let queue = Mutex::new(Queue { event: Some(event), ..Queue::default() });
+        let shared = Shared { queue, has_results: AtomicBool::new(false), sleeps: AtomicBool::new(false) };
         Workers { shared: Arc::new(shared), bound, spare: Vec::new() }
     }
 
@@ -100,6 +102,12 @@ impl Workers {
     }
 }
 
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.shared.lock().event = None;
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing under the lock panics.
@@ -115,9 +123,11 @@ impl Shared {
             queue = self.lock();
             queue.results.push(worked);
             self.has_results.store(true, Ordering::SeqCst);
-            if self.sleeps.swap(false, Ordering::SeqCst) {
+            if self.sleeps.swap(false, Ordering::SeqCst)
+                && let Some(event) = &queue.event
+            {
                 // A counter at its maximum has long since woken the owner.
-                let _ = (&*self.event).write_all(&1u64.to_ne_bytes());
+                let _ = (&**event).write_all(&1u64.to_ne_bytes());
             }
         }
         queue.threads -= 1;
