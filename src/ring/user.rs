@@ -233,17 +233,19 @@ fn send(transfer: SocketTransfer, patience: Patience) -> i32 {
 
 /// Begins to connect, or learns how that ended; `EAGAIN` while it is under way. Never waits, whatever kind of socket it is.
 fn connect(fd: RawFd, address: Address, length: u32, begun: bool) -> i32 {
-    if begun {
-        return match poll(fd, libc::POLLOUT as u32) {
-            0 => -libc::EAGAIN,
-            // The socket counts as connecting until connect(2) is asked once more, which tells an error as well.
-            _ => match begin_to_connect(fd, address, length) {
-                e if e == -libc::EISCONN => 0,
-                result => result,
-            },
-        };
+    let ready = if begun { poll(fd, libc::POLLOUT as u32) } else { libc::POLLOUT.into() };
+    match ready {
+        0 => -libc::EAGAIN,
+        // Asking connect(2) would set the socket back, of which the kernel's ring leaves the error to the next one.
+        errors if errors & i32::from(libc::POLLERR) != 0 => option(fd, libc::SO_ERROR).map_or_else(|errno| -errno, |errno| -errno),
+        // The socket counts as connecting until connect(2) is asked once more.
+        _ => match begin_to_connect(fd, address, length) {
+            result if begun && result == -libc::EISCONN => 0,
+            // The end of an attempt that failed, which was told already. Now the socket can be used again.
+            result if result == -libc::ECONNABORTED => begin_to_connect(fd, address, length),
+            result => result,
+        },
     }
-    begin_to_connect(fd, address, length)
 }
 
 /// connect(2), without waiting.

@@ -113,12 +113,23 @@ fn normal(program: &Program, record: &Record) -> Record {
                 event.flags = 0;
             }
         }
-        // A poll that repeats may tell again what it has told, when something else happens.
+        // A poll that repeats may tell again what it has told: the whole state, or what happened just now.
         if matches!(entry.op, Op::Poll { multishot: true, .. }) {
-            events.dedup_by_key(|event| (event.result, event.flags));
+            tell_once(events);
         }
     }
     record
+}
+
+/// Leaves of the events of a poll what each is the first to tell.
+fn tell_once(events: &mut Vec<Event>) {
+    let mut told = 0;
+    events.retain_mut(|event| {
+        let Outcome::Value(mask @ 1..) = event.result else { return true };
+        event.result = Outcome::Value(mask & !told);
+        told |= mask;
+        event.result != Outcome::Value(0)
+    });
 }
 
 impl Record {

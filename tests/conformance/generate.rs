@@ -146,8 +146,12 @@ impl Maker<'_> {
             return false;
         }
         let Some(on) = op.object() else { return true };
+        // Those who have connected to a listener learn of its end when the kernel has given it up.
         let connects_to_closing = |one: &Op, other: &Op| match (one, other) {
-            (Op::Connect { to, .. }, Op::Close { on } | Op::Shutdown { on, .. }) => to == on,
+            (Op::Connect { to, .. }, Op::Close { on } | Op::Shutdown { on, .. }) if to == on => true,
+            (_, Op::Close { on } | Op::Shutdown { on, .. }) => {
+                self.objects[*on] == Listener && one.object().is_some_and(|on| self.objects[on] == Socket)
+            }
             _ => false,
         };
         let rivals = |other: &Op| {

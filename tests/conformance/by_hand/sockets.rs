@@ -153,6 +153,21 @@ fn connections_are_made_and_accepted() {
 }
 
 #[test]
+fn a_refused_connection_leaves_a_socket_that_has_ended_and_can_be_connected_again() {
+    let refused = || {
+        let start = [Submit(vec![Close { on: 0 }.alone()]), Submit(vec![Connect { on: 1, to: 0 }.alone()])];
+        move |rest: Op| program([Listener, Socket, Listener], start.into_iter().chain([Submit(vec![rest.alone()])]))
+    };
+    let receive = Recv { on: 1, length: 8, flags: 0 };
+    expect(refused()(receive), ["0", "ECONNREFUSED", "0"]);
+    expect(refused()(Send { on: 1, length: 8, flags: 0 }), ["0", "ECONNREFUSED", "EPIPE"]);
+    // POLLIN, POLLHUP, POLLRDHUP.
+    expect(refused()(Poll { on: 1, mask: libc::POLLIN, multishot: false }), ["0", "ECONNREFUSED", "8209"]);
+    expect(refused()(Connect { on: 1, to: 0 }), ["0", "ECONNREFUSED", "ECONNREFUSED"]);
+    expect(refused()(Connect { on: 1, to: 2 }), ["0", "ECONNREFUSED", "0"]);
+}
+
+#[test]
 fn a_descriptor_is_closed_once() {
     expect(program([Unix], [Submit(vec![Close { on: 0 }.alone()]), Submit(vec![recv(8, 0).alone()])]), ["0", "EBADF"]);
     expect(program([Unix], [Submit(vec![send(3).soft(), Close { on: 0 }.alone()])]), ["3", "0"]);
