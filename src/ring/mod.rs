@@ -10,7 +10,7 @@
 
 mod choice;
 mod engine;
-mod host;
+pub(crate) mod host;
 mod kernel;
 mod machine;
 mod mixed;
@@ -20,10 +20,10 @@ mod provided;
 mod refusal;
 mod report;
 mod setup;
-mod sqe;
+pub(crate) mod sqe;
 mod unpark;
 mod user;
-mod world;
+pub(crate) mod world;
 
 use std::io;
 use std::rc::Rc;
@@ -45,6 +45,7 @@ use engine::Engine;
 use host::Host;
 use kernel::KernelRing;
 use mixed::{Lacking, Mixed};
+use world::World;
 
 /// Bits of [`Completion::flags`], io_uring_enter(2).
 pub(crate) const COMPLETION_MORE: u32 = 1 << 1;
@@ -183,8 +184,8 @@ pub(crate) struct Emulated {
 }
 
 impl Emulated {
-    fn open(config: &Config, reason: Reason) -> io::Result<Emulated> {
-        let engine = Engine::new(Box::new(Host::open(config.workers)?), config);
+    fn new(world: Box<dyn World>, config: &Config, reason: Reason) -> Emulated {
+        let engine = Engine::new(world, config);
         let report = RingReport {
             kind: RingKind::Software,
             reason,
@@ -194,7 +195,7 @@ impl Emulated {
             refused: Vec::new(),
             by_software: Vec::new(),
         };
-        Ok(Emulated { engine, report, supports_all: true })
+        Emulated { engine, report, supports_all: true }
     }
 }
 
@@ -214,7 +215,10 @@ impl Ring {
                 ring.set_reason(reason);
                 Ring::on(ring, config)
             }
-            RingKind::Software => Ok(Ring::Emulated(Box::new(Emulated::open(config, reason)?))),
+            RingKind::Software => {
+                let world = Box::new(Host::open(config.workers)?);
+                Ok(Ring::Emulated(Box::new(Emulated::new(world, config, reason))))
+            }
         }
     }
 
@@ -403,6 +407,12 @@ impl Ring {
     /// The kernel's ring as on an older kernel: of one rung of the ladder of set-up flags. `None`: there is no such rung.
     pub(crate) fn open_on_rung(rung: usize, config: &Config) -> Option<io::Result<Ring>> {
         Some(KernelRing::open_on_rung(rung, config)?.map(Ring::Kernel))
+    }
+
+    /// The software ring in a world of `tests/conformance`.
+    #[allow(dead_code)]
+    pub(crate) fn open_in(world: Box<dyn World>, config: &Config) -> Ring {
+        Ring::Emulated(Box::new(Emulated::new(world, config, Reason::Program)))
     }
 
     /// The best ring of a machine whose kernel lacks these operations.

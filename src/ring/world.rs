@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use super::sqe::Request;
 use super::{Unparker, Wait};
 
+/// Shots of one multishot request until the others have their turn: as many as the kernel allows one socket in one enter.
+const SHOTS: u32 = 33;
+
 /// Names a request in flight to the world. No two that are in flight have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(pub(crate) u64);
@@ -118,4 +121,16 @@ pub(crate) trait World: std::fmt::Debug {
 
     /// A handle that ends a wait from another thread.
     fn unparker(&self) -> Unparker;
+
+    // What io_uring leaves open. The machine does what follows; tests have a world that does the one and the other.
+
+    /// Is a request tried once more when a cancel has found it, so that what has come wins?
+    fn lets_arrivals_win(&mut self) -> bool {
+        false
+    }
+
+    /// Does a multishot request that has made so many shots go on before the others have their turn?
+    fn goes_on_after(&mut self, shots: u32) -> bool {
+        shots < SHOTS
+    }
 }

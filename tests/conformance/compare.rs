@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::io;
 use std::time::Duration;
 
+use super::choices::Chooser;
 use super::program::{Op, Program, Step};
 use super::ring::{Config, Ring, RingKind};
 use super::run::{Event, FAST, Outcome, Pace, ROOMY, Record, Runner};
@@ -20,16 +21,22 @@ pub(crate) enum Source {
     Plain,
     /// The software ring's.
     Software,
+    /// The software ring's, which takes its choices from a seed. What can be seen is the same.
+    Varied(u64),
+    /// The same, and what can be seen differs as far as io_uring leaves it open.
+    Free(u64),
 }
 
 /// Every ring that there is, the measure of the others first.
-pub(crate) const SOURCES: [Source; 3] = [Source::Kernel, Source::Plain, Source::Software];
+pub(crate) const SOURCES: [Source; 5] = [Source::Kernel, Source::Plain, Source::Software, Source::Varied(1), Source::Varied(2)];
 
 impl Source {
     pub(crate) fn open(self, config: &Config) -> Ring {
         let open = || match self {
             Source::Kernel => Ring::open(&Config { kind: Some(RingKind::Kernel), ..config.clone() }),
             Source::Software => Ring::open(&Config { kind: Some(RingKind::Software), ..config.clone() }),
+            Source::Varied(seed) => Chooser::new(seed, false, config.workers).map(|world| Ring::open_in(Box::new(world), config)),
+            Source::Free(seed) => Chooser::new(seed, true, config.workers).map(|world| Ring::open_in(Box::new(world), config)),
             Source::Plain => Ring::open_on_rung(PLAIN_RUNG, config).expect("a rung"),
         };
         for _ in 0..1000 {

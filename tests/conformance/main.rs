@@ -1,8 +1,9 @@
 //! Do two rings give the same completions? Programs of submission entries run on one and on the other, and what came is compared.
 //!
 //! The floor of the ring is compiled into this test as it stands, so that programs are pushed at the seam itself, below any future.
-//! `program` says what a program is, `world` what it works on, `run` how it runs, `compare` what counts as the same; `generate` makes
-//! programs at random, and the others hold programs written by hand from the manual pages.
+//! `program` says what a program is, `world` what it works on, `run` how it runs, `compare` what counts as the same; `choices` has the software
+//! ring do what io_uring leaves open in more than one way; `generate` makes programs at random, `races` those that race with themselves, and
+//! `by_hand` holds programs from the manual pages.
 #![allow(unsafe_code)]
 
 #[path = "../../src/buf/mod.rs"]
@@ -18,6 +19,7 @@ mod ring;
 mod sys;
 
 mod by_hand;
+mod choices;
 mod compare;
 mod generate;
 mod program;
@@ -34,6 +36,9 @@ use run::Record;
 const PROGRAMS: u64 = 10_000;
 const KERNEL_PROGRAMS: u64 = 1000;
 
+/// One in so many of them runs once more, with the software ring's choices from the seed.
+const VARIED: usize = 3;
+
 /// As many as a test may take the time for without a sign of life.
 const AT_ONCE: u64 = 500;
 
@@ -44,7 +49,7 @@ const SEED: u64 = 20_261_122;
 const PASSED_OVER: u64 = 20;
 
 /// Makes programs and has each checked, with the record of the ring that it was made on. `false`: it was passed over.
-fn at_random(programs: u64, mut check: impl FnMut(&Program, &Record) -> bool) {
+fn at_random(programs: u64, mut check: impl FnMut(&Program, &Record, &Random) -> bool) {
     if std::env::var_os("ANNULUS_RING").is_some() {
         return println!("not again: these programs choose their rings themselves, whatever ANNULUS_RING says");
     }
@@ -56,7 +61,7 @@ fn at_random(programs: u64, mut check: impl FnMut(&Program, &Record) -> bool) {
         for index in start..size(programs).min(start + AT_ONCE) {
             let random = Random::new(seed ^ index << 32);
             let (program, record) = generate::generate(&random, || Source::Kernel.open(&run::ROOMY));
-            passed_over += u64::from(!check(&program, &record));
+            passed_over += u64::from(!check(&program, &record, &random));
         }
     }
     println!("passed over: {passed_over} of {} programs", size(programs));
@@ -65,7 +70,7 @@ fn at_random(programs: u64, mut check: impl FnMut(&Program, &Record) -> bool) {
 
 #[test]
 fn programs_made_at_random_do_the_same_on_every_kernel_ring() {
-    at_random(KERNEL_PROGRAMS, |program, record| {
+    at_random(KERNEL_PROGRAMS, |program, record, _| {
         let compared = assert_agrees(program, record, Source::Kernel, Source::Kernel);
         // Without DEFER_TASKRUN a worker goes on with the chain by itself, where nobody can cancel it well.
         if !program.keeps_workers_busy() {
@@ -77,5 +82,11 @@ fn programs_made_at_random_do_the_same_on_every_kernel_ring() {
 
 #[test]
 fn programs_made_at_random_do_the_same_on_the_software_ring() {
-    at_random(PROGRAMS, |program, record| assert_agrees(program, record, Source::Kernel, Source::Software));
+    at_random(PROGRAMS, |program, record, random| {
+        let compared = assert_agrees(program, record, Source::Kernel, Source::Software);
+        if random.chance(VARIED) {
+            assert_agrees(program, record, Source::Kernel, Source::Varied(random.next()));
+        }
+        compared
+    });
 }

@@ -1,16 +1,22 @@
 //! Where io_uring promises nothing, what must hold all the same? Cancels that race with data and connections, and queues that overflow.
 //!
 //! Who wins is free, and so are the answers of cancels. But each entry has one last completion, no byte and no connection is lost, doubled or
-//! out of order, and a cancelled entry says either that it was cancelled or what it did.
+//! out of order, and a cancelled entry says either that it was cancelled or what it did. And the software ring, whose choices come from a seed,
+//! does each of the things that it may do.
 
+use super::by_hand::is_as_expected;
+use super::choices::{Choice, made};
 use super::common::{Random, seed, size, watchdog};
-use super::compare::{SOURCES, Source, shrink};
+use super::compare::{PATIENT, Source, run, shrink};
 use super::program::*;
 use super::ring::Config;
 use super::run::{FAST, Outcome, Pace, ROOMY, Record, Runner};
 
 /// Programs on each ring in CI.
 const RACES: u64 = 1500;
+/// Seeds to see all ways that a program may go, most of which need a few.
+const SEEDS: u64 = 1000;
+const RINGS: [Source; 3] = [Source::Kernel, Source::Plain, Source::Software];
 const MOST_ROUNDS: usize = 4;
 const FLAG_MORE: u32 = 1 << 1;
 const BRISK: Pace = Pace { patience: std::time::Duration::from_millis(1), bound: std::time::Duration::from_millis(300) };
@@ -119,10 +125,79 @@ fn cancels_that_race_with_data_lose_nothing() {
     let seed = seed();
     for index in 0..size(RACES) {
         let program = race(&Random::new(seed ^ index << 32));
-        for source in SOURCES {
+        for source in RINGS.into_iter().chain([Source::Free(seed ^ index << 32)]) {
             assert_sound(&program, &ROOMY, source);
         }
     }
+}
+
+/// Programs that may end in several ways, and these ways: a line for each entry.
+fn open_ended() -> Vec<(Program, Vec<Vec<&'static str>>)> {
+    let recv = |on, length| Op::Recv { on, length, flags: 0 }.alone();
+    let cancel = || Op::Cancel { target: 0 }.alone();
+    let write = |on, length| Step::PeerWrites { on, length };
+    let provided = |on, multishot| Op::RecvProvided { on, multishot }.alone();
+    vec![
+        // A cancel meets what has come.
+        (
+            program([Unix], [Step::Submit(vec![recv(0, 8)]), write(0, 1), Step::Rush, Step::Submit(vec![cancel()])]),
+            vec![vec!["1", "ENOENT"], vec!["ECANCELED", "0"]],
+        ),
+        // Or finds no thread at work yet, or one, or one that has finished.
+        (
+            program([File(20)], [Step::Submit(vec![Op::Read { on: 0, length: 9, offset: 3 }.alone(), cancel()])]),
+            vec![vec!["9", "ENOENT"], vec!["9", "EALREADY"], vec!["1|2|3|4|5|6|7|8", "0"], vec!["ECANCELED", "0"]],
+        ),
+        (
+            program([Directory], [Step::Submit(vec![Op::Open { on: 0, name: 'a', flags: libc::O_RDONLY }.alone(), cancel()])]),
+            vec![vec!["fd", "ENOENT"], vec!["fd", "EALREADY"], vec!["ECANCELED", "0"]],
+        ),
+        // A multishot receive has taken so much when others have their turn.
+        (
+            program([Unix], [Step::Provide { buffers: 3, length: 1 }, write(0, 3), Step::Submit(vec![provided(0, true), cancel()])]),
+            vec![vec!["1+ 1+ 1+ ECANCELED", "0"], vec!["1+ 1+ ECANCELED", "0"], vec!["1+ ECANCELED", "0"], vec!["ECANCELED", "0"]],
+        ),
+        // Somebody gets the last buffer.
+        (
+            program(
+                [Unix, Unix],
+                [
+                    Step::Provide { buffers: 1, length: 1 },
+                    Step::Submit(vec![provided(0, false)]),
+                    Step::Submit(vec![provided(1, false)]),
+                    write(0, 1),
+                    Step::Rush,
+                    write(1, 1),
+                ],
+            ),
+            vec![vec!["1", "ENOBUFS"], vec!["ENOBUFS", "1"]],
+        ),
+        // A transfer moves a part.
+        (program([Unix], [write(0, 9), Step::Submit(vec![recv(0, 3)])]), vec![vec!["3"], vec!["2"], vec!["1"]]),
+    ]
+}
+
+#[test]
+fn what_io_uring_leaves_open_goes_each_way_on_the_software_ring() {
+    let _watchdog = watchdog();
+    let seed = seed();
+    let programs = open_ended();
+    let mut seen: Vec<_> = programs.iter().map(|(_, ways)| vec![0; ways.len()]).collect();
+    let is_one_sided = |choice: &Choice| made(*choice).contains(&0);
+    for index in 0..SEEDS {
+        let source = if index == 0 { Source::Software } else { Source::Free(seed ^ index << 32) };
+        for ((program, ways), seen) in programs.iter().zip(&mut seen) {
+            let record = run(program, source, PATIENT);
+            let is_way = |way: &Vec<&str>| record.events.iter().zip(way).all(|(events, line)| is_as_expected(events, line));
+            let way = ways.iter().position(is_way).unwrap_or_else(|| panic!("{source:?}:\n{program}\nis none of {ways:?}: {record:?}"));
+            seen[way] += 1;
+        }
+        if !seen.iter().flatten().any(|count| *count == 0) && !Choice::ALL.iter().any(is_one_sided) {
+            return println!("each way was seen with {index} seeds");
+        }
+    }
+    let choices: Vec<_> = Choice::ALL.into_iter().filter(is_one_sided).collect();
+    panic!("the ways were seen {seen:?} times, and these choices went one way only: {choices:?}");
 }
 
 #[test]
@@ -130,7 +205,7 @@ fn an_overflowing_completion_queue_loses_nothing() {
     let tiny = Config::new(4, 4);
     let nops = || Step::Submit((0..4).map(|_| Op::Nop.alone()).collect());
     let flood = program([], (0..5).flat_map(|_| [nops(), Step::Rush]));
-    for source in SOURCES {
+    for source in RINGS {
         let record = Runner::new(source.open(&tiny), &flood.objects, FAST).run(&flood);
         let ended = record.events.iter().filter(|events| matches!(events[..], [ref event] if event.result == Outcome::Value(0)));
         assert_eq!(ended.count(), 20, "{source:?}: {record:?}");
@@ -144,7 +219,7 @@ fn an_overflowing_completion_queue_loses_nothing() {
     let accept = || Step::Submit(vec![Op::Accept { on: 0, multishot: true }.alone()]);
     let connects = (0..12).map(|_| Step::PeerConnects { on: 0 });
     let crowd = program([Listener], connects.chain([accept(), accept()]));
-    for source in SOURCES {
+    for source in RINGS {
         assert_sound(&burst, &tiny, source);
         assert_sound(&crowd, &tiny, source);
     }

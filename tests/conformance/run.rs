@@ -133,7 +133,8 @@ impl Runner {
             self.step(step);
             match program.steps.get(index + 1) {
                 // Submitted, and no more.
-                Some(Step::Rush) => self.ring.enter(Wait::No, 0).expect("the ring works"),
+                Some(Step::Rush) if matches!(step, Step::Submit(_)) => self.ring.enter(Wait::No, 0).expect("the ring works"),
+                Some(Step::Rush) => {}
                 _ if *step == Step::Rush => {}
                 _ => self.settle(),
             }

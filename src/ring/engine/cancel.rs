@@ -25,19 +25,27 @@ impl Engine {
             return -libc::EBADF;
         }
         match (target.token, target.all) {
-            (Some(token), false) => self.running.find(token, can_be_found).map_or(-libc::ENOENT, |key| self.cancel_one(key)),
+            (Some(token), false) => self.running.find(token, can_be_found).map_or(-libc::ENOENT, |key| self.cancel_found(key)),
             (token, all) => {
                 let is_meant = |running: &&Running| can_be_found(running) && token.is_none_or(|token| running.token == token);
                 let keys: Vec<Key> = self.running.iter().filter(is_meant).map(|running| running.key).collect();
                 if all {
                     for key in &keys {
-                        self.cancel_one(*key);
+                        self.cancel_found(*key);
                     }
                     return keys.len() as i32;
                 }
-                keys.first().map_or(-libc::ENOENT, |key| self.cancel_one(*key))
+                keys.first().map_or(-libc::ENOENT, |key| self.cancel_found(*key))
             }
         }
+    }
+
+    /// Ends a request that waits or works, unless what it waits for has come and wins: 0, or why not.
+    pub(super) fn cancel_found(&mut self, key: Key) -> i32 {
+        if self.world.lets_arrivals_win() {
+            self.wake(key);
+        }
+        self.cancel_one(key)
     }
 
     /// Ends a request in the table: 0, or why not.

@@ -182,7 +182,7 @@ impl Engine {
         if let Some(limited) = self.running.get_mut(limited) {
             limited.partner = None;
         }
-        let answer = self.cancel_one(limited);
+        let answer = self.cancel_found(limited);
         if !running.course.is_quiet() {
             self.completions.post(running.completion(if answer == 0 { -libc::ETIME } else { answer }, 0));
         }

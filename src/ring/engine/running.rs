@@ -13,8 +13,6 @@ use crate::ring::user;
 use crate::ring::world::{Attempt, Interest, Key, Watch, World};
 use crate::ring::{COMPLETION_BUFFER, COMPLETION_MORE, Completion};
 
-/// Shots of one multishot request until the others have their turn: as many as the kernel allows one socket in one enter.
-const SHOTS: u32 = 33;
 /// The pause before a request is tried again whose success no event announces; it doubles from one to the next.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(64);
@@ -32,6 +30,8 @@ pub(super) struct Running {
     pub(super) watched: bool,
     /// A cancel found it on a worker's thread: what the worker brings is its end.
     pub(super) cancelled: bool,
+    /// It has made a shot, and may make more.
+    has_shot: bool,
     /// Bytes that are through, of a transfer that goes on until all are.
     pub(super) done: u32,
     /// The bytes that it asked for.
@@ -89,6 +89,7 @@ impl Running {
             stage: Stage::Ready,
             watched: false,
             cancelled: false,
+            has_shot: false,
             done: 0,
             asked,
             buffer: None,
@@ -107,10 +108,11 @@ impl Running {
         if let Some(progress) = self.look_before(means) {
             return progress;
         }
-        for shot in 0..SHOTS {
+        let mut shots = 0;
+        loop {
             if let Err(errno) = self.take_buffer(means.groups) {
                 // A repeated receive misses its buffer only when there is something to put there.
-                return match shot > 0 || self.watched {
+                return match self.has_shot || self.watched {
                     true => self.wait_for_readiness(means).unwrap_or(Progress::Ended(-errno, 0)),
                     false => Progress::Ended(-errno, 0),
                 };
@@ -142,8 +144,12 @@ impl Running {
                 // From now on it is for news.
                 return Progress::Waits(Stage::Watching);
             }
+            shots += 1;
+            self.has_shot = true;
+            if !means.world.goes_on_after(shots) {
+                return Progress::Waits(Stage::Ready);
+            }
         }
-        Progress::Waits(Stage::Ready)
     }
 
     /// What comes before the first attempt: repeated polls and reads are registered first, so that the one hears of every change once, and the

@@ -52,6 +52,15 @@ fn without_a_buffer_nothing_is_received_and_nothing_is_lost() {
 }
 
 #[test]
+fn the_last_buffer_ends_nothing_while_nothing_is_left_to_receive() {
+    // As many as a ring takes in one turn.
+    let shots = 33;
+    let all = [Provide { buffers: shots, length: 1 }, write(shots.into()), Submit(vec![recv(true)])];
+    expect(program([Unix], all.clone()), [&*("1+ ".repeat(shots.into()) + "ECANCELED")]);
+    expect(program([Unix], all.into_iter().chain([write(1)])), [&*("1+ ".repeat(shots.into()) + "ENOBUFS")]);
+}
+
+#[test]
 fn the_end_of_a_stream_takes_no_buffer() {
     for object in [Unix, Tcp] {
         expect(program([object], [buffers(2), Submit(vec![recv(true)]), write(3), PeerShuts { on: 0 }]), ["3+ 0"]);

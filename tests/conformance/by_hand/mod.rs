@@ -59,7 +59,7 @@ fn word(event: &Event) -> String {
     word
 }
 
-fn is_as_expected(events: &[Event], expected: &str) -> bool {
+pub(crate) fn is_as_expected(events: &[Event], expected: &str) -> bool {
     let words: Vec<_> = expected.split_whitespace().collect();
     events.len() == words.len() && events.iter().zip(words).all(|(event, allowed)| allowed.split('|').any(|allowed| allowed == word(event)))
 }
