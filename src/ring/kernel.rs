@@ -549,6 +549,10 @@ impl KernelRing {
         Some(setup::open_on_rung(rung, config)?.and_then(|opened| KernelRing::on(opened, config)))
     }
 
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.uring.as_raw_fd()
+    }
+
     /// Forgets what the kernel supports.
     pub(super) fn support_nothing(&mut self) {
         self.opcodes = Opcodes::default();

@@ -26,6 +26,8 @@ mod user;
 pub(crate) mod world;
 
 use std::io;
+#[cfg(test)]
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -407,6 +409,16 @@ impl Ring {
     /// The kernel's ring as on an older kernel: of one rung of the ladder of set-up flags. `None`: there is no such rung.
     pub(crate) fn open_on_rung(rung: usize, config: &Config) -> Option<io::Result<Ring>> {
         Some(KernelRing::open_on_rung(rung, config)?.map(Ring::Kernel))
+    }
+
+    /// The number by which `MSG_RING` names this ring.
+    #[allow(dead_code)]
+    pub(crate) fn descriptor(&self) -> RawFd {
+        match self {
+            Ring::Kernel(ring) => ring.descriptor(),
+            Ring::Emulated(ring) => ring.engine.descriptor(),
+            Ring::Mixed(ring) => ring.kernel().descriptor(),
+        }
     }
 
     /// The software ring in a world of `tests/conformance`.

@@ -8,6 +8,8 @@
 //! here: only `ring/user.rs` makes memory of them, and the only way to one is [`decode`], whose caller vouches for it.
 #![allow(unsafe_code)]
 
+mod number;
+
 use std::os::fd::RawFd;
 
 use io_uring::squeue;
@@ -307,78 +309,13 @@ pub(crate) enum Request {
         flags: u32,
     },
     AsyncCancel(Target),
-}
-
-/// The operations by number: `IORING_OP_*`.
-mod number {
-    pub(super) const NOP: u8 = 0;
-    pub(super) const READV: u8 = 1;
-    pub(super) const WRITEV: u8 = 2;
-    pub(super) const FSYNC: u8 = 3;
-    pub(super) const READ_FIXED: u8 = 4;
-    pub(super) const WRITE_FIXED: u8 = 5;
-    pub(super) const POLL_ADD: u8 = 6;
-    pub(super) const POLL_REMOVE: u8 = 7;
-    pub(super) const SENDMSG: u8 = 9;
-    pub(super) const RECVMSG: u8 = 10;
-    pub(super) const TIMEOUT: u8 = 11;
-    pub(super) const TIMEOUT_REMOVE: u8 = 12;
-    pub(super) const ACCEPT: u8 = 13;
-    pub(super) const ASYNC_CANCEL: u8 = 14;
-    pub(super) const LINK_TIMEOUT: u8 = 15;
-    pub(super) const CONNECT: u8 = 16;
-    pub(super) const FALLOCATE: u8 = 17;
-    pub(super) const OPENAT: u8 = 18;
-    pub(super) const CLOSE: u8 = 19;
-    pub(super) const STATX: u8 = 21;
-    pub(super) const READ: u8 = 22;
-    pub(super) const WRITE: u8 = 23;
-    pub(super) const SEND: u8 = 26;
-    pub(super) const RECV: u8 = 27;
-    pub(super) const SHUTDOWN: u8 = 34;
-    pub(super) const RENAMEAT: u8 = 35;
-    pub(super) const UNLINKAT: u8 = 36;
-    pub(super) const MKDIRAT: u8 = 37;
-    pub(super) const SEND_ZC: u8 = 47;
-    pub(super) const SENDMSG_ZC: u8 = 48;
-    pub(super) const READ_MULTISHOT: u8 = 49;
-    pub(super) const FTRUNCATE: u8 = 55;
-
-    /// All of them, for those who ask in advance.
-    pub(super) const KNOWN: [u8; 32] = [
-        NOP,
-        READV,
-        WRITEV,
-        FSYNC,
-        READ_FIXED,
-        WRITE_FIXED,
-        POLL_ADD,
-        POLL_REMOVE,
-        SENDMSG,
-        RECVMSG,
-        TIMEOUT,
-        TIMEOUT_REMOVE,
-        ACCEPT,
-        ASYNC_CANCEL,
-        LINK_TIMEOUT,
-        CONNECT,
-        FALLOCATE,
-        OPENAT,
-        CLOSE,
-        STATX,
-        READ,
-        WRITE,
-        SEND,
-        RECV,
-        SHUTDOWN,
-        RENAMEAT,
-        UNLINKAT,
-        MKDIRAT,
-        SEND_ZC,
-        SENDMSG_ZC,
-        READ_MULTISHOT,
-        FTRUNCATE,
-    ];
+    /// Posts a completion to a ring; `flags` are that completion's.
+    MsgRing {
+        ring: RawFd,
+        token: u64,
+        result: i32,
+        flags: Option<u32>,
+    },
 }
 
 /// Is this operation decoded here?
@@ -407,6 +344,7 @@ const CANCEL_FD: u32 = 1 << 1;
 const CANCEL_ANY: u32 = 1 << 2;
 const CANCEL_TOKEN: u32 = 1 << 4;
 const NOP_RESULT: u32 = 1 << 0;
+const MESSAGE_WITH_FLAGS: u32 = 1 << 1;
 
 /// What is left of a refused entry: whose it is, what it was in its chain, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -532,6 +470,7 @@ fn request(raw: &Raw) -> Result<Request, i32> {
         number::TIMEOUT_REMOVE => timeout_remove(raw)?,
         number::LINK_TIMEOUT => link_timeout(raw)?,
         number::ASYNC_CANCEL => cancel(raw)?,
+        number::MSG_RING => message(raw)?,
         _ => return Err(libc::EINVAL),
     })
 }
@@ -592,6 +531,16 @@ fn cancel(raw: &Raw) -> Result<Request, i32> {
         fd: by_fd.then_some(raw.fd),
         all: flags & (CANCEL_ALL | CANCEL_ANY) != 0,
     }))
+}
+
+fn message(raw: &Raw) -> Result<Request, i32> {
+    let with_flags = raw.operation_flags & MESSAGE_WITH_FLAGS != 0;
+    // The other command hands over a registered file.
+    let is_data = raw.address == 0 && raw.address_3 == 0 && raw.group == 0;
+    if !is_data || raw.operation_flags & !MESSAGE_WITH_FLAGS != 0 || (raw.file_index != 0 && !with_flags) {
+        return Err(libc::EINVAL);
+    }
+    Ok(Request::MsgRing { ring: raw.fd, token: raw.offset, result: raw.length as i32, flags: with_flags.then_some(raw.file_index) })
 }
 
 impl Request {
@@ -666,7 +615,8 @@ impl Request {
             | Request::TimeoutRemove { .. }
             | Request::TimeoutUpdate { .. }
             | Request::LinkTimeout { .. }
-            | Request::AsyncCancel(_) => None,
+            | Request::AsyncCancel(_)
+            | Request::MsgRing { .. } => None,
         }
     }
 }

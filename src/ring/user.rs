@@ -94,7 +94,8 @@ pub(super) fn call(request: &Request, patience: Patience) -> i32 {
         | Request::TimeoutRemove { .. }
         | Request::TimeoutUpdate { .. }
         | Request::LinkTimeout { .. }
-        | Request::AsyncCancel(_) => -libc::EINVAL,
+        | Request::AsyncCancel(_)
+        | Request::MsgRing { .. } => -libc::EINVAL,
     }
 }
 

@@ -11,6 +11,7 @@ mod cancel;
 mod chains;
 mod completions;
 mod groups;
+mod messages;
 mod running;
 mod table;
 mod timers;
@@ -27,6 +28,7 @@ use super::{COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICATION, Complet
 use crate::buf::BufferRing;
 use completions::Completions;
 use groups::Groups;
+use messages::OwnMailbox;
 use running::{Means, Progress, Running, Stage};
 use table::Table;
 use timers::Timers;
@@ -37,6 +39,7 @@ const ENTERS_WITHOUT_A_LOOK: u32 = 8;
 /// A ring that executes its entries itself.
 #[derive(Debug)]
 pub(crate) struct Engine {
+    mailbox: OwnMailbox,
     world: Box<dyn World>,
     queue: VecDeque<Decoded>,
     entries: usize,
@@ -57,6 +60,7 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(world: Box<dyn World>, config: &Config) -> Engine {
         Engine {
+            mailbox: OwnMailbox::open(&*world),
             world,
             queue: VecDeque::new(),
             entries: config.entries.next_power_of_two() as usize,
@@ -124,6 +128,7 @@ impl Engine {
         self.submit();
         self.take_turns();
         self.fire_timers();
+        self.take_messages();
         let Some(wait) = self.longest_wait(wait) else { return Ok(()) };
         self.enters_without_a_look = 0;
         self.traffic.enters += 1;
@@ -139,6 +144,7 @@ impl Engine {
         self.ready = ready;
         self.start_members();
         self.fire_timers();
+        self.take_messages();
         waited
     }
 
@@ -230,6 +236,9 @@ impl Engine {
             Request::PollRemove { token } => self.remove_poll(token),
             Request::TimeoutRemove { token } => self.remove_timeout(token),
             Request::TimeoutUpdate { token, time, flags } => self.update_timeout(token, time, flags),
+            Request::MsgRing { ring, token, result, flags } => {
+                self.send_message(ring, Completion { token, result, flags: flags.unwrap_or(0) }, flags)
+            }
             Request::Timeout { time, flags, .. } => {
                 let deadline = timers::deadline(&*self.world, time, flags);
                 return Some(Progress::Waits(Stage::Timed(self.timers.insert(deadline, key))));

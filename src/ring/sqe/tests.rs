@@ -128,6 +128,17 @@ fn timeouts_and_cancels_come_out_as_they_were_built() {
 }
 
 #[test]
+fn messages_come_out_as_they_were_built() {
+    let message = |flags| opcode::MsgRingData::new(FD, -5, 3, flags).build();
+    is(message(None), Request::MsgRing { ring: 7, token: 3, result: -5, flags: None });
+    is(message(Some(9)), Request::MsgRing { ring: 7, token: 3, result: -5, flags: Some(9) });
+    let refused = |entry: squeue::Entry| decode_unexecuted(&entry).expect_err("refused").errno;
+    let silent = opcode::MsgRingData::new(FD, -5, 3, None).opcode_flags(1).build();
+    let registered_file = opcode::MsgRingSendFd::new(FD, types::Fixed(0), types::DestinationSlot::auto_target(), 3).build();
+    assert_eq!((refused(silent), refused(registered_file)), (libc::EINVAL, libc::EINVAL));
+}
+
+#[test]
 fn flags_of_the_course_come_out_and_what_is_not_known_is_refused() {
     let flagged = |flags| opcode::Nop::new().build().flags(flags);
     assert!(decoded(flagged(squeue::Flags::IO_LINK)).course.is_linked());

@@ -7,6 +7,7 @@ mod buffers;
 mod cancels;
 mod files;
 mod links;
+mod messages;
 mod multishot;
 mod sockets;
 mod timeouts;
