@@ -318,9 +318,20 @@ pub(crate) enum Request {
     },
 }
 
+/// The known operations, as the bits of a word.
+const KNOWN: u64 = {
+    let (mut bits, mut index) = (0, 0);
+    while index < number::KNOWN.len() {
+        bits |= 1 << number::KNOWN[index];
+        index += 1;
+    }
+    bits
+};
+
 /// Is this operation decoded here?
+#[inline]
 pub(crate) fn knows(opcode: u8) -> bool {
-    number::KNOWN.contains(&opcode)
+    KNOWN.checked_shr(opcode.into()).is_some_and(|bits| bits & 1 != 0)
 }
 
 pub(crate) const TIMEOUT_ABSOLUTE: u32 = 1 << 0;

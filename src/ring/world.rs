@@ -32,6 +32,8 @@ impl Interest {
 pub(crate) enum Attempt {
     /// It is done, with the result of a completion.
     Done(i32),
+    /// The same, and another like it would wait for this.
+    Last(i32, Interest),
     /// So many bytes are through, and the rest is to be tried as well.
     Part(u32),
     /// It would wait for this.

@@ -123,8 +123,9 @@ impl Running {
                 Some(result) if result != -libc::EAGAIN => Attempt::Done(result),
                 _ => self.attempt(means.world),
             };
-            let result = match attempt {
-                Attempt::Done(result) => result,
+            let (result, next) = match attempt {
+                Attempt::Done(result) => (result, None),
+                Attempt::Last(result, interest) => (result, Some(interest)),
                 Attempt::Blocked(interest) => {
                     self.give_back(means.groups);
                     return self.watch(means, interest);
@@ -146,6 +147,9 @@ impl Running {
             }
             shots += 1;
             self.has_shot = true;
+            if let Some(interest) = next {
+                return self.watch(means, interest);
+            }
             if !means.world.goes_on_after(shots) {
                 return Progress::Waits(Stage::Ready);
             }
