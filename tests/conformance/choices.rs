@@ -184,7 +184,7 @@ impl World for Chooser {
         }
         match self.shortens(request) {
             Some((mut shorter, goes_on)) => match self.machine.attempt(&mut shorter) {
-                Attempt::Done(count @ 1..) if goes_on => Attempt::Part(count as u32),
+                Attempt::Done(count @ 1..) | Attempt::Last(count @ 1.., _) if goes_on => Attempt::Part(count as u32),
                 attempt => attempt,
             },
             None => self.machine.attempt(request),
