@@ -119,6 +119,14 @@ pub(crate) struct Submission {
     pub(crate) manner: Manner,
 }
 
+impl Submission {
+    /// Is it a transfer of the simplest kind, of which a completion is all that comes?
+    pub(crate) fn is_plain(&self) -> bool {
+        let is_transfer = matches!(self.request, Request::Recv(_) | Request::Send(_) | Request::Read(_) | Request::Write(_));
+        is_transfer && self.manner == Manner::default() && !self.course.is_quiet()
+    }
+}
+
 /// How a transfer is to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Manner {

@@ -23,7 +23,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::sqe::{Decoded, Refused, Request, Submission};
-use super::world::{Key, Ready, World};
+use super::world::{Attempt, Key, Ready, World};
 use super::{COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, Config, PushError, Traffic, Unparker, Wait};
 use crate::buf::BufferRing;
 use completions::Completions;
@@ -211,14 +211,24 @@ impl Engine {
     }
 
     /// Starts a request that stands alone. One that ends at once never enters the table.
-    fn start(&mut self, submission: Submission) {
+    fn start(&mut self, mut submission: Submission) {
+        let mut first = None;
+        if submission.is_plain() {
+            // Most of these end at once, and then nothing needs to be kept of them.
+            match self.world.attempt(&mut submission.request) {
+                Attempt::Done(result) | Attempt::Last(result, _) => {
+                    return self.completions.post(Completion { token: submission.token, result, flags: 0 });
+                }
+                attempt => first = Some(attempt),
+            }
+        }
         let mut running = Running::new(self.running.next_key(), submission);
         let progress = match self.begin(&running.request, running.key) {
             Some(progress) => progress,
             None => {
                 // To begin may have ended others, and made room.
                 running.key = self.running.next_key();
-                running.advance(&mut self.means(), None)
+                running.advance(&mut self.means(), first)
             }
         };
         if let Progress::Ended(result, flags) = progress {
@@ -267,7 +277,8 @@ impl Engine {
     fn advance(&mut self, key: Key, worked: Option<i32>) {
         let Some(running) = self.running.get_mut(key) else { return };
         let mut means = Means { world: &mut *self.world, groups: &mut self.groups, completions: &mut self.completions };
-        let progress = running.advance(&mut means, worked);
+        let first = worked.and_then(|result| running.worked(result));
+        let progress = running.advance(&mut means, first);
         self.settle(key, progress);
     }
 

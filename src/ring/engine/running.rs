@@ -103,8 +103,16 @@ impl Running {
         Completion { token: self.token, result, flags }
     }
 
-    /// Comes as far as it can without waiting. `worked` is what a worker brought.
-    pub(super) fn advance(&mut self, means: &mut Means<'_>, mut worked: Option<i32>) -> Progress {
+    /// What a worker brought. `None`: it found nothing any more, so that the request is tried again, unless that is to be the end.
+    pub(super) fn worked(&self, result: i32) -> Option<Attempt> {
+        match result {
+            e if e == -libc::EAGAIN => self.cancelled.then_some(Attempt::Done(-libc::ECANCELED)),
+            result => Some(Attempt::Done(result)),
+        }
+    }
+
+    /// Comes as far as it can without waiting. `first` is how an attempt went that was made before.
+    pub(super) fn advance(&mut self, means: &mut Means<'_>, mut first: Option<Attempt>) -> Progress {
         if let Some(progress) = self.look_before(means) {
             return progress;
         }
@@ -117,13 +125,7 @@ impl Running {
                     false => Progress::Ended(-errno, 0),
                 };
             }
-            let attempt = match worked.take() {
-                // That a worker found nothing any more is no news, unless it is to be the end.
-                Some(result) if result == -libc::EAGAIN && self.cancelled => Attempt::Done(-libc::ECANCELED),
-                Some(result) if result != -libc::EAGAIN => Attempt::Done(result),
-                _ => self.attempt(means.world),
-            };
-            let (result, next) = match attempt {
+            let (result, next) = match self.attempt(means.world, first.take()) {
                 Attempt::Done(result) => (result, None),
                 Attempt::Last(result, interest) => (result, Some(interest)),
                 Attempt::Blocked(interest) => {
@@ -204,13 +206,15 @@ impl Running {
     }
 
     /// Tries, adding up the parts of a transfer.
-    fn attempt(&mut self, world: &mut dyn World) -> Attempt {
-        // A socket that lingers sleeps in its close, which whoever submits it knows.
-        if self.course.is_async() && matches!(self.request, Request::Close { .. }) {
-            return Attempt::Blocking;
-        }
+    fn attempt(&mut self, world: &mut dyn World, mut first: Option<Attempt>) -> Attempt {
         loop {
-            match world.attempt(&mut self.request) {
+            let attempt = match first.take() {
+                Some(attempt) => attempt,
+                // A socket that lingers sleeps in its close, which whoever submits it knows.
+                None if self.course.is_async() && matches!(self.request, Request::Close { .. }) => Attempt::Blocking,
+                None => world.attempt(&mut self.request),
+            };
+            match attempt {
                 Attempt::Part(count) => {
                     self.done += count;
                     self.request.skip(count);
