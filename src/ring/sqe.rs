@@ -595,6 +595,11 @@ impl Request {
         }
     }
 
+    /// Is the buffer that it was given too small for the head of a message?
+    pub(crate) fn has_no_room(&self) -> bool {
+        matches!(self, Request::RecvMsg { buffer: Some(MessageBuffer { room, head: Some(head), .. }), .. } if room < head)
+    }
+
     /// The bytes that it still asks for, where it is a transfer of one piece.
     pub(crate) fn length(&self) -> u32 {
         match self {

@@ -108,7 +108,7 @@ fn normal(program: &Program, record: &Record) -> Record {
     for (entry, events) in program.entries().zip(&mut record.events) {
         for event in events.iter_mut() {
             // With no buffer left and a number that nobody has, either may be told.
-            if matches!(entry.op, Op::RecvProvided { .. } | Op::ReadProvided { .. }) && event.result == Outcome::Value(-libc::EBADF) {
+            if entry.op.takes_buffers() && event.result == Outcome::Value(-libc::EBADF) {
                 event.result = Outcome::Value(-libc::ENOBUFS);
             }
             // A worker that is interrupted says EINTR where anybody else says ECANCELED.

@@ -145,6 +145,10 @@ impl Maker<'_> {
         if entries.iter().any(meets) || self.names_a_short_timeout(op, runner) {
             return false;
         }
+        // The buffers stand in one queue, and who comes first is not promised.
+        if !linked && op.takes_buffers() && entries.iter().any(|entry| entry.op.takes_buffers()) {
+            return false;
+        }
         let Some(on) = op.object() else { return true };
         // Those who have connected to a listener learn of its end when the kernel has given it up.
         let connects_to_closing = |one: &Op, other: &Op| match (one, other) {
@@ -230,12 +234,18 @@ impl Maker<'_> {
             (File(_) | Append(_) | ReadOnly(_) | Bad, 0..4) => Op::Read { on, length, offset },
             (File(_) | Append(_) | ReadOnly(_) | Bad, 4..7) => Op::Write { on, length, offset },
             (File(_) | Append(_) | ReadOnly(_), 7) => Op::Truncate { on, length: u64::from(length) },
-            (PipeReader, 0..4) if self.provides && random.chance(2) => Op::ReadProvided { on, length },
+            (PipeReader, 0..4) if self.provides && random.chance(2) => match random.below(3) {
+                0 => Op::ReadMultishot { on },
+                _ => Op::ReadProvided { on, length },
+            },
+            // When a multishot receive on a datagram socket runs out of buffers is not promised.
+            (Datagram, 0..4) if self.provides && random.chance(2) => Op::RecvProvided { on, multishot: false },
             // What a failure has to do with buffers is not promised, so these have none.
-            (Unix | Datagram | Tcp, 0..4) if self.provides && random.chance(2) => match random.below(3) {
-                0 if self.objects[on] != Datagram => Op::ReadProvided { on, length },
-                // When one on a datagram socket runs out of buffers is not promised.
-                kind => Op::RecvProvided { on, multishot: kind == 1 && self.objects[on] != Datagram },
+            (Unix | Tcp, 0..4) if self.provides && random.chance(2) => match random.below(5) {
+                0 => Op::ReadProvided { on, length },
+                1 => Op::ReadMultishot { on },
+                2 => Op::RecvMsgMultishot { on },
+                kind => Op::RecvProvided { on, multishot: kind == 3 },
             },
             (_, 0..2) => Op::Recv { on, length, flags },
             (_, 2) => Op::Read { on, length, offset },

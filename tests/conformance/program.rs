@@ -113,6 +113,13 @@ pub(crate) enum Op {
         on: usize,
         length: u32,
     },
+    /// Into these, one message after the other, each behind a head.
+    RecvMsgMultishot {
+        on: usize,
+    },
+    ReadMultishot {
+        on: usize,
+    },
     Accept {
         on: usize,
         multishot: bool,
@@ -222,6 +229,7 @@ impl Op {
             Op::Recv { on, .. } | Op::Send { on, .. } | Op::SendZc { on, .. } => Some(on),
             Op::RecvMsg { on, .. } | Op::SendMsg { on, .. } => Some(on),
             Op::RecvProvided { on, .. } | Op::ReadProvided { on, .. } => Some(on),
+            Op::RecvMsgMultishot { on } | Op::ReadMultishot { on } => Some(on),
             Op::Accept { on, .. } | Op::Connect { on, .. } | Op::Shutdown { on, .. } | Op::Poll { on, .. } => Some(on),
             Op::CancelDescriptor { on, .. } => Some(on),
             Op::Open { on, .. } | Op::Stat { on, .. } | Op::Rename { on, .. } => Some(on),
@@ -237,11 +245,16 @@ impl Op {
         }
     }
 
+    /// Does it take the buffers that the program provides?
+    pub(crate) fn takes_buffers(&self) -> bool {
+        let messages = matches!(self, Op::RecvMsgMultishot { .. } | Op::ReadMultishot { .. });
+        messages || matches!(self, Op::RecvProvided { .. } | Op::ReadProvided { .. })
+    }
+
     /// Does it take bytes, connections or readiness from this end?
     pub(crate) fn takes(&self) -> bool {
-        let provided = matches!(self, Op::RecvProvided { .. } | Op::ReadProvided { .. });
         let waits = matches!(self, Op::Accept { .. } | Op::Poll { .. });
-        provided || waits || matches!(self, Op::Read { .. } | Op::Readv { .. } | Op::Recv { .. } | Op::RecvMsg { .. })
+        self.takes_buffers() || waits || matches!(self, Op::Read { .. } | Op::Readv { .. } | Op::Recv { .. } | Op::RecvMsg { .. })
     }
 
     /// Does it end others?

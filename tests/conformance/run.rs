@@ -266,6 +266,7 @@ impl Runner {
             Op::RecvMsg { on, .. } | Op::SendMsg { on, .. } => !self.world.may_wait(on),
             Op::Accept { .. } | Op::Poll { .. } => false,
             Op::RecvProvided { on, .. } | Op::ReadProvided { on, .. } => !self.world.may_wait(on),
+            Op::RecvMsgMultishot { on } | Op::ReadMultishot { on } => !self.world.may_wait(on),
         }
     }
 

@@ -230,7 +230,7 @@ impl World {
         if entry.skip {
             flags |= squeue::Flags::SKIP_SUCCESS;
         }
-        if matches!(entry.op, Op::RecvProvided { .. } | Op::ReadProvided { .. }) {
+        if entry.op.takes_buffers() {
             flags |= squeue::Flags::BUFFER_SELECT;
         }
         built = built.flags(flags).user_data(user_data(number));
@@ -310,6 +310,12 @@ impl World {
             Op::ReadProvided { on, length } => {
                 opcode::Read::new(self.fd(on), std::ptr::null_mut(), length).offset(u64::MAX).buf_group(GROUP).build()
             }
+            Op::RecvMsgMultishot { on } => {
+                // What is not in the buffer, lengths of names and control data, it says once for all.
+                let header = memory.message(room(0));
+                opcode::RecvMsgMulti::new(self.fd(on), header, GROUP).build()
+            }
+            Op::ReadMultishot { on } => opcode::ReadMulti::new(self.fd(on), 0, GROUP).offset(u64::MAX).build(),
             Op::Accept { on, multishot: true } => opcode::AcceptMulti::new(self.fd(on)).flags(libc::SOCK_CLOEXEC).build(),
             Op::Accept { on, multishot: false } => {
                 opcode::Accept::new(self.fd(on), std::ptr::null_mut(), std::ptr::null_mut()).flags(libc::SOCK_CLOEXEC).build()
@@ -378,7 +384,7 @@ impl World {
                 let all = self.memory[number].buffers.iter().flat_map(|buffer| buffer.iter().copied());
                 all.take(length).collect()
             }
-            Op::RecvProvided { .. } | Op::ReadProvided { .. } => {
+            op if op.takes_buffers() => {
                 let taken = buffer.map(|id| self.buffers.memory[usize::from(id)][..length].to_vec());
                 self.buffers.taken.extend(buffer);
                 taken.unwrap_or_default()

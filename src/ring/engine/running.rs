@@ -30,8 +30,8 @@ pub(super) struct Running {
     pub(super) watched: bool,
     /// A cancel found it on a worker's thread: what the worker brings is its end.
     pub(super) cancelled: bool,
-    /// It has made a shot, and may make more.
-    has_shot: bool,
+    /// It has been tried, or has waited to be.
+    tried: bool,
     /// Bytes that are through, of a transfer that goes on until all are.
     pub(super) done: u32,
     /// The bytes that it asked for.
@@ -89,7 +89,7 @@ impl Running {
             stage: Stage::Ready,
             watched: false,
             cancelled: false,
-            has_shot: false,
+            tried: false,
             done: 0,
             asked,
             buffer: None,
@@ -119,12 +119,11 @@ impl Running {
         let mut shots = 0;
         loop {
             if let Err(errno) = self.take_buffer(means.groups) {
-                // A repeated receive misses its buffer only when there is something to put there.
-                return match self.has_shot || self.watched {
-                    true => self.wait_for_readiness(means).unwrap_or(Progress::Ended(-errno, 0)),
-                    false => Progress::Ended(-errno, 0),
-                };
+                // A receive that goes on misses its buffer only when there is something to put there.
+                let waits = if self.tried && errno == libc::ENOBUFS { self.wait_for_readiness(means) } else { None };
+                return waits.unwrap_or(Progress::Ended(-errno, 0));
             }
+            self.tried = true;
             let (result, next) = match self.attempt(means.world, first.take()) {
                 Attempt::Done(result) => (result, None),
                 Attempt::Last(result, interest) => (result, Some(interest)),
@@ -148,7 +147,6 @@ impl Running {
                 return Progress::Waits(Stage::Watching);
             }
             shots += 1;
-            self.has_shot = true;
             if let Some(interest) = next {
                 return self.watch(means, interest);
             }
@@ -165,6 +163,7 @@ impl Running {
             return None;
         }
         if std::mem::take(&mut self.manner.poll_first) {
+            self.tried = true;
             return self.wait_for_readiness(means);
         }
         let (interest, refusal) = match self.request {
@@ -173,13 +172,11 @@ impl Running {
             _ => return None,
         };
         match means.world.watch(self.request.fd()?, interest, self.key) {
-            Watch::Beginning => {
+            watch @ (Watch::Beginning | Watch::Watching) => {
                 self.watched = true;
-                Some(Progress::Waits(Stage::Watching))
-            }
-            Watch::Watching => {
-                self.watched = true;
-                None
+                // A poll need not look for what is about to be announced; a read tells at once if it has no buffer.
+                let is_announced = watch == Watch::Beginning && refusal == 0;
+                is_announced.then_some(Progress::Waits(Stage::Watching))
             }
             Watch::Never if refusal == 0 => match means.world.attempt(&mut self.request) {
                 Attempt::Done(result) => Some(Progress::Ended(result, 0)),
@@ -262,6 +259,10 @@ impl Running {
         let room = if self.asked == 0 { buffer.room } else { buffer.room.min(self.asked) };
         self.request.set_buffer(buffer.address, room, self.manner.multishot);
         self.buffer = Some(buffer);
+        if self.request.has_no_room() {
+            self.give_back(groups);
+            return Err(libc::EFAULT);
+        }
         Ok(())
     }
 
@@ -311,6 +312,8 @@ impl Running {
         // The request has been shortened by what is through.
         let whole = i64::from(self.done) + i64::from(self.request.length());
         match &self.request {
+            // A repeated read asks for no length, and its end is no failure.
+            Request::Read(_) if self.manner.multishot => result < 0,
             Request::Read(_) | Request::Write(_) => i64::from(result) != whole,
             Request::Readv(transfer) | Request::Writev(transfer) => result < 0 || result as u64 != user::total_length(transfer),
             Request::Recv(transfer) | Request::Send(transfer) if waits_for_all(transfer.flags) => i64::from(result) < whole,

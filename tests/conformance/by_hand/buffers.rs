@@ -97,3 +97,40 @@ fn a_file_can_be_read_into_provided_buffers() {
 fn a_member_of_a_chain_takes_a_buffer_too() {
     expect(program([Unix], [buffers(2), write(3), Submit(vec![Nop.soft(), RecvProvided { on: 0, multishot: false }.alone()])]), ["0", "3"]);
 }
+
+#[test]
+fn messages_come_behind_a_head_that_says_how_long_they_are() {
+    let receive = || Submit(vec![RecvMsgMultishot { on: 0 }.alone()]);
+    let roomy = || Provide { buffers: 3, length: 24 };
+    for object in [Unix, Tcp] {
+        expect(program([object], [roomy(), receive(), write(3), write(8)]), ["19+ 24+ ECANCELED"]);
+        expect(program([object], [roomy(), receive(), write(3), PeerShuts { on: 0 }]), ["19+ 16"]);
+    }
+    // A datagram that does not fit is cut off, which the head says.
+    expect(program([Datagram], [roomy(), receive(), write(3), write(20)]), ["19+ 24+ ECANCELED"]);
+    // A buffer without room for a head is none.
+    expect(program([Unix], [buffers(2), write(3), receive()]), ["EFAULT"]);
+    let waits = Submit(vec![Recv { on: 0, length: 8, flags: 0 }.alone()]);
+    expect(program([Unix], [buffers(2), waits, receive()]), ["ECANCELED", "EFAULT"]);
+    expect(program([Unix], [write(3), receive()]), ["ENOBUFS"]);
+    expect(program([PipeReader], [roomy(), receive()]), ["ENOTSOCK"]);
+}
+
+#[test]
+fn a_multishot_read_takes_what_comes_to_a_pipe_and_refuses_files() {
+    let read = || Submit(vec![ReadMultishot { on: 0 }.alone()]);
+    for object in [PipeReader, Unix, Tcp] {
+        expect(program([object], [buffers(4), read(), write(3), write(12)]), ["3+ 8+ 4+ ECANCELED"]);
+    }
+    expect(program([PipeReader], [buffers(4), write(3), read(), PeerCloses { on: 0 }]), ["3+ 0"]);
+    // Which is no failure.
+    let chain = Submit(vec![ReadMultishot { on: 0 }.soft(), Nop.alone()]);
+    expect(program([PipeReader], [buffers(4), chain, PeerCloses { on: 0 }]), ["0", "0"]);
+    expect(program([PipeReader], [buffers(1), read(), write(3), write(3)]), ["3+ ENOBUFS"]);
+    expect(program([PipeReader], [buffers(2), read(), Submit(vec![Cancel { target: 0 }.alone()])]), ["ECANCELED", "0"]);
+    expect(program([File(9)], [buffers(2), read()]), ["EBADFD"]);
+    expect(program([Bad], [buffers(2), read()]), ["EBADF"]);
+    // Arming without a buffer fails at once, with data or without.
+    expect(program([PipeReader], [read()]), ["ENOBUFS"]);
+    expect(program([PipeReader], [buffers(1), read(), write(3), read()]), ["3+ ECANCELED", "ENOBUFS"]);
+}

@@ -1,9 +1,16 @@
 //! Files and paths: offsets, zero lengths, ends, modes, names.
 
+use std::os::fd::AsRawFd;
+
+use io_uring::{opcode, types};
+
 use super::expect;
+use crate::compare::{SOURCES, Source};
 use crate::program::Op::*;
 use crate::program::Step::*;
 use crate::program::*;
+use crate::ring::Wait;
+use crate::run::ROOMY;
 
 fn read(length: u32, offset: i64) -> Op {
     Read { on: 0, length, offset }
@@ -72,6 +79,32 @@ fn two_buffers_are_filled_one_after_the_other() {
     expect(program([File(9)], [Submit(vec![Readv { on: 0, lengths: [4, 30], offset: 1 }.alone()])]), ["8"]);
     expect(program([File(9)], [Submit(vec![Readv { on: 0, lengths: [0, 3], offset: 0 }.alone()])]), ["3"]);
     expect(program([File(9)], [Submit(vec![Writev { on: 0, lengths: [4, 3], offset: 5 }.alone()])]), ["7"]);
+}
+
+#[test]
+fn a_registered_buffer_is_read_into_by_its_number_or_as_plain_memory() {
+    for source in SOURCES {
+        let mut file = tempfile::tempfile().expect("a file");
+        std::io::Write::write_all(&mut file, b"contents").expect("room");
+        let mut buffer = vec![0; 4096];
+        let mut ring = source.open(&ROOMY);
+        let memory = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        // The software ring has no use for the registration, and says so.
+        let number = match ring.register_buffers(&[memory]) {
+            Err(error) if error.kind() == std::io::ErrorKind::Unsupported && !matches!(source, Source::Kernel | Source::Plain) => 0,
+            number => number.expect("the kernel registers it"),
+        };
+        let read = opcode::ReadFixed::new(types::Fd(file.as_raw_fd()), buffer.as_mut_ptr(), 4096, number).offset(3).build();
+        // SAFETY: buffer and file live to the end of the test, after the completion.
+        unsafe { ring.push(&[read]) }.expect("there is room");
+        let completion = loop {
+            ring.enter(Wait::Forever, 1).expect("the ring works");
+            if let Some(completion) = ring.reap() {
+                break completion;
+            }
+        };
+        assert_eq!((completion.result, &buffer[..6]), (5, &b"tents\0"[..]), "{source:?}");
+    }
 }
 
 #[test]
