@@ -187,7 +187,10 @@ pub(super) fn length_of_head(message: Address) -> u32 {
 /// recvmsg(2) into a provided buffer, with the head in front if there is one, else with name and control data where the header says.
 fn receive_into_provided(fd: RawFd, message: Address, flags: i32, buffer: MessageBuffer) -> i32 {
     let head = buffer.head.unwrap_or(0);
-    let Some(room) = buffer.room.checked_sub(head) else { return -libc::EFAULT };
+    let Some(room) = buffer.room.checked_sub(head) else {
+        // What is no socket says so first.
+        return option(fd, libc::SO_TYPE).map_or_else(|errno| -errno, |_| -libc::EFAULT);
+    };
     let mut payload = libc::iovec { iov_base: buffer.address.after(head).pointer(), iov_len: room as usize };
     let theirs = message.pointer::<libc::msghdr>();
     // SAFETY: the header belongs to the operation until its last completion.

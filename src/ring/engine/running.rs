@@ -120,7 +120,7 @@ impl Running {
         loop {
             if let Err(errno) = self.take_buffer(means.groups) {
                 // A receive that goes on misses its buffer only when there is something to put there.
-                let waits = if self.tried && errno == libc::ENOBUFS { self.wait_for_readiness(means) } else { None };
+                let waits = if self.tried { self.wait_for_readiness(means) } else { None };
                 return waits.unwrap_or(Progress::Ended(-errno, 0));
             }
             self.tried = true;
@@ -259,10 +259,6 @@ impl Running {
         let room = if self.asked == 0 { buffer.room } else { buffer.room.min(self.asked) };
         self.request.set_buffer(buffer.address, room, self.manner.multishot);
         self.buffer = Some(buffer);
-        if self.request.has_no_room() {
-            self.give_back(groups);
-            return Err(libc::EFAULT);
-        }
         Ok(())
     }
 

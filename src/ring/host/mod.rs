@@ -389,7 +389,7 @@ fn is_of_nothing(request: &Request) -> bool {
     match request {
         Request::Read(transfer) | Request::Write(transfer) => transfer.length == 0,
         Request::Recv(transfer) | Request::Send(transfer) => transfer.length == 0,
-        _ => false,
+        _ => request.has_no_room(),
     }
 }
 
