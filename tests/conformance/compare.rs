@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use super::choices::Chooser;
-use super::program::{Op, Program, Step};
+use super::program::{Link, Op, Program, Step};
 use super::ring::{Config, Ring, RingKind};
 use super::run::{Event, FAST, Outcome, Pace, ROOMY, Record, Runner};
 
@@ -250,6 +250,10 @@ fn without_entry(program: &Program, step: usize, position: usize) -> Option<Prog
     let mut smaller = program.clone();
     let Step::Submit(entries) = &mut smaller.steps[step] else { return None };
     entries.remove(position);
+    // A chain that nothing follows is a worker's in the kernel.
+    if let Some(last) = entries.last_mut() {
+        last.link = Link::None;
+    }
     if entries.is_empty() {
         smaller.steps.remove(step);
     }
