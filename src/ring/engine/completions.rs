@@ -44,6 +44,9 @@ impl Completions {
 
     /// Moves up what found the queue full.
     pub(super) fn flush(&mut self) {
+        if self.overflow.is_empty() {
+            return;
+        }
         let room = self.capacity - self.queue.len();
         let count = room.min(self.overflow.len());
         self.queue.extend(self.overflow.drain(..count));

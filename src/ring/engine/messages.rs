@@ -97,11 +97,17 @@ impl Engine {
     }
 
     /// Posts what others have sent.
+    #[inline]
     pub(super) fn take_messages(&mut self) {
         if self.mailbox.has_messages() {
-            for message in self.mailbox.take() {
-                self.completions.post(message);
-            }
+            self.post_messages();
+        }
+    }
+
+    #[cold]
+    fn post_messages(&mut self) {
+        for message in self.mailbox.take() {
+            self.completions.post(message);
         }
     }
 }

@@ -84,7 +84,7 @@ impl Engine {
         if self.queue.len() + chain.len() > self.entries {
             return Err(PushError::Full);
         }
-        self.queue.extend(chain);
+        chain.for_each(|entry| self.queue.push_back(entry));
         Ok(())
     }
 
