@@ -8,7 +8,7 @@ use std::io;
 
 use io_uring::opcode;
 
-use crate::ring::{Limit, Machine, Refusal, Ring, RingReport, Seccomp, SetupError};
+use crate::ring::{Limit, Machine, Refusal, Ring, RingKind, RingReport, Seccomp, SetupError};
 use crate::runtime::Builder;
 
 /// What an ordinary user may lock by default since Linux 5.16. With less, a hundred runtimes do not fit.
@@ -72,10 +72,11 @@ impl Diagnosis {
 
     /// Why the kernel's ring is not in force.
     pub fn refusal(&self) -> Option<&SetupError> {
-        match &self.ring {
+        let setup = match &self.ring {
             Ok(ring) => ring.refusal(),
             Err(error) => error.get_ref()?.downcast_ref(),
-        }
+        };
+        setup.filter(|setup: &&SetupError| setup.ring() == RingKind::Kernel)
     }
 
     /// The operations of this crate that the ring does not have, by their names in io_uring_enter(2) without `IORING_OP_`.
@@ -302,24 +303,19 @@ fn of_refusal(machine: &Machine, refusal: &Refusal) -> Shortfall {
 fn of_failure(error: &io::Error) -> Shortfall {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<SetupError>()) {
         Some(setup) => of_refused_ring(setup),
-        None if error.kind() == io::ErrorKind::InvalidInput => Shortfall {
+        // Whatever refuses a ring explains itself.
+        None => Shortfall {
             what: "a ring that can be chosen".to_owned(),
             cost: error.to_string(),
             remedy: "mend the environment variable, or do not set it".to_owned(),
         },
-        // The kernel's ring explains its refusals, so this is the software ring's, which needs two descriptors.
-        None => Shortfall {
-            what: "the software ring".to_owned(),
-            cost: error.to_string(),
-            remedy: "close descriptors, or raise RLIMIT_NOFILE (ulimit -n)".to_owned(),
-        },
     }
 }
 
-/// The kernel's ring, in whose place there may be the software ring.
+/// A ring; in the place of the kernel's there may be the software ring.
 fn of_refused_ring(setup: &SetupError) -> Shortfall {
     Shortfall {
-        what: format!("the kernel's ring ({}: {})", setup.call(), io::Error::from_raw_os_error(setup.raw_os_error().unwrap_or(0))),
+        what: format!("the {} ring ({}: {})", setup.ring(), setup.call(), io::Error::from_raw_os_error(setup.raw_os_error().unwrap_or(0))),
         cost: setup.cause().to_owned(),
         remedy: setup.remedy().to_owned(),
     }

@@ -200,40 +200,62 @@ pub(crate) fn epoll_control(epoll: BorrowedFd<'_>, operation: i32, fd: RawFd, ev
     Ok(())
 }
 
-/// epoll_pwait2(2), or epoll_wait(2) before Linux 5.11; `None` waits without limit. Fills `events` from the front and returns how many.
+/// Waits for events, without limit for `None`. Fills `events` from the front and returns how many. epoll_wait(2), and epoll_pwait2(2) where
+/// milliseconds are too coarse; where one of them is refused, another.
 pub(crate) fn epoll_wait(epoll: BorrowedFd<'_>, events: &mut [libc::epoll_event], timeout: Option<Duration>) -> io::Result<usize> {
     let epoll = epoll.as_raw_fd();
-    let (pointer, count) = (events.as_mut_ptr(), events.len() as i32);
     let result = match timeout {
-        // SAFETY: `events` is exclusively borrowed for the call, and `count` long.
-        None => unsafe { libc::epoll_wait(epoll, pointer, count, -1) },
-        // SAFETY: as above.
-        Some(Duration::ZERO) => unsafe { libc::epoll_wait(epoll, pointer, count, 0) },
-        Some(timeout) => epoll_wait_precisely(epoll, events, timeout),
+        None | Some(Duration::ZERO) => wait_for_milliseconds(epoll, events, timeout),
+        Some(_) => wait_precisely(epoll, events, timeout),
     };
+    let result = if is_refused(result) { wait_otherwise(epoll, events, timeout) } else { result };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(result as usize)
 }
 
-fn epoll_wait_precisely(epoll: RawFd, events: &mut [libc::epoll_event], timeout: Duration) -> i32 {
-    let (pointer, count) = (events.as_mut_ptr(), events.len() as i32);
-    let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
-    let timespec = [seconds, i64::from(timeout.subsec_nanos())];
-    let no_mask = std::ptr::null::<libc::c_void>();
-    // SAFETY: `events` is exclusively borrowed for the call, and `count` long; `timespec` is a local variable, two 64-bit numbers as the call
-    // has them on every architecture.
-    let result = unsafe { libc::syscall(libc::SYS_epoll_pwait2, epoll, pointer, count, timespec.as_ptr(), no_mask, 0usize) };
-    // Filters of containers that do not know the call answer EPERM, which it never does itself.
-    let refused = result < 0 && matches!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOSYS | libc::EPERM));
-    if !refused {
-        return result as i32;
+/// Did the kernel or a filter not know the call? Filters of containers that are older than a call answer EPERM. For calls that never answer so
+/// by themselves, on arguments as ours.
+fn is_refused(result: i32) -> bool {
+    result < 0 && matches!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EINVAL))
+}
+
+/// By whichever of the calls is granted.
+#[cold]
+fn wait_otherwise(epoll: RawFd, events: &mut [libc::epoll_event], timeout: Option<Duration>) -> i32 {
+    for wait in [wait_for_milliseconds, wait_for_milliseconds_masked, wait_precisely] {
+        let result = wait(epoll, events, timeout);
+        if !is_refused(result) {
+            return result;
+        }
     }
-    // Rounded up: who wakes too early waits again, and again.
-    let milliseconds = i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX);
-    // SAFETY: as above.
-    unsafe { libc::epoll_wait(epoll, pointer, count, milliseconds) }
+    -1
+}
+
+fn wait_precisely(epoll: RawFd, events: &mut [libc::epoll_event], timeout: Option<Duration>) -> i32 {
+    let timeout = timeout.map(|timeout| [i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX), i64::from(timeout.subsec_nanos())]);
+    let timespec = timeout.as_ref().map_or(std::ptr::null(), |timeout| timeout.as_ptr());
+    let (pointer, count) = (events.as_mut_ptr(), events.len() as i32);
+    let no_mask = std::ptr::null::<libc::c_void>();
+    // SAFETY: `events` is exclusively borrowed for the call, and `count` long; `timeout` is a local variable, two 64-bit numbers as the call
+    // has them on every architecture.
+    unsafe { libc::syscall(libc::SYS_epoll_pwait2, epoll, pointer, count, timespec, no_mask, 0usize) as i32 }
+}
+
+fn wait_for_milliseconds(epoll: RawFd, events: &mut [libc::epoll_event], timeout: Option<Duration>) -> i32 {
+    // SAFETY: `events` is exclusively borrowed for the call, and as long as it is told.
+    unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), events.len() as i32, milliseconds(timeout)) }
+}
+
+fn wait_for_milliseconds_masked(epoll: RawFd, events: &mut [libc::epoll_event], timeout: Option<Duration>) -> i32 {
+    // SAFETY: as above; there is no mask.
+    unsafe { libc::epoll_pwait(epoll, events.as_mut_ptr(), events.len() as i32, milliseconds(timeout), std::ptr::null()) }
+}
+
+/// Rounded up: who wakes too early waits again, and again.
+fn milliseconds(timeout: Option<Duration>) -> i32 {
+    timeout.map_or(-1, |timeout| i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX))
 }
 
 /// clock_gettime(2): the time since the clock's zero.

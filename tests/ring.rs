@@ -12,8 +12,8 @@ use annulus::fs::File;
 use annulus::net::UnixStream;
 use annulus::{Builder, RingKind, Runtime, SetupError, spawn, time};
 use common::{
-    Pool, become_ordinary, forbid, in_own_process, is_on_software_ring, open_descriptors, patiently, poll_in_task, quiet, scratch_dir,
-    turns, watchdog,
+    Pool, become_ordinary, forbid, in_own_process, is_on_software_ring, let_the_machine_choose, open_descriptors, patiently, poll_in_task,
+    quiet, scratch_dir, turns, watchdog,
 };
 use futures_util::future::{join, join_all, poll_fn};
 
@@ -400,6 +400,87 @@ fn the_software_ring_keeps_time_where_the_filter_knows_no_call_that_is_newer_tha
         let started = Instant::now();
         runtime.block_on(time::sleep(Duration::from_millis(3)));
         assert!(started.elapsed() >= Duration::from_millis(3));
+    });
+}
+
+/// What epoll_wait(3) calls.
+#[cfg(target_arch = "x86_64")]
+const EPOLL_WAIT: libc::c_long = libc::SYS_epoll_wait;
+#[cfg(not(target_arch = "x86_64"))]
+const EPOLL_WAIT: libc::c_long = libc::SYS_epoll_pwait;
+
+/// Runs a timer and a receive on the software ring of a process that may not make these calls.
+fn works_without(calls: &[libc::c_long]) {
+    calls.iter().for_each(|call| forbid(*call, None, libc::EPERM));
+    let runtime = Builder::new().ring(RingKind::Software).build().expect("the software ring");
+    let started = Instant::now();
+    runtime.block_on(async {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let (read, ()) = futures_util::join!(ours.read(vec![0; 8]), async {
+            time::sleep(Duration::from_millis(3)).await;
+            theirs.write_all(b"late").await.expect("sent");
+        });
+        assert_eq!(read.expect("received").1, b"late");
+    });
+    assert!(started.elapsed() >= Duration::from_millis(3));
+}
+
+#[test]
+fn the_software_ring_waits_by_whichever_call_the_filter_grants() {
+    in_own_process(|| works_without(&[EPOLL_WAIT]));
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_software_ring_waits_where_the_filter_grants_the_oldest_call_with_a_mask_only() {
+    in_own_process(|| works_without(&[EPOLL_WAIT, libc::SYS_epoll_pwait2]));
+}
+
+#[test]
+fn a_filter_that_forbids_epoll_is_named_by_the_software_ring() {
+    in_own_process(|| {
+        let before = open_descriptors();
+        let waits = [EPOLL_WAIT, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2];
+        waits.into_iter().for_each(|call| forbid(call, None, libc::EPERM));
+        let expect_refusal = |call: &str| {
+            let error = Builder::new().ring(RingKind::Software).build().expect_err("the filter forbids it");
+            let setup = setup_error(&error);
+            assert_eq!((setup.ring(), setup.call(), setup.raw_os_error()), (RingKind::Software, call, Some(libc::EPERM)));
+            assert!(error.to_string().starts_with("cannot open a software ring: "), "{error}");
+            assert!(setup.remedy().contains(call), "{error}");
+        };
+        expect_refusal("epoll_wait");
+        forbid(libc::SYS_epoll_ctl, None, libc::EPERM);
+        expect_refusal("epoll_ctl");
+        forbid(libc::SYS_epoll_create1, None, libc::EPERM);
+        expect_refusal("epoll_create1");
+        assert_eq!(open_descriptors(), before);
+    });
+}
+
+#[test]
+fn where_both_rings_are_refused_the_error_tells_of_both() {
+    in_own_process(|| {
+        let_the_machine_choose();
+        forbid(libc::SYS_io_uring_setup, None, libc::EPERM);
+        forbid(libc::SYS_epoll_create1, None, libc::EPERM);
+        let error = Builder::new().build().expect_err("both are forbidden");
+        let setup = setup_error(&error);
+        assert_eq!((setup.ring(), setup.call()), (RingKind::Kernel, "io_uring_setup"));
+        assert!(setup.cause().contains("no software ring either (epoll_create1: "), "{error}");
+    });
+}
+
+#[test]
+fn a_kernel_whose_io_uring_is_too_old_gets_the_software_ring() {
+    in_own_process(|| {
+        let_the_machine_choose();
+        for call in [libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_io_uring_setup] {
+            forbid(call, None, libc::EINVAL);
+            let runtime = Builder::new().build().expect("the software ring");
+            assert_eq!((runtime.ring().kind(), runtime.block_on(async { 1 + 2 })), (RingKind::Software, 3));
+            assert_eq!(runtime.ring().refusal().and_then(SetupError::raw_os_error), Some(libc::EINVAL));
+        }
     });
 }
 

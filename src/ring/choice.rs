@@ -79,7 +79,7 @@ fn wish_of_environment(value: Option<&OsStr>) -> io::Result<Option<(RingKind, Re
 pub(super) fn refusal_of_io_uring(error: io::Error) -> io::Result<SetupError> {
     let refusal = error.downcast::<SetupError>()?;
     match refusal.raw_os_error() {
-        Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::ENOMEM) if !refusal.is_of_wish() => Ok(refusal),
+        Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::ENOMEM | libc::EINVAL) if !refusal.is_of_wish() => Ok(refusal),
         _ => Err(refusal.into_io_error()),
     }
 }
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_software_ring_stands_in_for_a_machine_without_rings_and_not_for_one_without_submission_threads() {
-        for errno in [libc::EPERM, libc::EACCES, libc::ENOMEM] {
+        for errno in [libc::EPERM, libc::EACCES, libc::ENOMEM, libc::EINVAL] {
             let refused = refusal::explain("io_uring_setup", io::Error::from_raw_os_error(errno));
             assert_eq!(refusal_of_io_uring(refused).expect("no ring").raw_os_error(), Some(errno));
             let refused = refusal::explain("io_uring_setup", io::Error::from_raw_os_error(errno));

@@ -155,7 +155,10 @@ impl KernelRing {
                 self.enter_flags |= sys::ENTER_NO_IOWAIT;
                 self.report.granted.push("NO_IOWAIT");
             }
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.report.refused.push(Refusal::new("NO_IOWAIT", &error)),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                sys::enter(self.target(), 0, 0, self.enter_flags).map_err(|error| refusal::explain("io_uring_enter", error))?;
+                self.report.refused.push(Refusal::new("NO_IOWAIT", &error));
+            }
             Err(error) => return Err(refusal::explain("io_uring_enter", error)),
         }
         Ok(())

@@ -208,7 +208,13 @@ impl Ring {
             Some(wish) => wish,
             None => match KernelRing::open(config) {
                 Ok(ring) => return Ring::on(ring, config),
-                Err(error) => (RingKind::Software, Reason::Refused(Arc::new(choice::refusal_of_io_uring(error)?))),
+                Err(error) => {
+                    let refusal = choice::refusal_of_io_uring(error)?;
+                    return match Host::open(config.workers) {
+                        Ok(host) => Ok(Ring::emulated(host, config, Reason::Refused(Arc::new(refusal)))),
+                        Err(error) => Err(refusal.without_stand_in(&error).into_io_error()),
+                    };
+                }
             },
         };
         match kind {
@@ -217,11 +223,12 @@ impl Ring {
                 ring.set_reason(reason);
                 Ring::on(ring, config)
             }
-            RingKind::Software => {
-                let world = Box::new(Host::open(config.workers)?);
-                Ok(Ring::Emulated(Box::new(Emulated::new(world, config, reason))))
-            }
+            RingKind::Software => Ok(Ring::emulated(Host::open(config.workers)?, config, reason)),
         }
+    }
+
+    fn emulated(host: Host, config: &Config, reason: Reason) -> Ring {
+        Ring::Emulated(Box::new(Emulated::new(Box::new(host), config, reason)))
     }
 
     /// The kernel's ring as it is, or with an engine for what it lacks.

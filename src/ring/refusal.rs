@@ -6,8 +6,8 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use super::Sqpoll;
 use super::machine::{Machine, Seccomp};
+use super::{RingKind, Sqpoll};
 
 /// Why no ring could be opened, and what to do about it.
 ///
@@ -24,6 +24,7 @@ use super::machine::{Machine, Seccomp};
 /// ```
 #[derive(Debug)]
 pub struct SetupError {
+    ring: RingKind,
     call: &'static str,
     source: io::Error,
     cause: String,
@@ -38,7 +39,13 @@ impl SetupError {
         self.source.raw_os_error()
     }
 
-    /// The system call that was refused: `io_uring_setup`, `io_uring_register`, `io_uring_enter` or `eventfd2`.
+    /// The kind of ring that was refused.
+    pub fn ring(&self) -> RingKind {
+        self.ring
+    }
+
+    /// The system call that was refused: of the kernel's ring `io_uring_setup`, `io_uring_register`, `io_uring_enter` or `eventfd2`, of the
+    /// software ring `epoll_create1`, `epoll_ctl`, `epoll_wait` or `eventfd2`.
     pub fn call(&self) -> &'static str {
         self.call
     }
@@ -58,6 +65,16 @@ impl SetupError {
         self.of_wish
     }
 
+    /// Nor could the software ring be opened in its place.
+    pub(crate) fn without_stand_in(mut self, error: &io::Error) -> SetupError {
+        let why = match error.get_ref().and_then(|inner| inner.downcast_ref::<SetupError>()) {
+            Some(setup) => format!("{}: {}", setup.call, setup.source),
+            None => error.to_string(),
+        };
+        self.cause = format!("{}, and there is no software ring either ({why})", self.cause);
+        self
+    }
+
     /// The error around it, which has the same kind.
     pub(crate) fn into_io_error(self) -> io::Error {
         io::Error::new(self.source.kind(), self)
@@ -66,7 +83,11 @@ impl SetupError {
 
 impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot open an io_uring: {}: {}: {}; {}", self.call, self.source, self.cause, self.remedy)
+        let ring = match self.ring {
+            RingKind::Kernel => "an io_uring",
+            RingKind::Software => "a software ring",
+        };
+        write!(f, "cannot open {ring}: {}: {}: {}; {}", self.call, self.source, self.cause, self.remedy)
     }
 }
 
@@ -80,6 +101,19 @@ impl Error for SetupError {
 const FILTER_REMEDY: &str = "allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile \
     (docker run --security-opt seccomp=PROFILE.json, with these three under SCMP_ACT_ALLOW, or seccomp=unconfined to try; \
     Kubernetes: securityContext.seccompProfile; systemd: SystemCallFilter=@aio)";
+
+/// What lets the software ring through.
+const EPOLL_REMEDY: &str = "allow epoll_create1, epoll_ctl, epoll_wait, epoll_pwait2 and eventfd2 in the seccomp profile";
+
+/// Wraps the errno of a refused `call` of the software ring with the cause and the remedy.
+pub(super) fn explain_epoll(call: &'static str, source: io::Error) -> io::Error {
+    let machine = Machine::look();
+    let (cause, remedy) = match source.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => want_of_descriptors(&machine),
+        _ => ("a seccomp filter or a security module forbids epoll, on which it rests".to_owned(), EPOLL_REMEDY.to_owned()),
+    };
+    SetupError { ring: RingKind::Software, call, source, cause, remedy, of_wish: false }.into_io_error()
+}
 
 /// Wraps the errno of a refused `call` with the cause and the remedy.
 pub(crate) fn explain(call: &'static str, source: io::Error) -> io::Error {
@@ -106,7 +140,7 @@ pub(crate) fn explain_sqpoll(explained: io::Error, sqpoll: Sqpoll) -> io::Error 
             "leave `Builder::sqpoll` out".to_owned(),
         ),
     };
-    SetupError { call: "io_uring_setup", source, cause, remedy, of_wish: true }.into_io_error()
+    SetupError { ring: RingKind::Kernel, call: "io_uring_setup", source, cause, remedy, of_wish: true }.into_io_error()
 }
 
 fn explain_on(machine: &Machine, call: &'static str, source: io::Error) -> io::Error {
@@ -122,13 +156,17 @@ fn explain_on(machine: &Machine, call: &'static str, source: io::Error) -> io::E
              fewer entries"
                 .to_owned(),
         ),
-        Some(libc::EMFILE | libc::ENFILE) => (
-            format!("no descriptor is left (RLIMIT_NOFILE is {})", machine.nofile.soft),
-            "close descriptors or raise the limit (ulimit -n, LimitNOFILE=, docker run --ulimit nofile=)".to_owned(),
-        ),
+        Some(libc::EMFILE | libc::ENFILE) => want_of_descriptors(machine),
         _ => (format!("the kernel ({}) does not know the request", machine.release), "annulus needs Linux 5.10 or later".to_owned()),
     };
-    SetupError { call, source, cause, remedy, of_wish: false }.into_io_error()
+    SetupError { ring: RingKind::Kernel, call, source, cause, remedy, of_wish: false }.into_io_error()
+}
+
+fn want_of_descriptors(machine: &Machine) -> (String, String) {
+    (
+        format!("no descriptor is left (RLIMIT_NOFILE is {})", machine.nofile.soft),
+        "close descriptors or raise the limit (ulimit -n, LimitNOFILE=, docker run --ulimit nofile=)".to_owned(),
+    )
 }
 
 fn refused(machine: &Machine) -> (String, String) {

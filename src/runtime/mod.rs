@@ -338,7 +338,7 @@ impl Core {
 
     fn turn(&self, wait: Wait) {
         if let Err(error) = self.try_turn(wait) {
-            panic!("annulus: io_uring_enter failed beyond repair: {error}");
+            panic!("annulus: the ring failed beyond repair: {error}");
         }
     }
 
