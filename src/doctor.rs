@@ -200,6 +200,7 @@ impl fmt::Display for Shortfall {
 const SET_UP: &[(&str, &str, &str)] = &[
     ("NO_IOWAIT", "6.15", "an idle runtime shows as I/O wait in the statistics"),
     ("SEND_MSG_RING", "6.13", "wakes from other threads go through an eventfd"),
+    ("REGISTER_FILES2", "6.13", "each read and write of a file looks up its descriptor"),
     ("NO_SQARRAY", "6.6", "a little memory traffic"),
     ("DEFER_TASKRUN", "6.1", "completions interrupt the program"),
     ("SINGLE_ISSUER", "6.0", "a little locking in the kernel"),

@@ -100,19 +100,23 @@ pub(super) fn advance(done: &mut usize, whole: usize, result: io::Result<usize>,
 /// plain memory is cheaper.
 #[inline]
 fn reading<B: IoBufMut>(file: &Handle, buffer: &B, address: *mut u8, length: u32, offset: u64) -> squeue::Entry {
-    match number_here(buffer.registration()) {
-        Some(number) if file.is_direct() => opcode::ReadFixed::new(file.target(), address, length, number).offset(offset).build(),
-        _ => opcode::Read::new(file.target(), address, length).offset(offset).build(),
-    }
+    let target = file.target_of_transfer();
+    let entry = match number_here(buffer.registration()) {
+        Some(number) if file.is_direct() => opcode::ReadFixed::new(target.number, address, length, number).offset(offset).build(),
+        _ => opcode::Read::new(target.number, address, length).offset(offset).build(),
+    };
+    entry.flags(target.flags)
 }
 
 /// A write from a part of a buffer, likewise.
 #[inline]
 fn writing<B: IoBuf>(file: &Handle, buffer: &B, address: *const u8, length: u32, offset: u64) -> squeue::Entry {
-    match number_here(buffer.registration()) {
-        Some(number) if file.is_direct() => opcode::WriteFixed::new(file.target(), address, length, number).offset(offset).build(),
-        _ => opcode::Write::new(file.target(), address, length).offset(offset).build(),
-    }
+    let target = file.target_of_transfer();
+    let entry = match number_here(buffer.registration()) {
+        Some(number) if file.is_direct() => opcode::WriteFixed::new(target.number, address, length, number).offset(offset).build(),
+        _ => opcode::Write::new(target.number, address, length).offset(offset).build(),
+    };
+    entry.flags(target.flags)
 }
 
 /// One read at an offset.
@@ -137,6 +141,7 @@ impl<B: IoBufMut> ReadAt<B> {
 unsafe impl<B: IoBufMut> Operation for ReadAt<B> {
     type Output = Result<(usize, B), Error<B>>;
 
+    #[inline]
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.capacity());
         let address = self.buffer.as_mut_ptr();
@@ -187,6 +192,7 @@ impl<B: IoBufMut> ReadExactAt<B> {
 unsafe impl<B: IoBufMut> Operation for ReadExactAt<B> {
     type Output = Result<B, Error<B>>;
 
+    #[inline]
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.capacity() - self.filled);
         // SAFETY: `filled` bytes of the buffer lie before this address.
@@ -242,6 +248,7 @@ impl<B: IoBuf> WriteAt<B> {
 unsafe impl<B: IoBuf> Operation for WriteAt<B> {
     type Output = Result<(usize, B), Error<B>>;
 
+    #[inline]
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.init_len());
         writing(&self.file, &self.buffer, self.buffer.as_init_ptr(), length, self.offset)
@@ -278,6 +285,7 @@ impl<B: IoBuf> WriteAllAt<B> {
 unsafe impl<B: IoBuf> Operation for WriteAllAt<B> {
     type Output = Result<B, Error<B>>;
 
+    #[inline]
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.init_len() - self.written);
         // SAFETY: `written` bytes of the buffer lie before this address.

@@ -6,7 +6,7 @@
 //! # Safety
 //! The only unsafe item is the promise of the closing operation, which owns its descriptor and names no memory.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -17,6 +17,7 @@ use std::task::{Poll, Waker};
 use io_uring::{squeue, types};
 
 use super::lane::{Direction, Lane};
+use super::place::{Place, Target};
 use super::{Op, Operation, Step};
 use crate::driver::closing;
 use crate::ring::Completion;
@@ -32,8 +33,8 @@ pub struct Handle {
 struct Shared {
     /// `None` once it is on its way to be closed.
     descriptor: Option<OwnedFd>,
-    /// Waits until it is the only one.
-    closer: Cell<Option<Waker>>,
+    /// Waits until it is the only one. Seldom there, so in a box: a connection is to take little memory.
+    closer: Cell<Option<Box<Waker>>>,
     /// There is a `closer`. A flag, since every operation that goes asks.
     is_awaited: Cell<bool>,
     /// Closing it may take long: the socket lingers, see `SO_LINGER` in socket(7).
@@ -42,6 +43,8 @@ struct Shared {
     is_stream: Cell<bool>,
     /// A file that was opened with `O_DIRECT`, once somebody has asked.
     is_direct: Cell<Option<bool>>,
+    /// Of a file, from its first transfer on.
+    place: OnceCell<Box<Place>>,
     inbound: Lane,
     outbound: Lane,
 }
@@ -55,6 +58,7 @@ impl Handle {
             lingers: Cell::new(false),
             is_stream: Cell::new(false),
             is_direct: Cell::new(None),
+            place: OnceCell::new(),
             inbound: Lane::new(),
             outbound: Lane::new(),
         });
@@ -112,7 +116,20 @@ impl Handle {
         }
     }
 
-    /// As entries take it.
+    /// As the entries of reads and writes of files take it.
+    #[inline]
+    pub(super) fn target_of_transfer(&self) -> Target {
+        let place = self.shared().place.get();
+        place.and_then(|place| place.here()).unwrap_or_else(|| self.target_of_counted_transfer())
+    }
+
+    #[cold]
+    fn target_of_counted_transfer(&self) -> Target {
+        self.shared().place.get_or_init(Box::default).count(self.descriptor());
+        Target { number: self.target(), flags: squeue::Flags::empty() }
+    }
+
+    /// As all other entries take it.
     #[inline]
     pub(crate) fn target(&self) -> types::Fd {
         types::Fd(self.descriptor().as_raw_fd())
@@ -142,7 +159,7 @@ impl Handle {
                 Some(shared) => Poll::Ready(shared.descriptor.take()),
                 None => {
                     self.shared().is_awaited.set(true);
-                    self.shared().closer.set(Some(waker));
+                    self.shared().closer.set(Some(Box::new(waker)));
                     Poll::Pending
                 }
             }
@@ -191,6 +208,8 @@ impl fmt::Debug for Handle {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        // First, so that it is the closing that closes the file.
+        drop(self.place.take());
         if let Some(descriptor) = self.descriptor.take() {
             match runtime::try_current() {
                 Some(core) => core.close(descriptor, self.lingers.get()),

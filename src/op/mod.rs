@@ -24,6 +24,7 @@ mod lane;
 mod multishot;
 mod no_op;
 mod path;
+mod place;
 mod registration;
 mod socket;
 mod vectored;

@@ -159,7 +159,8 @@ unsafe impl<B: IoBufMut> Operation for ReadVectoredAt<B> {
 
     fn entry(&mut self) -> squeue::Entry {
         let Vectors(vectors) = &self.vectors;
-        opcode::Readv::new(self.file.target(), vectors.as_ptr(), vectors.len() as u32).offset(self.offset).build()
+        let target = self.file.target_of_transfer();
+        opcode::Readv::new(target.number, vectors.as_ptr(), vectors.len() as u32).offset(self.offset).build().flags(target.flags)
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
@@ -205,7 +206,8 @@ unsafe impl<S: IoBufs> Operation for WriteVectoredAt<S> {
 
     fn entry(&mut self) -> squeue::Entry {
         let Vectors(vectors) = &self.vectors;
-        opcode::Writev::new(self.file.target(), vectors.as_ptr(), vectors.len() as u32).offset(self.offset).build()
+        let target = self.file.target_of_transfer();
+        opcode::Writev::new(target.number, vectors.as_ptr(), vectors.len() as u32).offset(self.offset).build().flags(target.flags)
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {

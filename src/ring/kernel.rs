@@ -42,6 +42,8 @@ const KICK: u64 = FIRST_PRIVATE_TOKEN + 2;
 
 /// Places for registered buffers: the most that the kernel gives. Eight bytes each, from the first that is registered on.
 const BUFFER_PLACES: u32 = 1 << 14;
+/// Places for files, eight bytes each from the start. The kernel allows no more than `RLIMIT_NOFILE`.
+const FILE_PLACES: u64 = 1024;
 /// A far deadline is approached in steps of this length, so that its timespec never comes near the kernel's bound (292 years).
 const LONGEST_ALARM: Duration = Duration::from_secs(24 * 3600);
 /// Most times that a flush lets other threads run, the kernel's submission thread among them, before it gives up.
@@ -69,6 +71,8 @@ pub(crate) struct KernelRing {
     traffic: Traffic,
     /// The places for registered buffers, from the first that is wanted on.
     buffers: Option<Places>,
+    /// The places for files.
+    files: Option<Places>,
 }
 
 /// One ring TIMEOUT that only ever moves earlier. It may ring too early; then nothing is due and it is armed again.
@@ -126,10 +130,12 @@ impl KernelRing {
             opcodes: Opcodes::of(&probe),
             traffic: Traffic::default(),
             buffers: None,
+            files: None,
         };
         ring.ask_for_index();
         ring.ask_for_idle_waits()?;
         ring.ask_for_kicks()?;
+        ring.ask_for_file_places();
         ring.ask_for_workers(config.workers)?;
         ring.ask_for_min_wait(config.min_wait, has_min_wait);
         Ok(ring)
@@ -175,6 +181,23 @@ impl KernelRing {
             }
         }
         Ok(())
+    }
+
+    /// A table for the files that are used most. Before Linux 6.13, which is known by its messages, a place that was emptied kept its file open
+    /// until all operations that had begun earlier were over, those of other files too.
+    fn ask_for_file_places(&mut self) {
+        if !matches!(self.kick, Kick::Message) {
+            return;
+        }
+        let limit = sys::limit(libc::RLIMIT_NOFILE).map_or(u64::MAX, |(limit, _)| limit);
+        let count = limit.min(FILE_PLACES) as u32;
+        match self.uring.submitter().register_files_sparse(count) {
+            Ok(()) => {
+                self.files = Some(Places::new(count as usize));
+                self.report.granted.push("REGISTER_FILES2");
+            }
+            Err(error) => self.report.refused.push(Refusal::new("REGISTER_FILES2", &error)),
+        }
     }
 
     fn ask_for_workers(&mut self, workers: Option<u32>) -> io::Result<()> {
@@ -472,6 +495,30 @@ impl KernelRing {
         }
     }
 
+    pub(crate) fn register_file(&mut self, file: BorrowedFd<'_>) -> Option<i32> {
+        let places = self.files.as_mut()?;
+        let place = places.take(1)?;
+        match self.uring.submitter().register_files_update(place as u32, &[file.as_raw_fd()]) {
+            Ok(_) => {
+                self.traffic.registered_files += 1;
+                Some(place as i32)
+            }
+            Err(_) => {
+                places.give_back(place, 1);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn forget_file(&mut self, place: i32) {
+        // Emptying a place fails only where there is no table.
+        let _ = self.uring.submitter().register_files_update(place as u32, &[-1]);
+        self.traffic.registered_files -= 1;
+        if let Some(places) = &mut self.files {
+            places.give_back(place as usize, 1);
+        }
+    }
+
     fn fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor belongs to `self.uring`, which lives as long as the borrow of `self`.
         unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }
@@ -529,6 +576,10 @@ impl Drop for KernelRing {
         if let Some(index) = self.index {
             // Only another thread would be refused, and the ring never leaves its own.
             let _ = sys::unregister_ring_fd(self.fd(), index);
+        }
+        if self.traffic.registered_files > 0 {
+            // The kernel does it long after the descriptor was closed otherwise, and until then the files stay open.
+            let _ = self.uring.submitter().unregister_files();
         }
         if let Some(Provided { group, handing: None, .. }) = self.provided {
             // Not needed, but locked memory counts as free sooner.

@@ -26,6 +26,7 @@ mod user;
 pub(crate) mod world;
 
 use std::io;
+use std::os::fd::BorrowedFd;
 #[cfg(test)]
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -163,6 +164,8 @@ pub(crate) struct Traffic {
     pub(crate) enters: u64,
     pub(crate) submissions: u64,
     pub(crate) overflows: u64,
+    /// How many there are now.
+    pub(crate) registered_files: u64,
 }
 
 /// A source of completions.
@@ -390,6 +393,23 @@ impl Ring {
             Ring::Kernel(ring) => ring.forget_buffers(first, count),
             Ring::Emulated(_) => {}
             Ring::Mixed(ring) => ring.kernel_mut().forget_buffers(first, count),
+        }
+    }
+
+    /// Puts a file into the ring's table, and returns its place. It is open as long as it stands there. `None`: no place is free, or there
+    /// is no table.
+    pub(crate) fn register_file(&mut self, file: BorrowedFd<'_>) -> Option<i32> {
+        match self {
+            Ring::Kernel(ring) => ring.register_file(file),
+            // The software ring reads the number in an entry as a descriptor.
+            Ring::Emulated(_) | Ring::Mixed(_) => None,
+        }
+    }
+
+    /// Empties a place.
+    pub(crate) fn forget_file(&mut self, place: i32) {
+        if let Ring::Kernel(ring) = self {
+            ring.forget_file(place);
         }
     }
 

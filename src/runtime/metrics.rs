@@ -39,6 +39,9 @@ pub struct Metrics {
     pub spins_unpaid: u64,
     /// Operations that have not ended now: in the kernel's hands, or queued for it.
     pub operations_in_flight: u64,
+    /// Files that stand in the ring's table now, since they are read or written often. At most 1024, and no more than `RLIMIT_NOFILE` was when
+    /// the runtime began; further files are used by their descriptors, at a little more cost.
+    pub registered_files: u64,
     /// Tasks that have not ended now.
     pub tasks: u64,
     /// Buffers for [`Chunk`](crate::buf::Chunk)s now: with the ring, or in chunks. 0 until the first is asked for.
@@ -78,6 +81,7 @@ impl Metrics {
             spins_paid: spins.paid,
             spins_unpaid: spins.unpaid,
             operations_in_flight: in_flight as u64,
+            registered_files: traffic.registered_files,
             tasks: tasks as u64,
             chunk_buffers: pool.buffers as u64,
             chunk_buffers_lent: pool.lent as u64,

@@ -13,7 +13,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
@@ -453,6 +453,18 @@ impl Core {
     pub(crate) fn forget_buffers(&self, first: u16, count: usize) {
         if let Some(ring) = self.driver.borrow_mut().ring_mut() {
             ring.forget_buffers(first, count);
+        }
+    }
+
+    /// Makes a file known to the ring, and returns its place there. `None`: there is none free, or no table.
+    pub(crate) fn register_file(&self, file: BorrowedFd<'_>) -> Option<i32> {
+        self.driver.borrow_mut().ring_mut()?.register_file(file)
+    }
+
+    /// Empties a place, unless the ring is gone, and its table with it.
+    pub(crate) fn forget_file(&self, place: i32) {
+        if let Some(ring) = self.driver.borrow_mut().ring_mut() {
+            ring.forget_file(place);
         }
     }
 

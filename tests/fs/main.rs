@@ -10,6 +10,7 @@ mod common;
 mod limits;
 mod open;
 mod paths;
+mod places;
 mod pool;
 mod transfer;
 

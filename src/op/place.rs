@@ -1,0 +1,82 @@
+//! By what do entries name a file: by its descriptor, or by its place in the ring's table of files?
+//!
+//! A file that is read or written often gets a place, and keeps its descriptor beside it. For an operation that names the place the kernel
+//! neither looks the descriptor up nor counts one more user of the file. But a file in the table is open, whatever becomes of its descriptor: the
+//! place is emptied before that is closed or given up.
+
+use std::cell::{Cell, OnceCell};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::{Rc, Weak};
+
+use io_uring::{squeue, types};
+
+use crate::runtime::{self, Core};
+
+/// Transfers until a file gets a place. Filling and emptying one are two system calls, which cost about as much as they save in so many.
+const TRANSFERS_BEFORE: u8 = 16;
+/// Transfers until it asks again, where there was no place.
+const TRANSFERS_BETWEEN: u8 = u8::MAX;
+
+/// How an entry names a file. The flags go into the entry, too.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target {
+    pub(super) number: types::Fd,
+    pub(super) flags: squeue::Flags,
+}
+
+/// The place of one file with the first runtime on which it was used often. It is emptied by drop, when no operation of the file is under way.
+pub(super) struct Place {
+    /// Transfers until it asks for one.
+    until: Cell<u8>,
+    taken: OnceCell<Taken>,
+}
+
+struct Taken {
+    core: Weak<Core>,
+    ring: u64,
+    number: i32,
+}
+
+impl Default for Place {
+    fn default() -> Place {
+        Place { until: Cell::new(TRANSFERS_BEFORE), taken: OnceCell::new() }
+    }
+}
+
+impl Place {
+    /// The place on the current runtime.
+    #[inline]
+    pub(super) fn here(&self) -> Option<Target> {
+        let taken = self.taken.get()?;
+        let is_here = runtime::current_id() == Some(taken.ring);
+        is_here.then_some(Target { number: types::Fd(taken.number), flags: squeue::Flags::FIXED_FILE })
+    }
+
+    /// Counts a transfer that could not name the place.
+    pub(super) fn count(&self, descriptor: &OwnedFd) {
+        let until = self.until.get() - 1;
+        self.until.set(until);
+        if until == 0 {
+            self.take(descriptor);
+        }
+    }
+
+    #[cold]
+    fn take(&self, descriptor: &OwnedFd) {
+        self.until.set(TRANSFERS_BETWEEN);
+        if self.taken.get().is_none()
+            && let Some(core) = runtime::try_current()
+            && let Some(number) = core.register_file(descriptor.as_fd())
+        {
+            self.taken.get_or_init(|| Taken { core: Rc::downgrade(&core), ring: core.id(), number });
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(core) = self.core.upgrade() {
+            core.forget_file(self.number);
+        }
+    }
+}
