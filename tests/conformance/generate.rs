@@ -175,7 +175,10 @@ impl Maker<'_> {
         // The kernel gives a listener up on its way back to the program, so behind the end of the submission.
         let connects_in_chain = entries.iter().any(|entry| connects_to_closing(op, &entry.op) || connects_to_closing(&entry.op, op));
         let closed_in_chain = entries.iter().any(|entry| entry.op == Op::Close { on });
-        !among && !in_chain && !connects_in_chain && !closed_in_chain && !runner.outstanding().any(|(_, entry)| rivals(&entry.op))
+        // What waits in a chain for something of this submission begins when that likes.
+        let waits = |other: &Op| rivals(other) || (self.objects[on].is_file() && other.object() == Some(on));
+        let among = among || runner.outstanding().any(|(_, entry)| waits(&entry.op));
+        !among && !in_chain && !connects_in_chain && !closed_in_chain
     }
 
     /// Whether a short timeout has fired yet is a matter of speed. And one that repeats would fire for ever when it was moved (Linux 6.18).

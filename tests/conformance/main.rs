@@ -37,7 +37,7 @@ const PROGRAMS: u64 = 10_000;
 const KERNEL_PROGRAMS: u64 = 1000;
 
 /// One in so many of them runs once more, with the software ring's choices from the seed.
-const VARIED: usize = 3;
+const VARIED: usize = 4;
 
 /// As many as a test may take the time for without a sign of life.
 const AT_ONCE: u64 = 500;

@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{opcode, squeue};
@@ -36,12 +37,21 @@ thread_local! {
 
 /// A path that is not used yet, in a directory on disk that goes with the thread.
 fn scratch() -> PathBuf {
-    use std::sync::atomic::{AtomicU64, Ordering};
     static COUNT: AtomicU64 = AtomicU64::new(0);
     SCRATCH.with_borrow_mut(|scratch| {
         let scratch = scratch.get_or_insert_with(scratch_dir);
         scratch.path().join(COUNT.fetch_add(1, Ordering::Relaxed).to_string())
     })
+}
+
+/// An address of this machine that nobody else uses now. Programs connect to listeners that have gone, and at an address of all somebody else
+/// might have the port by then.
+fn own_address() -> Ipv4Addr {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = (std::process::id() << 12).wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+    let [_, a, b, c] = number.to_be_bytes();
+    // The first and the last of a network are special.
+    Ipv4Addr::new(127, a, b, c.clamp(2, 254))
 }
 
 /// One object of a program.
@@ -79,7 +89,7 @@ impl Thing {
                 (thing.ours, thing.peer) = (Some(ours.into()), Some(peer.into()));
             }
             Object::Tcp => {
-                let listener = TcpListener::bind("127.0.0.1:0")?;
+                let listener = TcpListener::bind((own_address(), 0))?;
                 let peer = TcpStream::connect(listener.local_addr()?)?;
                 let (ours, _) = listener.accept()?;
                 for stream in [&ours, &peer] {
@@ -88,7 +98,7 @@ impl Thing {
                 (thing.ours, thing.peer) = (Some(ours.into()), Some(peer.into()));
             }
             Object::Listener => {
-                let listener = TcpListener::bind("127.0.0.1:0")?;
+                let listener = TcpListener::bind((own_address(), 0))?;
                 thing.address = Some(SockAddr::from(listener.local_addr()?));
                 thing.ours = Some(listener.into());
             }
