@@ -135,8 +135,9 @@ impl Maker<'_> {
         // And data that is there already may win or lose against a cancel in the same submission.
         let is_open = |op: &Op| has_worker(op) || (!linked && (op.takes() || op.gives()));
         let meets = |other: &Entry| (op.cancels() && is_open(&other.op)) || (other.op.cancels() && is_open(op));
-        // And a cancel may count what another is about to end.
-        let meets = |other: &Entry| meets(other) || (op.cancels() && other.op.cancels());
+        // And a cancel may count what another is about to end, or start something by ending what is in front of it.
+        let names = |op: &Op| op.cancels() || matches!(op, Op::TimeoutUpdate { .. } | Op::TimeoutRemove { .. });
+        let meets = |other: &Entry| meets(other) || (names(op) && names(&other.op));
         // One that waits in a chain may find what runs only since the end of the program.
         let waits = |other: &Entry| other.op.takes() || matches!(other.op, Op::Timeout { .. });
         if linked && op.cancels() && entries.iter().any(waits) {
