@@ -5,7 +5,7 @@
 //! place is emptied before that is closed or given up.
 
 use std::cell::{Cell, OnceCell};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::{Rc, Weak};
 
 use io_uring::{squeue, types};
