@@ -21,15 +21,17 @@ use super::task::Header;
 use super::waker::TaskId;
 use crate::sys;
 
-/// The sizes of cells: four to a doubling, so that at most a fifth of a cell is wasted. The table ends where a copy of a future begins to cost
-/// more than the allocation that a cell saves.
-const STRIDES: [u32; 21] = [64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048];
+/// The sizes of cells: small ones as close as their alignment allows, for these are the many, others four to a doubling, so that at most a fifth
+/// of a cell is wasted. The table ends where a copy of a future begins to cost more than the allocation that a cell saves.
+const STRIDES: [u32; 25] =
+    [64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048];
 /// What the strides and the first cell's place are a multiple of.
 pub(super) const CELL_ALIGN: usize = 16;
 
 /// The first chunk of a class is a page; each further one is twice as large.
 const SMALLEST_CHUNK: usize = 4096;
-/// The largest is a huge page, which costs one page fault in place of 512.
+/// The largest is as large as a huge page, which costs one page fault in place of 512, and takes all its memory at once: so only the further ones
+/// of a class ask to be one.
 const LARGEST_CHUNK: usize = 2 << 20;
 /// Where the cells of a chunk begin: on a line of the cache.
 const FIRST_CELL: usize = 128;
@@ -53,6 +55,11 @@ pub(super) const fn class_of(size: usize) -> Option<usize> {
         class += 1;
     }
     None
+}
+
+/// The size of a chunk of a class that has so many.
+const fn size_of_chunk(before: u32) -> usize {
+    if before < LARGEST_CHUNK.ilog2() - SMALLEST_CHUNK.ilog2() { SMALLEST_CHUNK << before } else { LARGEST_CHUNK }
 }
 
 /// All chunks of one runtime. It lives as long as one of them: a `JoinHandle` may outlive its runtime.
@@ -185,7 +192,7 @@ impl Arena {
 
     fn add_chunk(self: &Rc<Self>, class: usize) -> NonNull<Chunk> {
         let before = self.classes[class].chunks.get();
-        let size = (SMALLEST_CHUNK << before.min(LARGEST_CHUNK.ilog2())).min(LARGEST_CHUNK);
+        let size = size_of_chunk(before);
         let layout = Layout::from_size_align(size, if size == LARGEST_CHUNK { size } else { 64 }).expect("both are powers of two");
         // SAFETY: only this function and `release` reach into the two lists, neither calls the other, and neither runs foreign code
         // but the allocator's, which does not come back here.
@@ -194,7 +201,7 @@ impl Arena {
         assert!(number < MOST_CHUNKS, "more tasks in one runtime than its wakers can number");
         // SAFETY: the size is not zero.
         let Some(block) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
-        if size == LARGEST_CHUNK {
+        if before > 0 && size_of_chunk(before - 1) == LARGEST_CHUNK {
             sys::advise_huge_pages(block, size);
         }
         let chunk = block.cast::<Chunk>();
