@@ -11,6 +11,7 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::io;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
@@ -45,7 +46,17 @@ pub struct Chunk {
     id: u16,
     /// Where the buffer is, of which this is one chunk.
     arena: NonNull<Arena>,
+    /// Fills a gap with a byte of which all other values are free to mean that there is no chunk: so an item of a stream is no larger than a chunk.
+    present: Present,
 }
+
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Present {
+    Yes,
+}
+
+const _: () = assert!(size_of::<Option<io::Result<Chunk>>>() == size_of::<Chunk>());
 
 impl Chunk {
     /// The only chunk of a buffer, so far.
@@ -54,14 +65,14 @@ impl Chunk {
     /// The first `length` bytes of the buffer are initialised, the kernel has let go of it, and the arena is told that it is in a chunk.
     #[inline]
     pub(super) unsafe fn lent(arena: NonNull<Arena>, start: NonNull<u8>, length: u32, id: u16) -> Chunk {
-        Chunk { start, length, id, arena }
+        Chunk { start, length, id, arena, present: Present::Yes }
     }
 
     /// A chunk with a copy of these bytes.
     pub(crate) fn copied(bytes: &[u8]) -> Chunk {
         let length = u32::try_from(bytes.len()).expect("nothing that is received at once is longer than 2 GiB");
         let (arena, start) = Arena::of_copy(bytes);
-        Chunk { start, length, id: 0, arena }
+        Chunk { start, length, id: 0, arena, present: Present::Yes }
     }
 
     /// How many bytes there are.
@@ -127,7 +138,7 @@ impl Clone for Chunk {
     fn clone(&self) -> Chunk {
         // SAFETY: this chunk keeps the arena.
         unsafe { self.arena.as_ref() }.share(self.id);
-        Chunk { start: self.start, length: self.length, id: self.id, arena: self.arena }
+        Chunk { start: self.start, length: self.length, id: self.id, arena: self.arena, present: self.present }
     }
 }
 
