@@ -402,13 +402,14 @@ impl Driver {
     /// # Errors
     /// What io_uring_enter(2) says of a ring that is beyond use. Signals and want of memory are dealt with below.
     pub(crate) fn turn(&mut self, wait: Wait, deliveries: &mut Deliveries) -> io::Result<()> {
-        if let Some(pool) = &self.pool {
-            pool.collect();
-        }
+        let is_much = self.pool.as_ref().is_some_and(|pool| pool.begin_turn());
         self.send_cancels();
         self.push_backlog();
         let wait = if self.backlog.is_empty() { wait } else { Wait::No };
         let Some(ring) = &mut self.ring else { return Ok(()) };
+        if is_much {
+            ring.submit_alone()?;
+        }
         ring.enter(wait, self.in_flight)?;
         for _ in 0..MOST_COMPLETIONS {
             // What the completion queue could not hold comes with the next turn, which does not wait then.

@@ -1,13 +1,17 @@
 //! Which buffers are lent to the ring, which are in chunks, and how many are there to be? The buffers of one runtime.
 //!
 //! ```text
-//!              lend                 a receive takes it              last chunk dropped
-//!  (reserve) ────────▶ (in the ring) ─────────────────▶ (in a chunk) ─────────────────▶ (in the ring), or the reserve
+//!             lend                 a receive takes it              last chunk dropped
+//!  (on the pile) ────▶ (in the ring) ─────────────────▶ (in a chunk) ─────────────────▶ (in the ring), or on the pile
 //! ```
-//! The pool counts the buffers in the ring itself, so it knows without asking when they run short: with less than a quarter of those in
+//! The ring takes buffers in turn, so all that it has pass through the processor's caches. It gets a few more than one turn takes, and they come
+//! from the top of the pile, where those lie that were used last: so a loop goes on with the same few, however many there are.
+//!
+//! The pool counts the buffers that are in no chunk itself, so it knows without asking when they run short: with less than a quarter of those in
 //! circulation left it doubles them, up to a bound, and at the bound it copies what comes and takes the buffer back at once. So at least a
-//! quarter is always there for the next receive, whatever becomes of the chunks, and nobody ever waits for a buffer. When at least half of
-//! them have not been needed for a while, half of those beyond the first go back into the reserve, and their memory to the system.
+//! quarter is always there for the next receive, whatever becomes of the chunks, and nobody ever waits for a buffer. When half of
+//! them have not been needed for a while, half of those beyond the first go out of circulation, and their memory goes back to the system: they are
+//! the bottom of the pile.
 //!
 //! The pool belongs to one thread. It knows no operation and no task, and runs no user code.
 //!
@@ -28,7 +32,7 @@ use super::chunk_arena::Arena;
 /// Bytes of a buffer by default. One receive fills one buffer at the most, so this is the largest piece in which a stream comes. Buffers that
 /// are only partly filled cost no more than the lines that are touched.
 const DEFAULT_SIZE: usize = 16 * 1024;
-/// Buffers by default, at first and at most. The ring uses them in turn, so the first are what a busy loop has in the caches.
+/// Buffers by default, at first and at most.
 const DEFAULT_COUNTS: (usize, usize) = (256, 1024);
 /// Smallest buffer: that of a datagram begins with its address. And the largest.
 const FEWEST_BYTES: usize = 64;
@@ -38,6 +42,13 @@ const MOST_BYTES: usize = 1 << 30;
 const SCARCE_PART: usize = 4;
 /// When at least half of the buffers were in the ring at so many returns in a row, for each buffer, they are more than needed.
 const QUIET_ROUNDS: usize = 16;
+
+/// Buffers in the ring at first, and at least: a turn of the kernel's ring receives from at most 40 sockets that were waiting.
+const WINDOW: usize = 64;
+/// After so many turns in a row that left half of the buffers in the ring, they are more than needed there.
+const CALM_TURNS: u32 = 1000;
+/// A turn that receives so many bytes fills a good part of the caches that a core has to itself.
+const MUCH: usize = 256 * 1024;
 
 /// How a pool is to be made.
 #[derive(Debug, Clone, Copy)]
@@ -89,15 +100,23 @@ pub(crate) struct ChunkPool {
     arena: NonNull<Arena>,
     /// In circulation.
     buffers: Cell<usize>,
-    /// In the ring, as far as is known: a completion that nobody has looked at may have taken one.
+    /// Of those in circulation, the ones that are in no chunk, as far as is known: a completion that nobody has looked at may have taken one.
     free: Cell<usize>,
-    /// With fewer in the ring, they are scarce.
+    /// With fewer of them, they are scarce.
     low: Cell<usize>,
-    /// Not in circulation. The last goes first.
-    reserve: RefCell<Vec<u16>>,
-    /// How many are to go into the reserve when they come back.
-    surplus: Cell<usize>,
-    /// Returns in a row that found at least half of the buffers in the ring.
+    /// Neither in the ring nor in a chunk. Those that were used last are the last, those that are not in circulation the first.
+    pile: RefCell<Vec<u16>>,
+    /// In the ring, as far as is known.
+    in_ring: Cell<usize>,
+    /// How many are to be in the ring when a turn begins.
+    window: Cell<usize>,
+    /// Fewest that were in the ring since then.
+    fewest: Cell<usize>,
+    /// Turns in a row that left half of the window in the ring.
+    calm: Cell<u32>,
+    /// Bytes that the last turn has received.
+    received: Cell<usize>,
+    /// Returns in a row that found at least half of the buffers on the pile.
     quiet: Cell<usize>,
     most_lent: Cell<usize>,
     growths: Cell<u64>,
@@ -109,7 +128,7 @@ pub(crate) struct ChunkPool {
 }
 
 impl ChunkPool {
-    /// A pool whose first buffers are in the ring.
+    /// A pool whose first buffers are in circulation, some of them in the ring.
     ///
     /// # Errors
     /// Want of memory.
@@ -122,8 +141,12 @@ impl ChunkPool {
             buffers: Cell::new(0),
             free: Cell::new(0),
             low: Cell::new(0),
-            reserve: RefCell::new((0..config.most as u32).rev().map(|id| id as u16).collect()),
-            surplus: Cell::new(0),
+            pile: RefCell::new((0..config.most as u32).rev().map(|id| id as u16).collect()),
+            in_ring: Cell::new(0),
+            window: Cell::new(config.first.min(WINDOW)),
+            fewest: Cell::new(0),
+            calm: Cell::new(0),
+            received: Cell::new(0),
             quiet: Cell::new(0),
             most_lent: Cell::new(0),
             growths: Cell::new(0),
@@ -134,6 +157,7 @@ impl ChunkPool {
         });
         pool.arena().set_pool(Rc::as_ptr(&pool));
         pool.circulate(config.first);
+        pool.lend();
         Ok(pool)
     }
 
@@ -170,7 +194,7 @@ impl ChunkPool {
     /// The completion says that it took buffer `id` of this pool's ring, and is turned into a chunk once.
     #[inline]
     pub(crate) unsafe fn chunk(&self, id: u16, length: usize) -> Chunk {
-        let is_plenty = self.count_taken();
+        let is_plenty = self.count_taken(length);
         // SAFETY: the caller's promise, and it has been counted.
         let chunk = unsafe { self.chunk_of(id, length) };
         if is_plenty { chunk } else { self.spare(chunk) }
@@ -178,13 +202,14 @@ impl ChunkPool {
 
     /// A completion has taken a buffer out of the ring. `false`: they are scarce, so its chunk is to be [spared](ChunkPool::spare) now.
     #[inline]
-    pub(crate) fn count_taken(&self) -> bool {
-        let free = self.free.get().checked_sub(1).expect("the ring takes only what it was given");
+    pub(crate) fn count_taken(&self, length: usize) -> bool {
+        let in_ring = self.in_ring.get().checked_sub(1).expect("the ring takes only what it was given");
+        self.in_ring.set(in_ring);
+        self.fewest.set(self.fewest.get().min(in_ring));
+        self.received.set(self.received.get() + length);
+        let free = self.free.get() - 1;
         self.free.set(free);
-        let lent = self.buffers.get() - free;
-        if lent > self.most_lent.get() {
-            self.most_lent.set(lent);
-        }
+        self.most_lent.set(self.most_lent.get().max(self.buffers.get() - free));
         free >= self.low.get()
     }
 
@@ -232,35 +257,62 @@ impl ChunkPool {
             return false;
         }
         self.growths.set(self.growths.get() + 1);
-        self.surplus.set(0);
-        self.circulate(more);
+        self.circulate(buffers + more);
         true
     }
 
-    /// Takes buffers out of the reserve and lends them.
-    fn circulate(&self, count: usize) {
-        for _ in 0..count {
-            let id = self.reserve.borrow_mut().pop().expect("what is not in circulation is in the reserve");
-            self.lend(id);
-        }
-        self.set_buffers(self.buffers.get() + count);
-    }
-
-    fn set_buffers(&self, buffers: usize) {
+    /// From now on so many buffers are in circulation. Those that are not any more lie on the pile.
+    fn circulate(&self, buffers: usize) {
+        self.free.set(self.free.get() + buffers - self.buffers.get());
         self.buffers.set(buffers);
         self.low.set((buffers / SCARCE_PART).max(1));
         self.quiet.set(0);
     }
 
+    /// A turn begins: takes back what was dropped on other threads, and lends the ring as many buffers as it is likely to need. Has the last turn
+    /// received so much that the caches are full of it?
     #[inline]
-    fn lend(&self, id: u16) {
+    pub(crate) fn begin_turn(&self) -> bool {
+        self.collect();
+        self.fit_window();
+        self.lend();
+        self.received.replace(0) >= MUCH
+    }
+
+    /// The ring gets twice as many buffers when it has used all, and half as many when it has not needed them for a while.
+    #[inline]
+    fn fit_window(&self) {
+        let (window, fewest) = (self.window.get(), self.fewest.get());
+        if fewest == 0 {
+            self.window.set((window * 2).min(self.config.most));
+        }
+        self.calm.set(if fewest > window / 2 { self.calm.get() + 1 } else { 0 });
+        if self.calm.get() >= CALM_TURNS {
+            self.calm.set(0);
+            self.window.set((window / 2).max(self.config.first.min(WINDOW)));
+        }
+    }
+
+    #[inline]
+    fn lend(&self) {
+        let wanted = self.window.get().min(self.free.get());
+        if self.in_ring.get() < wanted {
+            let mut pile = self.pile.borrow_mut();
+            let start = pile.len() - (wanted - self.in_ring.get());
+            pile.drain(start..).rev().for_each(|id| self.append(id));
+        }
+        self.fewest.set(self.in_ring.get());
+    }
+
+    #[inline]
+    fn append(&self, id: u16) {
         self.ring.append(self.arena().buffer(id), self.config.size as u32, id);
-        self.free.set(self.free.get() + 1);
+        self.in_ring.set(self.in_ring.get() + 1);
     }
 
     /// Takes back what was dropped on other threads.
     #[inline]
-    pub(crate) fn collect(&self) {
+    fn collect(&self) {
         // SAFETY: what is in the list has no chunk any more.
         self.arena().collect(|id| unsafe { self.take_back(id) });
     }
@@ -271,33 +323,31 @@ impl ChunkPool {
     /// There is no other, and this thread is the pool's.
     #[inline]
     pub(super) unsafe fn take_back(&self, id: u16) {
-        if self.buffers.get() > self.config.first && self.is_surplus() {
-            return self.retire(id);
+        self.free.set(self.free.get() + 1);
+        if self.in_ring.get() < self.window.get() {
+            self.append(id);
+        } else {
+            self.pile.borrow_mut().push(id);
         }
-        self.lend(id);
+        if self.buffers.get() > self.config.first {
+            self.look_for_surplus();
+        }
     }
 
-    /// Is this buffer to go out of circulation? Looks from time to time whether so many are needed.
+    /// Takes buffers out of circulation that have not been needed for a while.
     #[cold]
-    fn is_surplus(&self) -> bool {
+    fn look_for_surplus(&self) {
         let buffers = self.buffers.get();
-        if self.surplus.get() == 0 {
-            let is_quiet = self.free.get() + 1 >= buffers / 2;
-            self.quiet.set(if is_quiet { self.quiet.get() + 1 } else { 0 });
-            if self.quiet.get() >= QUIET_ROUNDS * buffers {
-                self.shrinkings.set(self.shrinkings.get() + 1);
-                self.surplus.set(buffers - (buffers / 2).max(self.config.first));
-            }
+        let is_quiet = self.free.get() - self.in_ring.get() >= buffers / 2;
+        self.quiet.set(if is_quiet { self.quiet.get() + 1 } else { 0 });
+        if self.quiet.get() >= QUIET_ROUNDS * buffers {
+            self.shrinkings.set(self.shrinkings.get() + 1);
+            let fewer = (buffers / 2).max(self.config.first);
+            let bottom = self.config.most - buffers..self.config.most - fewer;
+            // SAFETY: what lies on the pile is neither in a chunk nor in the ring.
+            self.pile.borrow()[bottom].iter().for_each(|&id| unsafe { self.arena().discard(id) });
+            self.circulate(fewer);
         }
-        self.surplus.get() > 0
-    }
-
-    fn retire(&self, id: u16) {
-        self.surplus.set(self.surplus.get() - 1);
-        // SAFETY: the buffer is neither in a chunk nor in the ring.
-        unsafe { self.arena().discard(id) };
-        self.reserve.borrow_mut().push(id);
-        self.set_buffers(self.buffers.get() - 1);
     }
 
     /// The kernel could not be made to let go: its memory stays for ever.
@@ -321,7 +371,8 @@ impl Drop for ChunkPool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::VecDeque;
+    use std::collections::{HashSet, VecDeque};
+    use std::iter;
     use std::ptr;
     use std::sync::Mutex;
 
@@ -337,8 +388,14 @@ mod tests {
             Taker { pool, head: 0 }
         }
 
-        /// Fills the next buffer with these bytes. `None`: there is none.
+        /// Fills the next buffer with these bytes, in a turn of its own. `None`: there is none.
         fn receive(&mut self, bytes: &[u8]) -> Option<Chunk> {
+            self.pool.begin_turn();
+            self.take(bytes)
+        }
+
+        /// Fills the next buffer with these bytes. `None`: there is none left in this turn.
+        fn take(&mut self, bytes: &[u8]) -> Option<Chunk> {
             let ring = self.pool.ring();
             if self.head == ring.tail() {
                 return None;
@@ -355,6 +412,12 @@ mod tests {
 
         fn in_ring(&self) -> usize {
             usize::from(self.pool.ring().tail().wrapping_sub(self.head))
+        }
+
+        /// Those in circulation that are in no chunk.
+        fn free(&self) -> usize {
+            let counts = self.pool.counts();
+            counts.buffers - counts.lent
         }
     }
 
@@ -384,7 +447,7 @@ mod tests {
         let mut kept = Vec::new();
         for round in 0..1000u32 {
             kept.push(taker.receive(&round.to_le_bytes()).expect("a quarter is always left"));
-            assert!(taker.in_ring() >= taker.pool.counts().buffers / 4);
+            assert!(taker.free() >= taker.pool.counts().buffers / 4);
         }
         let counts = taker.pool.counts();
         println!("{counts:?}");
@@ -393,7 +456,7 @@ mod tests {
         assert_eq!(counts.most_lent, 50 - 50 / SCARCE_PART + 1, "the one that is copied is lent for a moment");
         assert!(kept.iter().zip(0u32..).all(|(chunk, round)| *chunk == round.to_le_bytes()));
         drop(kept);
-        assert_eq!((taker.pool.counts().lent, taker.in_ring()), (0, 50));
+        assert_eq!(taker.free(), 50);
     }
 
     #[test]
@@ -410,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn buffers_that_are_not_needed_for_a_while_go_back_into_the_reserve_and_come_again() {
+    fn buffers_that_are_not_needed_for_a_while_go_out_of_circulation_and_come_again() {
         let mut taker = Taker::new(64, 8, 64);
         for _ in 0..3 {
             let kept: Vec<_> = (0..48).map(|_| taker.receive(b"kept").expect("a buffer")).collect();
@@ -422,7 +485,7 @@ mod tests {
                 rounds += 1;
                 assert!(rounds < 10_000);
             }
-            assert_eq!(taker.in_ring(), 8);
+            assert_eq!(taker.free(), 8);
         }
         let counts = taker.pool.counts();
         assert_eq!((counts.growths, counts.shrinkings), (9, 9));
@@ -433,6 +496,49 @@ mod tests {
             kept.pop_front();
         }
         assert_eq!(taker.pool.counts().buffers, 64);
+    }
+
+    #[test]
+    fn the_buffers_that_were_used_last_are_used_next() {
+        let mut taker = Taker::new(64, 1024, 1024);
+        let mut used = HashSet::new();
+        let mut sending = Vec::new();
+        for _ in 0..1000 {
+            taker.pool.begin_turn();
+            let received: Vec<_> = (0..40).map(|_| taker.take(b"echo").expect("a window of buffers")).collect();
+            used.extend(received.iter().map(|chunk| chunk.as_ptr()));
+            sending = received;
+        }
+        drop(sending);
+        println!("{} buffers", used.len());
+        assert!(used.len() <= WINDOW + 2 * 40, "those in the ring, those received, and those being sent");
+    }
+
+    #[test]
+    fn the_ring_gets_as_many_buffers_as_turns_take_and_fewer_when_they_take_fewer() {
+        let mut taker = Taker::new(64, 1024, 1024);
+        let mut in_one_turn = |limit: usize| {
+            taker.pool.begin_turn();
+            let kept: Vec<_> = iter::from_fn(|| taker.take(b"burst")).take(limit).collect();
+            kept.len()
+        };
+        assert_eq!((in_one_turn(1000), in_one_turn(1000), in_one_turn(1000)), (64, 128, 256));
+        assert_eq!(in_one_turn(1000), 512);
+        for _ in 0..10 * CALM_TURNS {
+            assert_eq!(in_one_turn(20), 20);
+        }
+        assert_eq!(in_one_turn(1000), 64);
+    }
+
+    #[test]
+    fn a_turn_that_has_received_much_is_told_once() {
+        let mut taker = Taker::new(16 * 1024, 64, 64);
+        let bytes = [0; 16 * 1024];
+        drop((0..MUCH / bytes.len()).map(|_| taker.take(&bytes)).collect::<Vec<_>>());
+        assert!(taker.pool.begin_turn());
+        assert!(!taker.pool.begin_turn());
+        drop((0..40).map(|_| taker.take(b"little")).collect::<Vec<_>>());
+        assert!(!taker.pool.begin_turn());
     }
 
     #[test]
@@ -449,7 +555,7 @@ mod tests {
                 drop(shared);
             }
         });
-        taker.pool.collect();
+        taker.pool.begin_turn();
         assert_eq!((taker.pool.counts().lent, taker.in_ring()), (0, 64));
     }
 

@@ -193,7 +193,7 @@ impl Driver {
         let mut limit = u32::MAX;
         let mut spared = None;
         if let Some((id, pool)) = completion.buffer().zip(self.pool.as_ref()) {
-            if !pool.count_taken() {
+            if !pool.count_taken(length(completion)) {
                 // SAFETY: the pool has been told, and the chunk takes the place of what the completion says.
                 spared = Some(pool.spare(unsafe { pool.chunk_of(id, length(completion)) }));
             }

@@ -299,6 +299,15 @@ impl Ring {
         }
     }
 
+    /// Submits what is queued and does nothing else, so that the next enter receives less at a time. Only a kernel's ring gains by that.
+    pub(crate) fn submit_alone(&mut self) -> io::Result<()> {
+        match self {
+            Ring::Kernel(ring) => ring.submit_alone(),
+            Ring::Emulated(_) => Ok(()),
+            Ring::Mixed(ring) => ring.kernel_mut().submit_alone(),
+        }
+    }
+
     /// From now on waits end with the first completion, whatever the user wants.
     pub(crate) fn wait_for_one(&mut self) {
         match self {

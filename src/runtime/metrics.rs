@@ -44,7 +44,7 @@ pub struct Metrics {
     pub registered_files: u64,
     /// Tasks that have not ended now.
     pub tasks: u64,
-    /// Buffers for [`Chunk`](crate::buf::Chunk)s now: with the ring, or in chunks. 0 until the first is asked for.
+    /// Buffers for [`Chunk`](crate::buf::Chunk)s now: in chunks, or kept for the ring. 0 until the first is asked for.
     pub chunk_buffers: u64,
     /// Those of them that are in chunks now.
     pub chunk_buffers_lent: u64,

@@ -90,6 +90,32 @@ fn a_long_stream_comes_through_the_buffers_bit_for_bit() {
 }
 
 #[test]
+fn large_messages_on_many_connections_come_back_from_the_buffers_that_are_there() {
+    const CONNECTIONS: u64 = 150;
+    const LENGTH: usize = 16 * 1024;
+
+    run(async || {
+        let ask = |number| {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            drop(spawn(echo(theirs)));
+            spawn(async move {
+                for round in 0..20 {
+                    let sent = ours.write_all(pattern(number * 1_000_000 + round * 100_000, LENGTH)).await.unwrap();
+                    assert!(ours.read_exact(vec![0; LENGTH]).await.unwrap() == sent);
+                }
+            })
+        };
+        let clients: Vec<_> = (0..CONNECTIONS).map(ask).collect();
+        for client in clients {
+            client.await.unwrap();
+        }
+        let Metrics { chunk_buffers_lent, chunk_copies, chunk_exhaustions, chunk_growths, .. } = metrics();
+        println!("{chunk_exhaustions} exhaustions, {chunk_growths} growths");
+        assert_eq!((chunk_buffers_lent, chunk_copies), (0, 0));
+    });
+}
+
+#[test]
 fn nothing_is_lost_and_nothing_spins_when_all_chunks_are_kept() {
     const TOTAL: usize = 4 << 20;
     run_with(Builder::new().chunk_size(1024).chunks(4..=16), async || {
