@@ -2,6 +2,7 @@
 //! take the software path while the rest stays with the kernel.
 
 use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::pin::pin;
@@ -28,6 +29,8 @@ const LATER: [u8; 9] = [
     opcode::SendMsgZc::CODE,
     opcode::ReadMulti::CODE,
 ];
+/// Kernels that lack some of them at random.
+const RANDOM_KERNELS: u32 = 6;
 const CONFIG: Config = Config::new(8, 64);
 
 fn without(opcodes: &[u8]) -> Runtime {
@@ -35,12 +38,18 @@ fn without(opcodes: &[u8]) -> Runtime {
     Runtime::on(ring, &CONFIG, ChunkPoolConfig::default()).expect("a runtime")
 }
 
-/// Runs a program on rings that lack nothing, each operation, and all.
+/// Runs a program on rings that lack nothing, each operation, all, and some at random.
 fn on_each(program: impl AsyncFn()) {
-    let lacks = LATER.iter().map(std::slice::from_ref).chain([&[][..], &LATER[..]]);
+    let random = RandomState::new();
+    let some = |round: u32| {
+        let chosen = random.hash_one(round);
+        LATER.iter().enumerate().filter(|(place, _)| chosen >> place & 1 != 0).map(|(_, opcode)| *opcode).collect()
+    };
+    let lacks = LATER.iter().map(|opcode| vec![*opcode]).chain([vec![], LATER.to_vec()]).chain((0..RANDOM_KERNELS).map(some));
     for lack in lacks {
+        // These are the seed, too.
         println!("without {lack:?}");
-        let runtime = without(lack);
+        let runtime = without(&lack);
         runtime.block_on(program());
         let metrics = runtime.block_on(async { crate::metrics() });
         assert_eq!(metrics.stale_completions, 0);

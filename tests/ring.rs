@@ -409,7 +409,7 @@ const EPOLL_WAIT: libc::c_long = libc::SYS_epoll_wait;
 #[cfg(not(target_arch = "x86_64"))]
 const EPOLL_WAIT: libc::c_long = libc::SYS_epoll_pwait;
 
-/// Runs a timer and a receive on the software ring of a process that may not make these calls.
+/// Runs a timer, a receive, a pipe and a file on the software ring of a process that may not make these calls.
 fn works_without(calls: &[libc::c_long]) {
     calls.iter().for_each(|call| forbid(*call, None, libc::EPERM));
     let runtime = Builder::new().ring(RingKind::Software).build().expect("the software ring");
@@ -421,6 +421,17 @@ fn works_without(calls: &[libc::c_long]) {
             theirs.write_all(b"late").await.expect("sent");
         });
         assert_eq!(read.expect("received").1, b"late");
+        let (reader, writer) = io::pipe().expect("a pipe");
+        let pipe = |end: std::os::fd::OwnedFd| File::from(std::fs::File::from(end));
+        let (reader, writer) = (pipe(reader.into()), pipe(writer.into()));
+        let (read, written) = join(reader.read_at(vec![0; 8], 0), writer.write_at(b"through", 0)).await;
+        assert_eq!((read.expect("read").1, written.expect("written").0), (b"through".to_vec(), 7));
+        let directory = scratch_dir();
+        let file = File::options().read(true).write(true).create(true).open(directory.path().join("file")).await.expect("made");
+        file.write_all_at(vec![7; 100_000], 5).await.expect("written");
+        assert_eq!(file.read_exact_at(vec![0; 50_000], 50_005).await.expect("read"), [7; 50_000]);
+        assert_eq!(file.read_at(vec![0; 10], 100_000).await.expect("the rest").0, 5);
+        file.close().await.expect("closed");
     });
     assert!(started.elapsed() >= Duration::from_millis(3));
 }
@@ -434,6 +445,11 @@ fn the_software_ring_waits_by_whichever_call_the_filter_grants() {
 #[cfg(target_arch = "x86_64")]
 fn the_software_ring_waits_where_the_filter_grants_the_oldest_call_with_a_mask_only() {
     in_own_process(|| works_without(&[EPOLL_WAIT, libc::SYS_epoll_pwait2]));
+}
+
+#[test]
+fn the_software_ring_reads_and_writes_files_where_the_filter_knows_only_the_oldest_calls() {
+    in_own_process(|| works_without(&[libc::SYS_preadv2, libc::SYS_pwritev2, libc::SYS_openat2]));
 }
 
 #[test]

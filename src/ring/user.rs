@@ -15,6 +15,7 @@ use std::os::fd::RawFd;
 use std::ptr;
 
 use super::sqe::{Address, MessageBuffer, Request, SocketTransfer, Transfer};
+use super::world::Interest;
 
 impl Address {
     fn pointer<T>(self) -> *mut T {
@@ -147,18 +148,35 @@ fn one_buffer(transfer: Transfer, way: Way, patience: Patience) -> i32 {
     several_buffers(transfer, &vector, 1, way, patience)
 }
 
-/// preadv2(2), pwritev2(2). Streams have no positions, and ignore those that entries name.
+/// preadv2(2) and pwritev2(2), or the calls before them where these do as well. Streams have no positions, and ignore those that entries name.
 fn several_buffers(transfer: Transfer, vectors: *const libc::iovec, count: u32, way: Way, patience: Patience) -> i32 {
     let flags = patience.file_flags(transfer.flags);
-    let at = |offset| match way {
-        // SAFETY: the vectors name memory of the operation, which stays until its last completion.
-        Way::In => unsafe { libc::preadv2(transfer.fd, vectors, count as i32, offset, flags) },
-        // SAFETY: as above.
-        Way::Out => unsafe { libc::pwritev2(transfer.fd, vectors, count as i32, offset, flags) },
+    let (fd, count) = (transfer.fd, count as i32);
+    // SAFETY: the vectors name memory of the operation, which stays until its last completion.
+    let at = |offset| unsafe {
+        match (way, flags, offset) {
+            (Way::In, 0, -1) => libc::readv(fd, vectors, count),
+            (Way::In, 0, _) => libc::preadv(fd, vectors, count, offset),
+            (Way::In, ..) => libc::preadv2(fd, vectors, count, offset, flags),
+            (Way::Out, 0, -1) => libc::writev(fd, vectors, count),
+            (Way::Out, 0, _) => libc::pwritev(fd, vectors, count, offset),
+            (Way::Out, ..) => libc::pwritev2(fd, vectors, count, offset, flags),
+        }
     };
     // No offset is the file's own position in both interfaces.
     let result = answer(at(transfer.offset as i64) as i64);
     if result == -libc::ESPIPE && transfer.offset != u64::MAX { answer(at(-1) as i64) } else { result }
+}
+
+/// Directions in which no file can be asked not to wait, since a filter or the kernel refuses the call: then it does not come as far as to say
+/// that there is no such file.
+pub(super) fn directions_that_wait() -> Interest {
+    let (nothing, flags) = (libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }, libc::RWF_NOWAIT);
+    // SAFETY: there is no memory in the only vector, which is a local variable.
+    let reads = answer(unsafe { libc::preadv2(-1, &nothing, 1, 0, flags) } as i64) == -libc::EBADF;
+    // SAFETY: as above.
+    let writes = answer(unsafe { libc::pwritev2(-1, &nothing, 1, 0, flags) } as i64) == -libc::EBADF;
+    Interest(if reads { 0 } else { Interest::INPUT.0 } | if writes { 0 } else { Interest::OUTPUT.0 })
 }
 
 fn receive(transfer: SocketTransfer, patience: Patience) -> i32 {

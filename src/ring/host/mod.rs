@@ -48,6 +48,8 @@ pub(crate) struct Host {
     gone: Vec<Key>,
     events: Vec<libc::epoll_event>,
     check: Check,
+    /// Directions in which no file can be asked not to wait.
+    always_waits: Interest,
 }
 
 /// What is known of a descriptor.
@@ -101,6 +103,7 @@ impl Host {
             gone: Vec::new(),
             events,
             check: Check { list: Vec::new(), round: 0, next: Instant::now() },
+            always_waits: user::directions_that_wait(),
         })
     }
 
@@ -212,7 +215,7 @@ impl Host {
         if !must_not_wait && !is_of_nothing(request) && self.descriptor(fd).would_wait(interest) {
             return Attempt::Blocked(interest);
         }
-        let result = match self.descriptor(fd).always_waits & interest.0 {
+        let result = match (self.always_waits.0 | self.descriptor(fd).always_waits) & interest.0 {
             // Direct transfers come from the device, however impatient one is.
             0 if self.is_direct(fd) => return Attempt::Blocking,
             0 => user::call(request, Patience::None),
