@@ -101,8 +101,8 @@ impl Maker<'_> {
                 entry = entry.skip();
             }
             let waits = entry.is_linked();
-            // A worker and a short timeout run a race, and so do two short timeouts.
-            let races = Program::has_worker(&self.objects, &entry.op) || matches!(entry.op, Op::Timeout { .. });
+            // A worker, who may have an accept as well, and a short timeout run a race, and so do two short timeouts.
+            let races = Program::has_worker(&self.objects, &entry.op) || matches!(entry.op, Op::Timeout { .. } | Op::Accept { .. });
             entries.push(entry);
             if waits && self.random.chance(5) {
                 let after = if self.random.chance(3) && !races { Soon } else { Never };
