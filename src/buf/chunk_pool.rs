@@ -242,11 +242,13 @@ impl ChunkPool {
         self.free.get() <= self.low.get() && self.buffers.get() == self.config.most
     }
 
-    /// A receive has found no buffer: so many were taken in one turn.
+    /// A receive has found no buffer: so many were taken in one turn. If there are more on the pile, the next turn has them.
     pub(crate) fn exhausted(&self) {
         self.exhaustions.set(self.exhaustions.get() + 1);
         self.collect();
-        self.grow();
+        if self.free.get() == self.in_ring.get() {
+            self.grow();
+        }
     }
 
     /// Doubles the buffers, if the bound allows for more.
@@ -528,6 +530,18 @@ mod tests {
             assert_eq!(in_one_turn(20), 20);
         }
         assert_eq!(in_one_turn(1000), 64);
+    }
+
+    #[test]
+    fn a_turn_that_needs_more_than_the_ring_had_gets_what_lies_on_the_pile_first() {
+        let mut taker = Taker::new(64, 256, 1024);
+        taker.pool.begin_turn();
+        let mut kept: Vec<_> = iter::from_fn(|| taker.take(b"burst")).collect();
+        taker.pool.exhausted();
+        assert_eq!((kept.len(), taker.pool.counts().buffers), (64, 256));
+        taker.pool.begin_turn();
+        kept.extend(iter::from_fn(|| taker.take(b"burst")));
+        assert_eq!(kept.len(), 64 + 128);
     }
 
     #[test]
