@@ -1,12 +1,14 @@
 //! Who makes the calls that take long? Threads of the pool under `spawn_blocking`, a bounded number of them at a time.
 //!
-//! A thread takes call after call while there are any, so a burst costs few hand-overs. What has not been taken can still be withdrawn.
+//! A thread takes call after call, and waits a while for the next before it goes back to the pool, so that most calls cost no more than a wake.
+//! What has not been taken can still be withdrawn.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::ring::sqe::Request;
 use crate::ring::user::{self, Patience};
@@ -14,6 +16,8 @@ use crate::ring::world::{Abort, Key};
 
 /// Calls at a time, unless the user wants another number: enough to keep a disk busy, and few threads.
 pub(super) const DEFAULT_BOUND: usize = 32;
+/// How long a thread waits for the next call.
+const LINGER: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct Workers {
@@ -27,6 +31,8 @@ pub(super) struct Workers {
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
+    /// There is another call, or no owner any more.
+    news: Condvar,
     has_results: AtomicBool,
     /// The owner waits, or is about to look at `has_results` for the last time before it does.
     sleeps: AtomicBool,
@@ -38,6 +44,8 @@ struct Queue {
     results: Vec<Worked>,
     /// Threads that take calls.
     threads: usize,
+    /// Of these, the ones that wait for a call.
+    idle: usize,
     /// Ends the owner's wait. None once the owner has gone: a thread that is about to leave keeps no descriptor of its open.
     event: Option<Arc<File>>,
 }
@@ -54,14 +62,17 @@ pub(super) struct Worked {
 impl Workers {
     pub(super) fn new(event: Arc<File>, bound: usize) -> Workers {
         let queue = Mutex::new(Queue { event: Some(event), ..Queue::default() });
-        let shared = Shared { queue, has_results: AtomicBool::new(false), sleeps: AtomicBool::new(false) };
+        let shared = Shared { queue, news: Condvar::new(), has_results: AtomicBool::new(false), sleeps: AtomicBool::new(false) };
         Workers { shared: Arc::new(shared), bound, spare: Vec::new() }
     }
 
     pub(super) fn offload(&mut self, key: Key, request: Request) {
         let mut queue = self.shared.lock();
         queue.calls.push_back((key, request));
-        if queue.threads < self.bound {
+        if queue.calls.len() <= queue.idle {
+            drop(queue);
+            self.shared.news.notify_one();
+        } else if queue.threads < self.bound {
             queue.threads += 1;
             drop(queue);
             let shared = Arc::clone(&self.shared);
@@ -105,6 +116,7 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         self.shared.lock().event = None;
+        self.shared.news.notify_all();
     }
 }
 
@@ -114,23 +126,39 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes calls until none is left.
+    /// Makes calls until none has come for a while.
     fn work(&self) {
         let mut queue = self.lock();
-        while let Some((key, request)) = queue.calls.pop_front() {
-            drop(queue);
-            let worked = perform(key, &request);
-            queue = self.lock();
-            queue.results.push(worked);
-            self.has_results.store(true, Ordering::SeqCst);
-            if self.sleeps.swap(false, Ordering::SeqCst)
-                && let Some(event) = &queue.event
-            {
-                // A counter at its maximum has long since woken the owner.
-                let _ = (&**event).write_all(&1u64.to_ne_bytes());
+        loop {
+            while let Some((key, request)) = queue.calls.pop_front() {
+                drop(queue);
+                let worked = perform(key, &request);
+                queue = self.lock();
+                self.bring(worked, &mut queue);
+            }
+            if queue.event.is_none() {
+                break;
+            }
+            queue.idle += 1;
+            let waited = self.news.wait_timeout(queue, LINGER).unwrap_or_else(PoisonError::into_inner);
+            queue = waited.0;
+            queue.idle -= 1;
+            if waited.1.timed_out() && queue.calls.is_empty() {
+                break;
             }
         }
         queue.threads -= 1;
+    }
+
+    fn bring(&self, worked: Worked, queue: &mut Queue) {
+        queue.results.push(worked);
+        self.has_results.store(true, Ordering::SeqCst);
+        if self.sleeps.swap(false, Ordering::SeqCst)
+            && let Some(event) = &queue.event
+        {
+            // A counter at its maximum has long since woken the owner.
+            let _ = (&**event).write_all(&1u64.to_ne_bytes());
+        }
     }
 }
 
