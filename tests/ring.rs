@@ -4,6 +4,7 @@
 mod common;
 
 use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -505,17 +506,17 @@ fn on_the_software_ring_a_wait_ends_when_its_number_comes_to_mean_another_file()
     in_own_process(|| {
         Builder::new().ring(RingKind::Software).build().expect("a ring").block_on(async {
             let (ours, _theirs) = UnixStream::pair().expect("a pair");
-            let number = std::os::fd::AsRawFd::as_raw_fd(&ours);
+            let number = AsRawFd::as_raw_fd(&ours);
             let mut read = ours.read(vec![0; 8]);
             assert!(poll_in_task(&mut read).await.is_pending());
             turns(2).await;
-            // SAFETY: nobody uses the number as that of the stream any more: the stream is forgotten below.
+            // SAFETY: nobody uses the number as that of the stream any more: the stream gives it up below.
             assert_eq!(unsafe { libc::close(number) }, 0);
             // `.` is opened without a thread, and gets the lowest number.
             let heir = File::open(".").await.expect("open");
-            assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&heir), number);
+            assert_eq!(AsRawFd::as_raw_fd(&heir), number);
             assert_eq!(read.await.expect_err("its file is gone").raw_os_error(), Some(libc::ECANCELED));
-            std::mem::forget(ours);
+            let _ = IntoRawFd::into_raw_fd(ours.into_std().await);
         });
     });
 }
