@@ -448,7 +448,7 @@ impl Ring {
     }
 
     /// The number by which `MSG_RING` names this ring.
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "tests/conformance includes this file and calls it; the tests of the library do not")]
     pub(crate) fn descriptor(&self) -> RawFd {
         match self {
             Ring::Kernel(ring) => ring.descriptor(),
@@ -458,7 +458,7 @@ impl Ring {
     }
 
     /// The software ring in a world of `tests/conformance`.
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "tests/conformance includes this file and calls it; the tests of the library do not")]
     pub(crate) fn open_in(world: Box<dyn World>, config: &Config) -> Ring {
         Ring::Emulated(Box::new(Emulated::new(world, config, Reason::Program)))
     }
