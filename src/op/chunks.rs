@@ -20,7 +20,7 @@ use futures_util::stream::FusedStream;
 use io_uring::{opcode, squeue};
 
 use super::lane::{Direction, Lane, Left, Manner};
-use super::multishot::{Leave, Multishot};
+use super::multishot::{Kind, Multishot};
 use super::{Handle, Op, Operation, Step};
 use crate::buf::{Chunk, ChunkPool};
 use crate::driver::{Arrival, BUFFER_GROUP};
@@ -71,22 +71,30 @@ fn select(entry: squeue::Entry) -> squeue::Entry {
 /// dropped or has ended, other reads of the same connection wait.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Chunks<'h> {
-    receive: Multishot<ToNext>,
+    receive: Multishot<Bytes>,
+    handle: PhantomData<&'h ()>,
+}
+
+/// The bytes of a stream.
+struct Bytes {
     source: Source,
     /// Cleared where the kernel has none.
     multishot: bool,
     ended: bool,
-    handle: PhantomData<&'h ()>,
 }
+
+const _: () = assert!(size_of::<Chunks<'_>>() <= 40);
 
 impl<'h> Chunks<'h> {
     pub(crate) fn new(handle: &'h Handle, source: Source) -> Chunks<'h> {
-        Chunks { receive: Multishot::new(handle), source, multishot: true, ended: false, handle: PhantomData }
+        let kind = Bytes { source, multishot: true, ended: false };
+        Chunks { receive: Multishot::new(handle, kind), handle: PhantomData }
     }
 
     /// Takes what is left in the lane, or arms the receive.
     fn begin(&mut self, context: &Context<'_>) -> Poll<Option<io::Result<Chunk>>> {
-        if !self.source.fits(self.receive.handle()) {
+        let source = self.receive.kind.source;
+        if !source.fits(self.receive.handle()) {
             return Poll::Ready(Some(Err(io::Error::from_raw_os_error(libc::EINVAL))));
         }
         ready!(self.receive.poll_turn(context));
@@ -100,10 +108,10 @@ impl<'h> Chunks<'h> {
             Ok(pool) => pool,
             Err(error) => return Poll::Ready(Some(Err(error))),
         };
-        let mut entry = self.source.entry(self.receive.handle(), self.multishot, pool.buffer_size());
-        if self.multishot && core.check(entry.get_opcode() as u8) == Err(libc::EOPNOTSUPP) {
-            self.multishot = false;
-            entry = self.source.entry(self.receive.handle(), false, pool.buffer_size());
+        let mut entry = source.entry(self.receive.handle(), self.receive.kind.multishot, pool.buffer_size());
+        if self.receive.kind.multishot && core.check(entry.get_opcode() as u8) == Err(libc::EOPNOTSUPP) {
+            self.receive.kind.multishot = false;
+            entry = source.entry(self.receive.handle(), false, pool.buffer_size());
         }
         // SAFETY: the entry names the pool's group, and the handle's descriptor.
         match unsafe { self.receive.arm(entry, UNCLAIMED, context) } {
@@ -116,12 +124,12 @@ impl<'h> Chunks<'h> {
     fn received(&mut self, arrival: Arrival) -> Option<io::Result<Chunk>> {
         match (arrival.completion.result, arrival.chunk) {
             (1.., Some(chunk)) => return Some(Ok(chunk)),
-            (0, _) => self.ended = true,
+            (0, _) => self.receive.kind.ended = true,
             (result, _) => match -result {
                 // Stopped since too much waited.
                 libc::ECANCELED | libc::EINTR => {}
                 libc::ENOBUFS => exhausted(),
-                libc::EINVAL if self.multishot => self.multishot = false,
+                libc::EINVAL if self.receive.kind.multishot => self.receive.kind.multishot = false,
                 errno => return Some(Err(io::Error::from_raw_os_error(errno))),
             },
         }
@@ -137,7 +145,7 @@ pub(super) fn exhausted() {
 }
 
 /// The bytes or the error that a dropped operation has left.
-fn take_left(lane: &Lane) -> Option<io::Result<Chunk>> {
+fn take_left(lane: Lane<'_>) -> Option<io::Result<Chunk>> {
     match lane.take_left()? {
         Left::Chunk(chunk) => Some(Ok(chunk)),
         Left::Bytes { bytes, start } => Some(Ok(Chunk::copied(&bytes[start..]))),
@@ -146,11 +154,9 @@ fn take_left(lane: &Lane) -> Option<io::Result<Chunk>> {
     }
 }
 
-/// Keeps what came for the next read.
-struct ToNext;
-
-impl Leave for ToNext {
-    fn leave(lane: &Lane, arrival: Arrival) {
+impl Kind for Bytes {
+    /// Keeps what came for the next read.
+    fn leave(lane: Lane<'_>, arrival: Arrival) {
         match (arrival.completion.result(), arrival.chunk) {
             (Ok(1..), Some(chunk)) => lane.leave(Left::Chunk(chunk)),
             (Err(error), _) if error.raw_os_error() != Some(libc::ENOBUFS) => lane.leave_error(&error),
@@ -170,16 +176,16 @@ impl Stream for Chunks<'_> {
                 if let Some(item) = this.received(arrival) {
                     break Some(item);
                 }
-            } else if this.ended {
+            } else if this.receive.kind.ended {
                 break None;
             } else {
                 break ready!(this.begin(context));
             }
         };
         if !matches!(item, Some(Ok(_))) {
-            this.ended = true;
+            this.receive.kind.ended = true;
         }
-        if this.ended && !this.receive.is_armed() {
+        if this.receive.kind.ended && !this.receive.is_armed() {
             this.receive.end_turn();
         }
         Poll::Ready(item)
@@ -188,7 +194,7 @@ impl Stream for Chunks<'_> {
 
 impl FusedStream for Chunks<'_> {
     fn is_terminated(&self) -> bool {
-        self.ended && !self.receive.is_armed()
+        self.receive.kind.ended && !self.receive.is_armed()
     }
 }
 

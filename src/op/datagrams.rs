@@ -21,7 +21,7 @@ use io_uring::opcode;
 use super::Handle;
 use super::chunks::{UNCLAIMED, exhausted};
 use super::lane::{Lane, Left};
-use super::multishot::{Leave, Multishot};
+use super::multishot::{Kind, Multishot};
 use crate::buf::Chunk;
 use crate::driver::{Arrival, BUFFER_GROUP};
 use crate::runtime::current;
@@ -66,13 +66,13 @@ pub struct Datagram {
 /// receives of the socket wait. An error does not end it.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Datagrams<'h> {
-    receive: Multishot<ToNext>,
+    receive: Multishot<Messages>,
     handle: PhantomData<&'h ()>,
 }
 
 impl<'h> Datagrams<'h> {
     pub(crate) fn new(handle: &'h Handle) -> Datagrams<'h> {
-        Datagrams { receive: Multishot::new(handle), handle: PhantomData }
+        Datagrams { receive: Multishot::new(handle, Messages), handle: PhantomData }
     }
 
     /// Takes what is left in the lane, or arms the receive.
@@ -143,11 +143,12 @@ fn address(name: &[u8]) -> Option<SocketAddr> {
     }
 }
 
-/// Keeps what came for the next receive.
-struct ToNext;
+/// The datagrams of a socket.
+struct Messages;
 
-impl Leave for ToNext {
-    fn leave(lane: &Lane, arrival: Arrival) {
+impl Kind for Messages {
+    /// Keeps what came for the next receive.
+    fn leave(lane: Lane<'_>, arrival: Arrival) {
         let result = arrival.completion.result();
         match (result, arrival.chunk) {
             (Ok(_), Some(chunk)) => {

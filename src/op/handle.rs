@@ -6,17 +6,18 @@
 //! # Safety
 //! The only unsafe item is the promise of the closing operation, which owns its descriptor and names no memory.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use io_uring::{squeue, types};
 
-use super::lane::{Direction, Lane};
+use super::lane::{Direction, Kept, Lane};
 use super::place::{Place, Target};
 use super::{Op, Operation, Step};
 use crate::driver::closing;
@@ -30,12 +31,11 @@ pub struct Handle {
     shared: Option<Rc<Shared>>,
 }
 
+/// A few bytes for each connection that waits.
 struct Shared {
     /// `None` once it is on its way to be closed.
     descriptor: Option<OwnedFd>,
-    /// Waits until it is the only one. Seldom there, so in a box: a connection is to take little memory.
-    closer: Cell<Option<Box<Waker>>>,
-    /// There is a `closer`. A flag, since every operation that goes asks.
+    /// Somebody waits until it is the only one. A flag, since every operation that goes asks.
     is_awaited: Cell<bool>,
     /// Closing it may take long: the socket lingers, see `SO_LINGER` in socket(7).
     lingers: Cell<bool>,
@@ -43,24 +43,35 @@ struct Shared {
     is_stream: Cell<bool>,
     /// A file that was opened with `O_DIRECT`, once somebody has asked.
     is_direct: Cell<Option<bool>>,
-    /// Of a file, from its first transfer on.
-    place: OnceCell<Box<Place>>,
-    inbound: Lane,
-    outbound: Lane,
+    /// By direction: who keeps others out of the lane.
+    held: [Cell<u32>; 2],
+    /// Nothing until some of it is needed.
+    rare: OnceCell<Box<Rare>>,
 }
+
+/// What a connection that only sends and receives does not need.
+#[derive(Default)]
+struct Rare {
+    /// Waits until it is the only one.
+    closer: Cell<Option<Waker>>,
+    /// Of a file, from its first transfer on.
+    place: Place,
+    /// By direction: what the lane keeps.
+    kept: [OnceCell<Box<RefCell<Kept>>>; 2],
+}
+
+const _: () = assert!(size_of::<Shared>() <= 24);
 
 impl Handle {
     pub(crate) fn new(descriptor: OwnedFd) -> Handle {
         let shared = Rc::new(Shared {
             descriptor: Some(descriptor),
-            closer: Cell::new(None),
             is_awaited: Cell::new(false),
             lingers: Cell::new(false),
             is_stream: Cell::new(false),
             is_direct: Cell::new(None),
-            place: OnceCell::new(),
-            inbound: Lane::new(),
-            outbound: Lane::new(),
+            held: Default::default(),
+            rare: OnceCell::new(),
         });
         Handle { shared: Some(shared) }
     }
@@ -109,23 +120,39 @@ impl Handle {
 
     /// Where operations of one direction take turns.
     #[inline]
-    pub(super) fn lane(&self, direction: Direction) -> &Lane {
-        match direction {
-            Direction::Inbound => &self.shared().inbound,
-            Direction::Outbound => &self.shared().outbound,
-        }
+    pub(super) fn lane(&self, direction: Direction) -> Lane<'_> {
+        Lane::new(self, direction)
+    }
+
+    #[inline]
+    pub(super) fn held(&self, direction: Direction) -> &Cell<u32> {
+        &self.shared().held[direction as usize]
+    }
+
+    #[inline]
+    pub(super) fn kept(&self, direction: Direction) -> Option<&RefCell<Kept>> {
+        let kept = self.shared().rare.get()?.kept[direction as usize].get()?;
+        Some(&**kept)
+    }
+
+    pub(super) fn kept_or_new(&self, direction: Direction) -> &RefCell<Kept> {
+        self.rare_or_new().kept[direction as usize].get_or_init(Box::default)
+    }
+
+    fn rare_or_new(&self) -> &Rare {
+        self.shared().rare.get_or_init(Box::default)
     }
 
     /// As the entries of reads and writes of files take it.
     #[inline]
     pub(super) fn target_of_transfer(&self) -> Target {
-        let place = self.shared().place.get();
-        place.and_then(|place| place.here()).unwrap_or_else(|| self.target_of_counted_transfer())
+        let rare = self.shared().rare.get();
+        rare.and_then(|rare| rare.place.here()).unwrap_or_else(|| self.target_of_counted_transfer())
     }
 
     #[cold]
     fn target_of_counted_transfer(&self) -> Target {
-        self.shared().place.get_or_init(Box::default).count(self.descriptor());
+        self.rare_or_new().place.count(self.descriptor());
         Target { number: self.target(), flags: squeue::Flags::empty() }
     }
 
@@ -159,7 +186,7 @@ impl Handle {
                 Some(shared) => Poll::Ready(shared.descriptor.take()),
                 None => {
                     self.shared().is_awaited.set(true);
-                    self.shared().closer.set(Some(Box::new(waker)));
+                    self.rare_or_new().closer.set(Some(waker));
                     Poll::Pending
                 }
             }
@@ -176,7 +203,7 @@ impl Handle {
         if Rc::strong_count(&shared) != 2 {
             return;
         }
-        let closer = shared.closer.take();
+        let closer = shared.rare.get().and_then(|rare| rare.closer.take());
         drop(shared);
         if let Some(closer) = closer {
             closer.wake();
@@ -209,7 +236,7 @@ impl fmt::Debug for Handle {
 impl Drop for Shared {
     fn drop(&mut self) {
         // First, so that it is the closing that closes the file.
-        drop(self.place.take());
+        drop(self.rare.get_mut().map(|rare| mem::take(&mut rare.place)));
         if let Some(descriptor) = self.descriptor.take() {
             match runtime::try_current() {
                 Some(core) => core.close(descriptor, self.lingers.get()),

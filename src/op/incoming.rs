@@ -22,7 +22,7 @@ use io_uring::opcode;
 use socket2::{SockAddr, SockRef};
 
 use super::lane::{Lane, Left};
-use super::multishot::{Leave, Multishot};
+use super::multishot::{Kind, Multishot};
 use super::{Accepted, Handle};
 use crate::driver::Arrival;
 use crate::ring::Completion;
@@ -44,17 +44,16 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// An error does not end it. `EMFILE` and `ENFILE` (no descriptor left) are yielded at most every 50 milliseconds, and the connections wait.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Incoming<'h, S: Accepted> {
-    accept: Multishot<ToNext<S>>,
+    accept: Multishot<Connections<S>>,
     limit: u32,
     /// Set while the kernel is left alone.
     pause: Option<Timer>,
     handle: PhantomData<&'h ()>,
-    stream: PhantomData<fn() -> S>,
 }
 
 impl<S: Accepted> Incoming<'_, S> {
     pub(crate) fn new(listener: &Handle) -> Self {
-        Incoming { accept: Multishot::new(listener), limit: DEFAULT_LIMIT, pause: None, handle: PhantomData, stream: PhantomData }
+        Incoming { accept: Multishot::new(listener, Connections(PhantomData)), limit: DEFAULT_LIMIT, pause: None, handle: PhantomData }
     }
 
     /// Stops accepting while that many connections are unclaimed, 64 by default, at least 1. A few more can come before the stop takes
@@ -129,11 +128,12 @@ impl<S: Accepted> Stream for Incoming<'_, S> {
 
 impl<S: Accepted> Unpin for Incoming<'_, S> {}
 
-/// Puts a connection of a dropped stream into the listener's lane.
-struct ToNext<S>(PhantomData<fn() -> S>);
+/// The connections of a listener.
+struct Connections<S>(PhantomData<fn() -> S>);
 
-impl<S: Accepted> Leave for ToNext<S> {
-    fn leave(lane: &Lane, arrival: Arrival) {
+impl<S: Accepted> Kind for Connections<S> {
+    /// Puts a connection of a dropped stream into the listener's lane.
+    fn leave(lane: Lane<'_>, arrival: Arrival) {
         if arrival.completion.result >= 0
             && let Ok(connection) = accepted::<S>(arrival.completion)
         {

@@ -5,7 +5,7 @@
 //! this costs more than a flag as long as nobody is dropped and nobody waits.
 
 use std::any::Any;
-use std::cell::{Cell, OnceCell, RefCell, RefMut};
+use std::cell::{Cell, RefMut};
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
@@ -54,18 +54,19 @@ pub(super) enum Left {
 /// Most results of dropped operations that wait to be asked for; the oldest go first.
 const RESULTS_KEPT: usize = 1024;
 
+/// Of what keeps others out of a lane: one operation whose future is there. The other bits count those whose futures are gone.
+const ALONE: u32 = 1 << 31;
+
 /// One direction of a descriptor.
-pub(super) struct Lane {
-    /// Operations that keep others out: one that is alone, or any number of dropped ones.
-    held: Cell<u32>,
-    /// Those of them whose futures are gone.
-    dropped: Cell<u32>,
-    /// Nothing until somebody waits or something is left.
-    rare: OnceCell<Box<RefCell<Rare>>>,
+#[derive(Clone, Copy)]
+pub(super) struct Lane<'h> {
+    handle: &'h Handle,
+    direction: Direction,
 }
 
+/// What a lane keeps once somebody has waited in it or something was left there.
 #[derive(Default)]
-struct Rare {
+pub(super) struct Kept {
     /// Who waits, in order. The first is woken when the lane is free, and leaves when it is polled.
     queue: VecDeque<(u64, Waker)>,
     last_ticket: u64,
@@ -78,27 +79,38 @@ struct Rare {
     quiescing: Vec<Waker>,
 }
 
-impl Lane {
-    pub(super) const fn new() -> Lane {
-        Lane { held: Cell::new(0), dropped: Cell::new(0), rare: OnceCell::new() }
+impl<'h> Lane<'h> {
+    #[inline]
+    pub(super) fn new(handle: &'h Handle, direction: Direction) -> Lane<'h> {
+        Lane { handle, direction }
     }
 
-    fn rare_mut(&self) -> RefMut<'_, Rare> {
-        self.rare.get_or_init(Box::default).borrow_mut()
+    #[inline]
+    fn held(self) -> &'h Cell<u32> {
+        self.handle.held(self.direction)
+    }
+
+    /// Operations in flight whose futures are gone.
+    fn dropped(self) -> u32 {
+        self.held().get() & !ALONE
+    }
+
+    fn kept_mut(self) -> RefMut<'h, Kept> {
+        self.handle.kept_or_new(self.direction).borrow_mut()
     }
 
     /// Something of what is there seldom, if it is there at all.
     #[inline]
-    fn rare<R>(&self, look: impl FnOnce(&mut Rare) -> R) -> Option<R> {
-        self.rare.get().map(|rare| look(&mut rare.borrow_mut()))
+    fn kept<R>(self, look: impl FnOnce(&mut Kept) -> R) -> Option<R> {
+        self.handle.kept(self.direction).map(|kept| look(&mut kept.borrow_mut()))
     }
 
     /// Enters a lane in which nobody is or waits and nothing is left. `false`: it takes a [`Turn`].
     #[inline]
     pub(super) fn enter_quietly(&self, manner: Manner) -> bool {
-        let quiet = self.held.get() == 0 && self.rare(|rare| rare.queue.is_empty() && rare.left.is_empty()).unwrap_or(true);
+        let quiet = self.held().get() == 0 && self.kept(|kept| kept.queue.is_empty() && kept.left.is_empty()).unwrap_or(true);
         if quiet && manner == Manner::Alone {
-            self.held.set(1);
+            self.held().set(ALONE);
         }
         quiet
     }
@@ -106,27 +118,27 @@ impl Lane {
     /// Leaves it again. `false`: somebody has come meanwhile, so it takes a [`Turn`] to leave.
     #[inline]
     pub(super) fn leave_quietly(&self) -> bool {
-        let quiet = self.rare(|rare| rare.queue.is_empty()).unwrap_or(true);
+        let quiet = self.kept(|kept| kept.queue.is_empty()).unwrap_or(true);
         if quiet {
             // Operations that it let in beside it may have been dropped, and hold the lane on.
-            self.held.set(self.held.get() - 1);
+            self.held().set(self.held().get() & !ALONE);
         }
         quiet
     }
 
     /// Puts what a dropped operation brought behind what others left.
     pub(super) fn leave(&self, left: Left) {
-        self.rare_mut().left.push_back(left);
+        self.kept_mut().left.push_back(left);
     }
 
     /// What was left longest ago.
     pub(super) fn take_left(&self) -> Option<Left> {
-        self.rare(|rare| rare.left.pop_front())?
+        self.kept(|kept| kept.left.pop_front())?
     }
 
     /// Puts back the rest of what was taken.
     pub(super) fn put_back(&self, left: Left) {
-        self.rare_mut().left.push_front(left);
+        self.kept_mut().left.push_front(left);
     }
 
     /// Keeps an error that the kernel reports only once. A cancelled operation has nothing to report.
@@ -164,17 +176,17 @@ impl Lane {
 
     #[inline]
     pub(super) fn has_left(&self) -> bool {
-        self.rare(|rare| !rare.left.is_empty()).unwrap_or(false)
+        self.kept(|kept| !kept.left.is_empty()).unwrap_or(false)
     }
 
     /// Remembers a dropped operation that was not cancelled.
     pub(super) fn park(&self, core: &Rc<Core>, token: Token) {
-        self.rare_mut().parked = Some((Rc::downgrade(core), token));
+        self.kept_mut().parked = Some((Rc::downgrade(core), token));
     }
 
     /// Asks for the end of the operation that is parked here, if it still is.
     pub(super) fn cancel_parked(&self) {
-        let parked = self.rare(|rare| rare.parked.take()).flatten();
+        let parked = self.kept(|kept| kept.parked.take()).flatten();
         if let Some((core, token)) = parked
             && let Some(core) = core.upgrade()
         {
@@ -185,30 +197,30 @@ impl Lane {
     /// Waits until no dropped operation is in flight here.
     pub(super) fn poll_quiet(&self, context: &Context<'_>) -> Poll<()> {
         let waker = context.waker().clone();
-        if self.dropped.get() == 0 {
+        if self.dropped() == 0 {
             return Poll::Ready(());
         }
-        let mut rare = self.rare_mut();
-        let unused = if rare.quiescing.iter().any(|other| other.will_wake(&waker)) {
+        let mut kept = self.kept_mut();
+        let unused = if kept.quiescing.iter().any(|other| other.will_wake(&waker)) {
             Some(waker)
         } else {
-            rare.quiescing.push(waker);
+            kept.quiescing.push(waker);
             None
         };
-        drop(rare);
+        drop(kept);
         drop(unused);
         Poll::Pending
     }
 
     /// How the dropped operations ended that nobody has asked about.
     pub(super) fn take_results(&self) -> Vec<io::Result<usize>> {
-        let results = self.rare(|rare| mem::take(&mut rare.results)).unwrap_or_default();
+        let results = self.kept(|kept| mem::take(&mut kept.results)).unwrap_or_default();
         let to_result = |result: isize| usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result as i32));
         results.into_iter().map(to_result).collect()
     }
 
     fn keep_result(&self, result: isize) {
-        let results = &mut self.rare_mut().results;
+        let results = &mut self.kept_mut().results;
         if results.len() == RESULTS_KEPT {
             results.pop_front();
         }
@@ -217,8 +229,8 @@ impl Lane {
 
     /// Wakes who waits for the end of dropped operations, if there are none any more.
     fn wake_quiescing(&self) {
-        if self.dropped.get() == 0 {
-            let quiescing = self.rare(|rare| mem::take(&mut rare.quiescing));
+        if self.dropped() == 0 {
+            let quiescing = self.kept(|kept| mem::take(&mut kept.quiescing));
             for waker in quiescing.into_iter().flatten() {
                 waker.wake();
             }
@@ -226,20 +238,20 @@ impl Lane {
     }
 
     fn is_first(&self, ticket: Option<u64>) -> bool {
-        self.rare(|rare| rare.queue.front().is_none_or(|(first, _)| Some(*first) == ticket)).unwrap_or(true)
+        self.kept(|kept| kept.queue.front().is_none_or(|(first, _)| Some(*first) == ticket)).unwrap_or(true)
     }
 
     /// Takes a place in the queue, or brings its waker up to date.
     fn wait(&self, ticket: Option<u64>, waker: Waker) -> u64 {
-        let mut guard = self.rare_mut();
-        let rare = &mut *guard;
-        let place = ticket.and_then(|ticket| rare.queue.iter_mut().find(|(other, _)| *other == ticket));
+        let mut guard = self.kept_mut();
+        let kept = &mut *guard;
+        let place = ticket.and_then(|ticket| kept.queue.iter_mut().find(|(other, _)| *other == ticket));
         let (ticket, before) = match place {
             Some((ticket, place)) => (*ticket, Some(mem::replace(place, waker))),
             None => {
-                rare.last_ticket += 1;
-                rare.queue.push_back((rare.last_ticket, waker));
-                (rare.last_ticket, None)
+                kept.last_ticket += 1;
+                kept.queue.push_back((kept.last_ticket, waker));
+                (kept.last_ticket, None)
             }
         };
         drop(guard);
@@ -249,27 +261,22 @@ impl Lane {
 
     /// Gives up a place in the queue.
     fn stop_waiting(&self, ticket: u64) {
-        let gone = self.rare(|rare| {
-            let place = rare.queue.iter().position(|(other, _)| *other == ticket)?;
-            rare.queue.remove(place)
+        let gone = self.kept(|kept| {
+            let place = kept.queue.iter().position(|(other, _)| *other == ticket)?;
+            kept.queue.remove(place)
         });
         drop(gone);
     }
 
     /// Wakes the first in the queue if the lane is free for it.
     fn wake_first(&self) {
-        if self.held.get() > 0 {
+        if self.held().get() != 0 {
             return;
         }
-        let first = self.rare(|rare| rare.queue.front_mut().map(|(_, waker)| mem::replace(waker, Waker::noop().clone())));
+        let first = self.kept(|kept| kept.queue.front_mut().map(|(_, waker)| mem::replace(waker, Waker::noop().clone())));
         if let Some(waker) = first.flatten() {
             waker.wake();
         }
-    }
-
-    fn release(&self) {
-        self.held.set(self.held.get() - 1);
-        self.wake_first();
     }
 }
 
@@ -310,7 +317,7 @@ impl Turn {
     }
 
     #[inline]
-    pub(super) fn lane(&self) -> &Lane {
+    pub(super) fn lane(&self) -> Lane<'_> {
         self.handle.lane(self.direction)
     }
 
@@ -324,7 +331,7 @@ impl Turn {
         // Before the look at the lane, since it is user code, which may change what there is to see.
         let waker = context.waker().clone();
         let lane = self.handle.lane(self.direction);
-        if lane.held.get() > 0 || !lane.is_first(ticket) {
+        if lane.held().get() != 0 || !lane.is_first(ticket) {
             self.state = State::Waiting(lane.wait(ticket, waker));
             return Poll::Pending;
         }
@@ -333,7 +340,7 @@ impl Turn {
         }
         match self.manner {
             Manner::Alone => {
-                lane.held.set(1);
+                lane.held().set(ALONE);
                 self.state = State::Holding;
             }
             Manner::AfterDropped => {
@@ -347,10 +354,11 @@ impl Turn {
     /// The operation's future is gone, and the operation is in flight: from now on it keeps the others out.
     pub(super) fn hold(&mut self) {
         let lane = self.handle.lane(self.direction);
-        if let State::Beside = self.state {
-            lane.held.set(lane.held.get() + 1);
-        }
-        lane.dropped.set(lane.dropped.get() + 1);
+        let others = match self.state {
+            State::Holding => lane.dropped(),
+            _ => lane.held().get(),
+        };
+        lane.held().set(others + 1);
         self.state = State::Dropped;
     }
 
@@ -377,11 +385,13 @@ impl Drop for Turn {
                 lane.stop_waiting(ticket);
                 lane.wake_first();
             }
-            State::Holding => lane.release(),
+            State::Holding => {
+                lane.held().set(lane.dropped());
+                lane.wake_first();
+            }
             State::Dropped => {
-                // Counted before anybody is woken, since a waker may panic.
-                lane.dropped.set(lane.dropped.get() - 1);
-                lane.release();
+                lane.held().set(lane.held().get() - 1);
+                lane.wake_first();
                 lane.wake_quiescing();
             }
         }

@@ -19,32 +19,34 @@ use super::lane::{Direction, Lane, Manner, Turn};
 use crate::driver::{Arrival, Heir, Token};
 use crate::runtime::{Core, current};
 
-/// What is done with an arrival of which the stream is gone: it goes into the lane, or nobody misses it.
-pub(super) trait Leave: 'static {
-    fn leave(lane: &Lane, arrival: Arrival);
+/// What is received, and how far its stream is.
+pub(super) trait Kind: 'static {
+    /// What is done with an arrival of which the stream is gone: it goes into the lane, or nobody misses it.
+    fn leave(lane: Lane<'_>, arrival: Arrival);
 }
 
 /// One direction of a descriptor, as a stream of arrivals.
-pub(super) struct Multishot<L: Leave> {
+pub(super) struct Multishot<K: Kind> {
     handle: Handle,
     armed: Option<(Rc<Core>, Token)>,
     /// Its turn in its lane, where others wait or were dropped.
     turn: Option<Box<Turn>>,
     /// It has a quiet lane to itself, which needs no turn.
     alone: bool,
-    leave: PhantomData<L>,
+    /// The stream's own few bytes, which lie here in what would be a gap.
+    pub(super) kind: K,
 }
 
-impl<L: Leave> Multishot<L> {
-    pub(super) fn new(handle: &Handle) -> Multishot<L> {
-        Multishot { handle: handle.clone(), armed: None, turn: None, alone: false, leave: PhantomData }
+impl<K: Kind> Multishot<K> {
+    pub(super) fn new(handle: &Handle, kind: K) -> Multishot<K> {
+        Multishot { handle: handle.clone(), armed: None, turn: None, alone: false, kind }
     }
 
     pub(super) fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    pub(super) fn lane(&self) -> &Lane {
+    pub(super) fn lane(&self) -> Lane<'_> {
         self.handle.lane(Direction::Inbound)
     }
 
@@ -105,7 +107,7 @@ impl<L: Leave> Multishot<L> {
     }
 }
 
-impl<L: Leave> Drop for Multishot<L> {
+impl<K: Kind> Drop for Multishot<K> {
     fn drop(&mut self) {
         let Some((core, token)) = self.armed.take() else { return self.end_turn() };
         let turn = if std::mem::take(&mut self.alone) {
@@ -113,7 +115,7 @@ impl<L: Leave> Drop for Multishot<L> {
         } else {
             self.turn.take().map(|turn| *turn)
         };
-        let mut heir = Latecomers::<L> { handle: self.handle.clone(), turn, leave: PhantomData };
+        let mut heir = Latecomers::<K> { handle: self.handle.clone(), turn, kind: PhantomData };
         heir.turn.iter_mut().for_each(|turn| turn.hold());
         let heir = Rc::new(heir);
         for arrival in core.bequeath(token, Rc::clone(&heir) as Rc<dyn Heir>) {
@@ -123,14 +125,14 @@ impl<L: Leave> Drop for Multishot<L> {
 }
 
 /// Leaves the arrivals of a dropped stream in its lane, and keeps the lane until the last.
-struct Latecomers<L> {
+struct Latecomers<K> {
     handle: Handle,
     turn: Option<Turn>,
-    leave: PhantomData<L>,
+    kind: PhantomData<K>,
 }
 
-impl<L: Leave> Heir for Latecomers<L> {
+impl<K: Kind> Heir for Latecomers<K> {
     fn inherit(&self, arrival: Arrival) {
-        L::leave(self.handle.lane(Direction::Inbound), arrival);
+        K::leave(self.handle.lane(Direction::Inbound), arrival);
     }
 }
