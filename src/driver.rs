@@ -39,6 +39,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -195,16 +196,6 @@ impl Deliveries {
     }
 }
 
-/// What a future finds when it asks for its completion.
-pub(crate) enum Found<T = Completion> {
-    /// The last completion, and the slot is free again; or the next one of a multishot operation.
-    Completion(T),
-    /// Nothing yet, and the waker in the slot is the right one.
-    Nothing,
-    /// Nothing yet, and another waker is to be [set](Driver::set_waker).
-    OtherWaker,
-}
-
 impl Driver {
     pub(crate) fn new(ring: Ring) -> Driver {
         Driver {
@@ -243,7 +234,7 @@ impl Driver {
         if let Err(errno) = self.check(entry.get_opcode() as u8) {
             return Err((errno, waker));
         }
-        let token = self.occupy(State::Waiting(waker));
+        let token = self.occupy(|| State::Waiting(waker));
         entry.set_user_data(token.0);
         self.queue(&entry);
         Ok(token)
@@ -251,22 +242,16 @@ impl Driver {
 
     /// Takes the completion of an operation that has ended, and frees its slot.
     #[inline(always)]
-    pub(crate) fn take(&mut self, token: Token, waker: &Waker) -> Found {
-        let finished = self.slots.remove_if(token, |slot| match slot.state {
+    pub(crate) fn take(&mut self, token: Token) -> Option<Completion> {
+        self.slots.remove_if(token, |slot| match slot.state {
             State::Finished { result, flags } => Some(Completion { token: token.0, result, flags }),
             _ => None,
-        });
-        if let Some(completion) = finished {
-            return Found::Completion(completion);
-        }
-        self.look_at_waker(token, waker)
+        })
     }
 
-    fn look_at_waker(&mut self, token: Token, waker: &Waker) -> Found {
-        match &self.slot(token).state {
-            State::Waiting(waiting) if waiting.will_wake(waker) => Found::Nothing,
-            _ => Found::OtherWaker,
-        }
+    /// Is the operation in flight, and this waker the one in its slot?
+    pub(crate) fn waits_with(&mut self, token: Token, waker: &Waker) -> bool {
+        matches!(&self.slot(token).state, State::Waiting(waiting) if waiting.will_wake(waker))
     }
 
     /// Replaces the waker of an operation in flight. Returns the one to drop, and whether the operation is still in flight: making the new
@@ -354,19 +339,20 @@ impl Driver {
             return drop(descriptor);
         }
         let entry = closing(&descriptor, lingers);
-        let token = self.occupy(State::Closing(descriptor));
+        let token = self.occupy(|| State::Closing(descriptor));
         self.queue(&entry.user_data(token.0));
     }
 
-    #[inline]
-    fn occupy(&mut self, state: State) -> Token {
+    /// Takes a slot. Its state is made where it is to lie.
+    #[inline(always)]
+    fn occupy(&mut self, state: impl FnOnce() -> State) -> Token {
         self.in_flight += 1;
         self.counters.started += 1;
-        self.slots.insert(Slot { state, cancelling: false, half: Half::Neither })
+        self.slots.insert_with(|| Slot { state: state(), cancelling: false, half: Half::Neither })
     }
 
     /// Pushes in order: once an entry waits, all later ones wait behind it.
-    #[inline]
+    #[inline(always)]
     fn queue(&mut self, entry: &squeue::Entry) {
         if !self.backlog.is_empty() || !self.try_push(entry) {
             self.backlog.push_back(entry.clone());
@@ -374,7 +360,7 @@ impl Driver {
     }
 
     /// Pushes one entry, submitting once to make room. `false`: still no room.
-    #[inline]
+    #[inline(always)]
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
         let Some(ring) = &mut self.ring else { return false };
         let chain = std::slice::from_ref(entry);
@@ -430,22 +416,27 @@ impl Driver {
     /// Finds the slot that a completion belongs to and moves it on.
     #[inline(always)]
     fn complete(&mut self, completion: Completion, deliveries: &mut Deliveries) {
-        if let Some(slot) = self.slots.get_mut(Token(completion.token))
-            && let State::Waiting(_) = slot.state
-            && completion.flags & (COMPLETION_MORE | COMPLETION_NOTIFICATION) == 0
-            && let State::Waiting(waker) = mem::replace(&mut slot.state, State::finished(completion))
+        let Completion { token, result, flags } = completion;
+        if let Some(slot) = self.slots.get_mut(Token(token))
+            && let State::Waiting(waker) = &slot.state
+            && flags & (COMPLETION_MORE | COMPLETION_NOTIFICATION) == 0
         {
+            // SAFETY: the slot owns the waker, and gives it up in the next line, where its state is overwritten and not dropped.
+            let waker = unsafe { ptr::read(waker) };
+            // SAFETY: the reference is to a slot, whose state holds nothing now.
+            unsafe { ptr::write(&mut slot.state, State::finished(completion)) };
             self.counters.completions += 1;
             self.in_flight -= 1;
             deliveries.wakers.push(waker);
         } else {
-            self.complete_other(completion, deliveries);
+            self.complete_other(token, result, flags, deliveries);
         }
     }
 
     /// As [`complete`](Driver::complete), of anything but an operation whose future waits for it.
     #[inline(never)]
-    fn complete_other(&mut self, completion: Completion, deliveries: &mut Deliveries) {
+    fn complete_other(&mut self, token: u64, result: i32, flags: u32, deliveries: &mut Deliveries) {
+        let completion = Completion { token, result, flags };
         if completion.token == CANCEL {
             return;
         }

@@ -138,25 +138,27 @@ impl Model {
                 self.lanes[lane].token = Some(token);
                 self.lanes[lane].place = Place::Waiting;
             }
-            Event::Poll => match self.driver.take(current(), &self.waker) {
-                Found::Completion(completion) => {
+            Event::Poll => match self.driver.take(current()) {
+                Some(completion) => {
                     assert_eq!(self.lanes[lane].place, Place::Finished);
                     assert_eq!(completion.flags & COMPLETION_MORE, 0, "only the last one ends it");
                     self.lanes[lane].gone();
                 }
-                Found::Nothing => assert_eq!((self.lanes[lane].place, self.lanes[lane].is_woken), (Place::Waiting, false)),
-                Found::OtherWaker => {
+                None if self.driver.waits_with(current(), &self.waker) => {
+                    assert_eq!((self.lanes[lane].place, self.lanes[lane].is_woken), (Place::Waiting, false));
+                }
+                None => {
                     assert!(self.lanes[lane].is_woken, "the waker is the same");
                     drop(self.driver.set_waker(current(), self.waker.clone()));
                     self.lanes[lane].is_woken = false;
                 }
             },
-            Event::DropFuture => match self.driver.take(current(), Waker::noop()) {
-                Found::Completion(_) => {
+            Event::DropFuture => match self.driver.take(current()) {
+                Some(_) => {
                     assert_eq!(self.lanes[lane].place, Place::Finished);
                     self.lanes[lane].gone();
                 }
-                Found::Nothing | Found::OtherWaker => {
+                None => {
                     assert_eq!(self.lanes[lane].place, Place::Waiting);
                     let orphan = Box::new(Ends(self.lanes[lane].orphaned.clone()));
                     drop(self.driver.orphan(current(), orphan));

@@ -19,7 +19,7 @@ use std::task::Waker;
 use io_uring::squeue;
 use slab::Slab;
 
-use super::{Deliveries, Driver, Found, Heir, State, Token};
+use super::{Deliveries, Driver, Heir, State, Token};
 use crate::buf::{Chunk, ChunkPool, ChunkPoolConfig, ChunkPoolCounts};
 use crate::ring::Completion;
 
@@ -150,7 +150,7 @@ impl Driver {
     /// The descriptor in the entry stays open until the last completion: the future keeps it, and then the heir.
     pub(crate) unsafe fn start_several(&mut self, entry: squeue::Entry, waker: Waker, limit: u32) -> Token {
         let at = self.multishots.start(waker, limit);
-        let token = self.occupy(State::Several { at, ended: false });
+        let token = self.occupy(|| State::Several { at, ended: false });
         self.queue(&entry.user_data(token.0));
         token
     }
@@ -172,18 +172,22 @@ impl Driver {
 
     /// Takes the next completion of a multishot operation, with whose last the slot is freed.
     #[inline]
-    pub(crate) fn take_arrival(&mut self, token: Token, waker: &Waker) -> Found<Arrival> {
+    pub(crate) fn take_arrival(&mut self, token: Token) -> Option<Arrival> {
         let State::Several { at, .. } = self.slot(token).state else { unreachable!("its future is here and asks") };
-        match self.multishots.take(at, token, self.pool.as_ref()) {
-            Some(arrival) => {
-                if arrival.completion.is_last() {
-                    self.slots.remove(token);
-                    self.multishots.several.remove(at as usize);
-                }
-                Found::Completion(arrival)
-            }
-            None if self.multishots.waits_for(at).will_wake(waker) => Found::Nothing,
-            None => Found::OtherWaker,
+        let arrival = self.multishots.take(at, token, self.pool.as_ref())?;
+        if arrival.completion.is_last() {
+            self.slots.remove(token);
+            self.multishots.several.remove(at as usize);
+        }
+        Some(arrival)
+    }
+
+    /// Is this the waker that the next completion of a multishot operation wakes?
+    #[inline]
+    pub(crate) fn awaits_arrival_with(&mut self, token: Token, waker: &Waker) -> bool {
+        match self.slot(token).state {
+            State::Several { at, .. } => self.multishots.waits_for(at).will_wake(waker),
+            _ => false,
         }
     }
 

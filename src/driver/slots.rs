@@ -13,6 +13,21 @@ const NO_PLACE: u32 = u32::MAX;
 pub(crate) struct Token(pub(super) u64);
 
 impl Token {
+    /// Between these are the generations that there are.
+    pub(crate) const FIRST_GENERATION: u32 = 1;
+    /// The highest words are the ring's own.
+    pub(crate) const LAST_GENERATION: u32 = u32::MAX - 1;
+
+    #[inline]
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    #[inline]
+    pub(crate) fn from_bits(bits: u64) -> Token {
+        Token(bits)
+    }
+
     #[inline]
     fn new(generation: u32, index: u32) -> Token {
         Token(u64::from(generation) << 32 | u64::from(index))
@@ -46,22 +61,27 @@ enum Content<T> {
 }
 
 impl<T> Slots<T> {
-    /// Puts a value into a free place.
-    #[inline]
-    pub(super) fn insert(&mut self, value: T) -> Token {
+    /// Puts a value into a free place, where it is made: nothing that could fail comes after it, so it needs no copy that would have to be dropped.
+    #[inline(always)]
+    pub(super) fn insert_with(&mut self, value: impl FnOnce() -> T) -> Token {
+        if self.first_free == NO_PLACE {
+            self.grow();
+        }
         let index = self.first_free;
-        let Some(place) = self.places.get_mut(index as usize) else { return self.grow(value) };
+        let place = &mut self.places[index as usize];
         let Content::Free { next } = place.content else { unreachable!("the list holds free places only") };
-        place.content = Content::Taken(value);
         self.first_free = next;
+        // Forgotten rather than dropped: there is nothing to drop in a free place, which the compiler does not see.
+        mem::forget(mem::replace(&mut place.content, Content::Taken(value())));
         Token::new(place.generation, index)
     }
 
     #[cold]
-    fn grow(&mut self, value: T) -> Token {
+    #[inline(never)]
+    fn grow(&mut self) {
         let index = u32::try_from(self.places.len()).ok().filter(|index| *index != NO_PLACE).expect("memory ends before the places do");
-        self.places.push(Place { generation: 0, content: Content::Taken(value) });
-        Token::new(0, index)
+        self.places.push(Place { generation: Token::FIRST_GENERATION, content: Content::Free { next: NO_PLACE } });
+        self.first_free = index;
     }
 
     /// The value of a token that has not been given back.
@@ -123,13 +143,10 @@ impl<T> Place<T> {
     }
 }
 
-/// The highest generation belongs to the tokens without a place.
+/// They wrap.
 #[inline]
 fn generation_after(generation: u32) -> u32 {
-    match generation {
-        0..0xffff_fffe => generation + 1,
-        _ => 0,
-    }
+    if generation < Token::LAST_GENERATION { generation + 1 } else { Token::FIRST_GENERATION }
 }
 
 impl<T> Default for Slots<T> {
@@ -162,10 +179,10 @@ mod tests {
     #[test]
     fn a_token_given_back_finds_nothing_though_its_place_is_used_again() {
         let mut slots = Slots::default();
-        let first = slots.insert('a');
+        let first = slots.insert_with(|| 'a');
         assert_eq!(slots.remove_if(first, |value| (*value == 'z').then_some(())), None);
         assert_eq!(slots.remove_if(first, |value| Some(*value)), Some('a'));
-        let second = slots.insert('b');
+        let second = slots.insert_with(|| 'b');
         assert_eq!((first.index(), second.index()), (0, 0));
         assert_eq!(slots.get(first), None);
         slots.remove(first);
@@ -173,10 +190,10 @@ mod tests {
     }
 
     #[test]
-    fn generations_wrap_below_the_highest() {
+    fn generations_wrap_below_the_highest_and_leave_zero_out() {
         assert_eq!(generation_after(7), 8);
         assert_eq!(generation_after(u32::MAX - 2), u32::MAX - 1);
-        assert_eq!(generation_after(u32::MAX - 1), 0);
+        assert_eq!(generation_after(u32::MAX - 1), 1);
     }
 
     proptest! {
@@ -187,7 +204,7 @@ mod tests {
             let mut gone: Vec<Token> = Vec::new();
             for (step, (insert, choice)) in steps.into_iter().enumerate() {
                 if insert || live.is_empty() {
-                    let token = slots.insert(step);
+                    let token = slots.insert_with(|| step);
                     prop_assert!(!gone.contains(&token) && live.iter().all(|(other, _)| *other != token));
                     live.push((token, step));
                 } else {

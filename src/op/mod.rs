@@ -27,6 +27,7 @@ mod path;
 mod place;
 mod registration;
 mod socket;
+mod stage;
 mod vectored;
 mod zero_copy;
 
@@ -61,6 +62,7 @@ pub use no_op::no_op;
 pub use zero_copy::Sent;
 
 use lane::{Direction, Manner, Turn};
+use stage::{Packed, Stage};
 
 use crate::driver::{Orphan, Token};
 use crate::exec::share;
@@ -165,43 +167,43 @@ impl Completion {
 /// # Panics
 /// When first polled outside a runtime, or polled again after it has yielded its output.
 #[must_use = "an operation does nothing until it is awaited"]
+// In this order what is zero at first lies together.
+#[repr(C)]
 pub struct Op<'h, O: Operation> {
-    stage: Stage,
     /// The runtime that it was started on.
     core: Option<Rc<Core>>,
-    /// Initialised but in `Stage::Done`.
-    operation: MaybeUninit<O>,
-    /// The user wants it to end: no further parts are started.
-    cancelled: bool,
     /// Its turn in its lane, where others wait or were dropped: seldom there, and there is room for it in every future.
     turn: Option<Box<Turn>>,
-    /// It has a quiet lane to itself, which needs no turn.
-    alone: bool,
+    stage: Packed,
+    flags: Flags,
+    /// Initialised but in `Stage::Done`.
+    operation: MaybeUninit<O>,
     handle: PhantomData<&'h ()>,
 }
 
-/// Who has the operation?
-#[derive(Clone, Copy)]
-enum Stage {
-    /// The future: it has not been submitted.
-    Idle,
-    /// The future. It will end with this result, a negative errno or 0, without being submitted.
-    Settled(i32),
-    /// The kernel works on its memory, though the future owns it.
-    InFlight(Token),
-    /// Nobody: it has become its output.
-    Done,
+/// What is set of an operation.
+#[derive(Clone, Copy, Default)]
+#[repr(align(8))]
+struct Flags {
+    /// The user wants it to end: no further parts are started.
+    cancelled: bool,
+    /// It has a quiet lane to itself, which needs no turn.
+    alone: bool,
+    /// So that the whole is zero at first.
+    _unused: [u8; 6],
 }
 
 impl<'h, O: Operation> Op<'h, O> {
+    #[inline(always)]
     pub(crate) fn new(operation: O) -> Op<'h, O> {
         Op::settled(operation, None)
     }
 
     /// An operation that may be settled before it is submitted: refused with a negative errno, or with nothing to do and a result of 0.
+    #[inline(always)]
     pub(crate) fn settled(operation: O, result: Option<i32>) -> Op<'h, O> {
-        let stage = result.map_or(Stage::Idle, Stage::Settled);
-        Op { stage, core: None, operation: MaybeUninit::new(operation), cancelled: false, turn: None, alone: false, handle: PhantomData }
+        let stage = result.map_or(Packed::IDLE, |result| Stage::Settled(result).into());
+        Op { core: None, turn: None, stage, flags: Flags::default(), operation: MaybeUninit::new(operation), handle: PhantomData }
     }
 
     /// Cancels the operation and waits for its end.
@@ -258,9 +260,9 @@ impl<'h, O: Operation> Op<'h, O> {
 
     /// Asks for the end, which comes with the operation's own completion.
     fn request_cancel(&mut self) {
-        self.cancelled = true;
-        match self.stage {
-            Stage::Idle => self.stage = Stage::Settled(-libc::ECANCELED),
+        self.flags.cancelled = true;
+        match self.stage.unpack() {
+            Stage::Idle => self.stage = Stage::Settled(-libc::ECANCELED).into(),
             Stage::InFlight(token) => self.core().cancel(token),
             Stage::Settled(_) | Stage::Done => {}
         }
@@ -275,7 +277,7 @@ impl<'h, O: Operation> Op<'h, O> {
     /// Enters the operation's lane if it has none, or if nobody is or waits there and nothing is left. `false`: it takes a [`Turn`].
     #[inline]
     fn enter_quietly(&mut self) -> bool {
-        if self.alone {
+        if self.flags.alone {
             // It was interrupted, and has never left.
             return true;
         }
@@ -287,7 +289,7 @@ impl<'h, O: Operation> Op<'h, O> {
             None => true,
             Some((handle, direction, manner)) => {
                 let quiet = handle.lane(direction).enter_quietly(manner);
-                self.alone = quiet && manner == Manner::Alone;
+                self.flags.alone = quiet && manner == Manner::Alone;
                 quiet
             }
         }
@@ -326,7 +328,8 @@ impl<'h, O: Operation> Op<'h, O> {
         self.stage = match started {
             Ok(token) => Stage::InFlight(token),
             Err((errno, _waker)) => Stage::Settled(-errno),
-        };
+        }
+        .into();
     }
 
     /// Takes the operation out, which leaves `Stage::Done`.
@@ -334,7 +337,7 @@ impl<'h, O: Operation> Op<'h, O> {
     /// # Safety
     /// It is initialised, and the kernel has let go of it.
     unsafe fn take(&mut self) -> O {
-        self.stage = Stage::Done;
+        self.stage = Stage::Done.into();
         // SAFETY: the caller's promise. `Stage::Done` keeps it from being read again.
         unsafe { self.operation.assume_init_read() }
     }
@@ -342,7 +345,7 @@ impl<'h, O: Operation> Op<'h, O> {
     /// Leaves a quiet lane, or makes a turn of it if others have come meanwhile.
     #[inline]
     fn leave_quietly(&mut self, operation: &O) {
-        if !std::mem::take(&mut self.alone) {
+        if !std::mem::take(&mut self.flags.alone) {
             return;
         }
         if let Some((handle, direction, manner)) = operation.lane()
@@ -362,7 +365,7 @@ impl<'h, O: Operation> Op<'h, O> {
         if !operation.is_over(early.result) {
             return;
         }
-        if std::mem::take(&mut self.alone)
+        if std::mem::take(&mut self.flags.alone)
             && let Some((handle, direction, manner)) = operation.lane()
             && !handle.lane(direction).leave_quietly()
         {
@@ -375,7 +378,7 @@ impl<'h, O: Operation> Op<'h, O> {
 
     /// The turn of an operation whose future goes away while it is in its lane.
     fn turn_of_dropped(&mut self, operation: &O) -> Option<Turn> {
-        self.alone = false;
+        self.flags.alone = false;
         self.turn.take().map(|turn| *turn).or_else(|| {
             let (handle, direction, manner) = operation.lane()?;
             Some(Turn::inside(handle, direction, manner))
@@ -395,7 +398,7 @@ impl<'h, O: Operation> Op<'h, O> {
             }
             Step::Again(operation) => {
                 self.operation = MaybeUninit::new(operation);
-                self.stage = if self.cancelled { Stage::Settled(-libc::ECANCELED) } else { Stage::Idle };
+                self.stage = if self.flags.cancelled { Stage::Settled(-libc::ECANCELED).into() } else { Packed::IDLE };
                 None
             }
         }
@@ -407,7 +410,7 @@ impl<O: Operation> Future for Op<'_, O> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<O::Output> {
         loop {
-            let completion = match self.stage {
+            let completion = match self.stage.unpack() {
                 Stage::Idle => {
                     if !self.enter_quietly()
                         && let Some(output) = ready!(self.queue_up(context))
@@ -415,7 +418,7 @@ impl<O: Operation> Future for Op<'_, O> {
                         return Poll::Ready(output);
                     }
                     self.start(context);
-                    match self.stage {
+                    match self.stage.unpack() {
                         Stage::InFlight(_) => return Poll::Pending,
                         _ => continue,
                     }
@@ -432,8 +435,8 @@ impl<O: Operation> Future for Op<'_, O> {
                 Stage::Settled(result) => Completion::without_submission(result),
                 Stage::Done => panic!("an operation was polled again after it had yielded its output"),
             };
-            if completion.result == -libc::EINTR && O::RESTARTS && !self.cancelled {
-                self.stage = Stage::Idle;
+            if completion.result == -libc::EINTR && O::RESTARTS && !self.flags.cancelled {
+                self.stage = Packed::IDLE;
                 continue;
             }
             // SAFETY: the operation was settled before submission, or this is its last completion.
@@ -452,7 +455,7 @@ impl<O: Operation> Unpin for Op<'_, O> {}
 impl<O: Operation> Drop for Op<'_, O> {
     #[inline]
     fn drop(&mut self) {
-        match self.stage {
+        match self.stage.unpack() {
             Stage::Done => {}
             Stage::Idle | Stage::Settled(_) => self.drop_at_rest(),
             Stage::InFlight(token) => self.drop_in_flight(token),
@@ -490,7 +493,7 @@ impl<O: Operation> Op<'_, O> {
             drop(turn);
             return;
         }
-        self.stage = Stage::Done;
+        self.stage = Stage::Done.into();
         let operation = std::mem::replace(&mut self.operation, MaybeUninit::uninit());
         // SAFETY: it is initialised. The kernel works on what it points to and not on the operation's own bytes, and only its handle is
         // looked at.
@@ -541,7 +544,7 @@ impl<O: Operation> Orphan for Orphaned<O> {
 
 impl<O: Operation> fmt::Debug for Op<'_, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stage = match &self.stage {
+        let stage = match self.stage.unpack() {
             Stage::Idle => "idle",
             Stage::Settled(_) => "settled",
             Stage::InFlight(_) => "in flight",
@@ -567,9 +570,9 @@ mod tests {
 
     /// What an operation yields whose only completion has this errno.
     fn outcome<O: Operation>(mut operation: Op<'_, O>, errno: i32) -> O::Output {
-        operation.stage = Stage::Settled(-errno);
+        operation.stage = Stage::Settled(-errno).into();
         // Else EINTR starts it again.
-        operation.cancelled = true;
+        operation.flags.cancelled = true;
         match Pin::new(&mut operation).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(output) => output,
             Poll::Pending => panic!("it waits after its last completion"),
@@ -591,8 +594,8 @@ mod tests {
             let handle = Handle::new(OwnedFd::from(ours));
             let mut read = Receive::op(&handle, vec![0; 8]);
             assert!(handle.lane(Direction::Inbound).enter_quietly(Manner::Alone));
-            read.alone = true;
-            read.stage = Stage::Settled(-libc::EINTR);
+            read.flags.alone = true;
+            read.stage = Stage::Settled(-libc::EINTR).into();
             io::Write::write_all(&mut &theirs, b"go on").expect("written");
             assert_eq!(read.await.expect("read"), (5, b"go on".to_vec()));
             assert!(handle.lane(Direction::Inbound).enter_quietly(Manner::Alone), "and it has left the lane");

@@ -30,6 +30,7 @@ pub struct NoOp;
 ///
 /// # Errors
 /// None that this kernel knows of; the result is the kernel's own.
+#[inline]
 pub fn no_op() -> Op<'static, NoOp> {
     Op::new(NoOp)
 }

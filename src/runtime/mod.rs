@@ -26,7 +26,7 @@ pub use metrics::{Metrics, metrics};
 pub(crate) use timer::{Timer, deadline_after};
 
 use crate::buf::{AlignedBuffer, ChunkPool, ChunkPoolConfig, IoBufMut};
-use crate::driver::{Arrival, Deliveries, Driver, Found, Heir, Orphan, Token};
+use crate::driver::{Arrival, Deliveries, Driver, Heir, Orphan, Token};
 use crate::exec::{self, Entered, Executor, JoinHandle, discard};
 use crate::ring::{Completion, Config, Ring, RingKind, RingReport, Wait};
 use spin::{Spin, SpinCounts};
@@ -359,32 +359,33 @@ impl Core {
     /// Takes the last completion of an operation, or keeps the waker for it.
     #[inline(always)]
     pub(crate) fn poll_operation(&self, token: Token, waker: &Waker) -> Poll<Completion> {
-        let found = self.driver.borrow_mut().take(token, waker);
-        match found {
-            Found::Completion(completion) => Poll::Ready(completion),
-            Found::Nothing => Poll::Pending,
-            Found::OtherWaker => self.poll_with_other_waker(token, waker),
+        loop {
+            let completion = self.driver.borrow_mut().take(token);
+            match completion {
+                Some(completion) => return Poll::Ready(completion),
+                None if self.waits_with(token, waker) => return Poll::Pending,
+                None => {}
+            }
         }
     }
 
-    fn poll_with_other_waker(&self, token: Token, waker: &Waker) -> Poll<Completion> {
-        // User code, which may run the loop: the operation may have ended when it is done.
+    /// Has an operation in flight wake this waker at its end. `false`: it has ended meanwhile.
+    #[inline(never)]
+    fn waits_with(&self, token: Token, waker: &Waker) -> bool {
+        if self.driver.borrow_mut().waits_with(token, waker) {
+            return true;
+        }
+        // User code, which may run the loop.
         let waker = waker.clone();
         let (unused, in_flight) = self.driver.borrow_mut().set_waker(token, waker);
-        if in_flight {
-            drop(unused);
-            return Poll::Pending;
-        }
-        self.poll_operation(token, &unused)
+        drop(unused);
+        in_flight
     }
 
     /// Takes the completion of an operation whose future goes away. `None`: it is in flight, so hand it over with
     /// [`adopt`](Core::adopt).
     pub(crate) fn abandon_operation(&self, token: Token) -> Option<Completion> {
-        match self.driver.borrow_mut().take(token, Waker::noop()) {
-            Found::Completion(completion) => Some(completion),
-            Found::Nothing | Found::OtherWaker => None,
-        }
+        self.driver.borrow_mut().take(token)
     }
 
     /// The result of a zero-copy send whose notification is still to come.
@@ -412,20 +413,26 @@ impl Core {
     #[inline]
     pub(crate) fn poll_arrival(&self, token: Token, waker: &Waker) -> Poll<Arrival> {
         loop {
-            let found = self.driver.borrow_mut().take_arrival(token, waker);
-            match found {
-                Found::Completion(arrival) => return Poll::Ready(arrival),
-                Found::Nothing => return Poll::Pending,
-                Found::OtherWaker => {}
-            }
-            // User code, which may run the loop: something may have arrived when it is done.
-            let waker = waker.clone();
-            let (unused, in_time) = self.driver.borrow_mut().set_waker(token, waker);
-            drop(unused);
-            if in_time {
-                return Poll::Pending;
+            let arrival = self.driver.borrow_mut().take_arrival(token);
+            match arrival {
+                Some(arrival) => return Poll::Ready(arrival),
+                None if self.awaits_arrival_with(token, waker) => return Poll::Pending,
+                None => {}
             }
         }
+    }
+
+    /// Has the next completion of a multishot operation wake this waker. `false`: one has come meanwhile.
+    #[inline]
+    fn awaits_arrival_with(&self, token: Token, waker: &Waker) -> bool {
+        if self.driver.borrow_mut().awaits_arrival_with(token, waker) {
+            return true;
+        }
+        // As for other operations.
+        let waker = waker.clone();
+        let (unused, in_time) = self.driver.borrow_mut().set_waker(token, waker);
+        drop(unused);
+        in_time
     }
 
     /// The buffers that receives take by themselves.
