@@ -157,21 +157,38 @@ impl Deliveries {
     /// Wakes the futures and finishes the orphans, and is empty after. The first panic on the way comes out when all are served.
     ///
     /// `wake` wakes; it may know a shorter way than [`Waker::wake`].
+    #[inline]
     pub(crate) fn deliver(&mut self, wake: impl Fn(Waker)) {
         let others = !(self.orphans.is_empty() && self.inherited.is_empty() && self.let_go.is_empty());
-        match self.wakers.len() {
-            0 if !others => return,
+        if self.wakers.len() <= 1 && !others {
             // Should it panic, nobody is left to be served.
-            1 if !others => return self.wakers.pop().into_iter().for_each(wake),
-            // They are taken from the end.
-            _ => self.wakers.reverse(),
+            return self.wakers.pop().into_iter().for_each(wake);
         }
         let mut panic = None;
-        while let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.deliver_each(&wake))) {
-            panic.get_or_insert(payload);
+        let mut wakers = self.wakers.drain(..);
+        while wakers.len() > 0 {
+            go_on_after_panic(&mut panic, || wakers.by_ref().for_each(&wake));
+        }
+        drop(wakers);
+        if others {
+            self.deliver_others(&mut panic);
         }
         if let Some(payload) = panic {
             resume_unwind(payload);
+        }
+    }
+
+    /// All that has no waker.
+    #[cold]
+    fn deliver_others(&mut self, panic: &mut Option<Box<dyn Any + Send>>) {
+        while let Some((orphan, completion)) = self.orphans.pop_front() {
+            go_on_after_panic(panic, || orphan.finish(completion));
+        }
+        while let Some((heir, arrival)) = self.inherited.pop_front() {
+            go_on_after_panic(panic, || heir.inherit(arrival));
+        }
+        while let Some(given_up) = self.let_go.pop_front() {
+            go_on_after_panic(panic, || drop(given_up));
         }
     }
 
@@ -179,20 +196,13 @@ impl Deliveries {
     pub(crate) fn wake_all(&mut self, wakers: impl Iterator<Item = Waker>) {
         self.wakers.extend(wakers);
     }
+}
 
-    fn deliver_each(&mut self, wake: impl Fn(Waker)) {
-        while let Some(waker) = self.wakers.pop() {
-            wake(waker);
-        }
-        while let Some((orphan, completion)) = self.orphans.pop_front() {
-            orphan.finish(completion);
-        }
-        while let Some((heir, arrival)) = self.inherited.pop_front() {
-            heir.inherit(arrival);
-        }
-        while let Some(given_up) = self.let_go.pop_front() {
-            drop(given_up);
-        }
+/// Runs user code, and keeps the first panic.
+#[inline]
+fn go_on_after_panic(first: &mut Option<Box<dyn Any + Send>>, user_code: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(user_code)) {
+        first.get_or_insert(payload);
     }
 }
 

@@ -18,6 +18,7 @@ mod waker;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
@@ -238,8 +239,10 @@ impl Executor {
     /// As [`Waker::wake`], with a short way to the tasks of this executor.
     #[inline]
     pub(crate) fn wake_by(&self, waker: Waker) {
-        if !TaskId::of(&waker).is_some_and(|id| self.find_and_wake(id)) {
-            waker.wake();
+        match TaskId::of(&waker) {
+            // Wakers of tasks own nothing, so there is nothing to drop, which would be a call.
+            Some(id) if self.find_and_wake(id) => mem::forget(waker),
+            _ => waker.wake(),
         }
     }
 

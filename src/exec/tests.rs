@@ -82,7 +82,7 @@ fn spawn(executor: &Executor, random: &mut Random, count: &Count, wakers: &Rc<Re
             let mut woken = false;
             poll_fn(|context| {
                 wakers.borrow_mut().push(context.waker().clone());
-                if std::mem::replace(&mut woken, true) { Poll::Ready(()) } else { Poll::Pending }
+                if mem::replace(&mut woken, true) { Poll::Ready(()) } else { Poll::Pending }
             })
             .await;
         }
