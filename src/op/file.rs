@@ -33,6 +33,7 @@ pub(super) fn check_offset(offset: u64) -> Option<i32> {
 }
 
 /// Ends a read: the buffer's length becomes the count, or the error takes the buffer along.
+#[inline]
 pub(super) fn filled<B: IoBufMut>(mut buffer: B, result: io::Result<usize>) -> Result<(usize, B), Error<B>> {
     match result {
         Ok(count) => {
@@ -55,6 +56,7 @@ pub(super) fn no_room(error: io::Error) -> io::Error {
 }
 
 /// Ends a write.
+#[inline]
 pub(super) fn written<B>(buffer: B, result: io::Result<usize>) -> Result<(usize, B), Error<B>> {
     match result {
         Ok(count) => Ok((count, buffer)),
@@ -87,6 +89,7 @@ pub(super) enum Progress {
 }
 
 /// Adds what a part has moved to `done` of `whole`. A part that moves nothing fails with `stuck`.
+#[inline]
 pub(super) fn advance(done: &mut usize, whole: usize, result: io::Result<usize>, stuck: fn() -> io::Error) -> Progress {
     match result {
         Err(error) => return Progress::Failed(error),
@@ -148,6 +151,7 @@ unsafe impl<B: IoBufMut> Operation for ReadAt<B> {
         reading(&self.file, &self.buffer, address, length, self.offset)
     }
 
+    #[inline(always)]
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(filled(self.buffer, completion.result()))
     }
@@ -200,6 +204,7 @@ unsafe impl<B: IoBufMut> Operation for ReadExactAt<B> {
         reading(&self.file, &self.buffer, address, length, self.offset + self.filled as u64)
     }
 
+    #[inline(always)]
     fn complete(mut self, completion: Completion) -> Step<Self> {
         match advance(&mut self.filled, self.buffer.capacity(), completion.result(), end_of_file) {
             Progress::Partial => Step::Again(self),
@@ -254,6 +259,7 @@ unsafe impl<B: IoBuf> Operation for WriteAt<B> {
         writing(&self.file, &self.buffer, self.buffer.as_init_ptr(), length, self.offset)
     }
 
+    #[inline(always)]
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(written(self.buffer, completion.result()))
     }
@@ -293,6 +299,7 @@ unsafe impl<B: IoBuf> Operation for WriteAllAt<B> {
         writing(&self.file, &self.buffer, address, length, self.offset + self.written as u64)
     }
 
+    #[inline(always)]
     fn complete(mut self, completion: Completion) -> Step<Self> {
         match advance(&mut self.written, self.buffer.init_len(), completion.result(), write_zero) {
             Progress::Partial => Step::Again(self),

@@ -69,6 +69,7 @@ unsafe impl<B: IoBufMut> Operation for Receive<B> {
         opcode::Recv::new(self.socket.target(), self.buffer.as_mut_ptr(), length).build()
     }
 
+    #[inline(always)]
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(filled(self.buffer, completion.result()))
     }
@@ -156,6 +157,7 @@ unsafe impl<B: IoBufMut> Operation for ReceiveExact<B> {
         opcode::Recv::new(self.socket.target(), address, length).build()
     }
 
+    #[inline(always)]
     fn complete(mut self, completion: Completion) -> Step<Self> {
         match advance(&mut self.filled, self.buffer.capacity(), completion.result(), end_of_file) {
             Progress::Partial => Step::Again(self),
@@ -209,6 +211,7 @@ unsafe impl<B: IoBuf> Operation for Send<B> {
         opcode::Send::new(self.socket.target(), self.buffer.as_init_ptr(), length).flags(libc::MSG_NOSIGNAL).build()
     }
 
+    #[inline(always)]
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(written(self.buffer, completion.result()))
     }
@@ -243,6 +246,7 @@ unsafe impl<B: IoBuf> Operation for SendAll<B> {
         opcode::Send::new(self.socket.target(), address, length).flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL).build()
     }
 
+    #[inline(always)]
     fn complete(mut self, completion: Completion) -> Step<Self> {
         match advance(&mut self.sent, self.buffer.init_len(), completion.result(), write_zero) {
             Progress::Partial => Step::Again(self),
