@@ -7,8 +7,7 @@ use std::mem;
 /// The end of the list of free places. There are never that many places: each would stand for an operation in flight.
 const NO_PLACE: u32 = u32::MAX;
 
-/// Names one use of one place: the generation tells the uses apart. Packed, so that a future finds room for it beside its flags.
-#[repr(Rust, packed(4))]
+/// Names one use of one place: the generation tells the uses apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Token(pub(super) u64);
 
