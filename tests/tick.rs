@@ -14,6 +14,7 @@ use std::time::Duration;
 use annulus::net::UnixStream;
 use annulus::{Builder, Metrics, RingKind, time};
 use common::{bounded, patiently};
+use futures_util::StreamExt;
 use futures_util::future::join_all;
 
 /// The software ring has none of these, and makes its calls by the operation and not by the tick.
@@ -210,6 +211,35 @@ fn an_idle_runtime_is_not_woken_by_its_minimal_wait() {
         let enters = runtime.metrics().enters;
         assert!(enters < 20, "{enters} enters in one sleep");
     });
+}
+
+#[test]
+fn a_runtime_with_a_minimal_wait_ends_at_once_with_operations_in_flight() {
+    // As many as it waits for, fewer, and one.
+    for count in [8, 3, 1] {
+        bounded(|| {
+            let pool = common::Pool::default();
+            let runtime = patiently(kernel().min_wait(8, VERY_LONG));
+            if !runtime.ring().granted().contains(&"MIN_TIMEOUT") {
+                return println!("this kernel has no minimal waits");
+            }
+            let (ours, theirs): (Vec<_>, Vec<_>) = (0..2 * count).map(|_| unix::net::UnixStream::pair().expect("a pair")).unzip();
+            for (number, stream) in ours.into_iter().map(UnixStream::from).enumerate() {
+                let buffer = pool.empty(64);
+                runtime.spawn(async move {
+                    match number % 2 {
+                        0 => drop(stream.read(buffer).await),
+                        _ => drop(stream.chunks().next().await),
+                    }
+                });
+            }
+            runtime.block_on(common::turns(2));
+            assert_eq!(runtime.metrics().operations_in_flight, 2 * count);
+            drop(runtime);
+            pool.assert_all_back();
+            drop(theirs);
+        });
+    }
 }
 
 /// A runtime whose entries a thread of the kernel submits.

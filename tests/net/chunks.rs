@@ -14,13 +14,13 @@ use socket2::SockRef;
 
 use crate::common::{Random, apart, become_ordinary, in_own_process, patiently, run, seed, size, turns};
 
-fn pair() -> (UnixStream, StdUnixStream) {
+pub(super) fn pair() -> (UnixStream, StdUnixStream) {
     let (ours, theirs) = StdUnixStream::pair().unwrap();
     (UnixStream::from(ours), theirs)
 }
 
 /// Runs a future on a runtime with these buffers, and checks what must hold after every program.
-fn run_with<T: Send>(builder: Builder, test: impl AsyncFnOnce() -> T + Send) -> T {
+pub(super) fn run_with<T: Send>(builder: Builder, test: impl AsyncFnOnce() -> T + Send) -> T {
     apart(|| {
         let runtime = patiently(builder);
         let output = runtime.block_on(test());
@@ -29,7 +29,7 @@ fn run_with<T: Send>(builder: Builder, test: impl AsyncFnOnce() -> T + Send) -> 
     })
 }
 
-async fn echo(stream: UnixStream) -> std::io::Result<()> {
+pub(super) async fn echo(stream: UnixStream) -> std::io::Result<()> {
     let mut chunks = stream.chunks();
     while let Some(chunk) = chunks.next().await {
         stream.write_all(chunk?).await?;
@@ -38,7 +38,7 @@ async fn echo(stream: UnixStream) -> std::io::Result<()> {
 }
 
 /// A stream of numbers that differ at every place, from `position` on.
-fn pattern(position: u64, length: usize) -> Vec<u8> {
+pub(super) fn pattern(position: u64, length: usize) -> Vec<u8> {
     (position..position + length as u64).map(|place| (place ^ place >> 8 ^ place >> 16 ^ place >> 24) as u8).collect()
 }
 

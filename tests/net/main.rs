@@ -13,6 +13,7 @@ mod chunks;
 mod datagrams;
 mod ending;
 mod limits;
+mod pressure;
 mod split;
 mod tcp;
 mod udp;
