@@ -52,7 +52,7 @@ pub(crate) use slots::Token;
 use crate::buf::ChunkPool;
 use crate::ring::{COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, FIRST_PRIVATE_TOKEN, PushError, Ring, Traffic, Wait};
 use halves::Half;
-use several::Multishots;
+use several::{Several, Unclaimed};
 use slots::Slots;
 
 /// The token of every cancel. Its answer is a hint that nothing rests on, so it has no slot.
@@ -99,9 +99,8 @@ enum State {
     Orphaned(Box<dyn Orphan>),
     /// The kernel closes this descriptor, which belongs to the slot until then.
     Closing(OwnedFd),
-    /// A multishot operation, which names no memory. Its future takes the completions one by one, from this place among the multishots; the last
-    /// one may have come.
-    Several { at: u32, ended: bool },
+    /// A multishot operation, which names no memory. Its future takes the completions one by one; the last one may have come.
+    Several(Several),
     /// A multishot operation whose future is gone.
     Inherited(Rc<dyn Heir>),
 }
@@ -120,7 +119,7 @@ pub(crate) struct Driver {
     /// `None` once shut down.
     ring: Option<Ring>,
     slots: Slots<Slot>,
-    multishots: Multishots,
+    unclaimed: Unclaimed,
     /// The buffers that multishots take, once somebody has asked for them.
     pool: Option<Rc<ChunkPool>>,
     /// Slots whose last completion has not come.
@@ -211,7 +210,7 @@ impl Driver {
         Driver {
             ring: Some(ring),
             slots: Slots::default(),
-            multishots: Multishots::default(),
+            unclaimed: Unclaimed::default(),
             pool: None,
             in_flight: 0,
             backlog: VecDeque::new(),
@@ -269,7 +268,7 @@ impl Driver {
     pub(crate) fn set_waker(&mut self, token: Token, waker: Waker) -> (Waker, bool) {
         match &mut self.slot(token).state {
             State::Waiting(waiting) => (mem::replace(waiting, waker), true),
-            &mut State::Several { at, .. } => self.multishots.set_waker(at, waker),
+            State::Several(several) => several.set_waker(waker),
             _ => (waker, false),
         }
     }
@@ -458,12 +457,8 @@ impl Driver {
             return drop(self.arrival(completion));
         };
         match &mut slot.state {
-            State::Several { at, ended: ended @ false } => {
-                *ended = completion.is_last();
-                let at = *at;
-                return self.complete_several(token, at, completion, deliveries);
-            }
-            State::Several { ended: true, .. } => {
+            State::Several(several) if !several.ended => return self.complete_several(token, completion, deliveries),
+            State::Several(_) => {
                 self.counters.stale += 1;
                 return drop(self.arrival(completion));
             }
@@ -577,7 +572,7 @@ impl Slot {
         match &self.state {
             State::Waiting(_) | State::Orphaned(_) => !matches!(self.half, Half::Result(_)),
             State::Inherited(_) => true,
-            State::Several { ended, .. } => !ended,
+            State::Several(several) => !several.ended,
             State::Finished { .. } | State::Closing(_) => false,
         }
     }

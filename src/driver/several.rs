@@ -1,6 +1,6 @@
-//! What has a multishot operation brought that its future has not taken? One table for all of them, and one of what waits.
+//! What has a multishot operation brought that its future has not taken? One table of what waits, for all of them.
 //!
-//! A multishot operation waits for most of its life, so it takes a few words, and what it brings lies in places that all share: as numbers,
+//! A multishot operation waits for most of its life, so it takes no more than its slot, and what it brings lies in places that all share: as numbers,
 //! since each arrival becomes a chunk in the hands of its future. The pool is told at once that the buffer has left the ring, and where
 //! buffers are scarce the bytes are copied then, so an arrival that waits never keeps a buffer that others need.
 //!
@@ -19,7 +19,8 @@ use std::task::Waker;
 use io_uring::squeue;
 use slab::Slab;
 
-use super::{Deliveries, Driver, Heir, State, Token};
+use super::slots::Slots;
+use super::{Deliveries, Driver, Heir, Slot, State, Token};
 use crate::buf::{Chunk, ChunkPool, ChunkPoolConfig, ChunkPoolCounts};
 use crate::ring::Completion;
 
@@ -38,14 +39,21 @@ pub(crate) struct Arrival {
 }
 
 /// A multishot operation between its start and its last completion, and until the last has been taken.
-struct Several {
+pub(super) struct Several {
+    /// Does nothing while something waits.
     waker: Waker,
-    /// The last that waits, which is followed by the first.
+    /// The place of the last that waits, which is followed by the first, or `NOWHERE`.
     last: u32,
-    waiting: u32,
-    /// With that many waiting, the operation is to be stopped.
-    limit: u32,
+    /// How many more may wait until the operation is to be stopped. Once it is being stopped, nobody asks any more.
+    room: u16,
+    /// The last completion has come.
+    pub(super) ended: bool,
 }
+
+/// There are never that many places: each would hold a completion.
+const NOWHERE: u32 = u32::MAX;
+
+const _: () = assert!(size_of::<State>() <= 24, "an idle connection takes a slot, and little else");
 
 /// A completion that waits to be taken. A buffer that it names is in no chunk yet, and is not in the ring.
 struct Waiting {
@@ -55,85 +63,88 @@ struct Waiting {
     next: u32,
 }
 
-/// All multishot operations of a driver whose futures are there.
+/// What multishot operations have brought and their futures have not taken.
 #[derive(Default)]
-pub(super) struct Multishots {
-    several: Slab<Several>,
+pub(super) struct Unclaimed {
     waiting: Slab<Waiting>,
     /// The chunks of those that came when buffers were scarce, by their places.
     spared: HashMap<u32, Chunk>,
 }
 
-impl Multishots {
-    fn start(&mut self, waker: Waker, limit: u32) -> u32 {
-        self.several.insert(Several { waker, last: 0, waiting: 0, limit }) as u32
+impl Several {
+    fn new(waker: Waker, limit: u32) -> Several {
+        Several { waker, last: NOWHERE, room: u16::try_from(limit).unwrap_or(u16::MAX), ended: false }
     }
 
-    /// Keeps a completion. Returns who is to be woken, if this is the first that waits, and whether the operation is to be stopped: its own
-    /// limit is reached, or that of all.
+    /// Replaces the waker of one for which nothing waits; else the given one comes back.
     #[inline]
-    fn put(&mut self, at: u32, completion: Completion, spared: Option<Chunk>, limit_of_all: u32) -> (Option<Waker>, bool) {
+    pub(super) fn set_waker(&mut self, waker: Waker) -> (Waker, bool) {
+        match self.last {
+            NOWHERE => (mem::replace(&mut self.waker, waker), true),
+            _ => (waker, false),
+        }
+    }
+
+    fn take_waker(&mut self) -> Waker {
+        mem::replace(&mut self.waker, Waker::noop().clone())
+    }
+}
+
+impl Unclaimed {
+    /// Keeps a completion. Returns who is to be woken, if this is the first that waits.
+    #[inline]
+    fn put(&mut self, several: &mut Several, completion: Completion, spared: Option<Chunk>) -> Option<Waker> {
         let Completion { result, flags, .. } = completion;
-        let several = &mut self.several[at as usize];
         let entry = self.waiting.vacant_entry();
         let place = entry.key() as u32;
         entry.insert(Waiting { result, flags, next: place });
-        let waker = if several.waiting == 0 {
-            Some(mem::replace(&mut several.waker, Waker::noop().clone()))
-        } else {
-            let last = &mut self.waiting[several.last as usize];
-            let first = mem::replace(&mut last.next, place);
-            self.waiting[place as usize].next = first;
-            None
-        };
         if let Some(chunk) = spared {
             self.spared.insert(place, chunk);
         }
-        several.last = place;
-        several.waiting += 1;
-        (waker, several.waiting >= several.limit.min(limit_of_all))
+        several.room = several.room.saturating_sub(1);
+        let last = mem::replace(&mut several.last, place);
+        if last == NOWHERE {
+            return Some(several.take_waker());
+        }
+        let first = mem::replace(&mut self.waiting[last as usize].next, place);
+        self.waiting[place as usize].next = first;
+        None
+    }
+
+    /// Do at least so many wait?
+    fn holds(&self, several: &Several, count: u32) -> bool {
+        let next = |place: &u32| Some(self.waiting[*place as usize].next).filter(|next| *next != several.last);
+        several.last != NOWHERE && iter::successors(Some(several.last), next).take(count as usize).count() == count as usize
     }
 
     /// What came first, if anything waits.
     #[inline]
-    fn take(&mut self, at: u32, token: Token, pool: Option<&Rc<ChunkPool>>) -> Option<Arrival> {
-        let several = &mut self.several[at as usize];
-        if several.waiting == 0 {
+    fn take(&mut self, several: &mut Several, token: Token, pool: Option<&Rc<ChunkPool>>) -> Option<Arrival> {
+        if several.last == NOWHERE {
             return None;
         }
-        several.waiting -= 1;
-        let mut place = several.last;
-        if several.waiting > 0 {
-            place = self.waiting[several.last as usize].next;
-            self.waiting[several.last as usize].next = self.waiting[place as usize].next;
+        several.room = several.room.saturating_add(1);
+        let place = self.waiting[several.last as usize].next;
+        let Waiting { result, flags, next } = self.waiting.remove(place as usize);
+        if place == several.last {
+            several.last = NOWHERE;
+        } else {
+            self.waiting[several.last as usize].next = next;
         }
-        let Waiting { result, flags, .. } = self.waiting.remove(place as usize);
         let completion = Completion { token: token.0, result, flags };
         let spared = if self.spared.is_empty() { None } else { self.spared.remove(&place) };
         // SAFETY: the pool was told when the completion came, and it is taken out of its place once.
         let chunk = spared.or_else(|| completion.buffer().zip(pool).map(|(id, pool)| unsafe { pool.chunk_of(id, length(completion)) }));
         Some(Arrival { completion, chunk })
     }
+}
 
-    #[inline]
-    fn waits_for(&self, at: u32) -> &Waker {
-        &self.several[at as usize].waker
-    }
-
-    /// Replaces the waker of one for which nothing waits; else the given one comes back.
-    #[inline]
-    pub(super) fn set_waker(&mut self, at: u32, waker: Waker) -> (Waker, bool) {
-        let several = &mut self.several[at as usize];
-        match several.waiting {
-            0 => (mem::replace(&mut several.waker, waker), true),
-            _ => (waker, false),
-        }
-    }
-
-    /// Frees the place of an operation, and returns all that waited, and the waker, to be dropped where user code may run.
-    fn remove(&mut self, at: u32, token: Token, pool: Option<&Rc<ChunkPool>>) -> (Vec<Arrival>, Waker) {
-        let arrivals = iter::from_fn(|| self.take(at, token, pool)).collect();
-        (arrivals, self.several.remove(at as usize).waker)
+/// A multishot operation, in its slot.
+#[inline]
+fn several(slots: &mut Slots<Slot>, token: Token) -> &mut Several {
+    match slots.get_mut(token).map(|slot| &mut slot.state) {
+        Some(State::Several(several)) => several,
+        _ => unreachable!("its future has not given the token back, nor has its last completion been taken"),
     }
 }
 
@@ -149,17 +160,16 @@ impl Driver {
     /// # Safety
     /// The descriptor in the entry stays open until the last completion: the future keeps it, and then the heir.
     pub(crate) unsafe fn start_several(&mut self, entry: squeue::Entry, waker: Waker, limit: u32) -> Token {
-        let at = self.multishots.start(waker, limit);
-        let token = self.occupy(|| State::Several { at, ended: false });
+        let token = self.occupy(|| State::Several(Several::new(waker, limit)));
         self.queue(&entry.user_data(token.0));
         token
     }
 
     /// The future of a multishot operation goes away. Returns what has arrived, and the waker that waited; what still comes goes to the heir.
     pub(crate) fn bequeath(&mut self, token: Token, heir: Rc<dyn Heir>) -> (Vec<Arrival>, Waker) {
-        let State::Several { at, ended } = self.slot(token).state else {
-            unreachable!("only the future of a multishot operation bequeaths")
-        };
+        let arrivals = iter::from_fn(|| self.take_any(token)).collect();
+        let several = several(&mut self.slots, token);
+        let (waker, ended) = (several.take_waker(), several.ended);
         if ended {
             self.slots.remove(token);
         } else {
@@ -167,49 +177,49 @@ impl Driver {
             self.cancel(token);
             self.slot(token).state = State::Inherited(heir);
         }
-        self.multishots.remove(at, token, self.pool.as_ref())
+        (arrivals, waker)
     }
 
     /// Takes the next completion of a multishot operation, with whose last the slot is freed.
     #[inline]
     pub(crate) fn take_arrival(&mut self, token: Token) -> Option<Arrival> {
-        let State::Several { at, .. } = self.slot(token).state else { unreachable!("its future is here and asks") };
-        let arrival = self.multishots.take(at, token, self.pool.as_ref())?;
+        let arrival = self.take_any(token)?;
         if arrival.completion.is_last() {
             self.slots.remove(token);
-            self.multishots.several.remove(at as usize);
         }
         Some(arrival)
+    }
+
+    #[inline]
+    fn take_any(&mut self, token: Token) -> Option<Arrival> {
+        self.unclaimed.take(several(&mut self.slots, token), token, self.pool.as_ref())
     }
 
     /// Is this the waker that the next completion of a multishot operation wakes?
     #[inline]
     pub(crate) fn awaits_arrival_with(&mut self, token: Token, waker: &Waker) -> bool {
-        match self.slot(token).state {
-            State::Several { at, .. } => self.multishots.waits_for(at).will_wake(waker),
-            _ => false,
-        }
+        several(&mut self.slots, token).waker.will_wake(waker)
     }
 
     /// Keeps a completion of a multishot operation for its future.
     #[inline]
-    pub(super) fn complete_several(&mut self, token: Token, at: u32, completion: Completion, deliveries: &mut Deliveries) {
-        let mut limit = u32::MAX;
+    pub(super) fn complete_several(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
+        let mut is_scarce = false;
         let mut spared = None;
         if let Some((id, pool)) = completion.buffer().zip(self.pool.as_ref()) {
             if !pool.count_taken(length(completion)) {
                 // SAFETY: the pool has been told, and the chunk takes the place of what the completion says.
                 spared = Some(pool.spare(unsafe { pool.chunk_of(id, length(completion)) }));
             }
-            if pool.is_scarce() {
-                limit = LIMIT_WHEN_SCARCE;
-            }
+            is_scarce = pool.is_scarce();
         }
-        let (waker, is_full) = self.multishots.put(at, completion, spared, limit);
-        if let Some(waker) = waker {
+        let several = several(&mut self.slots, token);
+        if let Some(waker) = self.unclaimed.put(several, completion, spared) {
             deliveries.wakers.push(waker);
         }
+        let is_full = several.room == 0 || is_scarce && self.unclaimed.holds(several, LIMIT_WHEN_SCARCE);
         if completion.is_last() {
+            several.ended = true;
             self.in_flight -= 1;
         } else if is_full {
             self.cancel(token);
@@ -267,41 +277,45 @@ mod tests {
         fn each_operation_gets_its_own_completions_in_order_however_they_share_places(
             steps in proptest::collection::vec((0..3u32, 0..4u8), 0..200),
         ) {
-            let mut multishots = Multishots::default();
-            let tokens: Vec<u32> = (0..3).map(|_| multishots.start(Waker::noop().clone(), 5)).collect();
+            let mut unclaimed = Unclaimed::default();
+            let mut several: [Several; 3] = std::array::from_fn(|_| Several::new(Waker::noop().clone(), 5));
             let mut model = [const { VecDeque::new() }; 3];
+            let mut is_stopped = [false; 3];
             for (number, (which, action)) in (0..).zip(steps) {
-                let (at, expected) = (tokens[which as usize], &mut model[which as usize]);
+                let (several, expected) = (&mut several[which as usize], &mut model[which as usize]);
                 if action == 0 {
-                    let taken = multishots.take(at, Token(0), None);
+                    let taken = unclaimed.take(several, Token(0), None);
                     prop_assert_eq!(taken.map(|arrival| arrival.completion.result), expected.pop_front());
                 } else {
                     // Every third comes as from a pool that is short of buffers.
                     let spared = (action == 1).then(|| Chunk::copied(&[number as u8]));
-                    let (waker, is_full) = multishots.put(at, Completion { token: 0, result: number, flags: 0 }, spared, u32::MAX);
+                    let waker = unclaimed.put(several, Completion { token: 0, result: number, flags: 0 }, spared);
                     prop_assert_eq!(waker.is_some(), expected.is_empty());
                     expected.push_back(number);
-                    prop_assert_eq!(is_full, expected.len() >= 5);
+                    prop_assert!(is_stopped[which as usize] || several.room as usize == 5 - expected.len());
+                    is_stopped[which as usize] |= expected.len() >= 5;
+                }
+                for count in 1..7 {
+                    prop_assert_eq!(unclaimed.holds(several, count), expected.len() >= count as usize);
                 }
             }
-            for (at, expected) in tokens.into_iter().zip(model) {
-                let (rest, _) = multishots.remove(at, Token(0), None);
-                let rest: Vec<i32> = rest.iter().map(|arrival| arrival.completion.result).collect();
+            for (mut several, expected) in several.into_iter().zip(model) {
+                let rest: Vec<i32> = iter::from_fn(|| unclaimed.take(&mut several, Token(0), None)).map(|arrival| arrival.completion.result).collect();
                 prop_assert_eq!(rest, Vec::from(expected));
             }
-            prop_assert!(multishots.waiting.is_empty() && multishots.several.is_empty() && multishots.spared.is_empty());
+            prop_assert!(unclaimed.waiting.is_empty() && unclaimed.spared.is_empty());
         }
     }
 
     #[test]
     fn a_chunk_that_was_spared_comes_with_its_completion() {
-        let mut multishots = Multishots::default();
-        let at = multishots.start(Waker::noop().clone(), u32::MAX);
+        let mut unclaimed = Unclaimed::default();
+        let mut several = Several::new(Waker::noop().clone(), u32::MAX);
         let completion = |result| Completion { token: 0, result, flags: 0 };
-        multishots.put(at, completion(1), None, u32::MAX);
-        multishots.put(at, completion(2), Some(Chunk::copied(b"two")), u32::MAX);
-        multishots.put(at, completion(3), None, u32::MAX);
-        let mut take = || multishots.take(at, Token(0), None).and_then(|arrival| arrival.chunk);
+        unclaimed.put(&mut several, completion(1), None);
+        unclaimed.put(&mut several, completion(2), Some(Chunk::copied(b"two")));
+        unclaimed.put(&mut several, completion(3), None);
+        let mut take = || unclaimed.take(&mut several, Token(0), None).and_then(|arrival| arrival.chunk);
         assert_eq!((take(), take(), take()), (None, Some(Chunk::copied(b"two")), None));
     }
 }

@@ -56,7 +56,7 @@ impl<S: Accepted> Incoming<'_, S> {
         Incoming { accept: Multishot::new(listener, Connections(PhantomData)), limit: DEFAULT_LIMIT, pause: None, handle: PhantomData }
     }
 
-    /// Stops accepting while that many connections are unclaimed, 64 by default, at least 1. A few more can come before the stop takes
+    /// Stops accepting while that many connections are unclaimed, 64 by default, 1 to 65535. A few more can come before the stop takes
     /// effect: those that the kernel accepts in one system call.
     pub fn limit(mut self, connections: usize) -> Self {
         self.limit = u32::try_from(connections).unwrap_or(u32::MAX).max(1);
