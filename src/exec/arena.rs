@@ -1,13 +1,13 @@
 //! Where does a task live? In a cell of a chunk: cells of one size side by side, handed out again in the reverse order of their return.
 //!
-//! So a task costs no call of the allocator, lies where the processor has just been, and is found by the index in its wakers. Each size
-//! class fills chunks that double from 4 KiB to 2 MiB. A chunk that becomes empty goes back to the allocator, except the one whose cells are
-//! handed out. The arena knows no future: a vacant cell is the header of a task that
-//! has ended.
+//! So a task costs no call of the allocator, lies where the processor has just been, and is found by its id: the number of the chunk and the place
+//! in it. Each size class fills chunks that double from 4 KiB to 2 MiB. A chunk that becomes empty goes back to the allocator, except the one
+//! whose cells are handed out. The arena knows no future: a vacant cell is the header of a task that has ended.
 //!
 //! # Safety
-//! A chunk is one block from the allocator: its description, then `slots` cells, of which the first `used` hold an initialised header. The
-//! block goes back only when none of its cells is handed out (`live == 0`), and its number is taken out of the table before. All pointers to
+//! A chunk is one block from the allocator: its description, then cells, of which those before `end` hold an initialised header. The
+//! block goes back only when none of its cells is handed out (`live == 0`), and its number is taken out of the table before. A number
+//! belongs to one class for ever, so the place in an id is always that of a header, or behind `end`, however old the id is. All pointers to
 //! cells are made from the block's own pointer, so they may reach the whole block. References to descriptions and headers are shared and
 //! short: what changes in them lies in `Cell`s, and no method here runs code of the user. One thread owns all of it; nothing here is `Send`.
 #![allow(unsafe_code)]
@@ -18,7 +18,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::task::Header;
-use super::waker::TaskId;
+use super::waker::{CHUNK_BOUND, CHUNKS, STEP, TaskId};
 use crate::sys;
 
 /// The sizes of cells: small ones as close as their alignment allows, for these are the many, others four to a doubling, so that at most a fifth
@@ -26,7 +26,7 @@ use crate::sys;
 const STRIDES: [u32; 25] =
     [64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048];
 /// What the strides and the first cell's place are a multiple of.
-pub(super) const CELL_ALIGN: usize = 16;
+pub(super) const CELL_ALIGN: usize = STEP as usize;
 
 /// The first chunk of a class is a page; each further one is twice as large.
 const SMALLEST_CHUNK: usize = 4096;
@@ -36,13 +36,18 @@ const LARGEST_CHUNK: usize = 2 << 20;
 /// Where the cells of a chunk begin: on a line of the cache.
 const FIRST_CELL: usize = 128;
 
-/// An index is the number of a chunk and of a cell in it.
-const SLOT_BITS: u32 = 15;
-/// Most chunks, 16 GiB of tasks. The last number stays free for the future of `block_on`, which has an index and no cell.
-const MOST_CHUNKS: usize = (1 << (TaskId::INDEX_BITS - SLOT_BITS)) - 1;
+/// By how much the first generations of two chunks differ: so a waker of a chunk that has gone hardly ever fits one in its place.
+const GENERATIONS_APART: u32 = 0x9e37_79b1;
+
+/// A free of a cell in a chunk with no more live ones than this is looked at: it gives the current chunk no room and no reason to go,
+const OF_CURRENT: i32 = -1;
+/// a listed chunk goes when it becomes empty,
+const OF_LISTED: i32 = 0;
+/// and a full one has room again.
+const OF_FULL: i32 = i32::MAX;
 
 const _: () = assert!(size_of::<Chunk>() <= FIRST_CELL && FIRST_CELL.is_multiple_of(CELL_ALIGN));
-const _: () = assert!((LARGEST_CHUNK - FIRST_CELL) / (STRIDES[0] as usize) < 1 << SLOT_BITS);
+const _: () = assert!(LARGEST_CHUNK <= CHUNK_BOUND as usize);
 const _: () = assert!((SMALLEST_CHUNK - FIRST_CELL) / (STRIDES[STRIDES.len() - 1] as usize) > 0);
 
 /// The class of cells with room for `size` bytes, `None` if that needs an allocation of its own.
@@ -69,7 +74,10 @@ pub(super) struct Arena {
     classes: [Class; STRIDES.len()],
     /// By number. `None`: given back, and the number stands in `unused`.
     chunks: UnsafeCell<Vec<Option<NonNull<Chunk>>>>,
-    unused: UnsafeCell<Vec<usize>>,
+    /// Numbers of chunks that were given back, each with its class.
+    unused: UnsafeCell<Vec<(usize, usize)>>,
+    /// Chunks there have been.
+    made: Cell<u32>,
     /// The runtime has ended: nothing is kept for a next task.
     closed: Cell<bool>,
 }
@@ -83,14 +91,6 @@ struct Class {
     chunks: Cell<u32>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Current,
-    Partial,
-    /// In no list, since it has no vacant cell.
-    Full,
-}
-
 /// The description of a chunk, at its start.
 struct Chunk {
     /// Each chunk keeps the arena.
@@ -99,12 +99,13 @@ struct Chunk {
     number: usize,
     class: usize,
     stride: u32,
-    slots: u32,
-    /// Cells that have ever been handed out: the first ones. The others hold nothing yet.
-    used: Cell<u32>,
+    first_generation: u32,
+    /// Behind the last cell that has ever been handed out. What follows holds nothing yet.
+    end: Cell<u32>,
     /// Cells that are handed out now.
-    live: Cell<u32>,
-    place: Cell<Place>,
+    live: Cell<i32>,
+    /// `OF_CURRENT`, `OF_LISTED`, or `OF_FULL`: in no list, since it has no vacant cell.
+    place: Cell<i32>,
     /// The last cell that came back, and through its `next` all others.
     vacant: Cell<Option<NonNull<Header>>>,
     previous: Cell<Option<NonNull<Chunk>>>,
@@ -119,6 +120,7 @@ impl Arena {
             classes: std::array::from_fn(|_| class()),
             chunks: UnsafeCell::new(Vec::new()),
             unused: UnsafeCell::new(Vec::new()),
+            made: Cell::new(0),
             closed: Cell::new(false),
         })
     }
@@ -145,28 +147,26 @@ impl Arena {
             if let Some(cell) = description.reuse() {
                 return cell;
             }
-            if description.used.get() < description.slots {
-                // SAFETY: as above, and there is a slot that is not used.
-                return unsafe { self.use_slot(chunk) };
+            if description.has_unused() {
+                // SAFETY: as above.
+                return unsafe { self.use_next(chunk) };
             }
             chunk = self.next_chunk(class);
         }
     }
 
     /// # Safety
-    /// The chunk is in the table, and not all of its slots are used.
-    unsafe fn use_slot(&self, chunk: NonNull<Chunk>) -> NonNull<Header> {
+    /// The chunk is in the table and `has_unused` cells.
+    unsafe fn use_next(&self, chunk: NonNull<Chunk>) -> NonNull<Header> {
         // SAFETY: the caller's promise.
         let description = unsafe { chunk.as_ref() };
-        let slot = description.used.get();
-        let offset = description.offset_of(slot);
-        // SAFETY: the cells of the block begin at `FIRST_CELL` and `slot` is below their number, so this is within the block, and aligned
-        // since the block and all strides are.
+        let offset = description.end.get();
+        let id = TaskId::new(self.cell, description.number, offset, description.first_generation);
+        // SAFETY: a cell from here on ends within the block, and is aligned since the block and all strides are.
         let cell = unsafe { chunk.cast::<u8>().add(offset as usize).cast::<Header>() };
-        let id = TaskId::vacant(self.cell, description.number << SLOT_BITS | slot as usize);
         // SAFETY: the cell has room for a header, and nobody has used it yet.
-        unsafe { cell.write(Header::vacant(id, offset)) };
-        description.used.set(slot + 1);
+        unsafe { cell.write(Header::vacant(id)) };
+        description.end.set(offset + description.stride);
         description.live.set(description.live.get() + 1);
         cell
     }
@@ -182,10 +182,10 @@ impl Arena {
             None => self.add_chunk(class),
         };
         // SAFETY: listed chunks are in the table, and `add_chunk` has just put its chunk there, so the blocks are there.
-        unsafe { next.as_ref() }.place.set(Place::Current);
+        unsafe { next.as_ref() }.place.set(OF_CURRENT);
         if let Some(before) = self.classes[class].current.replace(Some(next)) {
             // SAFETY: as above.
-            unsafe { before.as_ref() }.place.set(Place::Full);
+            unsafe { before.as_ref() }.place.set(OF_FULL);
         }
         next
     }
@@ -197,25 +197,28 @@ impl Arena {
         // SAFETY: only this function and `release` reach into the two lists, neither calls the other, and neither runs foreign code
         // but the allocator's, which does not come back here.
         let (chunks, unused) = unsafe { (&mut *self.chunks.get(), &mut *self.unused.get()) };
-        let number = unused.pop().unwrap_or(chunks.len());
-        assert!(number < MOST_CHUNKS, "more tasks in one runtime than its wakers can number");
+        let number = match unused.iter().position(|(_, of)| *of == class) {
+            Some(index) => unused.swap_remove(index).0,
+            None => chunks.len(),
+        };
+        assert!(number < CHUNKS, "more tasks in one runtime than its wakers can number");
         // SAFETY: the size is not zero.
         let Some(block) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
         if before > 0 && size_of_chunk(before - 1) == LARGEST_CHUNK {
             sys::advise_huge_pages(block, size);
         }
         let chunk = block.cast::<Chunk>();
-        let stride = STRIDES[class];
+        let made = self.made.replace(self.made.get().wrapping_add(1));
         let description = Chunk {
             arena: Rc::clone(self),
             layout,
             number,
             class,
-            stride,
-            slots: (size - FIRST_CELL) as u32 / stride,
-            used: Cell::new(0),
+            stride: STRIDES[class],
+            first_generation: made.wrapping_mul(GENERATIONS_APART),
+            end: Cell::new(FIRST_CELL as u32),
             live: Cell::new(0),
-            place: Cell::new(Place::Full),
+            place: Cell::new(OF_FULL),
             vacant: Cell::new(None),
             previous: Cell::new(None),
             next: Cell::new(None),
@@ -230,32 +233,32 @@ impl Arena {
         chunk
     }
 
-    /// The cell of an index, vacant or not. `None`: there is none, or not yet.
+    /// The cell in which the task of an id is or was. `None`: it has gone.
     #[inline]
-    pub(super) fn find(&self, index: usize) -> Option<NonNull<Header>> {
+    pub(super) fn find(&self, id: TaskId) -> Option<NonNull<Header>> {
+        self.cell_at(id.chunk(), id.offset())
+    }
+
+    /// A cell that has been handed out, by the number of its chunk and the place of a cell there.
+    #[inline]
+    fn cell_at(&self, number: usize, offset: u32) -> Option<NonNull<Header>> {
         // SAFETY: nothing reaches into the list meanwhile, see `add_chunk`.
-        let chunk = (*unsafe { &*self.chunks.get() }.get(index >> SLOT_BITS)?)?;
-        let slot = index as u32 & ((1 << SLOT_BITS) - 1);
-        // SAFETY: a chunk in the table has its block.
-        let description = unsafe { chunk.as_ref() };
-        if slot >= description.used.get() {
-            return None;
-        }
-        let offset = description.offset_of(slot);
-        // SAFETY: within the block, as in `use_slot`.
-        Some(unsafe { chunk.cast::<u8>().add(offset as usize).cast::<Header>() })
+        let chunk = (*unsafe { &*self.chunks.get() }.get(number)?)?;
+        // SAFETY: a chunk in the table has its block, and what lies before `end` is within it.
+        unsafe { (offset < chunk.as_ref().end.get()).then(|| chunk.cast::<u8>().add(offset as usize).cast::<Header>()) }
     }
 
     /// Calls `each` with every cell that has ever been handed out, those that are handed out meanwhile perhaps included. `each` may do
     /// anything, so each cell is looked up by itself.
     pub(super) fn each(&self, mut each: impl FnMut(NonNull<Header>)) {
         let mut number = 0;
-        // SAFETY: as in `find`; the borrow ends with the condition.
+        // SAFETY: as in `cell_at`; the borrow ends with the condition.
         while number < unsafe { &*self.chunks.get() }.len() {
-            let mut slot = 0;
-            while let Some(cell) = self.find(number << SLOT_BITS | slot) {
+            let mut offset = FIRST_CELL as u32;
+            while let Some(cell) = self.cell_at(number, offset) {
+                // SAFETY: the cell was found, so its chunk has its block.
+                offset += unsafe { chunk_of(cell).as_ref() }.stride;
                 each(cell);
-                slot += 1;
             }
             number += 1;
         }
@@ -268,7 +271,7 @@ impl Arena {
             if let Some(chunk) = class.current.take() {
                 // SAFETY: it was the current one, so its block is there.
                 let description = unsafe { chunk.as_ref() };
-                description.place.set(Place::Full);
+                description.place.set(OF_FULL);
                 if description.live.get() == 0 {
                     // SAFETY: none of its cells is handed out, and it is in no list.
                     unsafe { self.release(chunk) };
@@ -288,7 +291,7 @@ impl Arena {
                 head.as_ref().previous.set(Some(chunk));
             }
             description.next.set(head);
-            description.place.set(Place::Partial);
+            description.place.set(OF_LISTED);
         }
     }
 
@@ -306,7 +309,7 @@ impl Arena {
             if let Some(next) = next {
                 next.as_ref().previous.set(previous);
             }
-            description.place.set(Place::Full);
+            description.place.set(OF_FULL);
         }
     }
 
@@ -320,12 +323,12 @@ impl Arena {
         unsafe {
             let description = chunk.as_ref();
             match (description.live.get(), description.place.get()) {
-                (0, Place::Partial) => {
+                (0, OF_LISTED) => {
                     self.unlist(chunk);
                     self.release(chunk);
                 }
                 (0, _) => self.release(chunk),
-                (_, Place::Full) => self.list(chunk),
+                (_, OF_FULL) => self.list(chunk),
                 _ => {}
             }
         }
@@ -340,7 +343,7 @@ impl Arena {
         // SAFETY: as in `add_chunk`.
         let (chunks, unused) = unsafe { (&mut *self.chunks.get(), &mut *self.unused.get()) };
         chunks[description.number] = None;
-        unused.push(description.number);
+        unused.push((description.number, description.class));
         let class = &self.classes[description.class];
         class.chunks.set(class.chunks.get() - 1);
         // SAFETY: the block came from `alloc` with this layout. Nobody has a cell of it, and the table does not lead there any more.
@@ -354,16 +357,25 @@ impl Chunk {
     fn reuse(&self) -> Option<NonNull<Header>> {
         let cell = self.vacant.get()?;
         // SAFETY: a vacant cell of this block, with its header.
-        self.vacant.set(unsafe { cell.as_ref() }.next.take());
+        self.vacant.set(unsafe { cell.as_ref() }.next.get());
         self.live.set(self.live.get() + 1);
         Some(cell)
     }
 
-    /// How far from the start of the chunk a cell lies.
-    #[inline]
-    fn offset_of(&self, slot: u32) -> u32 {
-        FIRST_CELL as u32 + slot * self.stride
+    /// Is there room for a cell behind the last?
+    fn has_unused(&self) -> bool {
+        (self.end.get() + self.stride) as usize <= self.layout.size()
     }
+}
+
+/// The chunk of a cell.
+///
+/// # Safety
+/// The chunk has its block.
+#[inline]
+unsafe fn chunk_of(cell: NonNull<Header>) -> NonNull<Chunk> {
+    // SAFETY: the cell has its header, and its id says how far into the block it lies.
+    unsafe { cell.cast::<u8>().sub(cell.as_ref().id().offset() as usize).cast::<Chunk>() }
 }
 
 /// Takes a cell back.
@@ -372,16 +384,14 @@ impl Chunk {
 /// The cell was handed out by [`Arena::allocate`], its body holds nothing that must be dropped, and nobody uses it from here on.
 #[inline]
 pub(super) unsafe fn free(cell: NonNull<Header>) {
-    // SAFETY: the caller's promise: the cell is handed out, so its block is there; and the header says where in it.
+    // SAFETY: the caller's promise: the cell is handed out, so its block is there.
     unsafe {
-        let header = cell.as_ref();
-        let chunk = cell.cast::<u8>().sub(header.offset() as usize).cast::<Chunk>();
+        let chunk = chunk_of(cell);
         let description = chunk.as_ref();
-        header.next.set(description.vacant.replace(Some(cell)));
+        cell.as_ref().next.set(description.vacant.replace(Some(cell)));
         let live = description.live.get() - 1;
         description.live.set(live);
-        let place = description.place.get();
-        if place == Place::Full || (live == 0 && place != Place::Current) {
+        if live <= description.place.get() {
             // The chunk may go, and with it the last reference but this one.
             Rc::clone(&description.arena).moved(chunk);
         }
@@ -430,7 +440,7 @@ mod tests {
         assert_eq!((class_of(0), class_of(2048), class_of(2049)), (Some(0), Some(STRIDES.len() - 1), None));
         for (cell, stride) in &cells {
             assert!(cell.addr().get().is_multiple_of(CELL_ALIGN));
-            assert_eq!(arena.find(id(*cell).index()), Some(*cell));
+            assert_eq!(arena.find(id(*cell)), Some(*cell));
             // SAFETY: the cell is handed out, and this is what lies behind its header.
             unsafe { cell.cast::<u8>().add(size_of::<Header>()).write_bytes(0xa5, stride - size_of::<Header>()) };
         }
@@ -448,10 +458,10 @@ mod tests {
         let arena = Arena::new(0);
         for _ in 0..3 {
             let cells: Vec<_> = (0..1000).map(|_| arena.allocate(3)).collect();
-            let indexes: Vec<_> = cells.iter().map(|cell| id(*cell).index()).collect();
+            let ids: Vec<_> = cells.iter().map(|cell| id(*cell)).collect();
             assert!(chunks(&arena) > 3);
             // Some from everywhere first, so that chunks are listed, and taken off the list in the middle.
-            let (some, others): (Vec<_>, Vec<_>) = cells.into_iter().partition(|cell| id(*cell).index().is_multiple_of(3));
+            let (some, others): (Vec<_>, Vec<_>) = cells.into_iter().partition(|cell| id(*cell).offset().is_multiple_of(3));
             let some_count = some.len();
             some.into_iter().for_each(give_back);
             let before = chunks(&arena);
@@ -459,9 +469,9 @@ mod tests {
             assert_eq!(chunks(&arena), before, "room is used before there is more");
             reused.into_iter().chain(others).for_each(give_back);
             assert_eq!(chunks(&arena), 1);
-            assert!(indexes.iter().filter(|index| arena.find(**index).is_some()).count() < 1000);
+            assert!(ids.iter().filter(|id| arena.find(**id).is_some()).count() < 1000);
         }
-        assert_eq!((arena.find(usize::MAX >> 1), arena.find((MOST_CHUNKS << SLOT_BITS) - 1)), (None, None));
+        assert_eq!((arena.find(TaskId::root(0)), arena.find(TaskId::new(0, CHUNKS - 1, CHUNK_BOUND - STEP, 0))), (None, None));
         arena.close();
     }
 

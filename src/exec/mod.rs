@@ -45,11 +45,11 @@ pub(crate) struct Executor {
     root: Header,
     /// The run queue: each task and the root at most once.
     head: Cell<Option<NonNull<Header>>>,
-    tail: Cell<Option<NonNull<Header>>>,
-    /// The task that was polled last, unless it has ended since or the root was polled: the likeliest to be woken.
-    running: Cell<Option<NonNull<Header>>>,
+    /// Its last, if it has any.
+    tail: Cell<NonNull<Header>>,
+    /// The task that was polled last, or the root if that task has ended since: the likeliest to be woken.
+    running: Cell<NonNull<Header>>,
     arena: Rc<Arena>,
-    generation: Cell<u32>,
     /// Tasks that have not ended.
     tasks: Cell<usize>,
     /// The runtime is ending: nothing new is taken.
@@ -63,19 +63,25 @@ pub(crate) struct Executor {
 impl Executor {
     pub(crate) fn new(unparker: Unparker) -> io::Result<Rc<Executor>> {
         let (cell, inbox) = inbox::open(unparker)?;
-        Ok(Rc::new(Executor {
+        let executor = Rc::new(Executor {
             root: Header::root(TaskId::root(cell)),
             head: Cell::new(None),
-            tail: Cell::new(None),
-            running: Cell::new(None),
+            tail: Cell::new(NonNull::dangling()),
+            running: Cell::new(NonNull::dangling()),
             arena: Arena::new(cell),
-            generation: Cell::new(0),
             tasks: Cell::new(0),
             closing: Cell::new(false),
             inbox,
             inbox_closed: Cell::new(false),
             letters: RefCell::new(Vec::new()),
-        }))
+        });
+        executor.running.set(executor.root());
+        Ok(executor)
+    }
+
+    #[inline]
+    fn root(&self) -> NonNull<Header> {
+        NonNull::from(&self.root)
     }
 
     /// Makes wakes on this thread go straight to this executor's queue until the guard is dropped.
@@ -95,13 +101,10 @@ impl Executor {
     #[inline]
     fn spawn_in<F: Future + 'static>(&self, class: usize, future: F) -> JoinHandle<F::Output> {
         let cell = self.arena.allocate(class);
-        let generation = self.generation.get().wrapping_add(1);
-        self.generation.set(generation);
         self.tasks.set(self.tasks.get() + 1);
         // SAFETY: the cell is new and of the class of `F`, `T` is its output, and this is its handle. The handle keeps the cell.
         unsafe {
-            let id = cell.as_ref().id().with_generation(generation);
-            task::place(cell, id, future);
+            task::place(cell, future);
             let handle = JoinHandle::new(cell);
             match self.closing.get() {
                 false => self.schedule(cell),
@@ -120,11 +123,9 @@ impl Executor {
             // One net for many polls. The only user code in here that may panic is a poll: all that ends a task has a net of its own.
             match catch_unwind(AssertUnwindSafe(|| self.run_each(limit, &mut polls, &mut root))) {
                 Ok(output) => return output,
-                Err(payload) => match self.running.get() {
-                    // SAFETY: the task was being polled, so it has not ended; and its poll is over.
-                    Some(cell) => unsafe { self.end(cell, JoinError::panic(payload)) },
-                    None => resume_unwind(payload),
-                },
+                Err(payload) if self.running.get() == self.root() => resume_unwind(payload),
+                // SAFETY: the task was being polled, so it has not ended; and its poll is over.
+                Err(payload) => unsafe { self.end(self.running.get(), JoinError::panic(payload)) },
             }
         }
     }
@@ -136,21 +137,18 @@ impl Executor {
             *polls += 1;
             // SAFETY: what was in the queue is there, and a task that has not ended stays there until `finish` or `release_if_unused`.
             unsafe {
-                let awaits_poll = cell.as_ref().dequeue();
-                let Some(table) = cell.as_ref().table() else {
-                    self.running.set(None);
+                if cell.as_ref().dequeue() {
+                    self.running.set(cell);
+                    if task::run(cell) {
+                        self.finish(cell);
+                    }
+                } else if cell.as_ref().is_root() {
+                    self.running.set(cell);
                     if let Poll::Ready(output) = root() {
                         return Some(output);
                     }
-                    continue;
-                };
-                if !awaits_poll {
+                } else {
                     self.reap(cell);
-                    continue;
-                }
-                self.running.set(Some(cell));
-                if task::run(cell, table) {
-                    self.finish(cell);
                 }
             }
         }
@@ -161,10 +159,19 @@ impl Executor {
     /// As [`task::finish`].
     #[inline]
     unsafe fn finish(&self, cell: NonNull<Header>) {
-        self.running.set(None);
+        self.running.set(self.root());
         self.tasks.set(self.tasks.get() - 1);
         // SAFETY: the caller's promise.
-        unsafe { task::finish(cell) };
+        if let Some(joiner) = unsafe { task::finish(cell) } {
+            self.wake_joiner(joiner);
+        }
+    }
+
+    #[inline(never)]
+    fn wake_joiner(&self, id: TaskId) {
+        if !self.wake(id) {
+            inbox::deliver(id);
+        }
     }
 
     /// Deals with a task that was taken from the queue and must not be polled: it was aborted, or has ended.
@@ -197,11 +204,7 @@ impl Executor {
     fn pop(&self) -> Option<NonNull<Header>> {
         let cell = self.head.get()?;
         // SAFETY: what is in the queue is there.
-        let next = unsafe { cell.as_ref() }.next.take();
-        self.head.set(next);
-        if next.is_none() {
-            self.tail.set(None);
-        }
+        self.head.set(unsafe { cell.as_ref() }.next.get());
         Some(cell)
     }
 
@@ -214,8 +217,10 @@ impl Executor {
         // SAFETY: the caller's promise, and what is in the queue is there.
         unsafe {
             if cell.as_ref().enqueue() {
-                match self.tail.replace(Some(cell)) {
-                    Some(tail) => tail.as_ref().next.set(Some(cell)),
+                cell.as_ref().next.set(None);
+                let tail = self.tail.replace(cell);
+                match self.head.get() {
+                    Some(_) => tail.as_ref().next.set(Some(cell)),
                     None => self.head.set(Some(cell)),
                 }
             }
@@ -225,15 +230,24 @@ impl Executor {
     /// Schedules the task of a waker, unless it has gone. `false`: it is one of another runtime.
     #[inline]
     fn wake(&self, id: TaskId) -> bool {
-        match self.running.get() {
-            // SAFETY: it has not ended, so its cell is there.
-            Some(cell) if unsafe { cell.as_ref() }.id() == id => {
-                // SAFETY: as above.
-                unsafe { self.schedule(cell) };
-                true
+        let running = self.running.get();
+        // SAFETY: it is the root, or a task that has not ended, so its cell is there.
+        let cell = if unsafe { running.as_ref() }.id() == id {
+            running
+        } else if id.cell() != self.root.id().cell() {
+            return false;
+        } else if id == self.root.id() {
+            self.root()
+        } else {
+            match self.arena.find(id) {
+                // SAFETY: a cell that was found has its header; if it has the id, the task has it.
+                Some(cell) if unsafe { cell.as_ref() }.id() == id => cell,
+                _ => return true,
             }
-            _ => self.wake_other(id),
-        }
+        };
+        // SAFETY: it is there, see above.
+        unsafe { self.schedule(cell) };
+        true
     }
 
     /// As [`Waker::wake`], with a short way to the tasks of this executor.
@@ -241,36 +255,12 @@ impl Executor {
     pub(crate) fn wake_by(&self, waker: Waker) {
         match TaskId::of(&waker) {
             // Wakers of tasks own nothing, so there is nothing to drop, which would be a call.
-            Some(id) if self.find_and_wake(id) => mem::forget(waker),
+            Some(id) if self.wake(id) => mem::forget(waker),
             _ => waker.wake(),
         }
     }
 
-    /// Out of line, so that tasks which wake themselves pass by it.
-    #[inline(never)]
-    fn wake_other(&self, id: TaskId) -> bool {
-        self.find_and_wake(id)
-    }
-
-    #[inline]
-    fn find_and_wake(&self, id: TaskId) -> bool {
-        let root = self.root.id();
-        if id == root {
-            // SAFETY: the root's header belongs to this executor.
-            unsafe { self.schedule(NonNull::from(&self.root)) };
-        } else if id.cell() != root.cell() {
-            return false;
-        } else if let Some(cell) = self.arena.find(id.index())
-            // SAFETY: a cell that was found has its header; if it has the id, the task has it.
-            && unsafe { cell.as_ref() }.id() == id
-        {
-            // SAFETY: as above.
-            unsafe { self.schedule(cell) };
-        }
-        true
-    }
-
-    /// Schedules what other threads have woken. Costs one load when that is nothing.
+    /// Schedules what other threads have woken. Costs two loads when that is nothing.
     #[inline]
     pub(crate) fn collect_foreign_wakes(&self) {
         if self.inbox.has_letters() {
@@ -306,10 +296,10 @@ impl Executor {
     /// Lets the root run next, whoever else is ready, unless it was woken already.
     pub(crate) fn start_root(&self) {
         if self.root.enqueue() {
-            let root = Some(NonNull::from(&self.root));
-            self.root.next.set(self.head.replace(root));
-            if self.tail.get().is_none() {
-                self.tail.set(root);
+            let first = self.head.replace(Some(self.root()));
+            self.root.next.set(first);
+            if first.is_none() {
+                self.tail.set(self.root());
             }
         }
     }
@@ -392,7 +382,6 @@ pub(crate) fn with_local<T>(function: impl FnOnce(&Executor) -> T) -> Option<T> 
 }
 
 /// Wakes a task from any thread: a queue push on the thread that is in its runtime, else a letter to its inbox.
-#[inline]
 fn wake(id: TaskId) {
     if with_local(|executor| executor.wake(id)) != Some(true) {
         inbox::deliver(id);

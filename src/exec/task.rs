@@ -44,8 +44,10 @@ const ERROR: u32 = 1 << 4;
 const ENDED: u32 = 1 << 5;
 /// It ends at its next turn.
 const ABORTED: u32 = 1 << 6;
+/// It is the future of `block_on`, which has no body.
+const ROOT: u32 = 1 << 7;
 /// One `AbortHandle`; the bits from here on count them.
-const ABORT_HANDLE: u32 = 1 << 7;
+const ABORT_HANDLE: u32 = 1 << 8;
 
 /// Where the body begins.
 const BODY: usize = size_of::<Header>();
@@ -56,15 +58,12 @@ const _: () = assert!(BODY == 48 && BODY.is_multiple_of(CELL_ALIGN));
 pub(super) struct Header {
     /// The word of its wakers.
     id: Cell<TaskId>,
-    /// `None`: the future of `block_on`, which has no body, or a vacant cell.
-    table: Cell<Option<&'static Table>>,
+    table: Cell<&'static Table>,
     /// The next in the run queue, or the next vacant cell.
     pub(super) next: Cell<Option<NonNull<Header>>>,
     /// Who awaits the `JoinHandle`.
     joiner: Cell<Option<Waker>>,
     state: Cell<u32>,
-    /// How far from the start of its chunk it lies.
-    offset: u32,
 }
 
 /// What depends on the type of the future. All of it needs a cell that `place` has made for that type.
@@ -77,38 +76,23 @@ pub(super) struct Table {
     drop_value: unsafe fn(NonNull<Header>),
 }
 
+/// Of the future of `block_on` and of vacant cells, which have no body.
+static BODILESS: Table = Table { poll: |_| false, end: |_, _| {}, drop_value: |_| {} };
+
 impl Header {
     /// A cell without a task, as one whose task has ended and is needed no more.
-    pub(super) fn vacant(id: TaskId, offset: u32) -> Header {
-        Header {
-            id: Cell::new(id),
-            table: Cell::new(None),
-            next: Cell::new(None),
-            joiner: Cell::new(None),
-            state: Cell::new(ENDED),
-            offset,
-        }
+    pub(super) fn vacant(id: TaskId) -> Header {
+        Header { id: Cell::new(id), table: Cell::new(&BODILESS), next: Cell::new(None), joiner: Cell::new(None), state: Cell::new(ENDED) }
     }
 
     /// The future of `block_on`, as the run queue sees it.
     pub(super) fn root(id: TaskId) -> Header {
-        Header { state: Cell::new(0), ..Header::vacant(id, 0) }
+        Header { state: Cell::new(ROOT), ..Header::vacant(id) }
     }
 
     #[inline]
     pub(super) fn id(&self) -> TaskId {
         self.id.get()
-    }
-
-    #[inline]
-    pub(super) fn offset(&self) -> u32 {
-        self.offset
-    }
-
-    /// `None`: the root.
-    #[inline]
-    pub(super) fn table(&self) -> Option<&'static Table> {
-        self.table.get()
     }
 
     /// Does a wake put it into the run queue? Marks it as being there.
@@ -122,12 +106,17 @@ impl Header {
         true
     }
 
-    /// It has left the run queue. Is it to be polled?
+    /// It has left the run queue. Is it a task that is to be polled?
     #[inline]
     pub(super) fn dequeue(&self) -> bool {
         let state = self.state.get();
         self.state.set(state & !QUEUED);
-        state & (ENDED | ABORTED) == 0
+        state & (ENDED | ABORTED | ROOT) == 0
+    }
+
+    #[inline]
+    pub(super) fn is_root(&self) -> bool {
+        self.has(ROOT)
     }
 
     #[inline]
@@ -163,7 +152,7 @@ impl Header {
     /// Counts one more `AbortHandle`.
     pub(super) fn add_abort_handle(&self) {
         let counted = self.state.get().checked_add(ABORT_HANDLE);
-        self.state.set(counted.expect("handles that abort one task are counted in 25 bits"));
+        self.state.set(counted.expect("handles that abort one task are counted in 24 bits"));
     }
 
     /// Keeps who awaits the result. Returns who did before, or the waker itself if the task has ended.
@@ -205,17 +194,17 @@ fn body<T>(cell: NonNull<Header>) -> NonNull<T> {
     unsafe { cell.cast::<u8>().add(BODY).cast() }
 }
 
-/// Makes a task of a cell that was just allocated: queued or not, and joinable by one handle that the caller makes.
+/// Makes a task of a cell that was just allocated, joinable by one handle that the caller makes.
 ///
 /// # Safety
 /// The cell is of `class::<F>()`, vacant, and the caller's own.
 #[inline]
-pub(super) unsafe fn place<F: Future>(cell: NonNull<Header>, id: TaskId, future: F) {
+pub(super) unsafe fn place<F: Future>(cell: NonNull<Header>, future: F) {
     // SAFETY: the caller's promise; the class has room for the future.
     unsafe {
         let header = cell.as_ref();
-        header.id.set(id);
-        header.table.set(Some(const { &Table { poll: poll::<F>, end: end::<F>, drop_value: drop_value::<F::Output> } }));
+        header.id.set(header.id().next());
+        header.table.set(const { &Table { poll: poll::<F>, end: end::<F>, drop_value: drop_value::<F::Output> } });
         header.state.set(JOINABLE);
         body::<F>(cell).write(future);
     }
@@ -224,11 +213,11 @@ pub(super) unsafe fn place<F: Future>(cell: NonNull<Header>, id: TaskId, future:
 /// Polls a task once. `true`: it has a result, and [`finish`] must follow.
 ///
 /// # Safety
-/// The table is the task's, which has not ended and is not being polled.
+/// The task has not ended, and is not being polled.
 #[inline]
-pub(super) unsafe fn run(cell: NonNull<Header>, table: &Table) -> bool {
-    // SAFETY: the caller's promise: a task that has not ended has its cell.
-    unsafe { (table.poll)(cell) }
+pub(super) unsafe fn run(cell: NonNull<Header>) -> bool {
+    // SAFETY: a task that has not ended has its cell, and its table fits.
+    unsafe { (cell.as_ref().table.get().poll)(cell) }
 }
 
 /// Ends a task with an error: drops its future where it lies. [`finish`] must follow.
@@ -237,19 +226,15 @@ pub(super) unsafe fn run(cell: NonNull<Header>, table: &Table) -> bool {
 /// The task has not ended, and is not in its poll.
 pub(super) unsafe fn cancel(cell: NonNull<Header>, error: JoinError) {
     // SAFETY: a task that has not ended has its cell, and its table fits.
-    unsafe {
-        if let Some(table) = cell.as_ref().table.get() {
-            (table.end)(cell, error);
-        }
-    }
+    unsafe { (cell.as_ref().table.get().end)(cell, error) };
 }
 
-/// Tells who awaits the result, and drops the result if nobody can.
+/// Ends a task that has a result. Returns the task that awaits it and is to be woken. Tells others who do, and drops the result if nobody can.
 ///
 /// # Safety
 /// The body holds the result that [`run`] or [`cancel`] has left, and the caller does not use the cell after.
 #[inline]
-pub(super) unsafe fn finish(cell: NonNull<Header>) {
+pub(super) unsafe fn finish(cell: NonNull<Header>) -> Option<TaskId> {
     // SAFETY: the task has not ended, so its cell is there.
     unsafe {
         let header = cell.as_ref();
@@ -259,10 +244,13 @@ pub(super) unsafe fn finish(cell: NonNull<Header>) {
             // To wake a task of ours runs no user code, there is nothing to drop, and who joins keeps the cell.
             Some(Some(id)) => {
                 mem::forget(joiner);
-                wake(id);
+                Some(id)
             }
-            None if header.has(JOINABLE) => {}
-            _ => notify(cell, joiner),
+            None if header.has(JOINABLE) => None,
+            _ => {
+                notify(cell, joiner);
+                None
+            }
         }
     }
 }
@@ -300,10 +288,10 @@ unsafe fn drop_result(cell: NonNull<Header>) {
         let header = cell.as_ref();
         let state = header.state.get();
         header.clear(VALUE | ERROR);
-        match header.table.get() {
-            Some(table) if state & VALUE != 0 => (table.drop_value)(cell),
-            _ if state & ERROR != 0 => discard(body::<JoinError>(cell).read()),
-            _ => {}
+        if state & VALUE != 0 {
+            (header.table.get().drop_value)(cell);
+        } else if state & ERROR != 0 {
+            discard(body::<JoinError>(cell).read());
         }
     }
 }

@@ -4,61 +4,80 @@
 //! finds the cell closed or the generation passed. A stale word can at worst wake a task once too often, which every future allows for.
 //!
 //! # Safety
-//! The data pointer of each waker is a number and is never dereferenced; all functions of the table accept any number from any thread.
+//! The data pointer of each waker is a number and is never dereferenced; all functions of the table accept the number of any [`TaskId`] that there
+//! ever was, from any thread.
 #![allow(unsafe_code)]
 
 use std::ptr;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-const GENERATION_BITS: u32 = 24;
-const GENERATION: u64 = (1 << GENERATION_BITS) - 1;
+const CELL_BITS: u32 = 12;
+const CHUNK_BITS: u32 = 13;
+const STEP_BITS: u32 = 17;
+const GENERATION_SHIFT: u32 = CELL_BITS + STEP_BITS + CHUNK_BITS;
 
 /// Most inbox cells, so most runtimes at one time in a process.
-pub(super) const CELLS: usize = 1 << (u64::BITS - TaskId::INDEX_BITS - GENERATION_BITS);
-/// The index of the future that `block_on` drives; those below it are spawned tasks.
-const ROOT_INDEX: u32 = (1 << TaskId::INDEX_BITS) - 1;
+pub(super) const CELLS: usize = 1 << CELL_BITS;
+/// Most chunks of tasks in a runtime. The last number is that of the future of `block_on`, which lies in none.
+pub(super) const CHUNKS: usize = (1 << CHUNK_BITS) - 1;
+/// What the places of tasks in their chunk are a multiple of, in bytes.
+pub(super) const STEP: u32 = 16;
+/// The bound of those places.
+pub(super) const CHUNK_BOUND: u32 = STEP << STEP_BITS;
 
-/// Names one task of one runtime, packed into a word: 12 bits cell, 28 bits index, 24 bits generation.
+/// Names one task of one runtime, packed into a word. From the lowest bit on: 12 bits inbox cell, 17 bits place in the chunk, 13 bits number of the
+/// chunk, 22 bits generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TaskId(u64);
 
 impl TaskId {
-    pub(super) const INDEX_BITS: u32 = 28;
-
-    /// A place for tasks, which has no generation.
-    pub(super) fn vacant(cell: u16, index: usize) -> TaskId {
-        assert!(index < ROOT_INDEX as usize, "the arena numbers its cells below that");
-        TaskId::pack(cell, index as u32)
+    /// A place for tasks.
+    pub(super) fn new(cell: u16, chunk: usize, offset: u32, generation: u32) -> TaskId {
+        assert!(chunk < CHUNKS && offset < CHUNK_BOUND && offset.is_multiple_of(STEP), "the arena numbers its cells so");
+        let place = u64::from(offset / STEP) << CELL_BITS | (chunk as u64) << (CELL_BITS + STEP_BITS);
+        TaskId(u64::from(cell) | place | u64::from(generation) << GENERATION_SHIFT)
     }
 
     pub(super) fn root(cell: u16) -> TaskId {
-        TaskId::pack(cell, ROOT_INDEX)
+        TaskId(u64::from(cell) | (CHUNKS as u64) << (CELL_BITS + STEP_BITS))
     }
 
-    fn pack(cell: u16, index: u32) -> TaskId {
-        TaskId(u64::from(cell) << (TaskId::INDEX_BITS + GENERATION_BITS) | u64::from(index) << GENERATION_BITS)
-    }
-
-    /// The next task in the place of this one. Generations wrap, and none is zero, which is that of the root and of places without a task.
+    /// The next task in the same place. Generations wrap.
     #[inline]
-    pub(super) fn with_generation(self, generation: u32) -> TaskId {
-        TaskId(self.0 & !GENERATION | (u64::from(generation) & GENERATION).max(1))
+    pub(super) fn next(self) -> TaskId {
+        TaskId(self.0.wrapping_add(1 << GENERATION_SHIFT))
     }
 
     #[inline]
     pub(super) fn cell(self) -> u16 {
-        (self.0 >> (TaskId::INDEX_BITS + GENERATION_BITS)) as u16
+        self.0 as u16 & (CELLS as u16 - 1)
     }
 
+    /// The number of its chunk.
     #[inline]
-    pub(super) fn index(self) -> usize {
-        (self.0 >> GENERATION_BITS) as usize & ((1 << TaskId::INDEX_BITS) - 1)
+    pub(super) fn chunk(self) -> usize {
+        (self.0 >> (CELL_BITS + STEP_BITS)) as usize & CHUNKS
+    }
+
+    /// How far from the start of the chunk it lies, in bytes.
+    #[inline]
+    pub(super) fn offset(self) -> u32 {
+        (self.0 >> (CELL_BITS - STEP.ilog2())) as u32 & (CHUNK_BOUND - STEP)
+    }
+
+    /// The whole word. It is never zero, since no cell lies at the start of its chunk.
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
+
+    pub(super) fn from_number(number: u64) -> TaskId {
+        TaskId(number)
     }
 
     #[inline]
     pub(super) fn waker(self) -> Waker {
         let data = ptr::without_provenance(self.0 as usize);
-        // SAFETY: the table below keeps the contract of `RawWakerVTable` for any number and from any thread: clone copies the word,
+        // SAFETY: the table below keeps the contract of `RawWakerVTable` for any id and from any thread: clone copies the word,
         // waking only reads it, dropping does nothing.
         unsafe { Waker::new(data, &TABLE) }
     }
@@ -93,22 +112,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_word_holds_all_three_parts_at_their_bounds() {
-        for (cell, index, generation) in [(0, 0, 1), (4095, ROOT_INDEX as usize - 1, 0xff_ffff), (7, 1 << 20, 3)] {
-            let place = TaskId::vacant(cell, index);
-            let id = place.with_generation(generation);
-            assert_eq!((id.cell(), id.index()), (cell, index));
-            assert_eq!(id.with_generation(9), place.with_generation(9));
-            assert!(id != place && id != TaskId::root(cell));
+    fn the_word_holds_all_parts_at_their_bounds() {
+        let last = CHUNK_BOUND - STEP;
+        for (cell, chunk, offset, generation) in
+            [(0, 0, 0, 0), (4095, CHUNKS - 1, last, (1 << 22) - 1), (7, 1 << 9, 48, 3), (0, 0, last, 1)]
+        {
+            let id = TaskId::new(cell, chunk, offset, generation);
+            assert_eq!((id.cell(), id.chunk(), id.offset()), (cell, chunk, offset));
+            let next = id.next();
+            assert_eq!((next.cell(), next.chunk(), next.offset()), (cell, chunk, offset), "also when generations wrap");
+            assert_ne!(next, id);
+            assert_ne!(id, TaskId::root(cell));
         }
-        let place = TaskId::vacant(1, 2);
-        assert_eq!(place.with_generation(1 << GENERATION_BITS | 5), place.with_generation(5), "generations wrap");
-        assert_ne!(place.with_generation(1 << GENERATION_BITS), place, "and leave zero out");
+        assert_eq!(TaskId::new(1, 2, 48, (1 << 22) - 1).next(), TaskId::new(1, 2, 48, 0));
+        assert_eq!((TaskId::root(9).cell(), TaskId::root(9).chunk()), (9, CHUNKS));
     }
 
     #[test]
     fn a_waker_of_ours_is_known_and_shared_without_a_call() {
-        let id = TaskId::vacant(4095, 7).with_generation(9);
+        let id = TaskId::new(4095, 7, 64, 9);
         let waker = id.waker();
         assert_eq!(TaskId::of(&waker), Some(id));
         assert!(share(&waker).will_wake(&waker));
