@@ -6,8 +6,8 @@
 
 use std::io;
 use std::sync::atomic::{
-    AtomicBool,
-    Ordering::{Relaxed, SeqCst},
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -16,6 +16,9 @@ use crate::ring::Unparker;
 
 /// From this many waiting wakes on, doubles are thrown out before more memory is taken: a stuck runtime cannot be flooded.
 const DOUBLES_ALLOWED: usize = 1024;
+
+/// No task and no root has this number.
+const NONE: u64 = 0;
 
 static INBOXES: [OnceLock<Inbox>; CELLS] = [const { OnceLock::new() }; CELLS];
 static UNUSED: Mutex<Unused> = Mutex::new(Unused { returned: Vec::new(), never_used: 0 });
@@ -26,22 +29,25 @@ struct Unused {
     never_used: usize,
 }
 
-/// One runtime's mailbox for wakes.
-#[derive(Debug)]
+/// One runtime's mailbox for wakes. It is aligned so that what a single wake of a busy runtime touches lies on one line of the cache.
+#[derive(Debug, Default)]
+#[repr(align(64))]
 pub(crate) struct Inbox {
-    /// Whether `letters` may hold something, readable without the lock.
+    /// The first letter since the owner's last look as a number, `NONE` if there is none. It is usually the only one, and needs no lock.
+    first: AtomicU64,
+    /// Whether `letters` may hold more, readable without the lock.
     pending: AtomicBool,
     /// Whether the owner is in a wait, or about to be, from which only the unparker brings it back.
     parked: AtomicBool,
     letters: Mutex<Letters>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Letters {
     /// `None`: closed, nobody reads here.
     unparker: Option<Unparker>,
     woken: Vec<TaskId>,
-    /// The length at which doubles are thrown out next.
+    /// The length at which doubles are thrown out next, if that is more than `DOUBLES_ALLOWED`.
     tidy_at: usize,
 }
 
@@ -57,11 +63,7 @@ pub(crate) fn open(unparker: Unparker) -> io::Result<(u16, &'static Inbox)> {
         None => return Err(io::Error::other(format!("{CELLS} runtimes are alive in this process, which is the most"))),
     };
     drop(unused);
-    let inbox = INBOXES[cell as usize].get_or_init(|| Inbox {
-        pending: AtomicBool::new(false),
-        parked: AtomicBool::new(false),
-        letters: Mutex::new(Letters { unparker: None, woken: Vec::new(), tidy_at: DOUBLES_ALLOWED }),
-    });
+    let inbox = INBOXES[cell as usize].get_or_init(Inbox::default);
     lock(&inbox.letters).unparker = Some(unparker);
     Ok((cell, inbox))
 }
@@ -75,14 +77,24 @@ pub(super) fn deliver(id: TaskId) {
 
 impl Inbox {
     fn deliver(&self, id: TaskId) {
-        let mut letters = lock(&self.letters);
-        if letters.unparker.is_none() {
+        if self.first.compare_exchange(NONE, id.number(), SeqCst, Relaxed).is_ok() {
+            if self.parked.load(SeqCst) {
+                self.kick(&lock(&self.letters));
+            }
             return;
         }
-        letters.add(id);
-        self.pending.store(true, SeqCst);
-        if self.parked.swap(false, SeqCst)
-            && let Some(unparker) = &letters.unparker
+        let mut letters = lock(&self.letters);
+        if letters.unparker.is_some() {
+            letters.add(id);
+            self.pending.store(true, SeqCst);
+            self.kick(&letters);
+        }
+    }
+
+    /// Ends the owner's wait, if it is in one.
+    fn kick(&self, letters: &Letters) {
+        if let Some(unparker) = &letters.unparker
+            && self.parked.swap(false, SeqCst)
             && !unparker.unpark()
         {
             // Nobody has ended the wait, so the next wake must try.
@@ -93,21 +105,29 @@ impl Inbox {
     /// May there be something to take?
     #[inline]
     pub(super) fn has_letters(&self) -> bool {
-        self.pending.load(SeqCst)
+        self.first.load(SeqCst) != NONE || self.pending.load(SeqCst)
     }
 
     /// Moves what has come into `into`.
     pub(super) fn take(&self, into: &mut Vec<TaskId>) {
-        let mut letters = lock(&self.letters);
-        self.pending.store(false, SeqCst);
-        into.append(&mut letters.woken);
-        letters.tidy_at = DOUBLES_ALLOWED;
+        let first = self.first.load(Acquire);
+        if first != NONE {
+            // While there is a letter nobody else writes here, so this need not be one step with the look.
+            self.first.store(NONE, Release);
+            into.push(TaskId::from_number(first));
+        }
+        if self.pending.load(SeqCst) {
+            let mut letters = lock(&self.letters);
+            self.pending.store(false, SeqCst);
+            into.append(&mut letters.woken);
+            letters.tidy_at = 0;
+        }
     }
 
     /// Announces a wait. `false`: something has come, so do not wait.
     pub(crate) fn park(&self) -> bool {
         self.parked.store(true, SeqCst);
-        if self.pending.load(SeqCst) {
+        if self.has_letters() {
             self.parked.store(false, SeqCst);
             return false;
         }
@@ -126,6 +146,8 @@ impl Inbox {
         letters.unparker = None;
         letters.woken = Vec::new();
         self.pending.store(false, SeqCst);
+        // A late letter may still come; the next owner of the cell finds that it fits no task of its own.
+        self.first.store(NONE, SeqCst);
         drop(letters);
         lock(&UNUSED).returned.push(cell);
     }
@@ -136,10 +158,10 @@ impl Letters {
         if self.woken.last() == Some(&id) {
             return;
         }
-        if self.woken.len() >= self.tidy_at {
+        if self.woken.len() >= self.tidy_at.max(DOUBLES_ALLOWED) {
             self.woken.sort_unstable();
             self.woken.dedup();
-            self.tidy_at = (2 * self.woken.len()).max(DOUBLES_ALLOWED);
+            self.tidy_at = 2 * self.woken.len();
         }
         self.woken.push(id);
     }
@@ -148,4 +170,70 @@ impl Letters {
 /// A panic while one of these locks is held is a bug of this file and leaves consistent data behind all the same.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs::File;
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    const THREADS: u32 = 3;
+    /// An interpreter that checks every access takes its time.
+    #[cfg(miri)]
+    const LETTERS: u32 = 50;
+    #[cfg(not(miri))]
+    const LETTERS: u32 = 20_000;
+
+    fn open_here() -> (u16, &'static Inbox) {
+        let null = File::options().write(true).open("/dev/null").expect("it is always there");
+        open(Unparker::Event(Arc::new(null))).expect("a cell")
+    }
+
+    fn id(cell: u16, number: u32) -> TaskId {
+        TaskId::new(cell, 0, 128, number)
+    }
+
+    fn take(inbox: &Inbox) -> Vec<TaskId> {
+        let mut taken = Vec::new();
+        inbox.take(&mut taken);
+        taken
+    }
+
+    #[test]
+    fn letters_come_in_order_and_none_comes_to_a_closed_cell() {
+        let (cell, inbox) = open_here();
+        assert!(!inbox.has_letters());
+        for number in [5, 6, 6, 7] {
+            deliver(id(cell, number));
+        }
+        assert!(inbox.has_letters());
+        assert_eq!(take(inbox), [5, 6, 7].map(|number| id(cell, number)));
+        assert!(!inbox.has_letters());
+        assert_eq!(take(inbox), []);
+        deliver(id(cell, 8));
+        assert!(!inbox.park(), "a letter keeps the owner from parking");
+        deliver(id(cell, 9));
+        inbox.close(cell);
+        assert!(!inbox.has_letters());
+    }
+
+    #[test]
+    fn of_letters_from_many_threads_none_is_lost() {
+        let (cell, inbox) = open_here();
+        let mut seen = BTreeSet::new();
+        thread::scope(|scope| {
+            for first in 0..THREADS {
+                scope.spawn(move || (0..LETTERS).for_each(|number| deliver(id(cell, number * THREADS + first))));
+            }
+            while seen.len() < (THREADS * LETTERS) as usize {
+                seen.extend(take(inbox));
+            }
+        });
+        assert!(!inbox.has_letters());
+        inbox.close(cell);
+    }
 }

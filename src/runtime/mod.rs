@@ -32,11 +32,11 @@ use crate::ring::{Completion, Config, Ring, RingKind, RingReport, Wait};
 use spin::{Spin, SpinCounts};
 use timer::Timers;
 
-/// Most polls before the loop looks for wakes of other threads again, which costs it one load. That many short polls take about as long as a
+/// Most polls before the loop looks for wakes of other threads again, which costs it two loads. That many short polls take about as long as a
 /// wake needs to cross from one core to another.
-const POLLS_PER_LOOK: usize = 32;
+const POLLS_PER_LOOK: usize = 8;
 /// Most looks, so 128 polls, before the loop looks at the completion queue and the timers again.
-const LOOKS_PER_TICK: usize = 4;
+const LOOKS_PER_TICK: usize = 16;
 
 /// Looks at shared memory between two looks at the clock, while the loop looks instead of waiting.
 const LOOKS_PER_CLOCK: usize = 16;
@@ -100,8 +100,8 @@ pub fn spawn<F: Future + 'static>(future: F) -> JoinHandle<F::Output> {
 }
 
 /// Lets the other ready tasks have their turn, then goes on. However many tasks yield all the time, completions and timers have theirs
-/// every 128 polls, and the wakes of other threads every 32. So one yield need not submit anything: to be sure that a dropped stream has been closed,
-/// await its `close`.
+/// every 128 polls, and the wakes of other threads every 8. So one yield need not submit anything: to be sure that a dropped stream has been
+/// closed, await its `close`.
 ///
 /// ```
 /// # annulus::block_on(async {

@@ -265,7 +265,7 @@ fn a_future_that_wakes_itself_at_once_lets_the_others_run() {
 }
 
 /// The polls between two looks at what other threads have woken.
-const POLLS_PER_LOOK: usize = 32;
+const POLLS_PER_LOOK: usize = 8;
 
 #[test]
 fn a_wake_of_another_thread_waits_for_few_polls_however_busy_the_tasks_are() {
