@@ -131,6 +131,11 @@ pub(crate) trait World: std::fmt::Debug {
         false
     }
 
+    /// Is a cancel's answer told before the ends of what it has ended?
+    fn tells_answers_first(&mut self) -> bool {
+        false
+    }
+
     /// Does a multishot request that has made so many shots go on before the others have their turn?
     fn goes_on_after(&mut self, shots: u32) -> bool {
         shots < SHOTS

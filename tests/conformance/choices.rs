@@ -2,7 +2,7 @@
 //!
 //! It stands between the engine and the machine. Most choices are made by answering for the machine: "that would wait", although it would not;
 //! "no thread has taken that call yet", although one might have; what is ready, in another order. None of that can be seen in a program that
-//! does not race with itself. What can be seen is chosen only where a world is `free`: short transfers, and who wins when a cancel meets what
+//! does not race with itself, but for the order of completions. What can be seen is chosen only where a world is `free`: short transfers, and who wins when a cancel meets what
 //! has come.
 
 use std::cell::Cell;
@@ -39,10 +39,12 @@ pub(crate) enum Choice {
     MovesLess,
     /// A cancel wins against what has come, or not.
     LetsArrivalsWin,
+    /// A cancel's answer comes before the end of what it has ended, or after it.
+    TellsAnswersFirst,
 }
 
 impl Choice {
-    pub(crate) const ALL: [Choice; 8] = [
+    pub(crate) const ALL: [Choice; 9] = [
         Choice::WaitsFirst,
         Choice::Offloads,
         Choice::Holds,
@@ -51,6 +53,7 @@ impl Choice {
         Choice::StopsShooting,
         Choice::MovesLess,
         Choice::LetsArrivalsWin,
+        Choice::TellsAnswersFirst,
     ];
 }
 
@@ -269,6 +272,10 @@ impl World for Chooser {
             let _ = self.machine.wait(Wait::No, &mut self.arrived);
         }
         lets
+    }
+
+    fn tells_answers_first(&mut self) -> bool {
+        self.chooses(Choice::TellsAnswersFirst)
     }
 
     fn goes_on_after(&mut self, shots: u32) -> bool {

@@ -4,12 +4,17 @@
 //! out of order, and a cancelled entry says either that it was cancelled or what it did. And the software ring, whose choices come from a seed,
 //! does each of the things that it may do.
 
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+
+use io_uring::{opcode, types};
+
 use super::by_hand::is_as_expected;
 use super::choices::{Choice, made};
 use super::common::{Random, seed, size, watchdog};
 use super::compare::{PATIENT, Source, run, shrink};
 use super::program::*;
-use super::ring::Config;
+use super::ring::{Config, Wait};
 use super::run::{FAST, Outcome, Pace, ROOMY, Record, Runner};
 
 /// Programs on each ring in CI.
@@ -198,6 +203,35 @@ fn what_io_uring_leaves_open_goes_each_way_on_the_software_ring() {
     }
     let choices: Vec<_> = Choice::ALL.into_iter().filter(is_one_sided).collect();
     panic!("the ways were seen {seen:?} times, and these choices went one way only: {choices:?}");
+}
+
+#[test]
+fn a_cancel_and_what_it_ends_are_told_in_either_order() {
+    let _watchdog = watchdog();
+    let seed = seed();
+    let (ours, _theirs) = UnixStream::pair().expect("a pair");
+    let wait = opcode::PollAdd::new(types::Fd(ours.as_raw_fd()), libc::POLLIN as u32).build().user_data(0);
+    let cancel = opcode::AsyncCancel::new(0).build().user_data(1);
+    let mut seen = Vec::new();
+    for index in 0..SEEDS {
+        let mut ring = Source::Varied(seed ^ index << 32).open(&ROOMY);
+        for entry in [&wait, &cancel] {
+            // SAFETY: neither names memory, and the socket lives longer than the ring.
+            unsafe { ring.push(std::slice::from_ref(entry)) }.expect("there is room");
+        }
+        ring.enter(Wait::Forever, 2).expect("the ring works");
+        let told: Vec<_> = std::iter::from_fn(|| ring.reap()).map(|completion| (completion.token, completion.result)).collect();
+        let mut sorted = told.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, [(0, -libc::ECANCELED), (1, 0)]);
+        if !seen.contains(&told) {
+            seen.push(told);
+        }
+        if seen.len() == 2 {
+            return;
+        }
+    }
+    panic!("only in this order: {seen:?}");
 }
 
 #[test]

@@ -52,6 +52,18 @@ impl Completions {
         self.queue.extend(self.overflow.drain(..count));
     }
 
+    /// How many wait in the queue.
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Has the one that came last told before those beyond the first `before`, if it is the one with this token and the queue has held them all.
+    pub(super) fn bring_forward(&mut self, token: u64, before: usize) {
+        if self.overflow.is_empty() && self.queue.back().is_some_and(|last| last.token == token) {
+            self.queue.make_contiguous()[before..].rotate_right(1);
+        }
+    }
+
     pub(super) fn take(&mut self) -> Option<Completion> {
         self.queue.pop_front()
     }

@@ -222,6 +222,22 @@ impl Engine {
                 attempt => first = Some(attempt),
             }
         }
+        if let Request::AsyncCancel(_) = submission.request {
+            return self.start_cancel(submission);
+        }
+        self.start_running(submission, first);
+    }
+
+    /// Starts a cancel, which ends at once, perhaps with others.
+    fn start_cancel(&mut self, submission: Submission) {
+        let (token, before) = (submission.token, self.completions.len());
+        self.start_running(submission, None);
+        if self.world.tells_answers_first() {
+            self.completions.bring_forward(token, before);
+        }
+    }
+
+    fn start_running(&mut self, submission: Submission, first: Option<Attempt>) {
         let mut running = Running::new(self.running.next_key(), submission);
         let progress = match self.begin(&running.request, running.key) {
             Some(progress) => progress,
