@@ -72,8 +72,8 @@ pub(super) struct Unclaimed {
 }
 
 impl Several {
-    fn new(waker: Waker, limit: u32) -> Several {
-        Several { waker, last: NOWHERE, room: u16::try_from(limit).unwrap_or(u16::MAX), ended: false }
+    fn new(waker: Waker, limit: u16) -> Several {
+        Several { waker, last: NOWHERE, room: limit, ended: false }
     }
 
     /// Replaces the waker of one for which nothing waits; else the given one comes back.
@@ -159,7 +159,7 @@ impl Driver {
     ///
     /// # Safety
     /// The descriptor in the entry stays open until the last completion: the future keeps it, and then the heir.
-    pub(crate) unsafe fn start_several(&mut self, entry: squeue::Entry, waker: Waker, limit: u32) -> Token {
+    pub(crate) unsafe fn start_several(&mut self, entry: squeue::Entry, waker: Waker, limit: u16) -> Token {
         let token = self.occupy(|| State::Several(Several::new(waker, limit)));
         self.queue(&entry.user_data(token.0));
         token
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn a_chunk_that_was_spared_comes_with_its_completion() {
         let mut unclaimed = Unclaimed::default();
-        let mut several = Several::new(Waker::noop().clone(), u32::MAX);
+        let mut several = Several::new(Waker::noop().clone(), u16::MAX);
         let completion = |result| Completion { token: 0, result, flags: 0 };
         unclaimed.put(&mut several, completion(1), None);
         unclaimed.put(&mut several, completion(2), Some(Chunk::copied(b"two")));

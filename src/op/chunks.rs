@@ -29,7 +29,7 @@ use crate::runtime::current;
 
 /// Chunks that wait for their stream to be polled at which it is stopped: more than the kernel takes from one socket at a time, so that a
 /// stream that keeps up is never stopped.
-pub(super) const UNCLAIMED: u32 = 40;
+pub(super) const UNCLAIMED: u16 = 40;
 
 /// What is received from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

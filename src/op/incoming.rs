@@ -29,7 +29,7 @@ use crate::ring::Completion;
 use crate::runtime::Timer;
 
 /// Unclaimed connections at which the accept is stopped, by default.
-const DEFAULT_LIMIT: u32 = 64;
+const DEFAULT_LIMIT: u16 = 64;
 /// How long to leave the kernel alone when no descriptor or memory is left: the connection waits, and asking at once would spin.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -45,7 +45,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Incoming<'h, S: Accepted> {
     accept: Multishot<Connections<S>>,
-    limit: u32,
+    limit: u16,
     /// Set while the kernel is left alone.
     pause: Option<Timer>,
     handle: PhantomData<&'h ()>,
@@ -59,7 +59,7 @@ impl<S: Accepted> Incoming<'_, S> {
     /// Stops accepting while that many connections are unclaimed, 64 by default, 1 to 65535. A few more can come before the stop takes
     /// effect: those that the kernel accepts in one system call.
     pub fn limit(mut self, connections: usize) -> Self {
-        self.limit = u32::try_from(connections).unwrap_or(u32::MAX).max(1);
+        self.limit = u16::try_from(connections).unwrap_or(u16::MAX).max(1);
         self
     }
 

@@ -96,7 +96,7 @@ impl<K: Kind> Multishot<K> {
     ///
     /// # Safety
     /// The entry names no memory, but perhaps the group of the runtime's pool, and no descriptor but that of the handle.
-    pub(super) unsafe fn arm(&mut self, entry: squeue::Entry, limit: u32, context: &Context<'_>) -> Result<(), i32> {
+    pub(super) unsafe fn arm(&mut self, entry: squeue::Entry, limit: u16, context: &Context<'_>) -> Result<(), i32> {
         let core = current();
         core.check(entry.get_opcode() as u8)?;
         let waker = context.waker().clone();
