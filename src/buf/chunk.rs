@@ -3,8 +3,8 @@
 //! A chunk knows where its bytes are and who keeps them. It knows no ring and no stream.
 //!
 //! # Safety
-//! The bytes from `start` on, `length` of them, lie in buffer `id` of the arena, are initialised, and are written by nobody as long as a
-//! chunk of them lives. The arena lives as long as a chunk of it.
+//! The bytes of the buffer from `offset` on, `length` of them, are initialised, and are written by nobody as long as a chunk of them lives. The
+//! arena, in which the buffer and its place are, lives as long as a chunk of it.
 #![allow(unsafe_code)]
 
 use std::borrow::Borrow;
@@ -16,7 +16,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 
 use super::IoBuf;
-use super::chunk_arena::Arena;
+use super::chunk_arena::{Arena, Place};
 
 /// Received bytes in a buffer that belongs to the runtime's pool, and goes back there when the last chunk of it is dropped.
 ///
@@ -40,15 +40,17 @@ use super::chunk_arena::Arena;
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 pub struct Chunk {
-    start: NonNull<u8>,
+    /// The buffer, of which this is one chunk.
+    place: NonNull<Place>,
     length: u32,
-    /// Which buffer of the arena.
-    id: u16,
-    /// Where the buffer is, of which this is one chunk.
-    arena: NonNull<Arena>,
-    /// Fills a gap with a byte of which all other values are free to mean that there is no chunk: so an item of a stream is no larger than a chunk.
+    /// Where in the buffer the bytes begin, least byte first. Three of them, for a task that waits may have room for several chunks.
+    offset: [u8; 3],
+    /// A byte of which all other values are free to mean that there is no chunk: so an item of a stream is no larger than a chunk.
     present: Present,
 }
+
+/// Longest buffer. An offset in it takes less than three bytes.
+pub(crate) const MOST_BYTES: usize = 8 << 20;
 
 #[derive(Clone, Copy)]
 #[repr(u8)]
@@ -56,7 +58,7 @@ enum Present {
     Yes,
 }
 
-const _: () = assert!(size_of::<Option<io::Result<Chunk>>>() == size_of::<Chunk>());
+const _: () = assert!(size_of::<Chunk>() == 16 && size_of::<Option<io::Result<Chunk>>>() == size_of::<Chunk>());
 
 impl Chunk {
     /// The only chunk of a buffer, so far.
@@ -64,15 +66,26 @@ impl Chunk {
     /// # Safety
     /// The first `length` bytes of the buffer are initialised, the kernel has let go of it, and the arena is told that it is in a chunk.
     #[inline]
-    pub(super) unsafe fn lent(arena: NonNull<Arena>, start: NonNull<u8>, length: u32, id: u16) -> Chunk {
-        Chunk { start, length, id, arena, present: Present::Yes }
+    pub(super) unsafe fn lent(place: NonNull<Place>, length: u32) -> Chunk {
+        Chunk { place, length, offset: [0; 3], present: Present::Yes }
     }
 
-    /// A chunk with a copy of these bytes.
+    /// A chunk with a copy of these bytes, at most [`MOST_BYTES`].
     pub(crate) fn copied(bytes: &[u8]) -> Chunk {
-        let length = u32::try_from(bytes.len()).expect("nothing that is received at once is longer than 2 GiB");
-        let (arena, start) = Arena::of_copy(bytes);
-        Chunk { start, length, id: 0, arena, present: Present::Yes }
+        assert!(bytes.len() <= MOST_BYTES, "{} bytes are too many for one chunk", bytes.len());
+        Chunk { place: Arena::of_copy(bytes), length: bytes.len() as u32, offset: [0; 3], present: Present::Yes }
+    }
+
+    #[inline]
+    fn place(&self) -> &Place {
+        // SAFETY: this chunk keeps the arena, in whose table the place is.
+        unsafe { self.place.as_ref() }
+    }
+
+    #[inline]
+    fn offset(&self) -> usize {
+        let [first, second, third] = self.offset;
+        u32::from_le_bytes([first, second, third, 0]) as usize
     }
 
     /// How many bytes there are.
@@ -117,8 +130,8 @@ impl Chunk {
     /// If there are fewer.
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.len(), "a chunk of {} bytes cannot advance by {count}", self.length);
-        // SAFETY: there are as many bytes, in memory that the arena keeps.
-        self.start = unsafe { self.start.add(count) };
+        let [first, second, third, _] = (self.offset() as u32 + count as u32).to_le_bytes();
+        self.offset = [first, second, third];
         self.length -= count as u32;
     }
 
@@ -136,17 +149,16 @@ impl Chunk {
 /// Shares the buffer; the bytes are not copied.
 impl Clone for Chunk {
     fn clone(&self) -> Chunk {
-        // SAFETY: this chunk keeps the arena.
-        unsafe { self.arena.as_ref() }.share(self.id);
-        Chunk { start: self.start, length: self.length, id: self.id, arena: self.arena, present: self.present }
+        self.place().share();
+        Chunk { place: self.place, length: self.length, offset: self.offset, present: self.present }
     }
 }
 
 impl Drop for Chunk {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: this chunk is one of the arena's, and this is its end.
-        unsafe { Arena::release(self.arena, self.id) };
+        // SAFETY: this is the end of a chunk of that buffer.
+        unsafe { Arena::release(self.place) };
     }
 }
 
@@ -160,7 +172,8 @@ unsafe impl Sync for Chunk {}
 unsafe impl IoBuf for Chunk {
     #[inline]
     fn as_init_ptr(&self) -> *const u8 {
-        self.start.as_ptr()
+        // SAFETY: the offset is within the buffer, or at its end.
+        unsafe { self.place().start().add(self.offset()) }.as_ptr()
     }
 
     #[inline]

@@ -33,9 +33,9 @@ const STAGGER: usize = 64;
 /// The memory of a pool, or of one copy.
 pub(super) struct Arena {
     memory: Memory,
-    /// Where the first buffer begins.
-    start: NonNull<u8>,
+    /// Bytes of a buffer.
     size: usize,
+    /// By number. Written once, before anybody else knows the arena.
     places: Box<[Place]>,
     /// Buffers given back elsewhere: the first of a list, or one of the two words above.
     returned: AtomicU32,
@@ -54,8 +54,11 @@ enum Memory {
     Heap(#[expect(dead_code, reason = "kept for its bytes, to which there are pointers")] Vec<u8>),
 }
 
-/// What there is to know about one buffer.
-struct Place {
+/// What there is to know about one buffer. It lies in the arena's table, so whoever keeps the arena may look at it.
+pub(super) struct Place {
+    /// Where the buffer begins.
+    start: NonNull<u8>,
+    arena: NonNull<Arena>,
     /// Chunks that share it, less one. Also zero at rest, so that lending touches nothing.
     others: AtomicU32,
     /// The next in the list of returned buffers.
@@ -70,29 +73,40 @@ impl Arena {
         Ok(Arena::allocate(Memory::Pages(memory), start, size, count))
     }
 
-    /// A copy of these bytes, and where it begins. It is the memory of a pool that has closed and left one chunk.
-    pub(super) fn of_copy(bytes: &[u8]) -> (NonNull<Arena>, NonNull<u8>) {
+    /// A copy of these bytes. It is the memory of a pool that has closed and left one chunk.
+    pub(super) fn of_copy(bytes: &[u8]) -> NonNull<Place> {
         let mut copy = bytes.to_vec();
         let start = NonNull::new(copy.as_mut_ptr()).expect("a vector's pointer is never null");
         let arena = Arena::allocate(Memory::Heap(copy), start, bytes.len(), 1);
         // SAFETY: nobody else knows the arena yet, and the caller gets the one chunk that keeps it.
-        unsafe { Arena::close(arena, 1) };
-        (arena, start)
+        unsafe {
+            Arena::close(arena, 1);
+            NonNull::from(arena.as_ref().place(0))
+        }
     }
 
     fn allocate(memory: Memory, start: NonNull<u8>, size: usize, count: usize) -> NonNull<Arena> {
-        let place = |_| Place { others: AtomicU32::new(0), next: AtomicU32::new(NOTHING) };
         let arena = Arena {
             memory,
-            start,
             size,
-            places: (0..count).map(place).collect(),
+            places: Box::default(),
             returned: AtomicU32::new(NOTHING),
             outstanding: AtomicIsize::new(0),
             home: this_thread(),
             pool: Cell::new(ptr::null()),
         };
-        NonNull::from(Box::leak(Box::new(arena)))
+        let mut arena = NonNull::from(Box::leak(Box::new(arena)));
+        let place = |id| Place {
+            // SAFETY: the caller says that the memory has room for so many buffers.
+            start: unsafe { start.add(id * (size + STAGGER)) },
+            arena,
+            others: AtomicU32::new(0),
+            next: AtomicU32::new(NOTHING),
+        };
+        let places = (0..count).map(place).collect();
+        // SAFETY: nobody else knows the arena yet.
+        unsafe { arena.as_mut() }.places = places;
+        arena
     }
 
     /// Says who takes buffers back on the home thread.
@@ -100,12 +114,11 @@ impl Arena {
         self.pool.set(pool);
     }
 
+    /// # Panics
+    /// If the arena has no such buffer.
     #[inline]
-    pub(super) fn buffer(&self, id: u16) -> NonNull<u8> {
-        let offset = usize::from(id) * (self.size + STAGGER);
-        assert!(offset < self.places.len() * (self.size + STAGGER), "buffer {id} is not of this pool");
-        // SAFETY: the memory has room for as many buffers as there are places.
-        unsafe { self.start.add(offset) }
+    pub(super) fn place(&self, id: u16) -> &Place {
+        &self.places[usize::from(id)]
     }
 
     /// Gives the physical memory of a buffer back that nobody uses.
@@ -120,23 +133,14 @@ impl Arena {
         }
     }
 
-    /// Another chunk shares the buffer.
-    pub(super) fn share(&self, id: u16) {
-        // Relaxed, as in `Arc::clone`: whoever shares has a chunk already.
-        if self.places[usize::from(id)].others.fetch_add(1, Ordering::Relaxed) > MOST_SHARES {
-            std::process::abort();
-        }
-    }
-
     /// A chunk of the buffer goes.
     ///
     /// # Safety
-    /// The caller gives up a chunk of this arena, and touches neither after.
+    /// The caller gives up a chunk of this buffer, and touches neither after.
     #[inline]
-    pub(super) unsafe fn release(arena: NonNull<Arena>, id: u16) {
-        // SAFETY: the caller's chunk keeps the arena until it is given back below.
-        let this = unsafe { arena.as_ref() };
-        let others = &this.places[usize::from(id)].others;
+    pub(super) unsafe fn release(place: NonNull<Place>) {
+        // SAFETY: the caller's chunk keeps the arena, and in it the place, until it is given back below.
+        let (this, others) = unsafe { (place.as_ref().arena.as_ref(), &place.as_ref().others) };
         // Acquire and release, as in `Arc::drop`: what others read of the bytes comes before they are written anew.
         if others.load(Ordering::Acquire) != 0 && others.fetch_sub(1, Ordering::AcqRel) != 0 {
             return;
@@ -145,21 +149,24 @@ impl Arena {
         others.store(0, Ordering::Relaxed);
         if this.home == this_thread() && !this.pool.get().is_null() {
             // SAFETY: this is the home thread, and the pool takes its address out of the cell before it goes.
-            return unsafe { (*this.pool.get()).take_back(id) };
+            return unsafe { (*this.pool.get()).take_back(this.id_of(place)) };
         }
         // SAFETY: the chunk was the last of its buffer, and the caller gives it up.
-        unsafe { Arena::return_from_elsewhere(arena, id) };
+        unsafe { Arena::return_from_elsewhere(place) };
     }
 
     /// # Safety
     /// As [`release`](Arena::release), and it was the last chunk of the buffer.
     #[cold]
-    unsafe fn return_from_elsewhere(arena: NonNull<Arena>, id: u16) {
+    unsafe fn return_from_elsewhere(place: NonNull<Place>) {
         // SAFETY: the caller's buffer counts as outstanding, which keeps the arena, until it is in the list or counted down.
+        let (place, arena) = unsafe { (place.as_ref(), place.as_ref().arena) };
+        // SAFETY: as above.
         let this = unsafe { arena.as_ref() };
+        let id = this.id_of(NonNull::from(place));
         let mut first = this.returned.load(Ordering::Relaxed);
         while first != CLOSED {
-            this.places[usize::from(id)].next.store(first, Ordering::Relaxed);
+            place.next.store(first, Ordering::Relaxed);
             match this.returned.compare_exchange_weak(first, u32::from(id), Ordering::Release, Ordering::Relaxed) {
                 // From now on it is the pool's, which may free the arena at any time.
                 Ok(_) => return,
@@ -178,6 +185,12 @@ impl Arena {
             // SAFETY: the pool has closed it and the last chunk has gone, which happens once; it was allocated as a box.
             drop(unsafe { Box::from_raw(arena.as_ptr()) });
         }
+    }
+
+    /// The number of one of its own places.
+    #[inline]
+    fn id_of(&self, place: NonNull<Place>) -> u16 {
+        ((place.addr().get() - self.places.as_ptr().addr()) / size_of::<Place>()) as u16
     }
 
     /// Hands over the buffers that came back from elsewhere.
@@ -219,6 +232,22 @@ impl Arena {
         self.pool.set(ptr::null());
         self.outstanding.fetch_add(isize::MAX / 2, Ordering::Relaxed);
         self.empty(CLOSED, |_| {});
+    }
+}
+
+impl Place {
+    /// Where the buffer begins.
+    #[inline]
+    pub(super) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Another chunk shares the buffer.
+    pub(super) fn share(&self) {
+        // Relaxed, as in `Arc::clone`: whoever shares has a chunk already.
+        if self.others.fetch_add(1, Ordering::Relaxed) > MOST_SHARES {
+            std::process::abort();
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use std::rc::Rc;
 
 use super::Chunk;
 use super::buffer_ring::{BufferRing, MOST_ENTRIES};
+use super::chunk::MOST_BYTES;
 use super::chunk_arena::Arena;
 
 /// Bytes of a buffer by default. One receive fills one buffer at the most, so this is the largest piece in which a stream comes. Buffers that
@@ -34,9 +35,8 @@ use super::chunk_arena::Arena;
 const DEFAULT_SIZE: usize = 16 * 1024;
 /// Buffers by default, at first and at most.
 const DEFAULT_COUNTS: (usize, usize) = (256, 1024);
-/// Smallest buffer: that of a datagram begins with its address. And the largest.
+/// Smallest buffer: that of a datagram begins with its address.
 const FEWEST_BYTES: usize = 64;
-const MOST_BYTES: usize = 1 << 30;
 
 /// The part of the buffers in circulation that must stay in the ring.
 const SCARCE_PART: usize = 4;
@@ -220,9 +220,9 @@ impl ChunkPool {
     #[inline]
     pub(crate) unsafe fn chunk_of(&self, id: u16, length: usize) -> Chunk {
         assert!(length <= self.config.size, "a completion reports more bytes than a buffer holds");
-        let start = self.arena().buffer(id);
+        let place = NonNull::from(self.arena().place(id));
         // SAFETY: the kernel has written that many bytes to the buffer and let go of it, and this is its only chunk.
-        unsafe { Chunk::lent(self.arena, start, length as u32, id) }
+        unsafe { Chunk::lent(place, length as u32) }
     }
 
     /// Buffers are scarce: makes more of them, or keeps this one.
@@ -308,7 +308,7 @@ impl ChunkPool {
 
     #[inline]
     fn append(&self, id: u16) {
-        self.ring.append(self.arena().buffer(id), self.config.size as u32, id);
+        self.ring.append(self.arena().place(id).start(), self.config.size as u32, id);
         self.in_ring.set(self.in_ring.get() + 1);
     }
 

@@ -34,6 +34,7 @@ pub(crate) use buffer_pool::Registration;
 pub use buffer_pool::{Acquire, BufferPool, PoolBuffer};
 pub(crate) use buffer_ring::{BufferEntry, BufferRing};
 pub use chunk::Chunk;
+pub(crate) use chunk::MOST_BYTES;
 pub(crate) use chunk_pool::{ChunkPool, ChunkPoolConfig, ChunkPoolCounts};
 pub use error::Error;
 pub use io_buf::{IoBuf, IoBufMut};

@@ -22,7 +22,7 @@ use io_uring::{opcode, squeue};
 use super::lane::{Direction, Lane, Left, Manner};
 use super::multishot::{Kind, Multishot};
 use super::{Handle, Op, Operation, Step};
-use crate::buf::{Chunk, ChunkPool};
+use crate::buf::{Chunk, ChunkPool, MOST_BYTES};
 use crate::driver::{Arrival, BUFFER_GROUP};
 use crate::ring::Completion;
 use crate::runtime::current;
@@ -148,7 +148,14 @@ pub(super) fn exhausted() {
 fn take_left(lane: Lane<'_>) -> Option<io::Result<Chunk>> {
     match lane.take_left()? {
         Left::Chunk(chunk) => Some(Ok(chunk)),
-        Left::Bytes { bytes, start } => Some(Ok(Chunk::copied(&bytes[start..]))),
+        Left::Bytes { bytes, start } => {
+            let end = bytes.len().min(start + MOST_BYTES);
+            let chunk = Chunk::copied(&bytes[start..end]);
+            if end < bytes.len() {
+                lane.put_back(Left::Bytes { bytes, start: end });
+            }
+            Some(Ok(chunk))
+        }
         Left::Failed(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
         Left::Datagram { .. } | Left::Connection(_) => None,
     }

@@ -46,7 +46,7 @@ impl Provided {
         };
         handing.under_way.push_back(buffer);
         let address = std::ptr::with_exposed_provenance_mut(buffer.address as usize);
-        let length = i32::try_from(buffer.length).expect("no buffer is longer than 1 GiB");
+        let length = i32::try_from(buffer.length).expect("no buffer is longer than 8 MiB");
         Some(opcode::ProvideBuffers::new(address, length, 1, self.group, buffer.id).build().user_data(PROVIDED))
     }
 

@@ -87,7 +87,7 @@ impl Builder {
         self
     }
 
-    /// Bytes of a buffer for chunks, 16 KiB by default, 64 bytes to 1 GiB: the most that one receive brings, and what a
+    /// Bytes of a buffer for chunks, 16 KiB by default, 64 bytes to 8 MiB: the most that one receive brings, and what a
     /// [`Chunk`](crate::buf::Chunk) of a single byte keeps, too.
     ///
     /// Memory is taken when a buffer is first filled, and only as far as it is.
@@ -200,7 +200,7 @@ impl Builder {
     /// without an errno if 4096 runtimes are alive in the process.
     pub fn build(self) -> io::Result<Runtime> {
         if !self.chunks.is_valid() {
-            let sentence = "a chunk has 64 bytes to 1 GiB, and the numbers of buffers are 1 <= first <= most <= 32768";
+            let sentence = "a chunk has 64 bytes to 8 MiB, and the numbers of buffers are 1 <= first <= most <= 32768";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
         }
         Runtime::open(&self.config()?, self.chunks)

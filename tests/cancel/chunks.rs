@@ -68,6 +68,27 @@ fn what_a_dropped_read_left_comes_out_of_chunks() {
 }
 
 #[test]
+fn what_a_large_dropped_read_left_comes_out_in_chunks_of_at_most_8_mib() {
+    const LEFT: usize = 17 << 20;
+    run(async || {
+        let (stream, mut peer) = pair();
+        let sent = Random::new(seed()).bytes(LEFT);
+        let expected = sent.clone();
+        let sender = std::thread::spawn(move || peer.write_all(&sent).unwrap());
+        let mut read = Box::pin(stream.read_exact(vec![0; LEFT + 1]));
+        while !sender.is_finished() {
+            assert!(futures_util::poll!(&mut read).is_pending());
+            turn().await;
+        }
+        drop(read);
+        sender.join().unwrap();
+        let all: Vec<_> = stream.chunks().try_collect().await.unwrap();
+        assert_eq!((all[0].len(), all[1].len()), (8 << 20, 8 << 20));
+        assert!(all.concat() == expected);
+    });
+}
+
+#[test]
 fn a_dropped_read_chunk_leaves_its_bytes_for_the_next() {
     run(async || {
         for turns in 0..4 {
