@@ -74,14 +74,17 @@ fn what_a_large_dropped_read_left_comes_out_in_chunks_of_at_most_8_mib() {
         let (stream, mut peer) = pair();
         let sent = Random::new(seed()).bytes(LEFT);
         let expected = sent.clone();
-        let sender = std::thread::spawn(move || peer.write_all(&sent).unwrap());
+        let sender = std::thread::spawn(move || {
+            peer.write_all(&sent).unwrap();
+            peer
+        });
         let mut read = Box::pin(stream.read_exact(vec![0; LEFT + 1]));
         while !sender.is_finished() {
             assert!(futures_util::poll!(&mut read).is_pending());
             turn().await;
         }
         drop(read);
-        sender.join().unwrap();
+        drop(sender.join().unwrap());
         let all: Vec<_> = stream.chunks().try_collect().await.unwrap();
         assert_eq!((all[0].len(), all[1].len()), (8 << 20, 8 << 20));
         assert!(all.concat() == expected);
