@@ -1,13 +1,14 @@
 //! Who makes the calls that take long? Threads of the pool under `spawn_blocking`, a bounded number of them at a time.
 //!
-//! A thread takes call after call, and waits a while for the next before it goes back to the pool, so that most calls cost no more than a wake.
-//! What has not been taken can still be withdrawn.
+//! A thread takes call after call, and waits a while for the next before it goes back to the pool, so that most calls cost no more than a wake,
+//! and none where a thread has just ended its call. What has not been taken can still be withdrawn.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use crate::ring::sqe::Request;
@@ -31,8 +32,6 @@ pub(super) struct Workers {
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// There is another call, or no owner any more.
-    news: Condvar,
     has_results: AtomicBool,
     /// The owner waits, or is about to look at `has_results` for the last time before it does.
     sleeps: AtomicBool,
@@ -44,8 +43,10 @@ struct Queue {
     results: Vec<Worked>,
     /// Threads that take calls.
     threads: usize,
-    /// Of these, the ones that wait for a call.
-    idle: usize,
+    /// Of these, the ones that make no call now. All but the idle are about to look for one.
+    free: usize,
+    /// Of the free, the ones that wait to be woken. The last to come is woken first, so that those too many are left in peace, and leave.
+    idle: Vec<Thread>,
     /// Ends the owner's wait. None once the owner has gone: a thread that is about to leave keeps no descriptor of its open.
     event: Option<Arc<File>>,
 }
@@ -62,16 +63,19 @@ pub(super) struct Worked {
 impl Workers {
     pub(super) fn new(event: Arc<File>, bound: usize) -> Workers {
         let queue = Mutex::new(Queue { event: Some(event), ..Queue::default() });
-        let shared = Shared { queue, news: Condvar::new(), has_results: AtomicBool::new(false), sleeps: AtomicBool::new(false) };
+        let shared = Shared { queue, has_results: AtomicBool::new(false), sleeps: AtomicBool::new(false) };
         Workers { shared: Arc::new(shared), bound, spare: Vec::new() }
     }
 
     pub(super) fn offload(&mut self, key: Key, request: Request) {
         let mut queue = self.shared.lock();
         queue.calls.push_back((key, request));
-        if queue.calls.len() <= queue.idle {
+        if queue.calls.len() <= queue.free - queue.idle.len() {
+            return;
+        }
+        if let Some(idle) = queue.idle.pop() {
             drop(queue);
-            self.shared.news.notify_one();
+            idle.unpark();
         } else if queue.threads < self.bound {
             queue.threads += 1;
             drop(queue);
@@ -115,8 +119,9 @@ impl Workers {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.shared.lock().event = None;
-        self.shared.news.notify_all();
+        let mut queue = self.shared.lock();
+        queue.event = None;
+        queue.idle.drain(..).for_each(|idle| idle.unpark());
     }
 }
 
@@ -128,37 +133,50 @@ impl Shared {
 
     /// Makes calls until none has come for a while.
     fn work(&self) {
+        let this = thread::current();
         let mut queue = self.lock();
         loop {
             while let Some((key, request)) = queue.calls.pop_front() {
                 drop(queue);
                 let worked = perform(key, &request);
-                queue = self.lock();
-                self.bring(worked, &mut queue);
+                queue = self.bring(worked);
             }
             if queue.event.is_none() {
                 break;
             }
-            queue.idle += 1;
-            let waited = self.news.wait_timeout(queue, LINGER).unwrap_or_else(PoisonError::into_inner);
-            queue = waited.0;
-            queue.idle -= 1;
-            if waited.1.timed_out() && queue.calls.is_empty() {
-                break;
+            queue.free += 1;
+            queue.idle.push(this.clone());
+            drop(queue);
+            thread::park_timeout(LINGER);
+            queue = self.lock();
+            queue.free -= 1;
+            // Who was woken is not in the list any more.
+            if let Some(place) = queue.idle.iter().position(|idle| idle.id() == this.id()) {
+                queue.idle.remove(place);
+                if queue.calls.is_empty() {
+                    break;
+                }
             }
         }
         queue.threads -= 1;
     }
 
-    fn bring(&self, worked: Worked, queue: &mut Queue) {
+    /// Hands a result over, and wakes the owner if it waits. That is a system call, and done without the lock, which the owner wants at once.
+    fn bring(&self, worked: Worked) -> MutexGuard<'_, Queue> {
+        let mut queue = self.lock();
         queue.results.push(worked);
         self.has_results.store(true, Ordering::SeqCst);
         if self.sleeps.swap(false, Ordering::SeqCst)
-            && let Some(event) = &queue.event
+            && let Some(event) = queue.event.clone()
         {
+            queue.free += 1;
+            drop(queue);
             // A counter at its maximum has long since woken the owner.
-            let _ = (&**event).write_all(&1u64.to_ne_bytes());
+            let _ = (&*event).write_all(&1u64.to_ne_bytes());
+            queue = self.lock();
+            queue.free -= 1;
         }
+        queue
     }
 }
 
