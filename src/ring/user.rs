@@ -144,6 +144,20 @@ enum Way {
 }
 
 fn one_buffer(transfer: Transfer, way: Way, patience: Patience) -> i32 {
+    let (address, length) = (transfer.address.pointer(), transfer.length as usize);
+    if patience.file_flags(transfer.flags) == 0 && transfer.offset != u64::MAX {
+        // Most of what threads do. A stream has no positions, and is left to the other calls.
+        // SAFETY: the buffer belongs to the operation, or to a group of provided buffers that lends it, until the last completion.
+        let result = answer(unsafe {
+            match way {
+                Way::In => libc::pread(transfer.fd, address, length, transfer.offset as i64),
+                Way::Out => libc::pwrite(transfer.fd, address, length, transfer.offset as i64),
+            }
+        } as i64);
+        if result != -libc::ESPIPE {
+            return result;
+        }
+    }
     let vector = libc::iovec { iov_base: transfer.address.pointer(), iov_len: transfer.length as usize };
     several_buffers(transfer, &vector, 1, way, patience)
 }
