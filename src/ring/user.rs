@@ -182,6 +182,134 @@ fn several_buffers(transfer: Transfer, vectors: *const libc::iovec, count: u32, 
     if result == -libc::ESPIPE && transfer.offset != u64::MAX { answer(at(-1) as i64) } else { result }
 }
 
+/// A transfer that the kernel makes by itself: `struct iocb`, io_submit(2).
+#[repr(C)]
+#[derive(Debug)]
+pub(super) struct ControlBlock {
+    number: u64,
+    /// The kernel's in the lower half, `RWF_*` in the upper.
+    key_and_flags: u64,
+    opcode: u16,
+    priority: i16,
+    fd: u32,
+    address: u64,
+    length: u64,
+    offset: i64,
+    reserved: u64,
+    flags: u32,
+    event: u32,
+}
+
+const _: () = assert!(size_of::<ControlBlock>() == 64);
+
+impl ControlBlock {
+    pub(super) fn number(&self) -> usize {
+        self.number as usize
+    }
+}
+
+/// A transfer at a place of a file, by the number under which its end is told, after which `event` is written to.
+pub(super) fn control_block(request: &Request, event: RawFd, number: usize) -> Option<ControlBlock> {
+    let (opcode, transfer) = match *request {
+        Request::Read(transfer) => (0, transfer),
+        Request::Write(transfer) => (1, transfer),
+        Request::Readv(transfer) => (7, transfer),
+        Request::Writev(transfer) => (8, transfer),
+        _ => return None,
+    };
+    (transfer.flags == 0 && transfer.offset != u64::MAX).then_some(ControlBlock {
+        number: number as u64,
+        key_and_flags: (libc::RWF_NOWAIT as u64) << 32,
+        opcode,
+        priority: 0,
+        fd: transfer.fd as u32,
+        address: transfer.address.get(),
+        length: transfer.length.into(),
+        offset: transfer.offset as i64,
+        reserved: 0,
+        // IOCB_FLAG_RESFD
+        flags: 1,
+        event: event as u32,
+    })
+}
+
+/// How a transfer has ended: `struct io_event`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Ended {
+    number: u64,
+    block: u64,
+    result: i64,
+    more: i64,
+}
+
+/// Most transfers that one call begins.
+const TRANSFERS_AT_ONCE: usize = 64;
+
+/// Transfers that the kernel makes by itself. io_setup(2). Its drop takes some milliseconds, and waits for all that have not ended.
+#[derive(Debug)]
+pub(super) struct Transfers {
+    context: libc::c_ulong,
+    /// Scratch space.
+    ended: Vec<Ended>,
+}
+
+impl Transfers {
+    pub(super) fn open(capacity: usize) -> Result<Transfers, i32> {
+        let mut context: libc::c_ulong = 0;
+        // SAFETY: the context is a local variable, and zero as the call wants it.
+        let refusal = answer(unsafe { libc::syscall(libc::SYS_io_setup, capacity, &mut context) });
+        if refusal != 0 {
+            return Err(-refusal);
+        }
+        let mut transfers = Transfers { context, ended: vec![Ended::default(); capacity] };
+        // Nothing has begun, so this is the time to hear of a refusal.
+        match transfers.take_ended() {
+            0 => Ok(transfers),
+            errno => Err(-errno),
+        }
+    }
+
+    /// Begins the first of these transfers and says how many those are, or why not even one. io_submit(2).
+    pub(super) fn submit(&mut self, blocks: &mut [ControlBlock]) -> Result<usize, i32> {
+        let mut pointers = [ptr::null_mut::<ControlBlock>(); TRANSFERS_AT_ONCE];
+        let count = blocks.len().min(TRANSFERS_AT_ONCE);
+        pointers.iter_mut().zip(blocks).for_each(|(pointer, block)| *pointer = block);
+        // SAFETY: the blocks are borrowed for the call, which is as long as the kernel needs them. The memory that they name belongs to their
+        // operations until the last completion, which is posted after the transfer has ended.
+        let begun = answer(unsafe { libc::syscall(libc::SYS_io_submit, self.context, count, pointers.as_mut_ptr()) });
+        // It never answers zero to some.
+        if begun <= 0 { Err(-begun) } else { Ok(begun as usize) }
+    }
+
+    /// Hands the number and the result of each that has ended to `take`.
+    pub(super) fn ended(&mut self, mut take: impl FnMut(usize, i32)) {
+        loop {
+            let count = usize::try_from(self.take_ended()).unwrap_or(0);
+            // No transfer here moves 2 GiB or more.
+            self.ended[..count].iter().for_each(|ended| take(ended.number as usize, ended.result as i32));
+            if count < self.ended.len() {
+                return;
+            }
+        }
+    }
+
+    /// io_getevents(2), without waiting.
+    fn take_ended(&mut self) -> i32 {
+        let no_time = [0i64; 2];
+        let (least, room) = (0usize, self.ended.len());
+        // SAFETY: there is room for so many, and the time is a local variable, zero in two words of any size.
+        answer(unsafe { libc::syscall(libc::SYS_io_getevents, self.context, least, room, self.ended.as_mut_ptr(), no_time.as_ptr()) })
+    }
+}
+
+impl Drop for Transfers {
+    fn drop(&mut self) {
+        // SAFETY: the call takes no memory, and nothing is done with the context from now on. io_destroy(2).
+        unsafe { libc::syscall(libc::SYS_io_destroy, self.context) };
+    }
+}
+
 /// Directions in which no file can be asked not to wait, since a filter or the kernel refuses the call: then it does not come as far as to say
 /// that there is no such file.
 pub(super) fn directions_that_wait() -> Interest {

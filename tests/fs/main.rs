@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod direct;
 mod limits;
 mod open;
 mod paths;

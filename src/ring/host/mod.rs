@@ -4,6 +4,7 @@
 //! its readiness is kept here and costs no call. What is known of a descriptor is only ever an economy: numbers are closed and reused behind
 //! our back, so nothing rests on a number meaning the file that it meant before. A wait on a registration of old is looked after once.
 
+mod direct;
 mod workers;
 
 use std::fs::File;
@@ -17,6 +18,7 @@ use super::user::{self, Patience};
 use super::world::{Abort, Attempt, Clock, Interest, Key, Ready, Watch, World};
 use super::{Unparker, Wait, refusal};
 use crate::sys;
+use direct::{Direct, Returned};
 use workers::Workers;
 
 /// Most events that one wait takes; the rest comes with the next. So few that the sockets of a turn are still in the processor's cache when
@@ -42,6 +44,7 @@ pub(crate) struct Host {
     /// Ends a wait. It is registered edge-triggered: each write is an event, and nobody needs to read it.
     event: Arc<File>,
     workers: Workers,
+    direct: Direct,
     /// By number.
     descriptors: Vec<Descriptor>,
     /// Requests that waited for files which are no more, to be told with the next wait.
@@ -98,6 +101,7 @@ impl Host {
         Ok(Host {
             epoll,
             workers: Workers::new(Arc::clone(&event), workers.map_or(workers::DEFAULT_BOUND, |bound| bound as usize)),
+            direct: Direct::new(Arc::clone(&event)),
             event,
             descriptors: Vec::new(),
             gone: Vec::new(),
@@ -216,7 +220,7 @@ impl Host {
             return Attempt::Blocked(interest);
         }
         let result = match (self.always_waits.0 | self.descriptor(fd).always_waits) & interest.0 {
-            // Direct transfers come from the device, however impatient one is.
+            // Direct transfers come from the device, for which the call would wait however impatient one is.
             0 if self.is_direct(fd) => return Attempt::Blocking,
             0 => user::call(request, Patience::None),
             _ => -libc::EOPNOTSUPP,
@@ -284,7 +288,16 @@ impl Host {
         Ok(())
     }
 
+    /// Has the kernel begin the transfers that it makes by itself.
+    fn submit_direct(&mut self) {
+        let (workers, descriptors) = (&mut self.workers, &mut self.descriptors);
+        self.direct.submit(|returned| go_to_a_worker(returned, workers, descriptors));
+    }
+
     fn take_results(&mut self, ready: &mut Vec<Ready>) {
+        let (workers, descriptors) = (&mut self.workers, &mut self.descriptors);
+        let give_back = |returned| go_to_a_worker(returned, workers, descriptors);
+        self.direct.collect(|key, result| ready.push(Ready::Worked(key, result)), give_back);
         let (descriptors, gone) = (&mut self.descriptors, &mut self.gone);
         self.workers.collect(|worked| {
             // What the number of a new descriptor meant before has gone.
@@ -388,6 +401,17 @@ impl Interest {
     }
 }
 
+/// A direct transfer that the kernel does not make by itself, or never with such a file.
+fn go_to_a_worker(returned: Returned, workers: &mut Workers, descriptors: &mut [Descriptor]) {
+    let fd = returned.request.fd().and_then(|fd| usize::try_from(fd).ok());
+    if returned.for_good
+        && let Some(descriptor) = fd.and_then(|fd| descriptors.get_mut(fd))
+    {
+        descriptor.always_waits |= Interest::INPUT.0 | Interest::OUTPUT.0;
+    }
+    workers.offload(returned.key, returned.request);
+}
+
 fn is_stream(fd: RawFd) -> bool {
     matches!(user::option(fd, libc::SO_TYPE), Ok(libc::SOCK_STREAM | libc::SOCK_SEQPACKET))
 }
@@ -476,11 +500,15 @@ impl World for Host {
     }
 
     fn offload(&mut self, request: &Request, key: Key) {
-        self.workers.offload(key, request.clone());
+        let known = request.fd().and_then(|fd| self.descriptors.get(usize::try_from(fd).ok()?));
+        let is_direct = known.is_some_and(|known| known.is_direct == Some(true) && known.always_waits == 0);
+        if !is_direct || !self.direct.take_on(key, request) {
+            self.workers.offload(key, request.clone());
+        }
     }
 
     fn abort(&mut self, key: Key) -> Abort {
-        self.workers.abort(key)
+        self.direct.abort(key).unwrap_or_else(|| self.workers.abort(key))
     }
 
     /// The registration goes first: the file may live on under another number, and would announce events of this one.
@@ -495,6 +523,7 @@ impl World for Host {
     }
 
     fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> io::Result<()> {
+        self.submit_direct();
         let now = (!self.check.list.is_empty()).then(Instant::now);
         if now.is_some_and(|now| now >= self.check.next) {
             self.look_after_waits(ready);
@@ -521,6 +550,7 @@ impl World for Host {
     }
 
     fn doze(&mut self, wait: Wait) -> Wait {
+        self.submit_direct();
         match self.workers.announce_sleep() {
             true => wait.no_later_than((!self.check.list.is_empty()).then_some(self.check.next)),
             false => Wait::No,
