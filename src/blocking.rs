@@ -2,6 +2,7 @@
 
 use crate::exec::JoinHandle;
 use crate::runtime::spawn;
+use crate::threads;
 
 /// Runs a blocking function on a thread of a pool that all runtimes of the process share (the `blocking` crate's, up to 500 threads that
 /// end after half a second without work), and returns a handle for its result.
@@ -9,6 +10,8 @@ use crate::runtime::spawn;
 /// A panic in the function comes out of the handle as a [`JoinError`](crate::JoinError). Dropping the handle detaches the function. After
 /// [`abort`](JoinHandle::abort), or when the runtime ends, a function that has not begun never runs, and one that has runs to its end with
 /// nobody to take its result.
+///
+/// Where the system grants the process no thread at all, the function runs on the loop's own thread, which does nothing else meanwhile.
 ///
 /// ```
 /// # annulus::block_on(async {
@@ -26,5 +29,8 @@ where
     T: Send + 'static,
 {
     // The pool hands a panic to whoever awaits, and the task that awaits here catches it.
-    spawn(blocking::unblock(function))
+    match threads::are_granted() {
+        true => spawn(blocking::unblock(function)),
+        false => spawn(async { function() }),
+    }
 }

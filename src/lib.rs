@@ -307,6 +307,7 @@ mod op;
 mod ring;
 mod runtime;
 mod sys;
+mod threads;
 pub mod time;
 mod wheel;
 

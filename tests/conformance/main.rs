@@ -17,6 +17,8 @@ mod ring;
 #[path = "../../src/sys.rs"]
 #[allow(dead_code)]
 mod sys;
+#[path = "../../src/threads.rs"]
+mod threads;
 
 mod by_hand;
 mod choices;

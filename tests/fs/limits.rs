@@ -5,10 +5,11 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-use annulus::Runtime;
 use annulus::fs::{self, File, OpenOptions};
+use annulus::{Builder, RingKind, Runtime};
+use futures_util::future::join_all;
 
-use crate::common::{apart, in_own_process, run, scratch_dir};
+use crate::common::{apart, forbid, in_own_process, run, scratch_dir};
 use crate::pattern;
 
 /// The value of a line like `MemAvailable:  123 kB`, in bytes.
@@ -218,6 +219,29 @@ fn a_file_whose_descriptor_is_number_0_is_a_file_like_others() {
                 use_files(scratch.path()).await;
                 drop(File::open(&path).await.unwrap());
             });
+        });
+    });
+}
+
+#[test]
+fn without_threads_the_loop_makes_the_calls_that_wait() {
+    in_own_process(|| {
+        // What std asks for when it makes a thread. The bound is a process's own: a hang ends it.
+        forbid(libc::SYS_clone3, None, libc::EAGAIN);
+        assert!(std::thread::Builder::new().spawn(|| ()).is_err());
+        let scratch = scratch_dir();
+        let path = scratch.path().join("alone");
+        Builder::new().ring(RingKind::Software).build().unwrap().block_on(async {
+            let file = OpenOptions::new().read(true).write(true).create(true).open(&path).await.unwrap();
+            let written = join_all((0..50).map(|number| file.write_all_at(vec![number; 10], u64::from(number) * 10))).await;
+            assert!(written.into_iter().all(|written| written.is_ok()));
+            file.sync_all().await.unwrap();
+            assert_eq!(fs::metadata(&path).await.unwrap().len(), 500);
+            assert_eq!(file.read_exact_at(vec![0; 3], 499 - 2).await.unwrap(), [49; 3]);
+            assert_eq!(fs::copy(&path, scratch.path().join("copy")).await.unwrap(), 500);
+            assert!(annulus::net::TcpStream::connect("localhost:1").await.is_err());
+            assert_eq!(annulus::spawn_blocking(|| 7).await.unwrap(), 7);
+            assert!(annulus::spawn_blocking(|| panic!("as on a thread")).await.unwrap_err().is_panic());
         });
     });
 }

@@ -7,13 +7,14 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
 use crate::ring::sqe::Request;
 use crate::ring::user::{self, Patience};
 use crate::ring::world::{Abort, Key};
+use crate::threads;
 
 /// Calls at a time, unless the user wants another number: enough to keep a disk busy, and few threads.
 pub(super) const DEFAULT_BOUND: usize = 32;
@@ -35,6 +36,8 @@ struct Shared {
     has_results: AtomicBool,
     /// The owner waits, or is about to look at `has_results` for the last time before it does.
     sleeps: AtomicBool,
+    /// For the owner, when it leaves: nobody uses its event any more.
+    let_go: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +52,8 @@ struct Queue {
     idle: Vec<Thread>,
     /// Ends the owner's wait. None once the owner has gone: a thread that is about to leave keeps no descriptor of its open.
     event: Option<Arc<File>>,
+    /// Threads that are using the event.
+    waking: usize,
 }
 
 /// A call that has ended.
@@ -63,7 +68,7 @@ pub(super) struct Worked {
 impl Workers {
     pub(super) fn new(event: Arc<File>, bound: usize) -> Workers {
         let queue = Mutex::new(Queue { event: Some(event), ..Queue::default() });
-        let shared = Shared { queue, has_results: AtomicBool::new(false), sleeps: AtomicBool::new(false) };
+        let shared = Shared { queue, has_results: AtomicBool::new(false), sleeps: AtomicBool::new(false), let_go: Condvar::new() };
         Workers { shared: Arc::new(shared), bound, spare: Vec::new() }
     }
 
@@ -76,11 +81,27 @@ impl Workers {
         if let Some(idle) = queue.idle.pop() {
             drop(queue);
             idle.unpark();
-        } else if queue.threads < self.bound {
+        } else if queue.threads < self.bound && threads::are_granted() {
             queue.threads += 1;
             drop(queue);
             let shared = Arc::clone(&self.shared);
             blocking::unblock(move || shared.work()).detach();
+        } else if queue.threads == 0 {
+            drop(queue);
+            self.make_calls();
+        }
+    }
+
+    /// Makes the calls that no thread will make.
+    #[cold]
+    fn make_calls(&self) {
+        let mut queue = self.shared.lock();
+        while let Some((key, request)) = queue.calls.pop_front() {
+            drop(queue);
+            let worked = perform(key, &request);
+            queue = self.shared.lock();
+            queue.results.push(worked);
+            self.shared.has_results.store(true, Ordering::SeqCst);
         }
     }
 
@@ -122,6 +143,9 @@ impl Drop for Workers {
         let mut queue = self.shared.lock();
         queue.event = None;
         queue.idle.drain(..).for_each(|idle| idle.unpark());
+        while queue.waking > 0 {
+            queue = self.shared.let_go.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 }
 
@@ -170,11 +194,17 @@ impl Shared {
             && let Some(event) = queue.event.clone()
         {
             queue.free += 1;
+            queue.waking += 1;
             drop(queue);
             // A counter at its maximum has long since woken the owner.
             let _ = (&*event).write_all(&1u64.to_ne_bytes());
+            drop(event);
             queue = self.lock();
             queue.free -= 1;
+            queue.waking -= 1;
+            if queue.event.is_none() {
+                self.let_go.notify_one();
+            }
         }
         queue
     }
