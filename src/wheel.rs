@@ -20,7 +20,7 @@ const LEVEL_BITS: u32 = 6;
 const SLOTS: usize = 1 << LEVEL_BITS;
 /// Eleven digits of six bits hold the 64 bits of a tick.
 const LEVELS: usize = u64::BITS.div_ceil(LEVEL_BITS) as usize;
-/// The list of entries that were already due when they were inserted; it stands behind those of the slots.
+/// The list of entries that were already due when they were inserted; it stands behind those of the slots, as the first of one more level.
 const OVERDUE: u16 = (LEVELS * SLOTS) as u16;
 const LISTS: usize = OVERDUE as usize + 1;
 /// No entry: the head of an empty list.
@@ -37,7 +37,7 @@ pub(crate) struct Wheel<T> {
     /// The first entry of each list, on the heap so that moving a wheel stays cheap.
     heads: Box<[u32; LISTS]>,
     /// Bit `slot` of `occupied[level]` is set if and only if that slot's list has an entry.
-    occupied: [u64; LEVELS],
+    occupied: [u64; LEVELS + 1],
     current: u64,
     pending: usize,
     /// Memory for sorting what is overdue: deadlines and entries.
@@ -68,7 +68,7 @@ impl<T> Wheel<T> {
             entries: Vec::new(),
             vacant: NIL,
             heads: Box::new([NIL; LISTS]),
-            occupied: [0; LEVELS],
+            occupied: [0; LEVELS + 1],
             current: 0,
             pending: 0,
             overdue: Vec::new(),
@@ -206,7 +206,7 @@ impl<T> Wheel<T> {
     }
 
     fn earliest_slot(&self) -> Option<(usize, usize)> {
-        let level = self.occupied.iter().position(|&slots| slots != 0)?;
+        let level = self.occupied[..LEVELS].iter().position(|&slots| slots != 0)?;
         Some((level, self.occupied[level].trailing_zeros() as usize))
     }
 
@@ -272,9 +272,6 @@ impl<T> Wheel<T> {
     #[inline]
     fn set_head(&mut self, list: u16, index: u32) {
         self.heads[list as usize] = index;
-        if list == OVERDUE {
-            return;
-        }
         let (level, bit) = (list as usize / SLOTS, 1 << (list as usize % SLOTS));
         if index == NIL {
             self.occupied[level] &= !bit;
@@ -295,6 +292,7 @@ impl<T> fmt::Debug for Wheel<T> {
 }
 
 /// Where an entry stands while the current tick is `current`.
+#[inline]
 fn list_of(deadline: u64, current: u64) -> u16 {
     if deadline <= current {
         return OVERDUE;

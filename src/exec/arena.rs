@@ -138,7 +138,7 @@ impl Arena {
     }
 
     /// A cell that was never used, or of another chunk.
-    #[inline(never)]
+    #[cold]
     fn allocate_unused(self: &Rc<Self>, class: usize) -> NonNull<Header> {
         let mut chunk = self.classes[class].current.get().unwrap_or_else(|| self.next_chunk(class));
         loop {
@@ -317,7 +317,7 @@ impl Arena {
     ///
     /// # Safety
     /// The chunk is in the table, and not the current one of its class.
-    #[inline(never)]
+    #[cold]
     unsafe fn moved(&self, chunk: NonNull<Chunk>) {
         // SAFETY: the caller's promise, for all that follows.
         unsafe {

@@ -238,7 +238,6 @@ pub(super) unsafe fn finish(cell: NonNull<Header>) -> Option<TaskId> {
     // SAFETY: the task has not ended, so its cell is there.
     unsafe {
         let header = cell.as_ref();
-        header.set(ENDED);
         let joiner = header.joiner.take();
         match joiner.as_ref().map(TaskId::of) {
             // To wake a task of ours runs no user code, there is nothing to drop, and who joins keeps the cell.
@@ -341,7 +340,7 @@ pub(super) unsafe fn detach<T>(cell: NonNull<Header>) {
 ///
 /// # Safety
 /// As [`detach`].
-#[inline(never)]
+#[cold]
 unsafe fn detach_early<T>(cell: NonNull<Header>) {
     // SAFETY: the handle needs the cell until its bit is cleared here.
     unsafe {
@@ -426,11 +425,11 @@ unsafe fn settle<F: Future>(cell: NonNull<Header>, result: Result<F::Output, Joi
         match result {
             Ok(output) => {
                 write_value(cell, output);
-                cell.as_ref().set(VALUE);
+                cell.as_ref().set(ENDED | VALUE);
             }
             Err(error) => {
                 body::<JoinError>(cell).write(error);
-                cell.as_ref().set(ERROR);
+                cell.as_ref().set(ENDED | ERROR);
             }
         }
     }
