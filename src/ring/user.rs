@@ -321,7 +321,8 @@ pub(super) fn directions_that_wait() -> Interest {
     Interest(if reads { 0 } else { Interest::INPUT.0 } | if writes { 0 } else { Interest::OUTPUT.0 })
 }
 
-fn receive(transfer: SocketTransfer, patience: Patience) -> i32 {
+#[inline]
+pub(super) fn receive(transfer: SocketTransfer, patience: Patience) -> i32 {
     let flags = patience.message_flags(transfer.flags);
     // SAFETY: the buffer belongs to the operation, or to a group of provided buffers that lends it, until the last completion.
     answer(unsafe { libc::recv(transfer.fd, transfer.address.pointer(), transfer.length as usize, flags) } as i64)
@@ -388,7 +389,8 @@ fn receive_into_provided(fd: RawFd, message: Address, flags: i32, buffer: Messag
     received + head as i32
 }
 
-fn send(transfer: SocketTransfer, patience: Patience) -> i32 {
+#[inline]
+pub(super) fn send(transfer: SocketTransfer, patience: Patience) -> i32 {
     let SocketTransfer { fd, address, length, peer, peer_length, .. } = transfer;
     let flags = patience.message_flags(transfer.flags);
     // SAFETY: the buffer and the address belong to the operation until its last completion.

@@ -73,7 +73,14 @@ impl Engine {
     }
 
     /// Starts the members of chains whose turn has come, and those whose turn comes thereby.
+    #[inline]
     pub(super) fn start_members(&mut self) {
+        if !self.members.is_empty() {
+            self.start_each_member();
+        }
+    }
+
+    fn start_each_member(&mut self) {
         while let Some(key) = self.members.pop_front() {
             let Some(running) = self.running.get_mut(key) else { continue };
             running.stage = Stage::Ready;
@@ -139,10 +146,14 @@ impl Engine {
     }
 
     /// Ends what is due, and tries again what was put off.
+    #[inline]
     pub(super) fn fire_timers(&mut self) {
-        if self.timers.next().is_none() {
-            return;
+        if !self.timers.is_empty() {
+            self.fire_those_due();
         }
+    }
+
+    fn fire_those_due(&mut self) {
         let now = self.world.now();
         while let Some(key) = self.timers.pop(now) {
             self.fire(key, now);

@@ -31,6 +31,10 @@ impl Timers {
         self.due.remove(&due);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.due.is_empty()
+    }
+
     pub(super) fn next(&self) -> Option<Instant> {
         self.due.first_key_value().map(|((at, _), _)| *at)
     }

@@ -12,6 +12,7 @@ use slab::Slab;
 use crate::ring::sqe::Request;
 use crate::ring::user::{self, ControlBlock, Transfers};
 use crate::ring::world::{Abort, Key};
+use crate::threads;
 
 /// Most transfers at a time; more are for workers. What a context has room for counts against a limit of the machine's, fs.aio-max-nr.
 const CAPACITY: usize = 256;
@@ -64,7 +65,14 @@ impl Direct {
     }
 
     /// Hands over what has been collected.
-    pub(super) fn submit(&mut self, mut give_back: impl FnMut(Returned)) {
+    #[inline]
+    pub(super) fn submit(&mut self, give_back: impl FnMut(Returned)) {
+        if !self.collected.is_empty() {
+            self.submit_each(give_back);
+        }
+    }
+
+    fn submit_each(&mut self, mut give_back: impl FnMut(Returned)) {
         let Context::Open(context) = &mut self.context else { return };
         let mut blocks = &mut self.collected[..];
         while !blocks.is_empty() {
@@ -83,10 +91,14 @@ impl Direct {
     }
 
     /// Hands the result of each transfer that has ended to `take`, unless the kernel has not done it.
-    pub(super) fn collect(&mut self, mut take: impl FnMut(Key, i32), mut give_back: impl FnMut(Returned)) {
-        if self.calls.len() == self.collected.len() {
-            return;
+    #[inline]
+    pub(super) fn collect(&mut self, take: impl FnMut(Key, i32), give_back: impl FnMut(Returned)) {
+        if self.calls.len() > self.collected.len() {
+            self.collect_each(take, give_back);
         }
+    }
+
+    fn collect_each(&mut self, mut take: impl FnMut(Key, i32), mut give_back: impl FnMut(Returned)) {
         let Context::Open(context) = &mut self.context else { return };
         context.ended(|number, result| {
             let (key, request) = self.calls.remove(number);
@@ -110,7 +122,9 @@ impl Direct {
 impl Drop for Direct {
     fn drop(&mut self) {
         // On a thread, since it takes long. What is in flight the owner of the ring has waited for, or has given up and keeps its memory.
-        if let Context::Open(context) = std::mem::replace(&mut self.context, Context::Refused) {
+        if let Context::Open(context) = std::mem::replace(&mut self.context, Context::Refused)
+            && threads::are_granted()
+        {
             blocking::unblock(move || drop(context)).detach();
         }
     }

@@ -133,15 +133,24 @@ impl Host {
         }
     }
 
-    /// recv(2), send(2) and their likes, which can be asked not to wait.
-    fn attempt_on_socket(&mut self, fd: RawFd, flags: u32, interest: Interest, request: &Request) -> Attempt {
+    /// recv(2), send(2) and their likes, which can be asked not to wait. `length`: the bytes that it asks for, where it has no message header.
+    #[inline]
+    fn attempt_on_socket(
+        &mut self,
+        fd: RawFd,
+        flags: u32,
+        interest: Interest,
+        length: Option<u32>,
+        request: &Request,
+        call: impl FnOnce() -> i32,
+    ) -> Attempt {
         // These look at something other than the stream of data, or want to know at once.
         let special = flags & (libc::MSG_PEEK | libc::MSG_OOB | libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) as u32 != 0;
         let descriptor = self.descriptor(fd);
         if !special && descriptor.is_socket && descriptor.would_wait(interest) && !is_of_nothing(request) {
             return Attempt::Blocked(interest);
         }
-        let result = user::call(request, Patience::None);
+        let result = call();
         if result == -libc::EAGAIN {
             descriptor.is_socket = true;
             if flags & libc::MSG_DONTWAIT as u32 != 0 {
@@ -150,10 +159,7 @@ impl Host {
             descriptor.blocked(interest);
             return Attempt::Blocked(if special { Interest::ANYTHING } else { interest });
         }
-        let (Request::Recv(SocketTransfer { length, .. }) | Request::Send(SocketTransfer { length, .. })) = *request else {
-            return Attempt::Done(result);
-        };
-        if result <= 0 || result as u32 >= length || special {
+        if result <= 0 || special || length.is_none_or(|length| result as u32 >= length) {
             return Attempt::Done(result);
         }
         let is_last = descriptor.transferred_short(interest);
@@ -443,11 +449,19 @@ impl World for Host {
             return Attempt::Done(-errno);
         }
         match *request {
-            Request::Recv(SocketTransfer { fd, flags, .. }) | Request::RecvMsg { fd, flags, .. } => {
-                self.attempt_on_socket(fd, flags, Interest::INPUT, request)
+            Request::Recv(transfer) => {
+                let SocketTransfer { fd, flags, length, .. } = transfer;
+                self.attempt_on_socket(fd, flags, Interest::INPUT, Some(length), request, || user::receive(transfer, Patience::None))
             }
-            Request::Send(SocketTransfer { fd, flags, .. }) | Request::SendMsg { fd, flags, .. } => {
-                self.attempt_on_socket(fd, flags, Interest::OUTPUT, request)
+            Request::Send(transfer) => {
+                let SocketTransfer { fd, flags, length, .. } = transfer;
+                self.attempt_on_socket(fd, flags, Interest::OUTPUT, Some(length), request, || user::send(transfer, Patience::None))
+            }
+            Request::RecvMsg { fd, flags, .. } => {
+                self.attempt_on_socket(fd, flags, Interest::INPUT, None, request, || user::call(request, Patience::None))
+            }
+            Request::SendMsg { fd, flags, .. } => {
+                self.attempt_on_socket(fd, flags, Interest::OUTPUT, None, request, || user::call(request, Patience::None))
             }
             Request::Read(transfer) | Request::Readv(transfer) => self.attempt_on_file(transfer, Interest::INPUT, request),
             Request::Write(transfer) | Request::Writev(transfer) => self.attempt_on_file(transfer, Interest::OUTPUT, request),

@@ -25,6 +25,8 @@ const LINGER: Duration = Duration::from_millis(100);
 pub(super) struct Workers {
     shared: Arc<Shared>,
     bound: usize,
+    /// Calls of which no result has been collected. Without any, nothing that is shared need be looked at.
+    in_flight: usize,
     /// Taken in exchange for the full one, so that neither grows anew each time.
     spare: Vec<Worked>,
 }
@@ -69,10 +71,11 @@ impl Workers {
     pub(super) fn new(event: Arc<File>, bound: usize) -> Workers {
         let queue = Mutex::new(Queue { event: Some(event), ..Queue::default() });
         let shared = Shared { queue, has_results: AtomicBool::new(false), sleeps: AtomicBool::new(false), let_go: Condvar::new() };
-        Workers { shared: Arc::new(shared), bound, spare: Vec::new() }
+        Workers { shared: Arc::new(shared), bound, in_flight: 0, spare: Vec::new() }
     }
 
     pub(super) fn offload(&mut self, key: Key, request: Request) {
+        self.in_flight += 1;
         let mut queue = self.shared.lock();
         queue.calls.push_back((key, request));
         if queue.calls.len() <= queue.free - queue.idle.len() {
@@ -110,6 +113,7 @@ impl Workers {
         match queue.calls.iter().position(|(queued, _)| *queued == key) {
             Some(index) => {
                 queue.calls.remove(index);
+                self.in_flight -= 1;
                 Abort::Stopped
             }
             None => Abort::Running,
@@ -118,21 +122,27 @@ impl Workers {
 
     /// Says that the owner is going to wait, so that threads wake it. `false`: there are results already.
     pub(super) fn announce_sleep(&self) -> bool {
+        if self.in_flight == 0 {
+            return true;
+        }
         self.shared.sleeps.store(true, Ordering::SeqCst);
         !self.shared.has_results.load(Ordering::SeqCst)
     }
 
     pub(super) fn end_sleep(&self) {
-        self.shared.sleeps.store(false, Ordering::Relaxed);
+        if self.in_flight > 0 {
+            self.shared.sleeps.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Hands each result to `take`.
     pub(super) fn collect(&mut self, mut take: impl FnMut(Worked)) {
-        if !self.shared.has_results.swap(false, Ordering::SeqCst) {
+        if self.in_flight == 0 || !self.shared.has_results.swap(false, Ordering::SeqCst) {
             return;
         }
         let mut results = std::mem::take(&mut self.spare);
         std::mem::swap(&mut self.shared.lock().results, &mut results);
+        self.in_flight -= results.len();
         results.drain(..).for_each(&mut take);
         self.spare = results;
     }
