@@ -1,7 +1,8 @@
 //! Who makes transfers that go around the page cache? The kernel by itself: io_submit(2), which hands them to the device and does not wait.
 //!
-//! They are collected until the next wait and handed over in one call, and an eventfd says when some have ended. The kernel is asked not to wait
-//! for anything but the device; what it cannot do so comes back, and is for a worker. Nothing here can be stopped once it has been handed over.
+//! They are collected until the next wait, or until there are several, and handed over in one call; an eventfd says when some have ended. The
+//! kernel is asked not to wait for anything but the device; what it cannot do so comes back, and is for a worker. Nothing here can be stopped
+//! once it has been handed over.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -16,6 +17,9 @@ use crate::threads;
 
 /// Most transfers at a time; more are for workers. What a context has room for counts against a limit of the machine's, fs.aio-max-nr.
 const CAPACITY: usize = 256;
+
+/// So many are handed over before the next wait, so that the device need not stand still until all are collected.
+const BATCH: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Direct {
@@ -62,6 +66,11 @@ impl Direct {
         self.calls.insert((key, request.clone()));
         self.collected.push(block);
         true
+    }
+
+    /// Has enough been collected to hand it over already?
+    pub(super) fn is_a_batch(&self) -> bool {
+        self.collected.len() >= BATCH
     }
 
     /// Hands over what has been collected.

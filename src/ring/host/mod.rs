@@ -518,6 +518,8 @@ impl World for Host {
         let is_direct = known.is_some_and(|known| known.is_direct == Some(true) && known.always_waits == 0);
         if !is_direct || !self.direct.take_on(key, request) {
             self.workers.offload(key, request.clone());
+        } else if self.direct.is_a_batch() {
+            self.submit_direct();
         }
     }
 
