@@ -7,8 +7,8 @@
 //! # Safety
 //! A chunk is one block from the allocator: its description, then cells, of which those before `end` hold an initialised header. The
 //! block goes back only when none of its cells is handed out (`live == 0`), and its number is taken out of the table before. A number
-//! belongs to one class for ever, so the place in an id is always that of a header, or behind `end`, however old the id is. All pointers to
-//! cells are made from the block's own pointer, so they may reach the whole block. References to descriptions and headers are shared and
+//! belongs to one class for ever, also in the arenas of later runtimes with the same inbox cell, whose ids begin alike ([`Numbers`]). So the place
+//! in an id is always that of a header, or behind `end`, however old the id is. All pointers to cells are made from the block's own pointer, so they may reach the whole block. References to descriptions and headers are shared and
 //! short: what changes in them lies in `Cell`s, and no method here runs code of the user. One thread owns all of it; nothing here is `Send`.
 #![allow(unsafe_code)]
 
@@ -67,6 +67,15 @@ const fn size_of_chunk(before: u32) -> usize {
     if before < LARGEST_CHUNK.ilog2() - SMALLEST_CHUNK.ilog2() { SMALLEST_CHUNK << before } else { LARGEST_CHUNK }
 }
 
+/// What has been numbered for one inbox cell, by all the runtimes that have had it.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    /// The class of each number.
+    classes: Vec<u8>,
+    /// Chunks there have been.
+    made: u32,
+}
+
 /// All chunks of one runtime. It lives as long as one of them: a `JoinHandle` may outlive its runtime.
 pub(super) struct Arena {
     /// The first part of the word of all ids here.
@@ -113,14 +122,15 @@ struct Chunk {
 }
 
 impl Arena {
-    pub(super) fn new(cell: u16) -> Rc<Arena> {
+    /// An arena of the runtime that has this inbox cell, and all that was ever numbered for that.
+    pub(super) fn new(cell: u16, numbers: &Numbers) -> Rc<Arena> {
         let class = || Class { current: Cell::new(None), partial: Cell::new(None), chunks: Cell::new(0) };
         Rc::new(Arena {
             cell,
             classes: std::array::from_fn(|_| class()),
-            chunks: UnsafeCell::new(Vec::new()),
-            unused: UnsafeCell::new(Vec::new()),
-            made: Cell::new(0),
+            chunks: UnsafeCell::new(vec![None; numbers.classes.len()]),
+            unused: UnsafeCell::new(numbers.classes.iter().map(|class| usize::from(*class)).enumerate().collect()),
+            made: Cell::new(numbers.made),
             closed: Cell::new(false),
         })
     }
@@ -197,7 +207,7 @@ impl Arena {
         // SAFETY: only this function and `release` reach into the two lists, neither calls the other, and neither runs foreign code
         // but the allocator's, which does not come back here.
         let (chunks, unused) = unsafe { (&mut *self.chunks.get(), &mut *self.unused.get()) };
-        let number = match unused.iter().position(|(_, of)| *of == class) {
+        let number = match unused.iter().rposition(|(_, of)| *of == class) {
             Some(index) => unused.swap_remove(index).0,
             None => chunks.len(),
         };
@@ -262,6 +272,22 @@ impl Arena {
             }
             number += 1;
         }
+    }
+
+    /// All that was ever numbered for the inbox cell, for the next runtime that has it.
+    pub(super) fn numbers(&self) -> Numbers {
+        // SAFETY: as in `add_chunk`.
+        let (chunks, unused) = unsafe { (&*self.chunks.get(), &*self.unused.get()) };
+        let mut classes = vec![0; chunks.len()];
+        for (number, class) in unused {
+            classes[*number] = *class as u8;
+        }
+        for chunk in chunks.iter().flatten() {
+            // SAFETY: a chunk in the table has its block.
+            let description = unsafe { chunk.as_ref() };
+            classes[description.number] = description.class as u8;
+        }
+        Numbers { classes, made: self.made.get() }
     }
 
     /// Keeps nothing for tasks to come: chunks go back when they are empty, at once or with the last handle.
@@ -419,7 +445,7 @@ mod tests {
 
     #[test]
     fn the_cell_that_came_back_last_is_handed_out_first() {
-        let arena = Arena::new(7);
+        let arena = Arena::new(7, &Numbers::default());
         let cells: Vec<_> = (0..10).map(|_| arena.allocate(0)).collect();
         cells.iter().copied().for_each(give_back);
         for cell in cells.iter().rev() {
@@ -431,7 +457,7 @@ mod tests {
 
     #[test]
     fn cells_are_apart_aligned_and_found_by_their_index_whatever_their_size() {
-        let arena = Arena::new(4095);
+        let arena = Arena::new(4095, &Numbers::default());
         let mut cells: Vec<(NonNull<Header>, usize)> = Vec::new();
         for (class, stride) in STRIDES.iter().enumerate() {
             assert_eq!((class_of(*stride as usize), *stride as usize % CELL_ALIGN), (Some(class), 0));
@@ -455,7 +481,7 @@ mod tests {
 
     #[test]
     fn empty_chunks_go_and_their_numbers_and_cells_are_not_found_any_more() {
-        let arena = Arena::new(0);
+        let arena = Arena::new(0, &Numbers::default());
         for _ in 0..3 {
             let cells: Vec<_> = (0..1000).map(|_| arena.allocate(3)).collect();
             let ids: Vec<_> = cells.iter().map(|cell| id(*cell)).collect();
@@ -476,8 +502,30 @@ mod tests {
     }
 
     #[test]
+    fn a_number_keeps_its_class_in_later_arenas_so_every_old_id_finds_a_header_or_nothing() {
+        let mut numbers = Numbers::default();
+        let mut old: Vec<TaskId> = Vec::new();
+        for classes in [[0, 3, 24], [24, 0, 7], [3, 7, 0], [24, 24, 24]] {
+            let arena = Arena::new(1, &numbers);
+            let mut cells: Vec<_> = classes.iter().flat_map(|class| (0..300).map(|_| arena.allocate(*class))).collect();
+            for id in &old {
+                assert!(arena.find(*id).is_none_or(|found| cells.contains(&found)), "{id:?} leads into a cell");
+            }
+            old.extend(cells.iter().map(|cell| id(*cell)));
+            // Some handles outlive their runtime, and its numbers are known all the same.
+            let late = cells.split_off(850);
+            cells.into_iter().for_each(give_back);
+            numbers = arena.numbers();
+            arena.close();
+            late.into_iter().for_each(give_back);
+        }
+        let words: std::collections::BTreeSet<_> = old.iter().map(|id| id.number()).collect();
+        assert_eq!(words.len(), old.len(), "and none of them is the first id of another task");
+    }
+
+    #[test]
     fn a_closed_arena_stays_until_the_last_cell_has_come_back() {
-        let arena = Arena::new(0);
+        let arena = Arena::new(0, &Numbers::default());
         let observer = Rc::downgrade(&arena);
         let (first, second) = (arena.allocate(0), arena.allocate(20));
         arena.close();

@@ -11,6 +11,7 @@ use std::sync::atomic::{
 };
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::arena::Numbers;
 use super::waker::{CELLS, TaskId};
 use crate::ring::Unparker;
 
@@ -23,9 +24,9 @@ const NONE: u64 = 0;
 static INBOXES: [OnceLock<Inbox>; CELLS] = [const { OnceLock::new() }; CELLS];
 static UNUSED: Mutex<Unused> = Mutex::new(Unused { returned: Vec::new(), never_used: 0 });
 
-/// Which cells no runtime has now.
+/// Which cells no runtime has now, and what was numbered for them.
 struct Unused {
-    returned: Vec<u16>,
+    returned: Vec<(u16, Numbers)>,
     never_used: usize,
 }
 
@@ -51,21 +52,21 @@ struct Letters {
     tidy_at: usize,
 }
 
-/// Takes an unused cell and opens it.
-pub(crate) fn open(unparker: Unparker) -> io::Result<(u16, &'static Inbox)> {
+/// Takes an unused cell and opens it. What was numbered for it before comes with it, since wakers of then may still come.
+pub(super) fn open(unparker: Unparker) -> io::Result<(u16, Numbers, &'static Inbox)> {
     let mut unused = lock(&UNUSED);
-    let cell = match unused.returned.pop() {
-        Some(cell) => cell,
+    let (cell, numbers) = match unused.returned.pop() {
+        Some(returned) => returned,
         None if unused.never_used < CELLS => {
             unused.never_used += 1;
-            (unused.never_used - 1) as u16
+            ((unused.never_used - 1) as u16, Numbers::default())
         }
         None => return Err(io::Error::other(format!("{CELLS} runtimes are alive in this process, which is the most"))),
     };
     drop(unused);
     let inbox = INBOXES[cell as usize].get_or_init(Inbox::default);
     lock(&inbox.letters).unparker = Some(unparker);
-    Ok((cell, inbox))
+    Ok((cell, numbers, inbox))
 }
 
 /// Puts a wake into its runtime's inbox, and ends that runtime's wait if it is in one. Does nothing once the runtime has gone.
@@ -141,15 +142,15 @@ impl Inbox {
     }
 
     /// Closes the cell: from here on wakes are dropped, and nobody kicks the ring any more.
-    pub(super) fn close(&self, cell: u16) {
+    pub(super) fn close(&self, cell: u16, numbers: Numbers) {
         let mut letters = lock(&self.letters);
         letters.unparker = None;
         letters.woken = Vec::new();
         self.pending.store(false, SeqCst);
-        // A late letter may still come; the next owner of the cell finds that it fits no task of its own.
+        // A late letter may still come. The next owner of the cell finds the task that it fits, if there is one, and wakes that once too often.
         self.first.store(NONE, SeqCst);
         drop(letters);
-        lock(&UNUSED).returned.push(cell);
+        lock(&UNUSED).returned.push((cell, numbers));
     }
 }
 
@@ -190,7 +191,8 @@ mod tests {
 
     fn open_here() -> (u16, &'static Inbox) {
         let null = File::options().write(true).open("/dev/null").expect("it is always there");
-        open(Unparker::Event(Arc::new(null))).expect("a cell")
+        let (cell, _, inbox) = open(Unparker::Event(Arc::new(null))).expect("a cell");
+        (cell, inbox)
     }
 
     fn id(cell: u16, number: u32) -> TaskId {
@@ -217,7 +219,7 @@ mod tests {
         deliver(id(cell, 8));
         assert!(!inbox.park(), "a letter keeps the owner from parking");
         deliver(id(cell, 9));
-        inbox.close(cell);
+        inbox.close(cell, Numbers::default());
         assert!(!inbox.has_letters());
     }
 
@@ -234,6 +236,6 @@ mod tests {
             }
         });
         assert!(!inbox.has_letters());
-        inbox.close(cell);
+        inbox.close(cell, Numbers::default());
     }
 }

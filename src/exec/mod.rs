@@ -62,13 +62,13 @@ pub(crate) struct Executor {
 
 impl Executor {
     pub(crate) fn new(unparker: Unparker) -> io::Result<Rc<Executor>> {
-        let (cell, inbox) = inbox::open(unparker)?;
+        let (cell, numbers, inbox) = inbox::open(unparker)?;
         let executor = Rc::new(Executor {
             root: Header::root(TaskId::root(cell)),
             head: Cell::new(None),
             tail: Cell::new(NonNull::dangling()),
             running: Cell::new(NonNull::dangling()),
-            arena: Arena::new(cell),
+            arena: Arena::new(cell, &numbers),
             tasks: Cell::new(0),
             closing: Cell::new(false),
             inbox,
@@ -342,7 +342,7 @@ impl Executor {
     /// Wakes from other threads go nowhere from here on. Must come before the ring closes.
     pub(crate) fn close_inbox(&self) {
         if !self.inbox_closed.replace(true) {
-            self.inbox.close(self.root.id().cell());
+            self.inbox.close(self.root.id().cell(), self.arena.numbers());
         }
     }
 }

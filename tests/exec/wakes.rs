@@ -330,3 +330,51 @@ fn block_on_returns_with_the_poll_in_which_its_future_ends() {
         assert_eq!((at_the_end - before, polls.get()), (yields * 1000, at_the_end), "each task has one turn for each of the future's");
     }
 }
+
+#[test]
+fn a_waker_of_a_runtime_that_has_gone_finds_whole_tasks_of_the_next_or_nothing() {
+    let of = |size: usize| {
+        run_here(async move {
+            let probe = Probe::default();
+            let wakers: Arc<Mutex<Vec<Waker>>> = Arc::default();
+            for _ in 0..30 {
+                let (wakers, ballast) = (Arc::clone(&wakers), vec![0u8; size]);
+                spawn(poll_fn(move |context| {
+                    let _ = &ballast;
+                    wakers.lock().expect("no panic").push(context.waker().clone());
+                    Poll::<()>::Pending
+                }));
+            }
+            turns(2).await;
+            drop(probe);
+            std::mem::take(&mut *wakers.lock().expect("no panic"))
+        })
+    };
+    let stale = of(1);
+    // Its tasks are larger, and full of what could be taken for the header of a task.
+    for from_here in [true, false] {
+        let stale = stale.clone();
+        run_here(async move {
+            let words: [usize; 200] = std::array::from_fn(|index| stale[index % stale.len()].data().addr());
+            let tasks: Vec<_> = (0..3)
+                .map(|_| {
+                    spawn(async move {
+                        let words = words;
+                        turns(3).await;
+                        std::hint::black_box(words)
+                    })
+                })
+                .collect();
+            turns(1).await;
+            let wake = move || stale.iter().for_each(Waker::wake_by_ref);
+            if from_here {
+                wake();
+            } else {
+                thread::spawn(wake).join().expect("no panic");
+            }
+            for task in tasks {
+                assert_eq!(task.await.expect("no panic"), words);
+            }
+        });
+    }
+}
