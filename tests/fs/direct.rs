@@ -1,8 +1,14 @@
 //! Transfers around the page cache: many at once, cut off, and refused; and on the software ring under filters, where threads make them.
 
-use std::os::fd::AsFd;
+use std::ffi::CString;
+use std::io::{ErrorKind, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
 
 use annulus::buf::AlignedBuffer;
 use annulus::fs::File;
@@ -21,12 +27,7 @@ fn block(content: u8) -> AlignedBuffer {
 }
 
 async fn writes_and_reads(directory: &Path) {
-    let mut options = File::options();
-    options.read(true).write(true).create(true).custom_flags(libc::O_DIRECT);
-    let file = match options.open(directory.join("direct")).await {
-        Ok(file) => file,
-        Err(error) => return println!("skipped: the file system refuses O_DIRECT ({error})"),
-    };
+    let Some(file) = open_direct(&directory.join("direct")).await else { return };
     let offset = |number: u8| u64::from(number) * BLOCK as u64;
     let written = join_all((0..BLOCKS).map(|number| file.write_at(block(number), offset(number)))).await;
     assert!(written.into_iter().all(|written| written.unwrap().0 == BLOCK));
@@ -65,5 +66,105 @@ fn threads_of_the_software_ring_make_direct_transfers_where_one_of_the_calls_for
             let runtime = Builder::new().ring(RingKind::Software).build().unwrap();
             runtime.block_on(writes_and_reads(scratch.path()));
         }
+    });
+}
+
+/// Opens a file for direct transfers, if its file system takes them.
+async fn open_direct(path: &Path) -> Option<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).custom_flags(libc::O_DIRECT);
+    options.open(path).await.map_err(|error| println!("skipped: the file system refuses O_DIRECT ({error})")).ok()
+}
+
+/// Those of ext4 and xfs: both begin direct reads without waiting.
+const KNOWN_FILE_SYSTEMS: [i64; 2] = [0xef53, 0x5846_5342];
+
+#[test]
+fn the_software_ring_needs_no_call_that_waits_for_direct_reads() {
+    in_own_process(|| {
+        let scratch = scratch_dir();
+        let path = scratch.path().join("direct");
+        std::fs::write(&path, (0..BLOCKS).flat_map(|number| [number; BLOCK]).collect::<Vec<u8>>()).unwrap();
+        std::fs::File::open(&path).unwrap().sync_all().unwrap();
+        if !KNOWN_FILE_SYSTEMS.contains(&file_system(&path)) {
+            return println!("skipped: it is not known whether this file system begins direct reads without waiting");
+        }
+        Builder::new().ring(RingKind::Software).build().unwrap().block_on(async {
+            let Some(file) = open_direct(&path).await else { return };
+            for call in [libc::SYS_pread64, libc::SYS_preadv, libc::SYS_preadv2] {
+                forbid(call, None, libc::EPERM);
+            }
+            let reads = (0..BLOCKS).map(|number| file.read_at(block(99), u64::from(number) * BLOCK as u64));
+            for (number, read) in (0..BLOCKS).zip(join_all(reads).await) {
+                assert_eq!(read.unwrap().1[..], block(number)[..]);
+            }
+        });
+    });
+}
+
+fn file_system(path: &Path) -> i64 {
+    let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+    let mut answer = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the path ends with a zero, and there is room for the answer.
+    assert_eq!(unsafe { libc::statfs(path.as_ptr(), answer.as_mut_ptr()) }, 0);
+    // SAFETY: the call has filled it in.
+    unsafe { answer.assume_init() }.f_type
+}
+
+#[test]
+fn direct_transfers_in_flight_are_dropped_with_their_futures_and_with_their_runtime() {
+    let scratch = scratch_dir();
+    let path = scratch.path().join("direct");
+    std::fs::write(&path, vec![7; 64 * BLOCK]).unwrap();
+    for round in 0..12 {
+        run(async || {
+            let Some(file) = open_direct(&path).await.map(Rc::new) else { return };
+            for number in 0..300 {
+                let (file, offset) = (Rc::clone(&file), number % 64 * BLOCK as u64);
+                drop(annulus::spawn(async move {
+                    if number % 5 == 0 {
+                        return drop(file.write_at(block(7), offset).await);
+                    }
+                    let read = file.read_at(block(99), offset);
+                    let read = if number % 3 == 0 { read.timeout(Duration::from_micros(100)).await } else { read.await };
+                    if let Ok((_, content)) = read {
+                        assert_eq!(content[..], block(7)[..]);
+                    }
+                }));
+            }
+            for _ in 0..round % 4 {
+                annulus::yield_now().await;
+            }
+            if round % 3 == 0 {
+                annulus::time::sleep(Duration::from_micros(300)).await;
+            }
+        });
+    }
+    assert!(std::fs::read(&path).unwrap().iter().all(|byte| *byte == 7));
+}
+
+#[test]
+fn a_pipe_with_the_number_of_a_direct_file_or_with_its_flag_is_read_as_a_pipe() {
+    in_own_process(|| {
+        let scratch = scratch_dir();
+        Builder::new().ring(RingKind::Software).build().unwrap().block_on(async {
+            let Some(file) = open_direct(&scratch.path().join("direct")).await else { return };
+            let content = file.write_all_at(block(1), 0).await.unwrap();
+            drop(file.read_at(content, 0).await.unwrap());
+            // Closed behind the ring's back.
+            drop(file.into_std().await);
+            for flags in [0, libc::O_DIRECT] {
+                let mut ends = [0; 2];
+                // SAFETY: there is room for two numbers.
+                assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), flags | libc::O_CLOEXEC) }, 0);
+                // SAFETY: the call has just made them, and nobody else knows them.
+                let [reader, mut writer] = ends.map(|end| unsafe { std::fs::File::from_raw_fd(end) });
+                let reader = File::from(reader);
+                let late = reader.read_at(vec![0; 10], 0).timeout(Duration::from_millis(1)).await.unwrap_err();
+                assert_eq!(late.kind(), ErrorKind::TimedOut);
+                writer.write_all(b"in time").unwrap();
+                assert_eq!(reader.read_at(vec![0; 10], 0).await.unwrap().1, b"in time");
+            }
+        });
     });
 }

@@ -56,10 +56,10 @@ impl Direct {
 
     /// Takes on a transfer. `false`: it is for a worker.
     pub(super) fn take_on(&mut self, key: Key, request: &Request) -> bool {
+        let Some(block) = user::control_block(request, self.event.as_raw_fd(), self.calls.vacant_key()) else { return false };
         if let Context::Unasked = self.context {
             self.context = Transfers::open(CAPACITY).map_or(Context::Refused, Context::Open);
         }
-        let Some(block) = user::control_block(request, self.event.as_raw_fd(), self.calls.vacant_key()) else { return false };
         if matches!(self.context, Context::Refused) || self.calls.len() >= CAPACITY {
             return false;
         }

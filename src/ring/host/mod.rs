@@ -253,14 +253,18 @@ impl Host {
     }
 
     /// Do transfers go around the page cache? Asked once per file. If the number has come to mean another behind our back, a transfer waits for
-    /// its device here instead of on a worker, or the other way round, which costs time only.
+    /// its device here instead of elsewhere, or the other way round, which costs time only; but what has no positions could wait for ever, and
+    /// is none of them, though a pipe may have the flag too.
     fn is_direct(&mut self, fd: RawFd) -> bool {
-        if let Some(is_direct) = self.descriptor(fd).is_direct {
-            return is_direct;
-        }
-        let is_direct = user::status_flags(fd).ok().map(|flags| flags & libc::O_DIRECT != 0);
-        self.descriptor(fd).is_direct = is_direct;
-        is_direct.unwrap_or(false)
+        let is_direct = match self.descriptor(fd).is_direct {
+            Some(is_direct) => is_direct,
+            None => {
+                let asked = user::status_flags(fd).ok().map(|flags| flags & libc::O_DIRECT != 0);
+                self.descriptor(fd).is_direct = asked;
+                asked.unwrap_or(false)
+            }
+        };
+        is_direct && user::has_position(fd)
     }
 
     /// Puts events where their waiters are found.
