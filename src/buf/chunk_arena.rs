@@ -66,7 +66,7 @@ pub(super) struct Place {
 }
 
 impl Arena {
-    /// Memory for `count` buffers of `size` bytes, on this thread. It costs address space only until it is used.
+    /// Memory for `count` buffers of `size` bytes, on this thread. But for 24 bytes a buffer it costs address space only until it is used.
     pub(super) fn new(count: usize, size: usize) -> io::Result<NonNull<Arena>> {
         let memory = Mapping::new(count * (size + STAGGER))?;
         let start = memory.start();

@@ -135,7 +135,7 @@ impl Executor {
         while *polls < limit {
             let cell = self.pop()?;
             *polls += 1;
-            // SAFETY: what was in the queue is there, and a task that has not ended stays there until `finish` or `release_if_unused`.
+            // SAFETY: what was in the queue is there, and the cell of its task stays there until the end of `finish` or of `release_if_unused`.
             unsafe {
                 if cell.as_ref().dequeue() {
                     self.running.set(cell);

@@ -235,7 +235,8 @@ pub(super) unsafe fn cancel(cell: NonNull<Header>, error: JoinError) {
 /// The body holds the result that [`run`] or [`cancel`] has left, and the caller does not use the cell after.
 #[inline]
 pub(super) unsafe fn finish(cell: NonNull<Header>) -> Option<TaskId> {
-    // SAFETY: the task has not ended, so its cell is there.
+    // SAFETY: the task has just ended, and nobody has had a turn to give its cell back; from here on its `JoinHandle` keeps it, or `ENDING`
+    // in `notify`.
     unsafe {
         let header = cell.as_ref();
         let joiner = header.joiner.take();
