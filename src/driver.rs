@@ -258,9 +258,13 @@ impl Driver {
         })
     }
 
-    /// Is the operation in flight, and this waker the one in its slot?
+    /// Is this the waker that the next completion of the operation wakes?
     pub(crate) fn waits_with(&mut self, token: Token, waker: &Waker) -> bool {
-        matches!(&self.slot(token).state, State::Waiting(waiting) if waiting.will_wake(waker))
+        match &self.slot(token).state {
+            State::Waiting(waiting) => waiting.will_wake(waker),
+            State::Several(several) => several.will_wake(waker),
+            _ => false,
+        }
     }
 
     /// Replaces the waker of an operation in flight. Returns the one to drop, and whether the operation is still in flight: making the new

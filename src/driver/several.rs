@@ -76,6 +76,10 @@ impl Several {
         Several { waker, last: NOWHERE, room: limit, ended: false }
     }
 
+    pub(super) fn will_wake(&self, waker: &Waker) -> bool {
+        self.waker.will_wake(waker)
+    }
+
     /// Replaces the waker of one for which nothing waits; else the given one comes back.
     #[inline]
     pub(super) fn set_waker(&mut self, waker: Waker) -> (Waker, bool) {
@@ -195,12 +199,6 @@ impl Driver {
         self.unclaimed.take(several(&mut self.slots, token), token, self.pool.as_ref())
     }
 
-    /// Is this the waker that the next completion of a multishot operation wakes?
-    #[inline]
-    pub(crate) fn awaits_arrival_with(&mut self, token: Token, waker: &Waker) -> bool {
-        several(&mut self.slots, token).waker.will_wake(waker)
-    }
-
     /// Keeps a completion of a multishot operation for its future.
     #[inline]
     pub(super) fn complete_several(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
@@ -212,6 +210,11 @@ impl Driver {
                 spared = Some(pool.spare(unsafe { pool.chunk_of(id, length(completion)) }));
             }
             is_scarce = pool.is_scarce();
+        } else if completion.result == -libc::ENOBUFS
+            && let Some(pool) = &self.pool
+        {
+            // Its future starts it anew, when there are some again.
+            pool.exhausted();
         }
         let several = several(&mut self.slots, token);
         if let Some(waker) = self.unclaimed.put(several, completion, spared) {

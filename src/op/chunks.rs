@@ -126,21 +126,13 @@ impl<'h> Chunks<'h> {
             (1.., Some(chunk)) => return Some(Ok(chunk)),
             (0, _) => self.receive.kind.ended = true,
             (result, _) => match -result {
-                // Stopped since too much waited.
-                libc::ECANCELED | libc::EINTR => {}
-                libc::ENOBUFS => exhausted(),
+                // Stopped since too much waited, or for want of a buffer: there are some by now, since what came is looked at before.
+                libc::ECANCELED | libc::EINTR | libc::ENOBUFS => {}
                 libc::EINVAL if self.receive.kind.multishot => self.receive.kind.multishot = false,
                 errno => return Some(Err(io::Error::from_raw_os_error(errno))),
             },
         }
         None
-    }
-}
-
-/// A receive found no buffer. There are some by now, since what came is looked at before.
-pub(super) fn exhausted() {
-    if let Ok(pool) = current().pool() {
-        pool.exhausted();
     }
 }
 

@@ -19,7 +19,7 @@ use futures_util::Stream;
 use io_uring::opcode;
 
 use super::Handle;
-use super::chunks::{UNCLAIMED, exhausted};
+use super::chunks::UNCLAIMED;
 use super::lane::{Lane, Left};
 use super::multishot::{Kind, Multishot};
 use crate::buf::Chunk;
@@ -103,11 +103,7 @@ fn received(arrival: Arrival) -> Option<io::Result<Datagram>> {
         (0.., Some(chunk)) => Some(parse(chunk)),
         (0.., None) => None,
         (result, _) => match -result {
-            libc::ECANCELED | libc::EINTR => None,
-            libc::ENOBUFS => {
-                exhausted();
-                None
-            }
+            libc::ECANCELED | libc::EINTR | libc::ENOBUFS => None,
             // The kernel has no multishot recvmsg: there is nothing else that it could mind.
             libc::EINVAL => Some(Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))),
             errno => Some(Err(io::Error::from_raw_os_error(errno))),

@@ -291,10 +291,6 @@ impl KernelRing {
         sys::enter(self.target(), queued, 0, self.enter_flags & !sys::ENTER_GETEVENTS).map(drop).or_else(recover)
     }
 
-    pub(crate) fn wait_for_one(&mut self) {
-        self.min_wait = None;
-    }
-
     /// # Safety
     /// As [`Ring::provide`](super::Ring::provide).
     pub(crate) unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>) {

@@ -308,15 +308,6 @@ impl Ring {
         }
     }
 
-    /// From now on waits end with the first completion, whatever the user wants.
-    pub(crate) fn wait_for_one(&mut self) {
-        match self {
-            Ring::Kernel(ring) => ring.wait_for_one(),
-            Ring::Emulated(_) => {}
-            Ring::Mixed(ring) => ring.kernel_mut().wait_for_one(),
-        }
-    }
-
     /// Submits what is queued, and returns when the source has taken it.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         match self {

@@ -182,7 +182,7 @@ fn several_buffers(transfer: Transfer, vectors: *const libc::iovec, count: u32, 
     if result == -libc::ESPIPE && transfer.offset != u64::MAX { answer(at(-1) as i64) } else { result }
 }
 
-/// A transfer that the kernel makes by itself: `struct iocb`, io_submit(2).
+/// A transfer that the kernel makes by itself: `struct iocb`, io_submit(2), which the `libc` crate has for glibc only.
 #[repr(C)]
 #[derive(Debug)]
 pub(super) struct ControlBlock {

@@ -369,7 +369,7 @@ impl Core {
         }
     }
 
-    /// Has an operation in flight wake this waker at its end. `false`: it has ended meanwhile.
+    /// Has an operation's next completion wake this waker. `false`: one has come meanwhile.
     #[inline(never)]
     fn waits_with(&self, token: Token, waker: &Waker) -> bool {
         if self.driver.borrow_mut().waits_with(token, waker) {
@@ -416,23 +416,10 @@ impl Core {
             let arrival = self.driver.borrow_mut().take_arrival(token);
             match arrival {
                 Some(arrival) => return Poll::Ready(arrival),
-                None if self.awaits_arrival_with(token, waker) => return Poll::Pending,
+                None if self.waits_with(token, waker) => return Poll::Pending,
                 None => {}
             }
         }
-    }
-
-    /// Has the next completion of a multishot operation wake this waker. `false`: one has come meanwhile.
-    #[inline]
-    fn awaits_arrival_with(&self, token: Token, waker: &Waker) -> bool {
-        if self.driver.borrow_mut().awaits_arrival_with(token, waker) {
-            return true;
-        }
-        // As for other operations.
-        let waker = waker.clone();
-        let (unused, in_time) = self.driver.borrow_mut().set_waker(token, waker);
-        drop(unused);
-        in_time
     }
 
     /// The buffers that receives take by themselves.
@@ -510,9 +497,6 @@ impl Core {
     fn shut_down(self: &Rc<Self>) {
         let _entered = self.enter();
         self.executor.cancel_all();
-        if let Some(ring) = self.driver.borrow_mut().ring_mut() {
-            ring.wait_for_one();
-        }
         let bound = Instant::now() + SHUTDOWN_BOUND;
         let mut step = Instant::now();
         while self.driver.borrow().in_flight() > 0 && step < bound {

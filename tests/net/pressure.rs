@@ -45,6 +45,18 @@ fn check(stream: UnixStream, total: usize) -> JoinHandle<u64> {
     })
 }
 
+/// Sends so many messages to an echo of its own, one after the other, and receives each.
+async fn converse(rounds: u64, length: usize) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let echo = spawn(echo(theirs));
+    for round in 0..rounds {
+        let message = ours.write_all(pattern(round, length)).await.unwrap();
+        assert_eq!(ours.read_exact(vec![0; length]).await.unwrap(), message);
+    }
+    drop(ours);
+    echo.await.unwrap().unwrap();
+}
+
 /// The loop has nothing to do, and does nothing.
 async fn assert_still() {
     turns(2).await;
@@ -169,14 +181,7 @@ fn peers_that_never_read_take_bounded_memory_and_stop_nobody_and_find_everything
         assert_still().await;
 
         let copies = metrics().chunk_copies;
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let lively = spawn(echo(theirs));
-        for round in 0..200 {
-            let message = ours.write_all(pattern(round, 5000)).await.unwrap();
-            assert_eq!(ours.read_exact(vec![0; 5000]).await.unwrap(), message);
-        }
-        drop(ours);
-        lively.await.unwrap().unwrap();
+        converse(200, 5000).await;
         println!("{} copies for the lively one", metrics().chunk_copies - copies);
         assert!(metrics().chunk_buffers_lent <= 24);
 
@@ -209,14 +214,7 @@ fn chunks_that_are_forgotten_cost_three_quarters_of_the_buffers_and_later_stream
         let Metrics { chunk_buffers, chunk_buffers_lent, chunk_copies, .. } = metrics();
         assert_eq!((chunk_buffers, chunk_buffers_lent, chunk_copies), (32, 24, 76));
 
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let echo = spawn(echo(theirs));
-        for round in 0..300 {
-            let message = ours.write_all(pattern(round, 1000)).await.unwrap();
-            assert_eq!(ours.read_exact(vec![0; 1000]).await.unwrap(), message);
-        }
-        drop(ours);
-        echo.await.unwrap().unwrap();
+        converse(300, 1000).await;
         let Metrics { chunk_buffers, chunk_buffers_lent, chunk_buffers_most_lent, chunk_copies, .. } = quiet().await;
         assert_eq!((chunk_buffers, chunk_buffers_lent, chunk_buffers_most_lent), (32, 24, 25));
         assert!(chunk_copies >= 76 + 300 * 1000 / 64, "{chunk_copies} copies");
