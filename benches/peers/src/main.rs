@@ -19,6 +19,7 @@ mod contenders {
 #[path = "../../harness/mod.rs"]
 mod harness;
 mod peers {
+    pub(crate) mod a10;
     pub(crate) mod compio;
     pub(crate) mod glommio;
     pub(crate) mod monoio;
@@ -36,7 +37,7 @@ use contenders::annulus::{ANNULUS, ANNULUS_MIN_WAIT, ANNULUS_OWNED, ANNULUS_SOFT
 use contenders::{epoll::EPOLL, pread::PREAD, raw::RAW, raw::RAW_REGISTERED};
 use harness::workloads::all_rows;
 use harness::{Contender, Options, Suite};
-use peers::{compio::COMPIO, glommio::GLOMMIO, monoio::MONOIO, smol::SMOL, tokio::TOKIO, tokio_uring::TOKIO_URING};
+use peers::{a10::A10, compio::COMPIO, glommio::GLOMMIO, monoio::MONOIO, smol::SMOL, tokio::TOKIO, tokio_uring::TOKIO_URING};
 
 const CONTENDERS: &[Contender] = &[
     ANNULUS,
@@ -56,6 +57,7 @@ const CONTENDERS: &[Contender] = &[
     TOKIO_URING,
     GLOMMIO,
     SMOL,
+    A10,
 ];
 
 /// Compares annulus with hand-written loops and with other runtimes.
