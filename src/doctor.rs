@@ -121,6 +121,11 @@ impl Diagnosis {
         &self.machine.modules
     }
 
+    /// The block devices that [`Builder::iopoll`] can ask whether they are done, by their names in /sys/block: those whose `queue/io_poll` is 1.
+    pub fn polling_devices(&self) -> &[String] {
+        &self.machine.polling_devices
+    }
+
     /// What is missing, what that costs, and what to do about it. The gravest comes first. Empty on a recent kernel with ample limits.
     pub fn shortfalls(&self) -> &[Shortfall] {
         &self.shortfalls
@@ -155,6 +160,7 @@ impl fmt::Display for Diagnosis {
         line("kernel.io_uring_group", &or_absent(self.io_uring_group()))?;
         line("seccomp", &self.seccomp())?;
         line("security modules", &or_none(self.security_modules()))?;
+        line("devices for IOPOLL", &or_none(self.polling_devices()))?;
         for shortfall in &self.shortfalls {
             write!(f, "\n{shortfall}\n")?;
         }

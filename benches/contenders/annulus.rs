@@ -68,6 +68,15 @@ pub(crate) const ANNULUS_MIN_WAIT: Contender =
 pub(crate) const ANNULUS_SQPOLL: Contender =
     Contender { name: "annulus-sqpoll", serve: |job, control| serve(job, Style::SubmissionThread, control), ..ANNULUS_SPIN };
 
+/// With reads that end by asking the device.
+pub(crate) const ANNULUS_IOPOLL: Contender = Contender {
+    name: "annulus-iopoll",
+    is_optional: true,
+    takes: |work| matches!(work, Work::RandomRead { direct: true, .. }),
+    serve: |job, control| serve(job, Style::DevicePolls, control),
+    ..ANNULUS
+};
+
 /// With sends that the kernel need not copy.
 pub(crate) const ANNULUS_ZERO_COPY: Contender = Contender {
     name: "annulus-zero-copy",
@@ -83,6 +92,7 @@ enum Style {
     Spin,
     MinWait,
     SubmissionThread,
+    DevicePolls,
     ZeroCopy,
 }
 
@@ -93,6 +103,7 @@ impl Style {
             Style::Spin => Builder::new().spin(LONGEST_WAIT),
             Style::MinWait => Builder::new().min_wait(FEWEST_COMPLETIONS, LONGEST_WAIT),
             Style::SubmissionThread => Builder::new().sqpoll(LONGEST_IDLE),
+            Style::DevicePolls => Builder::new().iopoll(true),
         };
         builder.build()
     }
@@ -224,10 +235,25 @@ fn serve_reads(job: &ReadJob, style: Style, control: &mut Control) -> Result<(),
     let is_registered = job.direct && style != Style::OwnedBuffers;
     let reader = runtime.block_on(async {
         let file = OpenOptions::new().read(true).custom_flags(flags).open(&job.path).await?;
+        if style == Style::DevicePolls {
+            check_that_it_is_polled(&file, job.block_size).await?;
+        }
         let pool = is_registered.then(|| BufferPool::new(job.depth, job.block_size));
         Ok::<_, io::Error>(Rc::new(Reader { file, job: job.clone(), pool }))
     })?;
     answer_with_slices(control, runtime.ring().to_string(), |duration_ms, seed| slice(&runtime, &reader, duration_ms, seed))
+}
+
+/// A file that cannot be polled would be read in the ordinary way, and measured under a false name.
+async fn check_that_it_is_polled(file: &File, block_size: usize) -> io::Result<()> {
+    file.read_at(AlignedBuffer::new(block_size, BLOCK_SIZE), 0).await?;
+    if annulus::metrics().polled == 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the device of the data file cannot be polled (`cargo run --example doctor`)",
+        ));
+    }
+    Ok(())
 }
 
 /// What the tasks of one slice share.

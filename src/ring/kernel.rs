@@ -29,7 +29,7 @@ use super::provided::{Handing, Provided};
 use super::report::{Refusal, RingReport};
 use super::setup::Opened;
 use super::unpark::{self, Unparker};
-use super::{Completion, Config, FIRST_PRIVATE_TOKEN, GUEST, MinWait, PROVIDED, PushError, Traffic, Wait, refusal, setup};
+use super::{Completion, Config, FIRST_PRIVATE_TOKEN, GUEST, MinWait, PROVIDED, PushError, Traffic, Wait, buffer_table, refusal, setup};
 use crate::buf::BufferRing;
 use crate::sys;
 
@@ -40,8 +40,6 @@ const ALARM_MOVED: u64 = FIRST_PRIVATE_TOKEN + 1;
 /// Another thread wants the owner.
 const KICK: u64 = FIRST_PRIVATE_TOKEN + 2;
 
-/// Places for registered buffers: the most that the kernel gives. Eight bytes each, from the first that is registered on.
-const BUFFER_PLACES: u32 = 1 << 14;
 /// Places for files, eight bytes each from the start. The kernel allows no more than `RLIMIT_NOFILE`.
 const FILE_PLACES: u64 = 1024;
 /// A far deadline is approached in steps of this length, so that its timespec never comes near the kernel's bound (292 years).
@@ -231,6 +229,11 @@ impl KernelRing {
 
     pub(super) fn set_reason(&mut self, reason: Reason) {
         self.report.reason = reason;
+    }
+
+    /// Adds what was asked for beside this ring, and not granted.
+    pub(super) fn note_refusal(&mut self, refusal: Refusal) {
+        self.report.refused.push(refusal);
     }
 
     pub(super) fn set_by_software(&mut self, operations: Vec<&'static str>) {
@@ -468,36 +471,23 @@ impl KernelRing {
 
     pub(crate) fn register_buffers(&mut self, buffers: &[libc::iovec]) -> io::Result<u16> {
         if self.buffers.is_none() {
-            let unsupported = |error: io::Error| match error.raw_os_error() {
-                Some(libc::EINVAL) => io::Error::new(io::ErrorKind::Unsupported, "this kernel has no table for registered buffers"),
-                _ => error,
-            };
-            sys::make_buffer_table(self.fd(), BUFFER_PLACES).map_err(unsupported)?;
-            self.buffers = Some(Places::new(BUFFER_PLACES as usize));
+            buffer_table::make(self.fd())?;
+            self.buffers = Some(Places::new(buffer_table::PLACES as usize));
         }
-        let full = || io::Error::new(io::ErrorKind::InvalidInput, format!("a runtime registers at most {BUFFER_PLACES} buffers"));
+        let full = || {
+            let sentence = format!("a runtime registers at most {} buffers", buffer_table::PLACES);
+            io::Error::new(io::ErrorKind::InvalidInput, sentence)
+        };
         let first = self.buffers.as_mut().and_then(|places| places.take(buffers.len())).ok_or_else(full)?;
-        let mut done = 0;
-        while done < buffers.len() {
-            // The kernel says that it took fewer before it says why.
-            match sys::update_buffer_table(self.fd(), (first + done) as u32, &buffers[done..]) {
-                Ok(taken) if taken > 0 => done += taken,
-                Ok(_) => return Err(self.give_up_on(first, buffers.len(), io::ErrorKind::Other.into())),
-                Err(error) => return Err(self.give_up_on(first, buffers.len(), error)),
-            }
+        let filled = buffer_table::fill(self.fd(), first as u16, buffers);
+        if let (Err(_), Some(places)) = (&filled, &mut self.buffers) {
+            places.give_back(first, buffers.len());
         }
-        Ok(first as u16)
-    }
-
-    fn give_up_on(&mut self, first: usize, count: usize, error: io::Error) -> io::Error {
-        self.forget_buffers(first as u16, count);
-        error
+        filled.map(|()| first as u16)
     }
 
     pub(crate) fn forget_buffers(&mut self, first: u16, count: usize) {
-        let empty = vec![libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; count];
-        // Emptying a place fails only where there is no table. Operations under way keep the memory pinned.
-        let _ = sys::update_buffer_table(self.fd(), first.into(), &empty);
+        buffer_table::empty(self.fd(), first, count);
         if let Some(places) = &mut self.buffers {
             places.give_back(first.into(), count);
         }
@@ -552,7 +542,7 @@ fn call_of_submitter(queue: &mut squeue::SubmissionQueue<'_>) -> u32 {
 
 /// Is the ring of use after this error of an enter? Then the caller looks at what it waits for, and comes back.
 #[cold]
-fn recover(error: io::Error) -> io::Result<()> {
+pub(super) fn recover(error: io::Error) -> io::Result<()> {
     match error.raw_os_error() {
         // A signal.
         Some(libc::EINTR) => Ok(()),
@@ -571,7 +561,7 @@ fn recover(error: io::Error) -> io::Result<()> {
 
 /// A few operations leak the kernel's own "restart this call" codes (512 to 516) when they are cancelled; user space calls them EINTR.
 #[inline]
-fn errno_of_user_space(result: i32) -> i32 {
+pub(super) fn errno_of_user_space(result: i32) -> i32 {
     match result {
         -516..=-512 => -libc::EINTR,
         result => result,

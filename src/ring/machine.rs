@@ -1,4 +1,4 @@
-//! What of this machine and process bears on io_uring? Read from /proc and getrlimit(2), once, so that every explanation is a function of
+//! What of this machine and process bears on io_uring? Read from /proc, /sys and getrlimit(2), once, so that every explanation is a function of
 //! data.
 //!
 //! It draws no conclusions and changes nothing.
@@ -66,6 +66,8 @@ pub(crate) struct Machine {
     pub(crate) nofile: Limit,
     /// Effective capabilities, as bits.
     pub(crate) capabilities: u64,
+    /// The block devices that can be asked whether they are done, as far as this process may see them.
+    pub(crate) polling_devices: Vec<String>,
 }
 
 impl Machine {
@@ -86,6 +88,7 @@ impl Machine {
             memlock: limit(libc::RLIMIT_MEMLOCK),
             nofile: limit(libc::RLIMIT_NOFILE),
             capabilities: field("CapEff:").and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0),
+            polling_devices: polling_devices().unwrap_or_default(),
         }
     }
 
@@ -98,6 +101,15 @@ impl Machine {
     pub(crate) fn may_administrate(&self) -> bool {
         self.capabilities & 1 << ADMINISTRATION_CAPABILITY != 0
     }
+}
+
+/// The block devices whose drivers were given queues for polling. `None`: it cannot be seen.
+pub(super) fn polling_devices() -> Option<Vec<String>> {
+    let devices = fs::read_dir("/sys/block").ok()?.flatten();
+    let polls = |device: &fs::DirEntry| fs::read_to_string(device.path().join("queue/io_poll")).is_ok_and(|text| text.trim() == "1");
+    let mut names: Vec<_> = devices.filter(polls).map(|device| device.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Some(names)
 }
 
 /// A setting of sysctl(8) under `kernel`.

@@ -196,7 +196,7 @@ impl Mixed {
             enters: kernel.enters + engine.enters,
             submissions: kernel.submissions + engine.submissions,
             overflows: kernel.overflows + engine.overflows,
-            registered_files: 0,
+            ..Traffic::default()
         }
     }
 }

@@ -8,6 +8,7 @@
 //! # Safety
 //! The unsafe functions hand entries and buffers on to the source; whoever calls them vouches for the memory.
 
+mod buffer_table;
 mod choice;
 mod engine;
 pub(crate) mod host;
@@ -16,6 +17,7 @@ mod machine;
 mod mixed;
 mod opcodes;
 mod places;
+mod polling;
 mod provided;
 mod refusal;
 mod report;
@@ -48,6 +50,7 @@ use engine::Engine;
 use host::Host;
 use kernel::KernelRing;
 use mixed::{Lacking, Mixed};
+use polling::Polling;
 use world::World;
 
 /// Bits of [`Completion::flags`], io_uring_enter(2).
@@ -133,6 +136,8 @@ pub(crate) struct Config {
     pub(crate) min_wait: Option<MinWait>,
     /// Let a thread of the kernel submit.
     pub(crate) sqpoll: Option<Sqpoll>,
+    /// Ask devices whether they are done instead of waiting for their interrupts, where that can be.
+    pub(crate) iopoll: bool,
 }
 
 /// A wait for several completions.
@@ -154,7 +159,7 @@ pub(crate) struct Sqpoll {
 impl Config {
     /// Queues of these lengths, and no further wishes.
     pub(crate) const fn new(entries: u32, completion_entries: u32) -> Config {
-        Config { kind: None, entries, completion_entries, workers: None, spin: Duration::ZERO, min_wait: None, sqpoll: None }
+        Config { kind: None, entries, completion_entries, workers: None, spin: Duration::ZERO, min_wait: None, sqpoll: None, iopoll: false }
     }
 }
 
@@ -166,6 +171,10 @@ pub(crate) struct Traffic {
     pub(crate) overflows: u64,
     /// How many there are now.
     pub(crate) registered_files: u64,
+    /// Transfers that ended by asking the device.
+    pub(crate) polled: u64,
+    /// Files that could not be asked.
+    pub(crate) poll_refusals: u64,
 }
 
 /// A source of completions.
@@ -177,6 +186,8 @@ pub(crate) enum Ring {
     Emulated(Box<Emulated>),
     /// The kernel's, and the software ring for what that lacks.
     Mixed(Box<Mixed>),
+    /// One of the kernel's, and another that asks devices.
+    Polling(Box<Polling>),
 }
 
 /// The software ring, and what it says of itself.
@@ -197,7 +208,7 @@ impl Emulated {
             entries: engine.entries() as u32,
             completion_entries: config.completion_entries.next_power_of_two(),
             granted: Vec::new(),
-            refused: Vec::new(),
+            refused: config.iopoll.then(|| Refusal::new("IOPOLL", &io::Error::from_raw_os_error(libc::EOPNOTSUPP))).into_iter().collect(),
             by_software: Vec::new(),
         };
         Emulated { engine, report, supports_all: true }
@@ -234,12 +245,17 @@ impl Ring {
         Ring::Emulated(Box::new(Emulated::new(Box::new(host), config, reason)))
     }
 
-    /// The kernel's ring as it is, or with an engine for what it lacks.
-    fn on(kernel: KernelRing, config: &Config) -> io::Result<Ring> {
-        match Lacking::of(&kernel) {
-            None => Ok(Ring::Kernel(kernel)),
-            Some(lacking) => Ok(Ring::Mixed(Box::new(Mixed::open(kernel, lacking, config)?))),
-        }
+    /// The kernel's ring as it is, or with an engine for what it lacks, or with a second one that asks devices.
+    fn on(mut kernel: KernelRing, config: &Config) -> io::Result<Ring> {
+        let polling = if config.iopoll { Polling::open(&mut kernel, config) } else { None };
+        let ring = match Lacking::of(&kernel) {
+            None => Ring::Kernel(kernel),
+            Some(lacking) => Ring::Mixed(Box::new(Mixed::open(kernel, lacking, config)?)),
+        };
+        Ok(match polling {
+            None => ring,
+            Some(uring) => Ring::Polling(Box::new(Polling::beside(ring, uring))),
+        })
     }
 
     /// Can this source execute `opcode`? A `true` is no promise for every argument: look at the first result too.
@@ -249,6 +265,7 @@ impl Ring {
             Ring::Kernel(ring) => ring.supports(opcode),
             Ring::Emulated(ring) => ring.supports_all && sqe::knows(opcode),
             Ring::Mixed(ring) => ring.supports(opcode),
+            Ring::Polling(ring) => ring.others().supports(opcode),
         }
     }
 
@@ -266,6 +283,8 @@ impl Ring {
             Ring::Emulated(ring) => ring.engine.push(chain.iter().map(|entry| unsafe { sqe::decode(entry) })),
             // SAFETY: and here.
             Ring::Mixed(ring) => unsafe { ring.push(chain) },
+            // SAFETY: and here.
+            Ring::Polling(ring) => unsafe { ring.push(chain) },
         }
     }
 
@@ -286,6 +305,8 @@ impl Ring {
             Ring::Emulated(emulated) => emulated.engine.provide(group, Rc::clone(ring)),
             // SAFETY: and here.
             Ring::Mixed(mixed) => unsafe { mixed.provide(group, ring) },
+            // SAFETY: and here.
+            Ring::Polling(polling) => unsafe { polling.others_mut().provide(group, ring) },
         }
     }
 
@@ -296,6 +317,7 @@ impl Ring {
             Ring::Kernel(ring) => ring.enter(wait, in_flight),
             Ring::Emulated(ring) => ring.engine.enter(wait),
             Ring::Mixed(ring) => ring.enter(wait, in_flight),
+            Ring::Polling(ring) => ring.enter(wait, in_flight),
         }
     }
 
@@ -305,6 +327,7 @@ impl Ring {
             Ring::Kernel(ring) => ring.submit_alone(),
             Ring::Emulated(_) => Ok(()),
             Ring::Mixed(ring) => ring.kernel_mut().submit_alone(),
+            Ring::Polling(ring) => ring.others_mut().submit_alone(),
         }
     }
 
@@ -314,6 +337,7 @@ impl Ring {
             Ring::Kernel(ring) => ring.flush(),
             Ring::Emulated(ring) => ring.engine.enter(Wait::No),
             Ring::Mixed(ring) => ring.flush(),
+            Ring::Polling(ring) => ring.flush(),
         }
     }
 
@@ -324,6 +348,7 @@ impl Ring {
             Ring::Kernel(ring) => ring.reap(),
             Ring::Emulated(ring) => ring.engine.reap(),
             Ring::Mixed(ring) => ring.reap(),
+            Ring::Polling(ring) => ring.reap(),
         }
     }
 
@@ -334,6 +359,7 @@ impl Ring {
             Ring::Kernel(ring) => ring.has_queued(),
             Ring::Emulated(ring) => ring.engine.has_queued(),
             Ring::Mixed(ring) => ring.has_queued(),
+            Ring::Polling(ring) => ring.has_queued(),
         }
     }
 
@@ -344,6 +370,7 @@ impl Ring {
             Ring::Kernel(ring) => ring.has_completions(),
             Ring::Emulated(ring) => ring.engine.has_completions(),
             Ring::Mixed(ring) => ring.has_completions(),
+            Ring::Polling(ring) => ring.has_completions(),
         }
     }
 
@@ -354,6 +381,7 @@ impl Ring {
             Ring::Kernel(ring) => ring.has_work(),
             Ring::Emulated(ring) => ring.engine.has_completions(),
             Ring::Mixed(ring) => ring.has_work(),
+            Ring::Polling(ring) => ring.has_work(),
         }
     }
 
@@ -362,6 +390,7 @@ impl Ring {
         match self {
             Ring::Kernel(_) | Ring::Mixed(_) => Instant::now(),
             Ring::Emulated(ring) => ring.engine.now(),
+            Ring::Polling(ring) => ring.others().now(),
         }
     }
 
@@ -371,6 +400,7 @@ impl Ring {
             Ring::Kernel(ring) => ring.unparker(),
             Ring::Emulated(ring) => ring.engine.unparker(),
             Ring::Mixed(ring) => ring.kernel().unparker(),
+            Ring::Polling(ring) => ring.others().unparker(),
         }
     }
 
@@ -384,6 +414,7 @@ impl Ring {
             // There would be nothing to gain: transfers are made by address.
             Ring::Emulated(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "the software ring has no use for registered buffers")),
             Ring::Mixed(ring) => ring.kernel_mut().register_buffers(buffers),
+            Ring::Polling(ring) => ring.register_buffers(buffers),
         }
     }
 
@@ -393,6 +424,7 @@ impl Ring {
             Ring::Kernel(ring) => ring.forget_buffers(first, count),
             Ring::Emulated(_) => {}
             Ring::Mixed(ring) => ring.kernel_mut().forget_buffers(first, count),
+            Ring::Polling(ring) => ring.forget_buffers(first, count),
         }
     }
 
@@ -403,13 +435,16 @@ impl Ring {
             Ring::Kernel(ring) => ring.register_file(file),
             // The software ring reads the number in an entry as a descriptor.
             Ring::Emulated(_) | Ring::Mixed(_) => None,
+            Ring::Polling(ring) => ring.register_file(file),
         }
     }
 
     /// Empties a place.
     pub(crate) fn forget_file(&mut self, place: i32) {
-        if let Ring::Kernel(ring) = self {
-            ring.forget_file(place);
+        match self {
+            Ring::Kernel(ring) => ring.forget_file(place),
+            Ring::Emulated(_) | Ring::Mixed(_) => {}
+            Ring::Polling(ring) => ring.others_mut().forget_file(place),
         }
     }
 
@@ -419,6 +454,7 @@ impl Ring {
             Ring::Kernel(ring) => ring.report().clone(),
             Ring::Emulated(ring) => ring.report.clone(),
             Ring::Mixed(ring) => ring.kernel().report().clone(),
+            Ring::Polling(ring) => ring.report(),
         }
     }
 
@@ -427,6 +463,7 @@ impl Ring {
             Ring::Kernel(ring) => ring.traffic(),
             Ring::Emulated(ring) => ring.engine.traffic(),
             Ring::Mixed(ring) => ring.traffic(),
+            Ring::Polling(ring) => ring.traffic(),
         }
     }
 }
@@ -445,6 +482,7 @@ impl Ring {
             Ring::Kernel(ring) => ring.descriptor(),
             Ring::Emulated(ring) => ring.engine.descriptor(),
             Ring::Mixed(ring) => ring.kernel().descriptor(),
+            Ring::Polling(ring) => ring.others().descriptor(),
         }
     }
 
@@ -467,6 +505,7 @@ impl Ring {
             Ring::Kernel(ring) => ring.support_nothing(),
             Ring::Emulated(ring) => ring.supports_all = false,
             Ring::Mixed(ring) => ring.support_nothing(),
+            Ring::Polling(ring) => ring.others_mut().support_nothing(),
         }
     }
 }

@@ -120,9 +120,15 @@ pub(crate) fn explain(call: &'static str, source: io::Error) -> io::Error {
     explain_on(&Machine::look(), call, source)
 }
 
+/// The errno of an error, be it explained or not.
+pub(super) fn errno(error: &io::Error) -> Option<i32> {
+    let explained = || error.get_ref()?.downcast_ref::<SetupError>()?.raw_os_error();
+    error.raw_os_error().or_else(explained)
+}
+
 /// As [`explain`], where the machine grants rings, but none with the submission thread that the user asked for.
 pub(crate) fn explain_sqpoll(explained: io::Error, sqpoll: Sqpoll) -> io::Error {
-    let errno = explained.get_ref().and_then(|inner| inner.downcast_ref::<SetupError>()).and_then(SetupError::raw_os_error);
+    let errno = errno(&explained);
     let source = errno.map_or(explained, io::Error::from_raw_os_error);
     let (cause, remedy) = match (errno, sqpoll.cpu) {
         (Some(libc::EINVAL), Some(cpu)) => (

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 
-use super::SetupError;
 use super::choice::{Reason, RingKind};
+use super::{SetupError, refusal};
 
 /// What the ring of a runtime is made of: which set-up was granted, and what was refused on the way there.
 ///
@@ -111,7 +111,7 @@ pub struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(what: impl Into<String>, error: &io::Error) -> Refusal {
-        Refusal { what: what.into(), errno: error.raw_os_error().unwrap_or(0) }
+        Refusal { what: what.into(), errno: refusal::errno(error).unwrap_or(0) }
     }
 
     /// What was asked for, by its name in the man pages.

@@ -86,6 +86,16 @@ pub(crate) fn open(config: &Config) -> io::Result<Opened> {
     })
 }
 
+/// Opens a ring that asks devices whether they are done instead of waiting for their interrupts. It is granted wherever a ring is, since
+/// only a transfer shows whether its device can be asked.
+pub(super) fn open_polling(config: &Config) -> io::Result<IoUring> {
+    let polling = |config: &Config, flags: &[Flag], entries, completion_entries| {
+        let mut builder = builder(config, flags, completion_entries);
+        builder.setup_iopoll().build(entries)
+    };
+    Ok(climb_down(&Config { sqpoll: None, ..config.clone() }, polling)?.uring)
+}
+
 /// Walks the ladder: EINVAL is one rung down, ENOMEM half the entries and then some patience, anything else final.
 fn climb_down(config: &Config, mut attempt: impl FnMut(&Config, &[Flag], u32, u32) -> io::Result<IoUring>) -> io::Result<Opened> {
     let mut refused = Vec::new();
@@ -120,6 +130,10 @@ fn climb_down(config: &Config, mut attempt: impl FnMut(&Config, &[Flag], u32, u3
 }
 
 fn build(config: &Config, flags: &[Flag], entries: u32, completion_entries: u32) -> io::Result<IoUring> {
+    builder(config, flags, completion_entries).build(entries)
+}
+
+fn builder(config: &Config, flags: &[Flag], completion_entries: u32) -> io_uring::Builder {
     let mut builder = IoUring::builder();
     builder.dontfork().setup_clamp().setup_cqsize(completion_entries);
     for flag in flags {
@@ -138,7 +152,7 @@ fn build(config: &Config, flags: &[Flag], entries: u32, completion_entries: u32)
             builder.setup_sqpoll_cpu(cpu);
         }
     }
-    builder.build(entries)
+    builder
 }
 
 fn finish(uring: IoUring, flags: &[Flag], refused: Vec<Refusal>) -> io::Result<Opened> {

@@ -365,6 +365,19 @@ const CANCEL_TOKEN: u32 = 1 << 4;
 const NOP_RESULT: u32 = 1 << 0;
 const MESSAGE_WITH_FLAGS: u32 = 1 << 1;
 
+/// The file of a read or write that stands for itself, where it is named by its descriptor.
+pub(super) fn file_of_transfer(entry: &squeue::Entry) -> Option<RawFd> {
+    let raw = Raw::of(entry);
+    let transfers = [number::READ, number::WRITE, number::READ_FIXED, number::WRITE_FIXED, number::READV, number::WRITEV];
+    (transfers.contains(&raw.opcode) && raw.flags == 0).then_some(raw.fd)
+}
+
+/// The descriptor that an entry closes.
+pub(super) fn file_that_closes(entry: &squeue::Entry) -> Option<RawFd> {
+    let raw = Raw::of(entry);
+    (raw.opcode == number::CLOSE && raw.file_index == 0).then_some(raw.fd)
+}
+
 /// What is left of a refused entry: whose it is, what it was in its chain, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Refused {

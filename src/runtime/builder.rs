@@ -35,6 +35,7 @@ pub struct Builder {
     chunks: ChunkPoolConfig,
     min_wait: Option<MinWait>,
     sqpoll: Option<Sqpoll>,
+    iopoll: bool,
 }
 
 impl Builder {
@@ -48,6 +49,7 @@ impl Builder {
             spin: Duration::ZERO,
             min_wait: None,
             sqpoll: None,
+            iopoll: false,
             chunks: ChunkPoolConfig::default(),
         }
     }
@@ -188,6 +190,33 @@ impl Builder {
         builder
     }
 
+    /// Asks the device whether a read or write is done, instead of waiting for its interrupt (`IOPOLL`): of files that were opened with
+    /// `O_DIRECT`, on devices that can be asked. Off by default.
+    ///
+    /// It saves the interrupt and the wake-up, which is much of the latency of a fast NVMe disk. While such a transfer is under way the loop does
+    /// not wait, so the thread is busy; files in the page cache, sockets and timers are served beside it as ever. A transfer that is dropped or
+    /// timed out goes on to its end, since a device that is asked takes no cancel; its memory is kept until then.
+    ///
+    /// A device can be asked if its driver was given queues for it: `nvme.poll_queues=1` or `virtio_blk.poll_queues=1`, for example, on the
+    /// kernel's command line; [`Diagnosis::polling_devices`](crate::Diagnosis::polling_devices) lists those that can. Files of others, and of file
+    /// systems that do not pass the question on, say so at their first transfer (`EOPNOTSUPP`), which then takes the ordinary way, as do the
+    /// later ones. [`Metrics::polled`](crate::Metrics::polled) counts the transfers that were polled and
+    /// [`Metrics::poll_refusals`](crate::Metrics::poll_refusals) the files that refused. Where there is no such device at all, or no ring for it
+    /// (on the software ring, or for want of memory), [`RingReport::refused`](crate::RingReport::refused) lists `IOPOLL`.
+    ///
+    /// A second ring of the same size stands beside the first for it, and buffers of a [`BufferPool`](crate::buf::BufferPool) are registered
+    /// with both, so both kinds of locked memory count twice. See `IORING_SETUP_IOPOLL` in io_uring_setup(2).
+    ///
+    /// ```
+    /// let runtime = annulus::Builder::new().iopoll(true).build()?;
+    /// println!("{}", runtime.ring());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn iopoll(mut self, poll: bool) -> Builder {
+        self.iopoll = poll;
+        self
+    }
+
     /// Opens the ring. The calling thread owns it from then on.
     ///
     /// The best set-up that the kernel grants is taken; [`Runtime::ring`] tells which. Where locked memory is short, smaller queues are
@@ -223,6 +252,7 @@ impl Builder {
             spin: self.spin,
             min_wait: self.min_wait,
             sqpoll: self.sqpoll,
+            iopoll: self.iopoll,
             ..Config::new(entries, completion_entries)
         })
     }

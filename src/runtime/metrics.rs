@@ -42,6 +42,11 @@ pub struct Metrics {
     /// Files that stand in the ring's table now, since they are read or written often. At most 1024, and no more than `RLIMIT_NOFILE` was when
     /// the runtime began; further files are used by their descriptors, at a little more cost.
     pub registered_files: u64,
+    /// Reads and writes that ended by asking the device ([`Builder::iopoll`](crate::Builder::iopoll)).
+    pub polled: u64,
+    /// Files whose reads and writes were to be polled and could not be, since the device or the file system does not do it (`EOPNOTSUPP`). They
+    /// wait for interrupts as ever.
+    pub poll_refusals: u64,
     /// Tasks that have not ended now.
     pub tasks: u64,
     /// Buffers for [`Chunk`](crate::buf::Chunk)s now: in chunks, or kept for the ring. 0 until the first is asked for.
@@ -82,6 +87,8 @@ impl Metrics {
             spins_unpaid: spins.unpaid,
             operations_in_flight: in_flight as u64,
             registered_files: traffic.registered_files,
+            polled: traffic.polled,
+            poll_refusals: traffic.poll_refusals,
             tasks: tasks as u64,
             chunk_buffers: pool.buffers as u64,
             chunk_buffers_lent: pool.lent as u64,

@@ -17,16 +17,17 @@ use futures_util::future::join_all;
 
 use crate::common::{forbid, in_own_process, run, scratch_dir};
 
-const BLOCK: usize = 4096;
-const BLOCKS: u8 = 40;
+pub(crate) const BLOCK: usize = 4096;
+pub(crate) const BLOCKS: u8 = 40;
 
-fn block(content: u8) -> AlignedBuffer {
+pub(crate) fn block(content: u8) -> AlignedBuffer {
     let mut block = AlignedBuffer::with_page_alignment(BLOCK);
     block.resize(BLOCK, content);
     block
 }
 
-async fn writes_and_reads(directory: &Path) {
+/// Every block of a file, all at once, and what is at its end and beside the blocks.
+pub(crate) async fn writes_and_reads(directory: &Path) {
     let Some(file) = open_direct(&directory.join("direct")).await else { return };
     let offset = |number: u8| u64::from(number) * BLOCK as u64;
     let written = join_all((0..BLOCKS).map(|number| file.write_at(block(number), offset(number)))).await;
@@ -70,7 +71,7 @@ fn threads_of_the_software_ring_make_direct_transfers_where_one_of_the_calls_for
 }
 
 /// Opens a file for direct transfers, if its file system takes them.
-async fn open_direct(path: &Path) -> Option<File> {
+pub(crate) async fn open_direct(path: &Path) -> Option<File> {
     let mut options = File::options();
     options.read(true).write(true).create(true).custom_flags(libc::O_DIRECT);
     options.open(path).await.map_err(|error| println!("skipped: the file system refuses O_DIRECT ({error})")).ok()
@@ -111,34 +112,38 @@ fn file_system(path: &Path) -> i64 {
     unsafe { answer.assume_init() }.f_type
 }
 
+/// Begins hundreds of transfers of a file of 64 blocks of sevens, and leaves them to their fate: some are timed out, the others dropped with
+/// their tasks, in each round after another while.
+pub(crate) async fn drops_transfers(path: &Path, round: u32) {
+    let Some(file) = open_direct(path).await.map(Rc::new) else { return };
+    for number in 0..300 {
+        let (file, offset) = (Rc::clone(&file), number % 64 * BLOCK as u64);
+        drop(annulus::spawn(async move {
+            if number.is_multiple_of(5) {
+                return drop(file.write_at(block(7), offset).await);
+            }
+            let read = file.read_at(block(99), offset);
+            let read = if number % 3 == 0 { read.timeout(Duration::from_micros(100)).await } else { read.await };
+            if let Ok((_, content)) = read {
+                assert_eq!(content[..], block(7)[..]);
+            }
+        }));
+    }
+    for _ in 0..round % 4 {
+        annulus::yield_now().await;
+    }
+    if round.is_multiple_of(3) {
+        annulus::time::sleep(Duration::from_micros(300)).await;
+    }
+}
+
 #[test]
 fn direct_transfers_in_flight_are_dropped_with_their_futures_and_with_their_runtime() {
     let scratch = scratch_dir();
     let path = scratch.path().join("direct");
     std::fs::write(&path, vec![7; 64 * BLOCK]).unwrap();
     for round in 0..12 {
-        run(async || {
-            let Some(file) = open_direct(&path).await.map(Rc::new) else { return };
-            for number in 0..300 {
-                let (file, offset) = (Rc::clone(&file), number % 64 * BLOCK as u64);
-                drop(annulus::spawn(async move {
-                    if number % 5 == 0 {
-                        return drop(file.write_at(block(7), offset).await);
-                    }
-                    let read = file.read_at(block(99), offset);
-                    let read = if number % 3 == 0 { read.timeout(Duration::from_micros(100)).await } else { read.await };
-                    if let Ok((_, content)) = read {
-                        assert_eq!(content[..], block(7)[..]);
-                    }
-                }));
-            }
-            for _ in 0..round % 4 {
-                annulus::yield_now().await;
-            }
-            if round % 3 == 0 {
-                annulus::time::sleep(Duration::from_micros(300)).await;
-            }
-        });
+        run(async || drops_transfers(&path, round).await);
     }
     assert!(std::fs::read(&path).unwrap().iter().all(|byte| *byte == 7));
 }

@@ -12,6 +12,7 @@ mod limits;
 mod open;
 mod paths;
 mod places;
+mod polling;
 mod pool;
 mod transfer;
 

@@ -33,7 +33,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use contenders::annulus::{ANNULUS, ANNULUS_MIN_WAIT, ANNULUS_OWNED, ANNULUS_SOFTWARE, ANNULUS_SPIN, ANNULUS_SQPOLL, ANNULUS_ZERO_COPY};
+use contenders::annulus::{ANNULUS, ANNULUS_IOPOLL, ANNULUS_MIN_WAIT, ANNULUS_OWNED, ANNULUS_SOFTWARE, ANNULUS_SPIN, ANNULUS_SQPOLL, ANNULUS_ZERO_COPY};
 use contenders::{epoll::EPOLL, pread::PREAD, raw::RAW, raw::RAW_REGISTERED};
 use harness::workloads::all_rows;
 use harness::{Contender, Options, Suite};
@@ -46,6 +46,7 @@ const CONTENDERS: &[Contender] = &[
     ANNULUS_SPIN,
     ANNULUS_MIN_WAIT,
     ANNULUS_SQPOLL,
+    ANNULUS_IOPOLL,
     ANNULUS_ZERO_COPY,
     RAW,
     RAW_REGISTERED,

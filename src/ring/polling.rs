@@ -1,0 +1,239 @@
+//! Which transfers end by asking the device? Those of files that go around the page cache, where the user wants that (`IOPOLL`).
+//!
+//! An io_uring that asks devices instead of waiting for their interrupts executes such reads and writes and nothing else. So it stands beside
+//! another ring, which has all the rest: timeouts, cancels, kicks. While one of its transfers is under way there is no wait, and each enter
+//! asks the device. A file that cannot be asked says so at its first transfer, which then goes to the other ring, as do the later ones.
+//!
+//! # Safety
+//! Entries are handed on to one of the two rings, and those that one refuses to the other; whoever pushes vouches for their memory up to the
+//! completion that leaves this ring. The descriptor belongs to `uring`.
+#![allow(unsafe_code)]
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+use io_uring::{IoUring, squeue};
+use slab::Slab;
+
+use super::kernel::{KernelRing, errno_of_user_space, recover};
+use super::report::{Refusal, RingReport};
+use super::{Completion, Config, PushError, Ring, Traffic, Wait, buffer_table, machine, setup, sqe};
+use crate::sys;
+
+/// Two rings behind one seam.
+pub(crate) struct Polling {
+    others: Ring,
+    /// The one that asks devices. Its tokens are keys of `under_way`.
+    uring: IoUring,
+    /// Its entries, as they were pushed.
+    under_way: Slab<squeue::Entry>,
+    /// Those that it refused, on their way to the other ring.
+    refused: VecDeque<squeue::Entry>,
+    /// By descriptor: are its transfers for the ring that asks? If the descriptor was closed behind the ring's back, this may be wrong of the
+    /// next file with that number: a transfer is refused and takes the other ring then, or waits for an interrupt without need.
+    files: HashMap<RawFd, bool>,
+    /// The table for registered buffers is there.
+    has_buffers: bool,
+    /// Counts of this ring alone.
+    traffic: Traffic,
+}
+
+impl Polling {
+    /// Opens the ring that asks devices, and has the report of the other say what is in its way. `None`: the kernel grants none.
+    pub(super) fn open(kernel: &mut KernelRing, config: &Config) -> Option<IoUring> {
+        let opened = setup::open_polling(config);
+        match &opened {
+            Err(error) => kernel.note_refusal(Refusal::new("IOPOLL", error)),
+            Ok(_) if machine::polling_devices().is_some_and(|devices| devices.is_empty()) => {
+                let unsupported = io::Error::from_raw_os_error(libc::EOPNOTSUPP);
+                kernel.note_refusal(Refusal::new("IOPOLL by a block device of this machine", &unsupported));
+            }
+            Ok(_) => {}
+        }
+        opened.ok()
+    }
+
+    /// Stands it beside another ring.
+    pub(super) fn beside(others: Ring, uring: IoUring) -> Polling {
+        Polling {
+            others,
+            uring,
+            under_way: Slab::new(),
+            refused: VecDeque::new(),
+            files: HashMap::new(),
+            has_buffers: false,
+            traffic: Traffic::default(),
+        }
+    }
+
+    /// For what concerns no transfer.
+    pub(super) fn others(&self) -> &Ring {
+        &self.others
+    }
+
+    pub(super) fn others_mut(&mut self) -> &mut Ring {
+        &mut self.others
+    }
+
+    /// # Safety
+    /// As [`Ring::push`].
+    pub(super) unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError> {
+        if let [entry] = chain
+            && sqe::file_of_transfer(entry).is_some_and(|file| self.is_polled(file))
+        {
+            // SAFETY: the caller's promise is handed on unchanged.
+            return unsafe { self.push_polled(entry) };
+        }
+        // SAFETY: so it is here.
+        unsafe { self.others.push(chain) }?;
+        for file in chain.iter().filter_map(sqe::file_that_closes) {
+            self.files.remove(&file);
+        }
+        Ok(())
+    }
+
+    fn is_polled(&mut self, file: RawFd) -> bool {
+        // SAFETY: whoever pushes keeps the descriptor open.
+        *self.files.entry(file).or_insert_with(|| sys::is_direct(unsafe { BorrowedFd::borrow_raw(file) }))
+    }
+
+    /// # Safety
+    /// As [`Ring::push`].
+    unsafe fn push_polled(&mut self, entry: &squeue::Entry) -> Result<(), PushError> {
+        let mut queue = self.uring.submission();
+        let place = self.under_way.vacant_entry();
+        // SAFETY: the caller vouches for what the entry names until the completion of its token has left this ring.
+        unsafe { queue.push(&entry.clone().user_data(place.key() as u64)) }.map_err(|_| PushError::Full)?;
+        place.insert(entry.clone());
+        self.traffic.submissions += 1;
+        Ok(())
+    }
+
+    /// Never waits while the device must be asked.
+    pub(super) fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
+        self.hand_over();
+        if self.under_way.is_empty() && self.refused.is_empty() {
+            return self.others.enter(wait, in_flight);
+        }
+        self.others.enter(Wait::No, in_flight)?;
+        self.ask()
+    }
+
+    /// Submits to the ring that asks, and has it ask once.
+    fn ask(&mut self) -> io::Result<()> {
+        if self.under_way.is_empty() {
+            return Ok(());
+        }
+        let queued = self.uring.submission().len() as u32;
+        self.traffic.enters += 1;
+        sys::enter(self.uring.as_raw_fd(), queued, 0, sys::ENTER_GETEVENTS).map(drop).or_else(recover)
+    }
+
+    /// Gives the other ring what was refused, as far as it has room.
+    fn hand_over(&mut self) {
+        while let Some(entry) = self.refused.pop_front() {
+            // SAFETY: no completion of its token has left this ring, so what whoever pushed it vouched for holds.
+            if unsafe { self.others.push(std::slice::from_ref(&entry)) }.is_err() {
+                return self.refused.push_front(entry);
+            }
+        }
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.hand_over();
+        self.others.flush()?;
+        self.ask()
+    }
+
+    pub(super) fn reap(&mut self) -> Option<Completion> {
+        self.others.reap().or_else(|| self.reap_polled())
+    }
+
+    fn reap_polled(&mut self) -> Option<Completion> {
+        loop {
+            let ended = self.uring.completion().next()?;
+            let entry = self.under_way.remove(ended.user_data() as usize);
+            if ended.result() != -libc::EOPNOTSUPP {
+                self.traffic.polled += 1;
+                return Some(Completion {
+                    token: entry.get_user_data(),
+                    result: errno_of_user_space(ended.result()),
+                    flags: ended.flags(),
+                });
+            }
+            if let Some(polled) = sqe::file_of_transfer(&entry).and_then(|file| self.files.get_mut(&file))
+                && std::mem::take(polled)
+            {
+                self.traffic.poll_refusals += 1;
+            }
+            self.refused.push_back(entry);
+        }
+    }
+
+    pub(super) fn has_queued(&mut self) -> bool {
+        !self.refused.is_empty() || !self.uring.submission().is_empty() || self.others.has_queued()
+    }
+
+    pub(super) fn has_completions(&mut self) -> bool {
+        !self.uring.completion().is_empty() || self.uring.submission().cq_overflow() || self.others.has_completions()
+    }
+
+    /// While a transfer is under way, the next enter may find that it has ended.
+    pub(super) fn has_work(&mut self) -> bool {
+        !self.under_way.is_empty() || !self.refused.is_empty() || self.others.has_work()
+    }
+
+    /// Registers buffers with both rings, under the same numbers.
+    pub(super) fn register_buffers(&mut self, buffers: &[libc::iovec]) -> io::Result<u16> {
+        if !self.has_buffers {
+            buffer_table::make(self.descriptor())?;
+            self.has_buffers = true;
+        }
+        let first = self.others.register_buffers(buffers)?;
+        let filled = buffer_table::fill(self.descriptor(), first, buffers);
+        if filled.is_err() {
+            self.others.forget_buffers(first, buffers.len());
+        }
+        filled.map(|()| first)
+    }
+
+    pub(super) fn forget_buffers(&mut self, first: u16, count: usize) {
+        buffer_table::empty(self.descriptor(), first, count);
+        self.others.forget_buffers(first, count);
+    }
+
+    /// A file whose transfers this ring gets has no place in the table of the other.
+    pub(super) fn register_file(&mut self, file: BorrowedFd<'_>) -> Option<i32> {
+        if self.is_polled(file.as_raw_fd()) { None } else { self.others.register_file(file) }
+    }
+
+    pub(super) fn report(&self) -> RingReport {
+        let mut report = self.others.report();
+        report.granted.push("IOPOLL");
+        report
+    }
+
+    pub(super) fn traffic(&self) -> Traffic {
+        let others = self.others.traffic();
+        Traffic {
+            enters: others.enters + self.traffic.enters,
+            submissions: others.submissions + self.traffic.submissions,
+            polled: self.traffic.polled,
+            poll_refusals: self.traffic.poll_refusals,
+            ..others
+        }
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor belongs to `self.uring`, which lives as long as the borrow of `self`.
+        unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }
+    }
+}
+
+impl fmt::Debug for Polling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Polling").field("others", &self.others).field("traffic", &self.traffic).finish_non_exhaustive()
+    }
+}
