@@ -72,6 +72,9 @@ use crate::runtime::{Core, current};
 /// The most bytes that one read or write moves: what Linux clamps to, read(2).
 const MOST_BYTES: usize = 0x7fff_f000;
 
+/// How often an operation is started again for which the kernel has no worker thread. Each time it tries three times within 15 ms.
+const MOST_RESTARTS: u8 = 16;
+
 /// One kind of operation: how it becomes an SQE, and how its completion becomes a value.
 ///
 /// # Safety
@@ -83,7 +86,7 @@ pub unsafe trait Operation: Sized + 'static {
     /// What the future yields.
     type Output;
 
-    /// May it be started again when a signal interrupted it?
+    /// May it be started again when a signal interrupted it, or when it never began?
     const RESTARTS: bool = true;
 
     /// How it becomes an SQE. Called again for each part of a repeated operation.
@@ -189,8 +192,10 @@ struct Flags {
     cancelled: bool,
     /// It has a quiet lane to itself, which needs no turn.
     alone: bool,
+    /// How often it was started again since the kernel had no thread for it.
+    restarts: u8,
     /// So that the whole is zero at first.
-    _unused: [u8; 6],
+    _unused: [u8; 5],
 }
 
 impl<'h, O: Operation> Op<'h, O> {
@@ -332,6 +337,18 @@ impl<'h, O: Operation> Op<'h, O> {
         .into();
     }
 
+    /// Has it ended without anybody's will, so that it is to be started again? A signal can interrupt it, and can keep the kernel from starting the
+    /// worker thread that it needs: that comes as `ECANCELED`, though nobody has cancelled it.
+    #[cold]
+    fn is_interrupted(&mut self, result: i32) -> bool {
+        if !O::RESTARTS || self.flags.cancelled {
+            return false;
+        }
+        let without_thread = result == -libc::ECANCELED && self.flags.restarts < MOST_RESTARTS;
+        self.flags.restarts += u8::from(without_thread);
+        without_thread || result == -libc::EINTR
+    }
+
     /// Takes the operation out, which leaves `Stage::Done`.
     ///
     /// # Safety
@@ -424,6 +441,10 @@ impl<O: Operation> Future for Op<'_, O> {
                     }
                 }
                 Stage::InFlight(token) => match self.core().poll_operation(token, context.waker()) {
+                    Poll::Ready(completion) if completion.result < 0 && self.is_interrupted(completion.result) => {
+                        self.stage = Packed::IDLE;
+                        continue;
+                    }
                     Poll::Ready(completion) => completion,
                     Poll::Pending => {
                         if O::NOTIFIES {
@@ -435,10 +456,6 @@ impl<O: Operation> Future for Op<'_, O> {
                 Stage::Settled(result) => Completion::without_submission(result),
                 Stage::Done => panic!("an operation was polled again after it had yielded its output"),
             };
-            if completion.result == -libc::EINTR && O::RESTARTS && !self.flags.cancelled {
-                self.stage = Packed::IDLE;
-                continue;
-            }
             // SAFETY: the operation was settled before submission, or this is its last completion.
             let operation = unsafe { self.take() };
             self.leave_quietly(&operation);

@@ -3,13 +3,14 @@
 use std::fs as std_fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use annulus::fs::{self, File, OpenOptions};
 use annulus::{Builder, RingKind, Runtime};
 use futures_util::future::join_all;
 
-use crate::common::{apart, forbid, in_own_process, run, scratch_dir};
+use crate::common::{apart, become_ordinary, forbid, in_own_process, run, scratch_dir};
 use crate::pattern;
 
 /// The value of a line like `MemAvailable:  123 kB`, in bytes.
@@ -242,6 +243,43 @@ fn without_threads_the_loop_makes_the_calls_that_wait() {
             assert!(annulus::net::TcpStream::connect("localhost:1").await.is_err());
             assert_eq!(annulus::spawn_blocking(|| 7).await.unwrap(), 7);
             assert!(annulus::spawn_blocking(|| panic!("as on a thread")).await.unwrap_err().is_panic());
+        });
+    });
+}
+
+/// How many processes and threads the user of this process may have.
+fn limit_threads(soft: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: there is room for the answer.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NPROC, &mut limit) }, 0);
+    limit.rlim_cur = soft.min(limit.rlim_max);
+    // SAFETY: the limit outlives the call.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &limit) }, 0);
+}
+
+#[test]
+fn an_operation_for_which_the_kernel_has_no_thread_is_tried_again_and_fails_in_the_end() {
+    in_own_process(|| {
+        let scratch = scratch_dir();
+        std_fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o777)).unwrap();
+        become_ordinary(8 << 20);
+        let runtime = Builder::new().ring(RingKind::Kernel).build().unwrap();
+        runtime.block_on(async {
+            let path = scratch.path().join("file");
+            limit_threads(0);
+            let error = fs::write(&path, b"never").await.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ECANCELED), "nobody has cancelled it");
+
+            // Another task ends the want of threads, once the operation has been tried several times.
+            let before = annulus::metrics().operations;
+            let relief = annulus::spawn(async move {
+                while annulus::metrics().operations < before + 4 {
+                    annulus::yield_now().await;
+                }
+                limit_threads(u64::MAX);
+            });
+            fs::write(&path, b"content").await.unwrap();
+            relief.await.unwrap();
         });
     });
 }
