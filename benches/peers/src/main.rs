@@ -16,6 +16,7 @@ mod contenders {
     #[path = "contenders/raw.rs"]
     pub(crate) mod raw;
 }
+mod block;
 #[path = "../../harness/mod.rs"]
 mod harness;
 mod peers {

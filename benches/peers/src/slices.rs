@@ -1,6 +1,9 @@
 //! What do the tasks of one slice of reads share, whichever runtime they are on? And what is the same about all peers?
 
 use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::rc::Rc;
 
 use crate::harness::child::{Begun, ReadJob, SliceBooks, SliceReply};
@@ -16,12 +19,21 @@ pub(crate) const PEER: Contender = Contender {
     is_pool: false,
     environment: &[],
     takes: |work| match work {
-        Work::Echo { .. } | Work::Idle { .. } => true,
-        Work::RandomRead { direct, .. } => !direct,
+        Work::Echo { .. } | Work::Idle { .. } | Work::RandomRead { .. } => true,
         Work::SequentialRead | Work::Copy => false,
     },
     serve: |_, _| Err("a peer has work of its own".into()),
 };
+
+/// The file of a job, for runtimes that adopt one that is open.
+pub(crate) fn open(job: &ReadJob) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(flags(job)).open(&job.path)
+}
+
+/// What it is opened with beside the access.
+pub(crate) fn flags(job: &ReadJob) -> i32 {
+    if job.direct { libc::O_DIRECT } else { 0 }
+}
 
 /// One slice, shared by its tasks.
 #[derive(Clone)]

@@ -15,9 +15,10 @@ use a10::{AsyncFd, Extract, Ring};
 use async_task::{Runnable, Task};
 use futures_util::FutureExt;
 
+use crate::block::Block;
 use crate::harness::child::{EchoJob, Job, ReadJob, answer_on_a_thread, answer_with_slices};
 use crate::harness::{Contender, Failure};
-use crate::slices::{PEER, Slice};
+use crate::slices::{PEER, Slice, open};
 
 pub(crate) const A10: Contender = Contender {
     name: "a10",
@@ -25,8 +26,7 @@ pub(crate) const A10: Contender = Contender {
         Job::Echo(job) => serve_echo(job),
         Job::Read(job) => {
             let mut ring = ring()?;
-            let open = a10::fs::open_file(ring.sq(), job.path.clone());
-            let file = Rc::new(block_on(&mut ring, open)??);
+            let file = Rc::new(AsyncFd::new(open(job)?.into(), ring.sq()));
             answer_with_slices(control, SETUP.into(), |duration_ms, seed| {
                 let slice = Slice::open(job, duration_ms, seed);
                 block_on(&mut ring, read_all(job.clone(), Rc::clone(&file), slice.clone()))??;
@@ -105,7 +105,7 @@ async fn echo(stream: AsyncFd, size: usize) -> io::Result<()> {
 }
 
 async fn read_all(job: ReadJob, file: Rc<AsyncFd>, slice: Slice) -> Result<(), Failure> {
-    let start = |_| spawn(read_blocks(Rc::clone(&file), slice.clone(), Vec::with_capacity(job.block_size)));
+    let start = |_| spawn(read_blocks(Rc::clone(&file), slice.clone(), Block::new(job.block_size)));
     let tasks: Vec<_> = (0..job.depth).map(start).collect();
     for task in tasks {
         task.await?;
@@ -113,7 +113,7 @@ async fn read_all(job: ReadJob, file: Rc<AsyncFd>, slice: Slice) -> Result<(), F
     Ok(())
 }
 
-async fn read_blocks(file: Rc<AsyncFd>, slice: Slice, mut block: Vec<u8>) -> Result<(), Failure> {
+async fn read_blocks(file: Rc<AsyncFd>, slice: Slice, mut block: Block) -> Result<(), Failure> {
     loop {
         let (choice, begun) = slice.begin();
         block.clear();

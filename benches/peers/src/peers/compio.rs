@@ -5,14 +5,15 @@ use std::net::Ipv4Addr;
 use std::rc::Rc;
 
 use compio::BufResult;
-use compio::fs::File;
+use compio::fs::{File, OpenOptions};
 use compio::io::{AsyncRead, AsyncReadAt, AsyncWriteExt};
 use compio::net::{TcpListener, UnixListener};
 use compio::runtime::Runtime;
 
+use crate::block::Block;
 use crate::harness::child::{EchoJob, Job, ReadJob, answer_on_a_thread, answer_with_slices};
 use crate::harness::{Contender, Failure};
-use crate::slices::{PEER, Slice};
+use crate::slices::{PEER, Slice, flags};
 
 pub(crate) const COMPIO: Contender = Contender {
     name: "compio",
@@ -20,7 +21,7 @@ pub(crate) const COMPIO: Contender = Contender {
         Job::Echo(job) => serve_echo(job),
         Job::Read(job) => {
             let runtime = Runtime::new()?;
-            let file = Rc::new(runtime.block_on(File::open(&job.path))?);
+            let file = Rc::new(runtime.block_on(OpenOptions::new().read(true).custom_flags(flags(job)).open(&job.path))?);
             answer_with_slices(control, "default".into(), |duration_ms, seed| {
                 let slice = Slice::open(job, duration_ms, seed);
                 runtime.block_on(read_all(job, &file, &slice))?;
@@ -69,7 +70,7 @@ async fn echo(mut stream: impl AsyncRead + AsyncWriteExt, size: usize) -> io::Re
 }
 
 async fn read_all(job: &ReadJob, file: &Rc<File>, slice: &Slice) -> Result<(), Failure> {
-    let start = |_| compio::runtime::spawn(read_blocks(Rc::clone(file), slice.clone(), Vec::with_capacity(job.block_size)));
+    let start = |_| compio::runtime::spawn(read_blocks(Rc::clone(file), slice.clone(), Block::new(job.block_size)));
     let tasks: Vec<_> = (0..job.depth).map(start).collect();
     for task in tasks {
         task.await.map_err(|_| "a task panicked")??;
@@ -77,7 +78,7 @@ async fn read_all(job: &ReadJob, file: &Rc<File>, slice: &Slice) -> Result<(), F
     Ok(())
 }
 
-async fn read_blocks(file: Rc<File>, slice: Slice, mut block: Vec<u8>) -> Result<(), Failure> {
+async fn read_blocks(file: Rc<File>, slice: Slice, mut block: Block) -> Result<(), Failure> {
     loop {
         let (choice, begun) = slice.begin();
         block.clear();

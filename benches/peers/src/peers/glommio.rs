@@ -5,9 +5,9 @@ use std::io;
 use std::rc::Rc;
 
 use futures_util::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use glommio::LocalExecutor;
-use glommio::io::BufferedFile;
+use glommio::io::{BufferedFile, DmaFile, ReadResult};
 use glommio::net::{TcpListener, UnixListener};
+use glommio::{GlommioError, LocalExecutor};
 
 use crate::harness::child::{EchoJob, Job, ReadJob, answer_on_a_thread, answer_with_slices};
 use crate::harness::{Contender, Failure};
@@ -19,7 +19,7 @@ pub(crate) const GLOMMIO: Contender = Contender {
         Job::Echo(job) => serve_echo(job),
         Job::Read(job) => {
             let executor = LocalExecutor::default();
-            let file = Rc::new(executor.run(BufferedFile::open(&job.path)).map_err(|error| error.to_string())?);
+            let file = Rc::new(executor.run(Source::open(job)).map_err(|error| error.to_string())?);
             answer_with_slices(control, "default".into(), |duration_ms, seed| {
                 let slice = Slice::open(job, duration_ms, seed);
                 executor.run(read_all(job, &file, &slice))?;
@@ -68,7 +68,26 @@ async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> i
     }
 }
 
-async fn read_all(job: &ReadJob, file: &Rc<BufferedFile>, slice: &Slice) -> Result<(), Failure> {
+/// It has a type for each kind of reading.
+enum Source {
+    Cached(BufferedFile),
+    Direct(DmaFile),
+}
+
+impl Source {
+    async fn open(job: &ReadJob) -> Result<Source, GlommioError<()>> {
+        Ok(if job.direct { Source::Direct(DmaFile::open(&job.path).await?) } else { Source::Cached(BufferedFile::open(&job.path).await?) })
+    }
+
+    async fn read_at(&self, offset: u64, size: usize) -> Result<ReadResult, GlommioError<()>> {
+        match self {
+            Source::Cached(file) => file.read_at(offset, size).await,
+            Source::Direct(file) => file.read_at_aligned(offset, size).await,
+        }
+    }
+}
+
+async fn read_all(job: &ReadJob, file: &Rc<Source>, slice: &Slice) -> Result<(), Failure> {
     let failure = Rc::new(RefCell::new(None));
     let start = |_| glommio::spawn_local(read_blocks(Rc::clone(file), slice.clone(), job.block_size));
     let tasks: Vec<_> = (0..job.depth).map(start).collect();
@@ -80,7 +99,7 @@ async fn read_all(job: &ReadJob, file: &Rc<BufferedFile>, slice: &Slice) -> Resu
     failure.take().map_or(Ok(()), Err)
 }
 
-async fn read_blocks(file: Rc<BufferedFile>, slice: Slice, size: usize) -> Result<(), Failure> {
+async fn read_blocks(file: Rc<Source>, slice: Slice, size: usize) -> Result<(), Failure> {
     loop {
         let (choice, begun) = slice.begin();
         let block = file.read_at(choice.offset, size).await.map_err(|error| error.to_string())?;

@@ -9,9 +9,10 @@ use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{ListenerOpts, TcpListener, UnixListener};
 use monoio::{IoUringDriver, Runtime, RuntimeBuilder};
 
+use crate::block::Block;
 use crate::harness::child::{EchoJob, Job, ReadJob, answer_on_a_thread, answer_with_slices};
 use crate::harness::{Contender, Failure};
-use crate::slices::{PEER, Slice};
+use crate::slices::{PEER, Slice, open};
 
 pub(crate) const MONOIO: Contender = Contender {
     name: "monoio",
@@ -19,7 +20,7 @@ pub(crate) const MONOIO: Contender = Contender {
         Job::Echo(job) => serve_echo(job),
         Job::Read(job) => {
             let mut runtime = runtime()?;
-            let file = Rc::new(runtime.block_on(File::open(&job.path))?);
+            let file = Rc::new(runtime.block_on(async { File::from_std(open(job)?) })?);
             answer_with_slices(control, "IoUringDriver".into(), |duration_ms, seed| {
                 let slice = Slice::open(job, duration_ms, seed);
                 runtime.block_on(read_all(job, &file, &slice))?;
@@ -74,7 +75,7 @@ async fn echo(mut stream: impl AsyncReadRent + AsyncWriteRentExt, size: usize) -
 }
 
 async fn read_all(job: &ReadJob, file: &Rc<File>, slice: &Slice) -> Result<(), Failure> {
-    let start = |_| monoio::spawn(read_blocks(Rc::clone(file), slice.clone(), Vec::with_capacity(job.block_size)));
+    let start = |_| monoio::spawn(read_blocks(Rc::clone(file), slice.clone(), Block::new(job.block_size)));
     let tasks: Vec<_> = (0..job.depth).map(start).collect();
     for task in tasks {
         task.await?;
@@ -82,7 +83,7 @@ async fn read_all(job: &ReadJob, file: &Rc<File>, slice: &Slice) -> Result<(), F
     Ok(())
 }
 
-async fn read_blocks(file: Rc<File>, slice: Slice, mut block: Vec<u8>) -> Result<(), Failure> {
+async fn read_blocks(file: Rc<File>, slice: Slice, mut block: Block) -> Result<(), Failure> {
     loop {
         let (choice, begun) = slice.begin();
         let (result, read) = file.read_at(block, choice.offset).await;

@@ -12,9 +12,10 @@ use smol::net::TcpListener;
 use smol::net::unix::UnixListener;
 use smol::{LocalExecutor, Task};
 
+use crate::block::Block;
 use crate::harness::child::{EchoJob, Job, ReadJob, answer_on_a_thread, answer_with_slices};
 use crate::harness::{Contender, Failure};
-use crate::slices::{PEER, Slice};
+use crate::slices::{PEER, Slice, open};
 
 pub(crate) const SMOL: Contender = Contender {
     name: "smol",
@@ -22,7 +23,7 @@ pub(crate) const SMOL: Contender = Contender {
     serve: |job, control| match job {
         Job::Echo(job) => serve_echo(job),
         Job::Read(job) => {
-            let file = Arc::new(File::open(&job.path)?);
+            let file = Arc::new(open(job)?);
             answer_with_slices(control, "LocalExecutor".into(), |duration_ms, seed| {
                 let slice = Slice::open(job, duration_ms, seed);
                 let executor = LocalExecutor::new();
@@ -72,7 +73,7 @@ async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> i
 }
 
 async fn read_all(job: &ReadJob, executor: &LocalExecutor<'_>, file: &Arc<File>, slice: &Slice) -> Result<(), Failure> {
-    let start = |_| executor.spawn(read_blocks(Arc::clone(file), slice.clone(), vec![0; job.block_size]));
+    let start = |_| executor.spawn(read_blocks(Arc::clone(file), slice.clone(), Block::new(job.block_size)));
     let tasks: Vec<Task<_>> = (0..job.depth).map(start).collect();
     for task in tasks {
         task.await?;
@@ -80,11 +81,11 @@ async fn read_all(job: &ReadJob, executor: &LocalExecutor<'_>, file: &Arc<File>,
     Ok(())
 }
 
-async fn read_blocks(file: Arc<File>, slice: Slice, mut block: Vec<u8>) -> Result<(), Failure> {
+async fn read_blocks(file: Arc<File>, slice: Slice, mut block: Block) -> Result<(), Failure> {
     loop {
         let (choice, begun) = slice.begin();
         let file = Arc::clone(&file);
-        block = smol::unblock(move || file.read_exact_at(&mut block, choice.offset).map(|()| block)).await?;
+        block = smol::unblock(move || file.read_exact_at(block.fill(), choice.offset).map(|()| block)).await?;
         if !slice.end(choice, begun, &block)? {
             return Ok(());
         }

@@ -11,9 +11,10 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
 
+use crate::block::Block;
 use crate::harness::child::{EchoJob, Job, ReadJob, answer_on_a_thread, answer_with_slices};
 use crate::harness::{Contender, Failure};
-use crate::slices::{PEER, Slice};
+use crate::slices::{PEER, Slice, open};
 
 pub(crate) const TOKIO: Contender = Contender {
     name: "tokio",
@@ -21,7 +22,7 @@ pub(crate) const TOKIO: Contender = Contender {
     serve: |job, control| match job {
         Job::Echo(job) => serve_echo(job),
         Job::Read(job) => {
-            let (runtime, file) = (runtime()?, Arc::new(File::open(&job.path)?));
+            let (runtime, file) = (runtime()?, Arc::new(open(job)?));
             answer_with_slices(control, "current_thread".into(), |duration_ms, seed| {
                 let slice = Slice::open(job, duration_ms, seed);
                 LocalSet::new().block_on(&runtime, read_all(job, &file, &slice))?;
@@ -73,7 +74,7 @@ async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> i
 }
 
 async fn read_all(job: &ReadJob, file: &Arc<File>, slice: &Slice) -> Result<(), Failure> {
-    let start = |_| tokio::task::spawn_local(read_blocks(Arc::clone(file), slice.clone(), vec![0; job.block_size]));
+    let start = |_| tokio::task::spawn_local(read_blocks(Arc::clone(file), slice.clone(), Block::new(job.block_size)));
     let tasks: Vec<_> = (0..job.depth).map(start).collect();
     for task in tasks {
         task.await??;
@@ -81,11 +82,11 @@ async fn read_all(job: &ReadJob, file: &Arc<File>, slice: &Slice) -> Result<(), 
     Ok(())
 }
 
-async fn read_blocks(file: Arc<File>, slice: Slice, mut block: Vec<u8>) -> Result<(), Failure> {
+async fn read_blocks(file: Arc<File>, slice: Slice, mut block: Block) -> Result<(), Failure> {
     loop {
         let (choice, begun) = slice.begin();
         let file = Arc::clone(&file);
-        block = tokio::task::spawn_blocking(move || file.read_exact_at(&mut block, choice.offset).map(|()| block)).await??;
+        block = tokio::task::spawn_blocking(move || file.read_exact_at(block.fill(), choice.offset).map(|()| block)).await??;
         if !slice.end(choice, begun, &block)? {
             return Ok(());
         }

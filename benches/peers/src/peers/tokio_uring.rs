@@ -7,10 +7,11 @@ use std::rc::Rc;
 use tokio_uring::fs::File;
 use tokio_uring::net::{TcpListener, TcpStream};
 
+use crate::block::Block;
 use crate::harness::child::{EchoJob, Job, ReadJob, answer_on_a_thread, answer_with_slices};
 use crate::harness::workloads::{Transport, Work};
 use crate::harness::{Contender, Failure};
-use crate::slices::{PEER, Slice};
+use crate::slices::{PEER, Slice, open};
 
 pub(crate) const TOKIO_URING: Contender = Contender {
     name: "tokio-uring",
@@ -20,7 +21,7 @@ pub(crate) const TOKIO_URING: Contender = Contender {
         Job::Echo(job) => serve_echo(job),
         Job::Read(job) => {
             let runtime = tokio_uring::Runtime::new(&tokio_uring::builder())?;
-            let file = Rc::new(runtime.block_on(File::open(&job.path))?);
+            let file = Rc::new(File::from_std(open(job)?));
             answer_with_slices(control, "default".into(), |duration_ms, seed| {
                 let slice = Slice::open(job, duration_ms, seed);
                 runtime.block_on(read_all(job, &file, &slice))?;
@@ -59,7 +60,7 @@ async fn echo(stream: TcpStream, size: usize) -> io::Result<()> {
 }
 
 async fn read_all(job: &ReadJob, file: &Rc<File>, slice: &Slice) -> Result<(), Failure> {
-    let start = |_| tokio_uring::spawn(read_blocks(Rc::clone(file), slice.clone(), Vec::with_capacity(job.block_size)));
+    let start = |_| tokio_uring::spawn(read_blocks(Rc::clone(file), slice.clone(), Block::new(job.block_size)));
     let tasks: Vec<_> = (0..job.depth).map(start).collect();
     for task in tasks {
         task.await??;
@@ -67,7 +68,7 @@ async fn read_all(job: &ReadJob, file: &Rc<File>, slice: &Slice) -> Result<(), F
     Ok(())
 }
 
-async fn read_blocks(file: Rc<File>, slice: Slice, mut block: Vec<u8>) -> Result<(), Failure> {
+async fn read_blocks(file: Rc<File>, slice: Slice, mut block: Block) -> Result<(), Failure> {
     loop {
         let (choice, begun) = slice.begin();
         let (result, read) = file.read_at(block, choice.offset).await;
