@@ -40,7 +40,8 @@ fn examine(builder: Builder) -> Diagnosis {
         Ok(ring) => {
             let report = ring.report();
             shortfalls.extend(report.refusal().map(of_refused_ring));
-            missing.extend(OPERATIONS.iter().filter(|operation| !ring.supports(operation.code)).map(|operation| operation.name));
+            let lacks = |operation: &&Operation| operation.is_needed_on(report.kind()) && !ring.supports(operation.code);
+            missing.extend(OPERATIONS.iter().filter(lacks).map(|operation| operation.name));
             shortfalls.extend(report.refused().iter().map(|refusal| of_refusal(&machine, refusal)));
             shortfalls.extend(OPERATIONS.iter().filter(|operation| missing.contains(&operation.name)).map(of_operation));
             shortfalls.extend(report.by_software().iter().map(|name| of_software_path(name)));
@@ -221,6 +222,13 @@ struct Operation {
     name: &'static str,
     since: &'static str,
     without: &'static str,
+}
+
+impl Operation {
+    /// The software ring reads the buffers for chunks where the pool has put them, so nobody has to provide them.
+    fn is_needed_on(&self, kind: RingKind) -> bool {
+        kind == RingKind::Kernel || self.code != opcode::ProvideBuffers::CODE
+    }
 }
 
 const fn operation(code: u8, name: &'static str, since: &'static str, without: &'static str) -> Operation {

@@ -60,6 +60,7 @@ fn is_refused_by_a_filter(call: &str, number: libc::c_long, errno: i32) {
     assert_eq!(diagnosis.seccomp(), Seccomp::Filter);
     let refusal = diagnosis.refusal().expect("a reason");
     assert_eq!((refusal.call(), refusal.raw_os_error()), (call, Some(errno)));
+    assert!(diagnosis.missing_operations().is_empty(), "the software ring has all that it needs: {diagnosis}");
     let first = &diagnosis.shortfalls()[0];
     assert!(first.what().contains(call), "the gravest comes first: {diagnosis}");
     assert!(first.cost().contains("seccomp filter"), "{diagnosis}");
