@@ -25,7 +25,7 @@ use super::{AlignedBuffer, IoBuf, IoBufMut};
 ///
 /// The kernel pins registered memory once and not at each operation, which is what makes reads and writes of files opened with `O_DIRECT`
 /// cheaper (see [`is_registered`](BufferPool::is_registered) for the rest). The operations choose by themselves: a pool buffer can be given to
-/// any of them, here and on any runtime.
+/// any of them, on any runtime of this thread.
 ///
 /// Cloning makes another handle of the same pool. Its memory is freed when all handles and all buffers are gone, which may be after the
 /// runtime has ended.
@@ -41,6 +41,30 @@ use super::{AlignedBuffer, IoBuf, IoBufMut};
 /// assert!(buffer[..count].starts_with(b"[package]"));
 /// drop(buffer);                                  // goes back to the pool
 /// assert_eq!(pool.available(), 8);
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+///
+/// # `O_DIRECT`
+/// Such a file is read and written in whole blocks: offset and length are multiples of the device's block size (512 or 4096 bytes), and anything
+/// else is refused with `EINVAL`, as the opening is by a file system that does not know `O_DIRECT`. A length is that of the buffer, so
+/// [`resize`](PoolBuffer::resize) fills up the last block of a write, and [`set_len`](crate::fs::File::set_len) cuts the file afterwards; a read
+/// that meets the end of the file is short.
+///
+/// ```no_run
+/// use annulus::{buf::BufferPool, fs::File};
+///
+/// # annulus::block_on(async {
+/// let pool = BufferPool::new(64, 64 * 1024);
+/// if let Some(refusal) = pool.refusal() {
+///     eprintln!("slower than it could be: {refusal}"); // RLIMIT_MEMLOCK, for example
+/// }
+/// let file = File::options().read(true).write(true).custom_flags(libc::O_DIRECT).open("data").await?;
+/// let mut buffer = pool.acquire().await;
+/// buffer.extend_from_slice(b"a record");
+/// buffer.resize(4096, 0);
+/// let buffer = file.write_all_at(buffer, 0).await?;
+/// let (count, buffer) = file.read_at(buffer, 0).await?; // up to 64 KiB of it
+/// # let _ = (count, buffer);
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 #[derive(Clone)]
@@ -249,6 +273,9 @@ impl fmt::Debug for BufferPool {
 }
 
 /// A buffer of a [`BufferPool`], page-aligned and with a fixed capacity, which goes back when it is dropped.
+///
+/// It stays on the thread of its pool, and so does an [`Error`](crate::Error) that carries it: where `?` must make an error that is `Send`
+/// (`anyhow`, `Box<dyn Error + Send + Sync>`), write `map_err(io::Error::from)?`, which lets the buffer go.
 ///
 /// It has a length like a `Vec`, but never grows. It comes empty; a read may use its whole capacity.
 pub struct PoolBuffer {

@@ -407,15 +407,17 @@ impl Ring {
     /// Registers memory for reads and writes by number, and returns the number of the first.
     ///
     /// # Errors
-    /// `ENOMEM` for want of locked memory, `InvalidInput` for want of places, `Unsupported` for want of a table.
+    /// `OutOfMemory` for want of locked memory, `InvalidInput` for want of places or a size that is too small or too large, `Unsupported` for
+    /// want of a table.
     pub(crate) fn register_buffers(&mut self, buffers: &[libc::iovec]) -> io::Result<u16> {
-        match self {
+        let registered = match self {
             Ring::Kernel(ring) => ring.register_buffers(buffers),
             // There would be nothing to gain: transfers are made by address.
             Ring::Emulated(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "the software ring has no use for registered buffers")),
             Ring::Mixed(ring) => ring.kernel_mut().register_buffers(buffers),
             Ring::Polling(ring) => ring.register_buffers(buffers),
-        }
+        };
+        registered.map_err(refusal::explain_buffers)
     }
 
     /// Takes a registration back.

@@ -103,6 +103,8 @@ const FILTER_REMEDY: &str = "allow io_uring_setup, io_uring_enter and io_uring_r
     Kubernetes: securityContext.seccompProfile; systemd: SystemCallFilter=@aio)";
 
 /// What lets the software ring through.
+const RAISE_MEMLOCK: &str = "ulimit -l, LimitMEMLOCK=, memlock in limits.conf, docker run --ulimit memlock=";
+
 const EPOLL_REMEDY: &str = "allow epoll_create1, epoll_ctl, epoll_wait, epoll_pwait2 and eventfd2 in the seccomp profile";
 
 /// Wraps the errno of a refused `call` of the software ring with the cause and the remedy.
@@ -149,6 +151,22 @@ pub(crate) fn explain_sqpoll(explained: io::Error, sqpoll: Sqpoll) -> io::Error 
     SetupError { ring: RingKind::Kernel, call: "io_uring_setup", source, cause, remedy, of_wish: true }.into_io_error()
 }
 
+/// Why buffers are not registered, where the errno alone says too little.
+pub(super) fn explain_buffers(source: io::Error) -> io::Error {
+    match source.raw_os_error() {
+        Some(libc::ENOMEM) => {
+            let limit = Machine::look().memlock.soft;
+            let sentence = format!(
+                "cannot register buffers: {source}: they count against RLIMIT_MEMLOCK, which is {limit} bytes for this user over all its \
+                 processes; raise it ({RAISE_MEMLOCK}), or make fewer or smaller ones"
+            );
+            io::Error::new(io::ErrorKind::OutOfMemory, sentence)
+        }
+        Some(libc::EFAULT) => io::Error::new(io::ErrorKind::InvalidInput, "cannot register buffers: each must have 1 byte to 1 GiB"),
+        _ => source,
+    }
+}
+
 fn explain_on(machine: &Machine, call: &'static str, source: io::Error) -> io::Error {
     let (cause, remedy) = match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => refused(machine),
@@ -158,9 +176,7 @@ fn explain_on(machine: &Machine, call: &'static str, source: io::Error) -> io::E
                 "ring memory counts against RLIMIT_MEMLOCK, which is {} bytes for this user over all its processes",
                 machine.memlock.soft
             ),
-            "raise it (ulimit -l, LimitMEMLOCK=, memlock in limits.conf, docker run --ulimit memlock=), make fewer runtimes, or ask for \
-             fewer entries"
-                .to_owned(),
+            format!("raise it ({RAISE_MEMLOCK}), make fewer runtimes, or ask for fewer entries"),
         ),
         Some(libc::EMFILE | libc::ENFILE) => want_of_descriptors(machine),
         _ => (format!("the kernel ({}) does not know the request", machine.release), "annulus needs Linux 5.10 or later".to_owned()),

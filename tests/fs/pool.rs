@@ -285,7 +285,9 @@ fn without_locked_memory_a_pool_is_plain_and_says_why() {
             let before = pinned();
             let pool = BufferPool::new(64, BLOCK);
             assert!(!pool.is_registered());
-            assert_eq!(pool.refusal().unwrap().kind(), ErrorKind::OutOfMemory, "{:?}", pool.refusal());
+            let refusal = pool.refusal().unwrap();
+            assert_eq!(refusal.kind(), ErrorKind::OutOfMemory, "{refusal:?}");
+            assert!(refusal.to_string().contains("RLIMIT_MEMLOCK, which is 65536 bytes"), "{refusal}");
             assert_eq!(BufferPool::registered(64, BLOCK).unwrap_err().kind(), ErrorKind::OutOfMemory);
             assert_eq!(pinned(), before, "nothing of it stays pinned");
             let file = scratch.path().join("file");
@@ -326,6 +328,8 @@ fn pools_without_buffers_or_room_are_no_trap() {
         assert!(poll_once(acquire.as_mut()).is_pending());
         drop(acquire);
         let empty = BufferPool::new(1, 0);
+        let refusal = empty.refusal().unwrap();
+        assert!(matches!(refusal.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported), "{refusal:?}");
         let file = File::open("/dev/zero").await.unwrap();
         let error = file.read_at(empty.acquire().await, 0).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
