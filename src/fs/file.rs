@@ -101,7 +101,7 @@ impl File {
     /// ```
     ///
     /// # Errors
-    /// Its items: the kernel's; `InvalidInput` for a file with positions, which is read at an offset.
+    /// Its items: the kernel's; `InvalidInput` for a file with positions (also `/dev/null` and `/dev/zero`), which is read at an offset.
     pub fn chunks(&self) -> Chunks<'_> {
         Chunks::new(&self.handle, Source::File)
     }

@@ -57,6 +57,14 @@ impl Source {
     }
 }
 
+/// Refused before submission.
+fn has_positions() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "chunks come from sockets, pipes, FIFOs and terminals; a file with positions is read at an offset",
+    )
+}
+
 fn select(entry: squeue::Entry) -> squeue::Entry {
     entry.flags(squeue::Flags::BUFFER_SELECT)
 }
@@ -95,7 +103,7 @@ impl<'h> Chunks<'h> {
     fn begin(&mut self, context: &Context<'_>) -> Poll<Option<io::Result<Chunk>>> {
         let source = self.receive.kind.source;
         if !source.fits(self.receive.handle()) {
-            return Poll::Ready(Some(Err(io::Error::from_raw_os_error(libc::EINVAL))));
+            return Poll::Ready(Some(Err(has_positions())));
         }
         ready!(self.receive.poll_turn(context));
         if self.receive.lane().has_left()
@@ -245,6 +253,7 @@ unsafe impl Operation for ReadChunk {
                 Step::Again(self)
             }
             (errno, ..) if errno == -libc::EINTR => Step::Again(self),
+            (errno, ..) if errno == -libc::EINVAL && !self.source.fits(&self.handle) => Step::Done(Err(has_positions())),
             (errno, _, None) if errno == -libc::ENOBUFS => Step::Done(Err(io::Error::from_raw_os_error(libc::ENOMEM))),
             (errno, ..) => Step::Done(Err(io::Error::from_raw_os_error(-errno))),
         }
