@@ -85,7 +85,7 @@ pub(crate) struct Options {
     /// Keep the data file for the next run
     #[arg(long)]
     keep: bool,
-    /// Only the workloads whose name begins so (may be given several times; see --list)
+    /// Only the workload of this name, or else those whose name begins so (may be given several times; see --list)
     #[arg(long = "workload", value_name = "NAME")]
     workloads: Vec<String>,
     /// Only these contenders (may be given several times; see --list)
@@ -197,8 +197,10 @@ fn chosen_rows(suite: &Suite, names: &[String]) -> Result<Vec<Row>, Failure> {
     if let Some(unknown) = names.iter().find(|name| suite.rows.iter().all(|row| !row.name.starts_with(name.as_str()))) {
         return Err(format!("there is no workload {unknown:?}: --list names them").into());
     }
-    let is_chosen =
-        |row: &&Row| if names.is_empty() { row.is_default } else { names.iter().any(|name| row.name.starts_with(name.as_str())) };
+    // Else `tcp_echo_64_x50` would mean `tcp_echo_64_x500` as well.
+    let is_whole = |name: &String| suite.rows.iter().any(|row| row.name == *name);
+    let is_named = |row: &Row, name: &String| if is_whole(name) { row.name == *name } else { row.name.starts_with(name.as_str()) };
+    let is_chosen = |row: &&Row| if names.is_empty() { row.is_default } else { names.iter().any(|name| is_named(row, name)) };
     Ok(suite.rows.iter().filter(is_chosen).cloned().collect())
 }
 
