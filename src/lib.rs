@@ -106,7 +106,7 @@
 //! ```
 //! use std::io;
 //! use annulus::net::TcpStream;
-//! use futures_util::StreamExt;
+//! use futures_util::StreamExt; // of the crate futures-util: what streams are read with
 //!
 //! async fn echo(stream: TcpStream) -> io::Result<()> {
 //!     let mut chunks = stream.chunks();

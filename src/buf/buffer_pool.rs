@@ -45,10 +45,10 @@ use super::{AlignedBuffer, IoBuf, IoBufMut};
 /// ```
 ///
 /// # `O_DIRECT`
-/// Such a file is read and written in whole blocks: offset and length are multiples of the device's block size (512 or 4096 bytes), and anything
-/// else is refused with `EINVAL`, as the opening is by a file system that does not know `O_DIRECT`. A length is that of the buffer, so
-/// [`resize`](PoolBuffer::resize) fills up the last block of a write, and [`set_len`](crate::fs::File::set_len) cuts the file afterwards; a read
-/// that meets the end of the file is short.
+/// Such a file is read and written in whole blocks: offset and length are multiples of the device's block size (512 or 4096 bytes), and
+/// anything else is refused with `EINVAL`, as the opening is by a file system that does not know `O_DIRECT`. The length is that of the buffer:
+/// [`resize`](PoolBuffer::resize) fills up the last block of a write, and [`set_len`](crate::fs::File::set_len) cuts the file afterwards. A
+/// read that meets the end of the file is short.
 ///
 /// ```no_run
 /// use annulus::{buf::BufferPool, fs::File};
@@ -274,10 +274,8 @@ impl fmt::Debug for BufferPool {
 
 /// A buffer of a [`BufferPool`], page-aligned and with a fixed capacity, which goes back when it is dropped.
 ///
-/// It stays on the thread of its pool, and so does an [`Error`](crate::Error) that carries it: where `?` must make an error that is `Send`
-/// (`anyhow`, `Box<dyn Error + Send + Sync>`), write `map_err(io::Error::from)?`, which lets the buffer go.
-///
-/// It has a length like a `Vec`, but never grows. It comes empty; a read may use its whole capacity.
+/// It has a length like a `Vec`, but never grows. It comes empty; a read may use its whole capacity. It stays on the thread of its pool, and
+/// so does an [`Error`](crate::Error) that carries it.
 pub struct PoolBuffer {
     /// `None` only within `drop`.
     numbered: Option<Box<Numbered>>,

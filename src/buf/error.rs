@@ -8,7 +8,8 @@ use std::{fmt, io};
 /// An [`io::Error`] together with the buffer of the operation that failed.
 ///
 /// `?` works in a function that returns [`io::Result`], and drops the buffer; [`into_buffer`](Error::into_buffer) takes it out instead. The error
-/// number is the kernel's.
+/// number is the kernel's. The error is `Send` if the buffer is: where it must be (`anyhow`, `Box<dyn Error + Send + Sync>`) and the buffer
+/// is not (an `Rc<[u8]>`, a [`PoolBuffer`](crate::buf::PoolBuffer)), write `map_err(io::Error::from)?`.
 ///
 /// ```
 /// use annulus::buf::Error;

@@ -126,7 +126,8 @@ impl File {
     /// Yields `Result<B, Error<B>>`.
     ///
     /// # Errors
-    /// `UnexpectedEof` at the end of the file, else the kernel's. The buffer that the error carries holds what was read until then.
+    /// `UnexpectedEof` at the end of the file, else the kernel's. The buffer that the error carries holds what was read until then, and
+    /// [`transferred`](crate::Error::transferred) counts it; at 0 the buffer is as it was given.
     pub fn read_exact_at<B: IoBufMut>(&self, buffer: B, offset: u64) -> Op<'_, ReadExactAt<B>> {
         ReadExactAt::op(&self.handle, buffer, offset)
     }

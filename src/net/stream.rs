@@ -54,7 +54,7 @@ macro_rules! reading_methods {
         ///
         /// # Errors
         /// `UnexpectedEof` if the stream ends before, else the kernel's. The buffer that the error carries holds what was read until then,
-        /// and [`transferred`](crate::Error::transferred) counts it.
+        /// and [`transferred`](crate::Error::transferred) counts it; at 0 the buffer is as it was given.
         pub fn read_exact<B: $crate::buf::IoBufMut>(&self, buffer: B) -> $crate::Op<'_, $crate::op::ReceiveExact<B>> {
             $crate::op::ReceiveExact::op(self.handle(), buffer)
         }

@@ -59,8 +59,8 @@ pub struct Datagram {
 /// The stream of `datagrams()`: datagrams as they come, for ever, each in a buffer of the runtime.
 ///
 /// One receive stays armed in the ring, and holds no buffer while nothing comes. A datagram has room for the
-/// [size of a chunk](crate::Builder::chunk_size) less 44 bytes; what is longer is cut off, which [`Datagram::truncated`] tells. A stream that is
-/// not polled is stopped after about 40 datagrams; the kernel keeps what it has room for, and drops the rest.
+/// [size of a chunk](crate::Builder::chunk_size) less 44 bytes, 16,340 by default; what is longer is cut off, which [`Datagram::truncated`]
+/// tells. A stream that is not polled is stopped after about 40 datagrams; the kernel keeps what it has room for, and drops the rest.
 ///
 /// Dropping it loses none that was received: they wait in the socket for the next receive. From its first poll until it is dropped other
 /// receives of the socket wait. An error does not end it.

@@ -25,9 +25,9 @@ impl BufferPool {
     /// As [`new`](BufferPool::new), for those who rely on the registration.
     ///
     /// # Errors
-    /// `OutOfMemory` when the memory would go over `RLIMIT_MEMLOCK`, with the limit and the ways to raise it; `InvalidInput` when the runtime's
-    /// table (16,384 buffers) has no room for so many more, and for none, empty ones, and ones over 1 GiB; `Unsupported` outside a runtime, on
-    /// the software ring, and where there is no such table (before Linux 5.19). Nothing is kept then.
+    /// `OutOfMemory` when the memory would go over `RLIMIT_MEMLOCK`, with the limit and the ways to raise it; `InvalidInput` when the
+    /// runtime's table (16,384 buffers) has no room for so many more, and for none, empty ones, and ones over 1 GiB; `Unsupported` outside a
+    /// runtime, on the software ring, and where there is no such table (before Linux 5.19). Nothing is kept then.
     pub fn registered(count: usize, size: usize) -> io::Result<BufferPool> {
         BufferPool::new(count, size).if_registered()
     }

@@ -407,8 +407,7 @@ impl Ring {
     /// Registers memory for reads and writes by number, and returns the number of the first.
     ///
     /// # Errors
-    /// `OutOfMemory` for want of locked memory, `InvalidInput` for want of places or a size that is too small or too large, `Unsupported` for
-    /// want of a table.
+    /// `OutOfMemory` for want of locked memory, `InvalidInput` for want of places or for a size that cannot be, `Unsupported` for want of a table.
     pub(crate) fn register_buffers(&mut self, buffers: &[libc::iovec]) -> io::Result<u16> {
         let registered = match self {
             Ring::Kernel(ring) => ring.register_buffers(buffers),

@@ -101,8 +101,9 @@ impl Builder {
     /// How many buffers for chunks there are at first, and at most: 256 to 1024 by default, never more than 32768. All streams of the runtime
     /// share them. None is made before the first is asked for.
     ///
-    /// Their number doubles when less than a quarter of them is left for receives, and halves when more than half of them was not needed for
-    /// a while. At the upper bound what comes is copied to the heap instead, so no stream waits for a buffer.
+    /// Their number doubles when less than a quarter of them is left for receives, and halves when half of them was not needed by so many
+    /// receives in a row as 16 times their number: an idle runtime keeps what it has. At the upper bound what comes is copied to the heap
+    /// instead, so no stream waits for a buffer.
     ///
     /// ```
     /// let runtime = annulus::Builder::new().chunk_size(4096).chunks(64..=4096).build()?;
@@ -119,7 +120,8 @@ impl Builder {
     /// Whatever comes meanwhile (a completion, a wake from another thread) is served without the sleep and its wake-up, which is most of the
     /// latency of a request to a server that has little to do. It costs processor time, and pays only on a core that nobody else needs. It
     /// adapts: when several spins in a row were in vain, waits begin without, and a spin is tried again now and then, so an idle runtime
-    /// burns next to nothing. [`Metrics::spins_paid`](crate::Metrics::spins_paid) and
+    /// burns next to nothing. What it waits for must come from another core, so on a machine whose cores are all busy spins are in vain. The
+    /// software ring does not spin. [`Metrics::spins_paid`](crate::Metrics::spins_paid) and
     /// [`spins_unpaid`](crate::Metrics::spins_unpaid) tell.
     ///
     /// ```
@@ -139,8 +141,8 @@ impl Builder {
     /// timer or the wake of another thread included, waits up to `longest` for company. Choose it for a server that always has far more
     /// operations in flight than `completions`. Microseconds count, up to 71 minutes. An idle runtime is not woken by it.
     ///
-    /// It needs Linux 6.12. On older kernels waits end with the first completion as ever, and [`RingReport::refused`](crate::RingReport::refused)
-    /// lists `MIN_TIMEOUT`. See `min_wait_usec` in io_uring_enter(2).
+    /// It needs Linux 6.12, and the software ring has none of it. On older kernels waits end with the first completion as ever, and
+    /// [`RingReport::refused`](crate::RingReport::refused) lists `MIN_TIMEOUT`. See `min_wait_usec` in io_uring_enter(2).
     ///
     /// ```
     /// use std::time::Duration;
@@ -159,7 +161,7 @@ impl Builder {
     ///
     /// The thread keeps a processor busy as long as it is awake, and passes each operation from one processor to another. That pays where
     /// processors are idle and system calls are dear, and costs elsewhere: measure. `DEFER_TASKRUN`, which a ring has by default, excludes
-    /// it, so that goes.
+    /// it, so that goes. The software ring has no such thread, and the wish no effect there.
     ///
     /// # Errors
     /// [`build`](Builder::build) fails with a [`SetupError`](crate::SetupError) if the machine grants rings, but none with such a thread: it

@@ -17,7 +17,7 @@ use crate::ring::Traffic;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Calls of io_uring_enter(2) since set-up.
+    /// Calls of io_uring_enter(2) since set-up. On the software ring: how often it asked epoll for events, without its other system calls.
     pub enters: u64,
     /// Entries that the kernel has taken.
     pub submissions: u64,
@@ -27,7 +27,8 @@ pub struct Metrics {
     pub operations: u64,
     /// Operations whose future was dropped before they ended.
     pub orphaned: u64,
-    /// Cancels sent, repetitions included.
+    /// Cancels sent, repetitions included: of dropped, cancelled and late operations, and of streams (`chunks`, `datagrams`, `incoming`) that
+    /// were stopped since too much of theirs was unclaimed.
     pub cancels: u64,
     /// Completions that belonged to no operation. Anything but 0 is a bug in annulus or in the kernel.
     pub stale_completions: u64,
@@ -51,7 +52,7 @@ pub struct Metrics {
     pub tasks: u64,
     /// Buffers for [`Chunk`](crate::buf::Chunk)s now: in chunks, or kept for the ring. 0 until the first is asked for.
     pub chunk_buffers: u64,
-    /// Those of them that are in chunks now.
+    /// Those of them that are in chunks now. What another thread dropped counts until the loop's next turn.
     pub chunk_buffers_lent: u64,
     /// Most that were in chunks at one time.
     pub chunk_buffers_most_lent: u64,
@@ -59,7 +60,8 @@ pub struct Metrics {
     pub chunk_growths: u64,
     /// How often their number was halved since they were not needed.
     pub chunk_shrinkings: u64,
-    /// How often a receive found no buffer, and had to be started again.
+    /// How often a receive found no buffer and had to be started again, which loses nothing. Some are usual when much comes at once: the ring
+    /// has only about as many buffers as the last turns needed, so that it goes on with the same few.
     pub chunk_exhaustions: u64,
     /// Chunks that were copied to the heap since buffers were scarce and could not be made more.
     pub chunk_copies: u64,
