@@ -16,6 +16,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_util::Stream;
+use futures_util::stream::FusedStream;
 use io_uring::opcode;
 
 use super::Handle;
@@ -170,6 +171,13 @@ impl Stream for Datagrams<'_> {
                 return Poll::Ready(Some(item));
             }
         }
+    }
+}
+
+/// It never ends.
+impl FusedStream for Datagrams<'_> {
+    fn is_terminated(&self) -> bool {
+        false
     }
 }
 

@@ -18,6 +18,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
+use futures_util::stream::FusedStream;
 use io_uring::opcode;
 use socket2::{SockAddr, SockRef};
 
@@ -123,6 +124,13 @@ impl<S: Accepted> Stream for Incoming<'_, S> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<S>>> {
         self.poll_accept(context).map(Some)
+    }
+}
+
+/// It never ends.
+impl<S: Accepted> FusedStream for Incoming<'_, S> {
+    fn is_terminated(&self) -> bool {
+        false
     }
 }
 
