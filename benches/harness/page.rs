@@ -323,7 +323,7 @@ fn findings(html: &mut String, report: &Report) -> Result<(), Failure> {
     write!(html, "<h2>How to read the ratios</h2>\n<p>{RATIO_MEANING}</p>\n")?;
     let Range { start, end } = SHOWN_RATIOS;
     writeln!(html, "<p class=\"soft\">In the plots a ratio below {start} or above {end} stands at that edge.</p>")?;
-    html.push_str("<h2>When epoll wins</h2>\n<p>In this run:</p>\n<ul>\n");
+    html.push_str("<h2>Where others win</h2>\n<p>In this run:</p>\n<ul>\n");
     for sentence in losses(report) {
         writeln!(html, "<li>{}</li>", escape(&sentence))?;
     }

@@ -273,9 +273,9 @@ pub(crate) const RATIO_MEANING: &str = "Ratios are formed per round and show the
 
 /// Where the ring is known to lose or to gain nothing, whatever this run measured.
 pub(crate) const KNOWN_LIMITS: &[&str] = &[
-    "One connection, or one request at a time: there is nothing to batch, and both sides cost the same.",
+    "One connection, or one request at a time: there is nothing to batch, and an epoll loop costs somewhat less.",
     "Buffered writes, fsync, stat, and opening with O_CREAT: the kernel hands them to worker threads; a direct call costs less CPU.",
-    "A single page-cached read: pread is cheaper than a trip through the ring. Batches of three or four break even.",
+    "Page-cached reads: pread is cheaper than a trip through the ring, by much one at a time and by little in batches, but stops the loop when a page is missing.",
     "Large messages (16 KiB) on hundreds of connections with a buffer owned by each: the buffers fall out of the processor's cache, while an epoll loop reads all of them into one.",
     "Files on tmpfs: the ring hands every access to worker threads there.",
 ];
@@ -347,7 +347,7 @@ pub(crate) fn closing(report: &Report) -> String {
             let _ = writeln!(text, "  {line}");
         });
     }
-    let _ = writeln!(text, "\nWhen epoll wins, in this run:");
+    let _ = writeln!(text, "\nWhere others win, in this run:");
     for sentence in losses(report) {
         let _ = writeln!(text, "  - {sentence}");
     }
