@@ -9,9 +9,10 @@
 //!
 //! # Errors
 //! All functions return the kernel's errno as [`io::Error::raw_os_error`](std::io::Error::raw_os_error). A path with a NUL byte in it is
-//! `InvalidInput`. `ECANCELED`, where nobody has cancelled, is the kernel's word for a worker thread that it could not start: `RLIMIT_NPROC` or a
-//! cgroup's `pids.max` is reached, and was for half a second. What the kernel's ring does not have (renaming and removing before Linux 5.11, making directories before 5.15)
-//! takes the [software path](crate::docs::software_ring).
+//! `InvalidInput`. `ECANCELED`, where nobody has cancelled, is the kernel's word for a worker thread that it could not start: `RLIMIT_NPROC` or
+//! a cgroup's `pids.max` is reached, and was for half a second (before Linux 5.12 it waits for a thread instead). What the kernel's ring does
+//! not have (renaming and removing before Linux 5.11, making directories before 5.15) takes the
+//! [software path](crate::docs::software_ring).
 
 mod file;
 mod metadata;
