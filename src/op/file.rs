@@ -19,6 +19,7 @@ use crate::ring::Completion;
 const HIGHEST_OFFSET: u64 = i64::MAX as u64;
 
 /// What a single transfer asks for at most; longer ones are short, as in read(2).
+#[inline]
 pub(super) fn clamp(length: usize) -> u32 {
     length.min(MOST_BYTES) as u32
 }

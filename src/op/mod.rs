@@ -319,8 +319,9 @@ impl<'h, O: Operation> Op<'h, O> {
         Poll::Ready(self.proceed(step))
     }
 
-    /// Queues the entry for this tick's batch, or settles what the ring cannot take.
-    #[inline]
+    /// Queues the entry for this tick's batch, or settles what the ring cannot take. One function for each kind of operation, whoever awaits it: the
+    /// rest of `poll` is small.
+    #[inline(never)]
     fn start(&mut self, context: &Context<'_>) {
         let core = current();
         // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
@@ -363,12 +364,16 @@ impl<'h, O: Operation> Op<'h, O> {
     }
 
     /// Leaves a quiet lane, or makes a turn of it if others have come meanwhile.
+    ///
+    /// # Safety
+    /// The operation is initialised, and the kernel has let go of it.
     #[inline]
-    fn leave_quietly(&mut self, operation: &O) {
+    unsafe fn leave_quietly(&mut self) {
         if !std::mem::take(&mut self.flags.alone) {
             return;
         }
-        if let Some((handle, direction, manner)) = operation.lane()
+        // SAFETY: the caller's promise.
+        if let Some((handle, direction, manner)) = unsafe { self.operation.assume_init_ref() }.lane()
             && !handle.lane(direction).leave_quietly()
         {
             self.turn = Some(Box::new(Turn::inside(handle, direction, manner)));
@@ -428,6 +433,9 @@ impl<'h, O: Operation> Op<'h, O> {
 impl<O: Operation> Future for Op<'_, O> {
     type Output = O::Output;
 
+    // Inlined, so that the output goes from the operation to where the caller wants it: in between it would be written in single words and read in
+    // wider steps at once, for which a processor stalls.
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<O::Output> {
         loop {
             let completion = match self.stage.unpack() {
@@ -460,8 +468,10 @@ impl<O: Operation> Future for Op<'_, O> {
                 Stage::Done => panic!("an operation was polled again after it had yielded its output"),
             };
             // SAFETY: the operation was settled before submission, or this is its last completion.
-            let operation = unsafe { self.take() };
-            self.leave_quietly(&operation);
+            let operation = unsafe {
+                self.leave_quietly();
+                self.take()
+            };
             let step = operation.complete(completion);
             if let Some(output) = self.proceed(step) {
                 return Poll::Ready(output);
@@ -487,8 +497,10 @@ impl<O: Operation> Op<'_, O> {
     #[cold]
     fn drop_at_rest(&mut self) {
         // SAFETY: it was never submitted, or only parts of it that have ended, so the future is its sole owner.
-        let operation = unsafe { self.take() };
-        self.leave_quietly(&operation);
+        let operation = unsafe {
+            self.leave_quietly();
+            self.take()
+        };
         // What its earlier parts have moved is accounted for as if the next had been cancelled.
         let cancelled = Completion::without_submission(-libc::ECANCELED);
         if let Some(turn) = &self.turn
