@@ -239,13 +239,14 @@ impl Driver {
     /// # Safety
     /// What the entry names stays valid until the token's last completion, as `op::Operation` demands. The caller keeps it until
     /// [`take`](Driver::take) gives that completion, or hands it over with [`orphan`](Driver::orphan).
+    #[inline(always)]
     pub(crate) unsafe fn start(&mut self, mut entry: squeue::Entry, waker: Waker) -> Result<Token, (i32, Waker)> {
         if let Err(errno) = self.check(entry.get_opcode() as u8) {
             return Err((errno, waker));
         }
         let token = self.occupy(|| State::Waiting(waker));
         entry.set_user_data(token.0);
-        self.queue(&entry);
+        self.queue(entry);
         Ok(token)
     }
 
@@ -353,7 +354,7 @@ impl Driver {
         }
         let entry = closing(&descriptor, lingers);
         let token = self.occupy(|| State::Closing(descriptor));
-        self.queue(&entry.user_data(token.0));
+        self.queue(entry.user_data(token.0));
     }
 
     /// Takes a slot. Its state is made where it is to lie.
@@ -366,14 +367,27 @@ impl Driver {
 
     /// Pushes in order: once an entry waits, all later ones wait behind it.
     #[inline(always)]
-    fn queue(&mut self, entry: &squeue::Entry) {
-        if !self.backlog.is_empty() || !self.try_push(entry) {
-            self.backlog.push_back(entry.clone());
+    fn queue(&mut self, entry: squeue::Entry) {
+        let pushed = match &mut self.ring {
+            // SAFETY: as in `try_push`.
+            Some(ring) if self.backlog.is_empty() => unsafe { ring.push_at_once(&entry) },
+            _ => false,
+        };
+        if !pushed {
+            self.queue_otherwise(entry);
+        }
+    }
+
+    /// As [`queue`](Driver::queue), of all that does not go straight into the kernel's queue. It takes the entry by value: one that nobody has
+    /// an address of is made where the kernel reads it.
+    #[inline(never)]
+    fn queue_otherwise(&mut self, entry: squeue::Entry) {
+        if !self.backlog.is_empty() || !self.try_push(&entry) {
+            self.backlog.push_back(entry);
         }
     }
 
     /// Pushes one entry, submitting once to make room. `false`: still no room.
-    #[inline(always)]
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
         let Some(ring) = &mut self.ring else { return false };
         let chain = std::slice::from_ref(entry);
@@ -400,6 +414,7 @@ impl Driver {
     ///
     /// # Errors
     /// What io_uring_enter(2) says of a ring that is beyond use. Signals and want of memory are dealt with below.
+    #[inline(always)]
     pub(crate) fn turn(&mut self, wait: Wait, deliveries: &mut Deliveries) -> io::Result<()> {
         let is_much = self.pool.as_ref().is_some_and(|pool| pool.begin_turn());
         self.send_cancels();
@@ -418,7 +433,15 @@ impl Driver {
         Ok(())
     }
 
+    #[inline]
     fn push_backlog(&mut self) {
+        if !self.backlog.is_empty() {
+            self.push_some_of_backlog();
+        }
+    }
+
+    #[cold]
+    fn push_some_of_backlog(&mut self) {
         while let Some(entry) = self.backlog.pop_front() {
             if !self.try_push(&entry) {
                 return self.backlog.push_front(entry);
@@ -498,10 +521,15 @@ impl Driver {
     }
 
     /// Cancels go out behind their targets: in front of them they would find nothing and the targets would live.
+    #[inline]
     fn send_cancels(&mut self) {
-        if self.to_cancel.is_empty() && self.cancelled.is_empty() {
-            return;
+        if !self.to_cancel.is_empty() || !self.cancelled.is_empty() {
+            self.send_cancels_now();
         }
+    }
+
+    #[inline(never)]
+    fn send_cancels_now(&mut self) {
         let Some(now) = self.ring.as_ref().map(Ring::now) else { return };
         let may_repeat = !self.is_behind();
         while may_repeat && self.cancelled.peek().is_some_and(|Reverse(cancelled)| cancelled.again_at <= now) {
@@ -521,7 +549,7 @@ impl Driver {
             return;
         }
         self.counters.cancels += 1;
-        self.queue(&opcode::AsyncCancel::new(token.0).build().user_data(CANCEL));
+        self.queue(opcode::AsyncCancel::new(token.0).build().user_data(CANCEL));
         self.cancelled.push(Reverse(Cancelled { again_at, token, next_pause }));
     }
 

@@ -165,7 +165,7 @@ impl Driver {
     /// The descriptor in the entry stays open until the last completion: the future keeps it, and then the heir.
     pub(crate) unsafe fn start_several(&mut self, entry: squeue::Entry, waker: Waker, limit: u16) -> Token {
         let token = self.occupy(|| State::Several(Several::new(waker, limit)));
-        self.queue(&entry.user_data(token.0));
+        self.queue(entry.user_data(token.0));
         token
     }
 

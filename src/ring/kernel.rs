@@ -266,6 +266,17 @@ impl KernelRing {
         Ok(())
     }
 
+    /// # Safety
+    /// As [`Ring::push`](super::Ring::push).
+    #[inline(always)]
+    pub(super) unsafe fn push_at_once(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: as in `push`.
+        let pushed = unsafe { self.uring.submission().push(entry) }.is_ok();
+        self.traffic.submissions += u64::from(pushed);
+        pushed
+    }
+
+    #[inline(always)]
     pub(crate) fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
         let alarmed = match wait {
             Wait::Until(deadline) => self.arm(deadline)?,
@@ -313,8 +324,15 @@ impl KernelRing {
     }
 
     /// Gives the kernel the buffers that it does not take by itself, as many as there is room for.
+    #[inline]
     fn hand_buffers_over(&mut self) {
-        let Some(Provided { handing: Some(_), .. }) = &self.provided else { return };
+        if let Some(Provided { handing: Some(_), .. }) = &self.provided {
+            self.hand_buffers_over_one_by_one();
+        }
+    }
+
+    #[cold]
+    fn hand_buffers_over_one_by_one(&mut self) {
         while let Some(provided) = &mut self.provided
             && let Some(entry) = provided.next()
         {
@@ -404,6 +422,7 @@ impl KernelRing {
     }
 
     /// Keeps the eventfd polled, where kicks come that way. `false`: there was no room.
+    #[inline]
     fn listen_for_kicks(&mut self) -> io::Result<bool> {
         let Kick::Event { event, armed: false } = &self.kick else { return Ok(true) };
         let entry = opcode::PollAdd::new(types::Fd(event.as_raw_fd()), libc::POLLIN as u32).build().user_data(KICK);
@@ -435,7 +454,7 @@ impl KernelRing {
         Ok(unsafe { self.push(chain) }.is_ok())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn reap(&mut self) -> Option<Completion> {
         loop {
             let entry = self.uring.completion().next()?;

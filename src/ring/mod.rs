@@ -288,6 +288,21 @@ impl Ring {
         }
     }
 
+    /// As [`push`](Ring::push), of one entry, if it is a kernel's ring with room. `false`: it is not queued. Inlined down to the queue, so that an
+    /// entry is made there: copied from elsewhere, it would be written in small steps and read in wide ones at once, for which a processor stalls.
+    ///
+    /// # Safety
+    /// As [`push`](Ring::push).
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn push_at_once(&mut self, entry: &squeue::Entry) -> bool {
+        match self {
+            // SAFETY: the caller's promise is handed on unchanged.
+            Ring::Kernel(ring) => unsafe { ring.push_at_once(entry) },
+            Ring::Emulated(_) | Ring::Mixed(_) | Ring::Polling(_) => false,
+        }
+    }
+
     /// Lets entries with [`BUFFER_SELECT`](squeue::Flags::BUFFER_SELECT) and this group take their buffers from `ring`, first in first out, each
     /// when it has something to put there and not before. The completion [names the buffer](Completion::buffer), also one that reports an error or
     /// 0; from then on it is the caller's, who may append it again. An entry that finds none ends with `ENOBUFS`.
@@ -312,6 +327,7 @@ impl Ring {
 
     /// Submits what is queued, and waits; for several completions if the user wants that, but not for more than are in flight. May return
     /// early for any reason, so callers look at what they wait for themselves.
+    #[inline(always)]
     pub(crate) fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
         match self {
             Ring::Kernel(ring) => ring.enter(wait, in_flight),
@@ -342,7 +358,7 @@ impl Ring {
     }
 
     /// Takes the next completion out of the queue.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn reap(&mut self) -> Option<Completion> {
         match self {
             Ring::Kernel(ring) => ring.reap(),
