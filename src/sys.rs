@@ -64,6 +64,7 @@ struct ResourceUpdate {
 }
 
 /// io_uring_enter(2) without an argument structure. `ring` is a descriptor or, with [`ENTER_REGISTERED_RING`], an index.
+#[inline(always)]
 pub(crate) fn enter(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> io::Result<u32> {
     // SAFETY: the call takes no pointer. The memory that the submitted SQEs name was vouched for when they were pushed.
     let result =

@@ -48,7 +48,7 @@ impl Place {
     #[inline]
     pub(super) fn here(&self) -> Option<Target> {
         let taken = self.taken.get()?;
-        let is_here = runtime::current_id() == Some(taken.ring);
+        let is_here = runtime::is_current(taken.ring);
         is_here.then_some(Target { number: types::Fd(taken.number), flags: squeue::Flags::FIXED_FILE })
     }
 

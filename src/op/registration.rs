@@ -63,7 +63,7 @@ impl Drop for Entry {
 #[inline]
 pub(super) fn number_here(registration: Option<Registration>) -> Option<u16> {
     let registration = registration?;
-    (runtime::current_id() == Some(registration.ring)).then_some(registration.number)
+    runtime::is_current(registration.ring).then_some(registration.number)
 }
 
 #[cfg(test)]
