@@ -48,6 +48,7 @@ fn to_json(diagnosis: &Diagnosis) -> Value {
         "io_uring_group": diagnosis.io_uring_group(),
         "seccomp": diagnosis.seccomp().to_string(),
         "security_modules": diagnosis.security_modules(),
+        "polling_devices": diagnosis.polling_devices(),
         "shortfalls": shortfalls.collect::<Vec<_>>(),
     })
 }

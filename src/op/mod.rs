@@ -66,7 +66,7 @@ use stage::{Packed, Stage};
 
 use crate::driver::{Orphan, Token};
 use crate::exec::share;
-use crate::ring::{Completion, RingKind};
+use crate::ring::Completion;
 use crate::runtime::{Core, current};
 
 /// The most bytes that one read or write moves: what Linux clamps to, read(2).
@@ -339,8 +339,8 @@ impl<'h, O: Operation> Op<'h, O> {
     }
 
     /// Has it ended without anybody's will, so that it is to be started again? A signal can interrupt it, and can keep the kernel from starting
-    /// the worker thread that it needs: that comes as `ECANCELED`, though nobody has cancelled it. From the software ring that errno means that
-    /// the descriptor is another file's by now, which must not be touched.
+    /// the worker thread that it needs: that comes as `ECANCELED`, though nobody has cancelled it. If the runtime has ended since, that has. From
+    /// the software ring the errno means that the descriptor is another file's by now, which must not be touched.
     #[cold]
     fn is_interrupted(&mut self, result: i32) -> bool {
         if !O::RESTARTS || self.flags.cancelled {
@@ -348,7 +348,7 @@ impl<'h, O: Operation> Op<'h, O> {
         }
         let without_thread = result == -libc::ECANCELED
             && self.flags.restarts < MOST_RESTARTS
-            && self.core.as_ref().is_some_and(|core| core.ring_kind() == RingKind::Kernel);
+            && self.core.as_ref().is_some_and(|core| core.is_on_kernel());
         self.flags.restarts += u8::from(without_thread);
         without_thread || result == -libc::EINTR
     }

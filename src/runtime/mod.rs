@@ -488,6 +488,11 @@ impl Core {
         self.report.kind()
     }
 
+    /// Is the ring the kernel's, and has the runtime not ended?
+    pub(crate) fn is_on_kernel(&self) -> bool {
+        self.report.kind() == RingKind::Kernel && self.driver.borrow().ring().is_some()
+    }
+
     /// Can the ring execute this opcode? `EOPNOTSUPP` if it does not know it, `ECANCELED` once the runtime has ended.
     pub(crate) fn check(&self, opcode: u8) -> Result<(), i32> {
         self.driver.borrow().check(opcode)

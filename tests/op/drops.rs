@@ -205,6 +205,23 @@ fn an_operation_that_outlives_its_runtime_ends_in_another() {
 }
 
 #[test]
+fn an_operation_that_its_runtime_has_cancelled_says_so_wherever_it_is_polled_and_is_not_started_again() {
+    let _watchdog = watchdog();
+    for in_another in [false, true] {
+        let first = runtime();
+        let socket = first.block_on(annulus::net::UdpSocket::bind("127.0.0.1:0")).expect("a socket");
+        let mut receive = Box::pin(socket.recv(vec![0; 8]));
+        first.block_on(async { assert!(poll_once(receive.as_mut()).is_pending()) });
+        drop(first);
+        let error = match in_another {
+            true => runtime().block_on(receive).expect_err("cancelled"),
+            false => futures_util::FutureExt::now_or_never(receive).expect("it has ended").expect_err("cancelled"),
+        };
+        assert_eq!((error.raw_os_error(), error.into_buffer().len()), (Some(libc::ECANCELED), 8));
+    }
+}
+
+#[test]
 fn a_dropped_write_reads_its_buffer_before_the_buffer_goes() {
     // The pool overwrites each buffer at its drop, so a write that came later would bring that pattern into the file.
     let directory = scratch_dir();
