@@ -346,9 +346,8 @@ impl<'h, O: Operation> Op<'h, O> {
         if !O::RESTARTS || self.flags.cancelled {
             return false;
         }
-        let without_thread = result == -libc::ECANCELED
-            && self.flags.restarts < MOST_RESTARTS
-            && self.core.as_ref().is_some_and(|core| core.is_on_kernel());
+        let without_thread =
+            result == -libc::ECANCELED && self.flags.restarts < MOST_RESTARTS && self.core.as_ref().is_some_and(|core| core.is_on_kernel());
         self.flags.restarts += u8::from(without_thread);
         without_thread || result == -libc::EINTR
     }
