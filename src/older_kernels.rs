@@ -260,3 +260,30 @@ fn a_wake_from_another_thread_ends_a_wait_beside_operations_on_the_software_path
         }
     });
 }
+
+#[test]
+fn a_long_write_goes_in_parts_where_the_kernel_would_lose_count_of_it() {
+    const LENGTH: usize = 16 << 20;
+    for (lacks, in_parts) in [(&LATER[..], true), (&[], false)] {
+        without(lacks).block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+            let mut peer = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+            let (stream, _) = listener.accept().await.expect("accepted");
+            let before = crate::metrics().operations;
+            // Its window closes first, so that one part cannot be all.
+            let late = stream.write_all(vec![7; LENGTH]).timeout(Duration::from_millis(20)).await.expect_err("nobody reads");
+            let sent = late.transferred();
+            assert!(0 < sent && sent < LENGTH, "{sent}");
+            let operations = crate::metrics().operations - before;
+            assert_eq!(operations > 1, in_parts, "{operations} operations");
+            drop(stream);
+            let reader = std::thread::spawn(move || {
+                let mut received = Vec::new();
+                peer.read_to_end(&mut received).map(|count| (count, received.iter().all(|byte| *byte == 7)))
+            });
+            crate::time::sleep(Duration::from_millis(1)).await;
+            let (count, same) = reader.join().expect("it ran").expect("read");
+            assert_eq!((count, same), (sent, true), "what the error counts is what the peer gets");
+        });
+    }
+}

@@ -43,6 +43,8 @@ pub(super) struct Lacking {
     accepts: bool,
     /// Receives that go on, and with them all that takes provided buffers: two readers of one queue would take the same buffer twice.
     receives: bool,
+    /// The count of a send that was to go on until all is sent, and was cancelled in between.
+    counts: bool,
     names: Vec<&'static str>,
 }
 
@@ -66,6 +68,8 @@ impl Lacking {
             lacking.names.push("multishot RECV");
             lacking.opcodes.insert(opcode::ReadMulti::CODE);
         }
+        // Came with Linux 6.1, as did the count. It is no operation, so it has no name, and kernels that lack it lack others.
+        lacking.counts = !kernel.supports(opcode::SendMsgZc::CODE);
         (!lacking.names.is_empty()).then_some(lacking)
     }
 }
@@ -107,8 +111,12 @@ impl Mixed {
         let decode = |entry: &squeue::Entry| unsafe { sqe::decode(entry) };
         let is_for_engine = |entry: &squeue::Entry| self.is_for_engine(entry.get_opcode() as u8, &decode(entry));
         if !chain.iter().any(is_for_engine) {
-            // SAFETY: the caller's promise is handed on unchanged.
-            unsafe { self.kernel.push(chain) }?;
+            match chain {
+                // SAFETY: the caller's promise holds for what is another entry only in how far it goes.
+                [entry] if self.lacking.counts => unsafe { self.kernel.push(&[sqe::in_parts(entry)]) },
+                // SAFETY: it is handed on unchanged.
+                _ => unsafe { self.kernel.push(chain) },
+            }?;
             chain.iter().for_each(|entry| self.forget_what_closes(&decode(entry)));
             return Ok(());
         }

@@ -372,6 +372,16 @@ pub(super) fn file_of_transfer(entry: &squeue::Entry) -> Option<RawFd> {
     (transfers.contains(&raw.opcode) && raw.flags == 0).then_some(raw.fd)
 }
 
+/// A send that ends with its first part, in the place of one that goes on until all is sent. Other entries stay as they are.
+pub(super) fn in_parts(entry: &squeue::Entry) -> squeue::Entry {
+    let mut raw = Raw::of(entry);
+    if matches!(raw.opcode, number::SEND | number::SENDMSG | number::SEND_ZC) {
+        raw.operation_flags &= !(libc::MSG_WAITALL as u32);
+    }
+    // SAFETY: both are 64 plain bytes, any of which make a valid entry, and `raw` lies on this stack.
+    unsafe { std::ptr::from_ref(&raw).cast::<squeue::Entry>().read() }
+}
+
 /// The descriptor that an entry closes.
 pub(super) fn file_that_closes(entry: &squeue::Entry) -> Option<RawFd> {
     let raw = Raw::of(entry);
