@@ -38,7 +38,6 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::rc::Rc;
 use std::task::Waker;
@@ -51,6 +50,7 @@ pub(crate) use slots::Token;
 
 use crate::buf::ChunkPool;
 use crate::ring::{COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, FIRST_PRIVATE_TOKEN, PushError, Ring, Traffic, Wait};
+use crate::unwind::FirstPanic;
 use halves::Half;
 use several::{Several, Unclaimed};
 use slots::Slots;
@@ -163,45 +163,35 @@ impl Deliveries {
             // Should it panic, nobody is left to be served.
             return self.wakers.pop().into_iter().for_each(wake);
         }
-        let mut panic = None;
+        let mut panic = FirstPanic::default();
         let mut wakers = self.wakers.drain(..);
         while wakers.len() > 0 {
-            go_on_after_panic(&mut panic, || wakers.by_ref().for_each(&wake));
+            panic.run(|| wakers.by_ref().for_each(&wake));
         }
         drop(wakers);
         if others {
             self.deliver_others(&mut panic);
         }
-        if let Some(payload) = panic {
-            resume_unwind(payload);
-        }
+        panic.resume();
     }
 
     /// All that has no waker.
     #[cold]
-    fn deliver_others(&mut self, panic: &mut Option<Box<dyn Any + Send>>) {
+    fn deliver_others(&mut self, panic: &mut FirstPanic) {
         while let Some((orphan, completion)) = self.orphans.pop_front() {
-            go_on_after_panic(panic, || orphan.finish(completion));
+            panic.run(|| orphan.finish(completion));
         }
         while let Some((heir, arrival)) = self.inherited.pop_front() {
-            go_on_after_panic(panic, || heir.inherit(arrival));
+            panic.run(|| heir.inherit(arrival));
         }
         while let Some(given_up) = self.let_go.pop_front() {
-            go_on_after_panic(panic, || drop(given_up));
+            panic.run(|| drop(given_up));
         }
     }
 
     /// Adds who is woken for another reason.
     pub(crate) fn wake_all(&mut self, wakers: impl Iterator<Item = Waker>) {
         self.wakers.extend(wakers);
-    }
-}
-
-/// Runs user code, and keeps the first panic.
-#[inline]
-fn go_on_after_panic(first: &mut Option<Box<dyn Any + Send>>, user_code: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(user_code)) {
-        first.get_or_insert(payload);
     }
 }
 

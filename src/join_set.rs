@@ -18,6 +18,7 @@ use slab::Slab;
 use crate::blocking::spawn_blocking;
 use crate::exec::{AbortHandle, JoinError, JoinHandle};
 use crate::runtime::spawn;
+use crate::unwind::FirstPanic;
 
 /// Tasks with results of one type, which are waited for in the order in which they end, and which are aborted when the set is dropped.
 ///
@@ -231,13 +232,14 @@ impl<T> JoinSet<T> {
         if let Some(waiter) = waiter {
             waiter.wake();
         }
-        drop(members);
+        drop_all(members);
     }
 }
 
 impl<T> Drop for JoinSet<T> {
     fn drop(&mut self) {
         self.abort_all();
+        drop_all(mem::take(&mut self.members));
     }
 }
 
@@ -272,6 +274,14 @@ impl<T: 'static, F: Future<Output = T> + 'static> FromIterator<F> for JoinSet<T>
         }
         set
     }
+}
+
+/// Drops handles, and with them the results that nobody has taken. If the destructors of several
+/// panic, the first panic goes on when all are dropped: two at a time would end the process.
+fn drop_all<T>(members: Slab<JoinHandle<T>>) {
+    let mut panic = FirstPanic::default();
+    members.into_iter().for_each(|(_, member)| panic.run(|| drop(member)));
+    panic.resume();
 }
 
 /// The members that have ended, and who waits for the next. In a mutex because wakers are `Sync`; all of it happens on one thread, so

@@ -309,6 +309,7 @@ mod runtime;
 mod sys;
 mod threads;
 pub mod time;
+mod unwind;
 mod wheel;
 
 pub use blocking::spawn_blocking;

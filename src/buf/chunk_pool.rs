@@ -340,11 +340,12 @@ impl ChunkPool {
     #[cold]
     fn look_for_surplus(&self) {
         let buffers = self.buffers.get();
-        let is_quiet = self.free.get() - self.in_ring.get() >= buffers / 2;
+        let fewer = (buffers / 2).max(self.config.first);
+        // All that would go must lie on the pile, which with an odd number is more than half.
+        let is_quiet = self.free.get() - self.in_ring.get() >= buffers.div_ceil(2);
         self.quiet.set(if is_quiet { self.quiet.get() + 1 } else { 0 });
         if self.quiet.get() >= QUIET_ROUNDS * buffers {
             self.shrinkings.set(self.shrinkings.get() + 1);
-            let fewer = (buffers / 2).max(self.config.first);
             let bottom = self.config.most - buffers..self.config.most - fewer;
             // SAFETY: what lies on the pile is neither in a chunk nor in the ring.
             self.pile.borrow()[bottom].iter().for_each(|&id| unsafe { self.arena().discard(id) });
@@ -498,6 +499,23 @@ mod tests {
             kept.pop_front();
         }
         assert_eq!(taker.pool.counts().buffers, 64);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bounds_grow_and_shrink_and_lose_no_buffer(first in 1usize..140, more in 0usize..140, bursts in proptest::collection::vec(0usize..300, 1..4)) {
+            let mut taker = Taker::new(64, first, first + more);
+            for burst in bursts {
+                let kept: Vec<_> = (0..burst).map(|_| taker.receive(b"kept").expect("a quarter is always left")).collect();
+                drop(kept);
+                for _ in 0..QUIET_ROUNDS * (first + more) * 2 {
+                    drop(taker.receive(b"one by one"));
+                }
+                proptest::prop_assert_eq!(taker.pool.counts().lent, 0);
+            }
+            let buffers = taker.pool.counts().buffers;
+            proptest::prop_assert!(first <= buffers && buffers <= first + more);
+        }
     }
 
     #[test]

@@ -30,6 +30,20 @@ use std::sync::Arc;
 /// - Nobody writes these bytes. Others may read them, as the clones of an [`Arc`] do.
 /// - Nothing but dropping the value, or a method that takes it by value or `&mut`, frees or moves them. The value may be forgotten, and then they
 ///   stay for ever.
+///
+/// # When the methods are called
+/// An operation calls them before it starts and after it has ended. One that goes on in parts, as
+/// `write_all` does after a short write, calls them again between two parts. The kernel does not use
+/// the memory at these moments.
+///
+/// A method that panics ends its operation: the panic goes to whoever polls it, and the value is
+/// dropped. Nothing stays in flight, and the descriptor can be used on.
+///
+/// # Which methods may be overridden
+/// `as_init`, if it gives the same bytes as [`as_init_ptr`](IoBuf::as_init_ptr) and
+/// [`init_len`](IoBuf::init_len) say, and [`slice`](IoBuf::slice) and [`spare`](IoBufMut::spare), if they
+/// do what is said there. No unsafe code of this crate rests on these. `registration` is for the
+/// pools of this crate; a type that holds one of their buffers may hand on what that says.
 #[diagnostic::on_unimplemented(note = "pass an owned buffer (`Vec<u8>`, `Box<[u8]>`, ...) by value; it comes back with the result")]
 pub unsafe trait IoBuf: 'static {
     /// Where the bytes start. It stays the same while the value is moved.

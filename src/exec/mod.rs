@@ -19,7 +19,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
@@ -28,6 +28,7 @@ use std::task::{Poll, Waker};
 pub use join::{AbortHandle, JoinError, JoinHandle};
 
 use crate::ring::Unparker;
+use crate::unwind;
 use arena::Arena;
 use inbox::Inbox;
 use task::Header;
@@ -38,6 +39,10 @@ thread_local! {
     /// The executor whose runtime is entered on this thread, or null. It has no destructor, so it can be asked at any time of a thread's life.
     static LOCAL: Cell<*const Executor> = const { Cell::new(ptr::null()) };
 }
+
+/// How many tasks destructors may spawn while a runtime ends. A destructor that spawns a task with
+/// the same destructor would keep the runtime from ending.
+const MOST_SPAWNED_AT_THE_END: usize = 1 << 16;
 
 /// The tasks of one runtime.
 pub(crate) struct Executor {
@@ -52,8 +57,8 @@ pub(crate) struct Executor {
     arena: Rc<Arena>,
     /// Tasks that have not ended.
     tasks: Cell<usize>,
-    /// The runtime is ending: nothing new is taken.
-    closing: Cell<bool>,
+    /// Set once the runtime is ending: how many more tasks may be spawned, only to be cancelled.
+    closing: Cell<Option<usize>>,
     inbox: &'static Inbox,
     inbox_closed: Cell<bool>,
     /// Memory for what comes out of the inbox.
@@ -70,7 +75,7 @@ impl Executor {
             running: Cell::new(NonNull::dangling()),
             arena: Arena::new(cell, &numbers),
             tasks: Cell::new(0),
-            closing: Cell::new(false),
+            closing: Cell::new(None),
             inbox,
             inbox_closed: Cell::new(false),
             letters: RefCell::new(Vec::new()),
@@ -106,11 +111,29 @@ impl Executor {
         unsafe {
             task::place(cell, future);
             let handle = JoinHandle::new(cell);
-            match self.closing.get() {
-                false => self.schedule(cell),
-                true => self.end(cell, JoinError::cancelled()),
+            if let Some(left) = self.closing.get() {
+                self.spawn_at_the_end(cell, left);
             }
+            self.schedule(cell);
             handle
+        }
+    }
+
+    /// A destructor spawns a task while the runtime ends. The loop of [`cancel_all`] cancels it,
+    /// and not this function: the task's destructor may spawn the next one, and so on.
+    ///
+    /// [`cancel_all`]: Executor::cancel_all
+    ///
+    /// # Safety
+    /// The task has just been placed.
+    #[cold]
+    unsafe fn spawn_at_the_end(&self, cell: NonNull<Header>, left: usize) {
+        // SAFETY: the caller's promise.
+        let header = unsafe { cell.as_ref() };
+        header.abort_unqueued();
+        match left.checked_sub(1) {
+            Some(left) => self.closing.set(Some(left)),
+            None => header.forget_future(),
         }
     }
 
@@ -121,7 +144,7 @@ impl Executor {
         let mut polls = 0;
         loop {
             // One net for many polls. The only user code in here that may panic is a poll: all that ends a task has a net of its own.
-            match catch_unwind(AssertUnwindSafe(|| self.run_each(limit, &mut polls, &mut root))) {
+            match unwind::catch(|| self.run_each(limit, &mut polls, &mut root)) {
                 Ok(output) => return output,
                 Err(payload) if self.running.get() == self.root() => resume_unwind(payload),
                 // SAFETY: the task was being polled, so it has not ended; and its poll is over.
@@ -319,22 +342,27 @@ impl Executor {
         self.tasks.get()
     }
 
-    /// Ends every task, those spawned meanwhile included, and takes no more.
+    /// Ends every task, those spawned meanwhile included. Called again for those that are spawned
+    /// later. Beyond [`MOST_SPAWNED_AT_THE_END`] their futures are leaked.
     pub(crate) fn cancel_all(&self) {
-        self.closing.set(true);
-        self.arena.each(|cell| {
-            // SAFETY: the cell is handed out, and no poll is running: this is the end of the runtime.
-            unsafe {
-                if !cell.as_ref().is_ended() {
-                    self.end(cell, JoinError::cancelled());
+        if self.closing.get().is_none() {
+            self.closing.set(Some(MOST_SPAWNED_AT_THE_END));
+            self.arena.each(|cell| {
+                // SAFETY: the cell is handed out, and no poll is running: this is the end of the runtime.
+                unsafe {
+                    if !cell.as_ref().is_ended() {
+                        self.end(cell, JoinError::cancelled());
+                    }
                 }
-            }
-        });
+            });
+        }
         while let Some(cell) = self.pop() {
-            // SAFETY: what was in the queue is there. All have ended; only the root has not, and it is not in the arena.
+            // SAFETY: what was in the queue is there. The root has no body, and is in no arena.
             unsafe {
                 cell.as_ref().dequeue();
-                task::release_if_unused(cell);
+                if !cell.as_ref().is_root() {
+                    self.reap(cell);
+                }
             }
         }
     }
@@ -352,11 +380,6 @@ impl Drop for Executor {
         self.close_inbox();
         self.arena.close();
     }
-}
-
-/// Drops what a user made, a task with its result for example. A panic in that drop has nobody left to go to.
-pub(crate) fn discard<T>(value: T) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
 }
 
 /// Restores the executor that this thread was in before.

@@ -6,6 +6,7 @@
 //! | | Body | Who may touch it |
 //! |---|---|---|
 //! | not `ENDED` | the future | whoever polls or ends the task: the loop, and the end of the runtime |
+//! | `EMPTY`, not `ENDED` | nothing any more | whoever ends the task, who puts the result there |
 //! | `ENDED` and `VALUE` | the output | the `JoinHandle`, or after its drop the loop |
 //! | `ENDED` and `ERROR` | a `JoinError` | the same |
 //! | `ENDED` alone | nothing | nobody |
@@ -23,15 +24,15 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::mem::{self, ManuallyDrop, needs_drop};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
 use super::arena::{self, CELL_ALIGN, class_of};
 use super::join::JoinError;
+use super::wake;
 use super::waker::TaskId;
-use super::{discard, wake};
+use crate::unwind::{self, FirstPanic, discard};
 
 /// It stands in the run queue.
 const QUEUED: u32 = 1 << 0;
@@ -46,8 +47,10 @@ const ENDED: u32 = 1 << 5;
 const ABORTED: u32 = 1 << 6;
 /// It is the future of `block_on`, which has no body.
 const ROOT: u32 = 1 << 7;
+/// The future is being dropped, or has gone.
+const EMPTY: u32 = 1 << 8;
 /// One `AbortHandle`; the bits from here on count them.
-const ABORT_HANDLE: u32 = 1 << 8;
+const ABORT_HANDLE: u32 = 1 << 9;
 
 /// Where the body begins.
 const BODY: usize = size_of::<Header>();
@@ -137,6 +140,16 @@ impl Header {
         self.state.set(self.state.get().wrapping_add(bits));
     }
 
+    /// As [`set`](Header::set). `false`: they are set already.
+    #[inline]
+    fn set_if_clear(&self, bits: u32) -> bool {
+        let is_clear = !self.has(bits);
+        if is_clear {
+            self.set(bits);
+        }
+        is_clear
+    }
+
     #[inline]
     fn clear(&self, bits: u32) {
         self.state.set(self.state.get() & !bits);
@@ -149,10 +162,20 @@ impl Header {
         }
     }
 
+    /// As [`abort`](Header::abort), of a task that is about to be put into the run queue.
+    pub(super) fn abort_unqueued(&self) {
+        self.set(ABORTED);
+    }
+
+    /// Leaks the future of a task that has never been polled.
+    pub(super) fn forget_future(&self) {
+        self.set(EMPTY);
+    }
+
     /// Counts one more `AbortHandle`.
     pub(super) fn add_abort_handle(&self) {
         let counted = self.state.get().checked_add(ABORT_HANDLE);
-        self.state.set(counted.expect("handles that abort one task are counted in 24 bits"));
+        self.state.set(counted.expect("handles that abort one task are counted in 23 bits"));
     }
 
     /// Keeps who awaits the result. Returns who did before, or the waker itself if the task has ended.
@@ -267,7 +290,7 @@ unsafe fn notify(cell: NonNull<Header>, joiner: Option<Waker>) {
         header.set(ENDING);
         if let Some(joiner) = joiner {
             // A waker that panics must not keep the executor from its work.
-            let _ = catch_unwind(AssertUnwindSafe(|| joiner.wake()));
+            unwind::quietly(|| joiner.wake());
         }
         if !header.has(JOINABLE) {
             drop_result(cell);
@@ -327,7 +350,7 @@ pub(super) unsafe fn detach<T>(cell: NonNull<Header>) {
     // for a task that has ended.
     unsafe {
         let header = cell.as_ref();
-        if header.state.get() == ENDED | JOINABLE {
+        if header.state.get() & !EMPTY == ENDED | JOINABLE {
             header.state.set(ENDED);
             arena::free(cell);
         } else {
@@ -350,7 +373,10 @@ unsafe fn detach_early<T>(cell: NonNull<Header>) {
         let result = if header.is_ended() { take_result::<T>(cell) } else { None };
         header.clear(JOINABLE);
         release_if_unused(cell);
-        drop((joiner, result));
+        let mut panic = FirstPanic::default();
+        panic.run(|| drop(joiner));
+        panic.run(|| drop(result));
+        panic.resume();
     }
 }
 
@@ -375,7 +401,7 @@ pub(super) unsafe fn remove_abort_handle(cell: NonNull<Header>) {
 pub(super) unsafe fn release_if_unused(cell: NonNull<Header>) {
     // SAFETY: `ENDED` without any other bit: nobody else has the cell, and the body holds nothing.
     unsafe {
-        if cell.as_ref().state.get() & !ABORTED == ENDED {
+        if cell.as_ref().state.get() & !(ABORTED | EMPTY) == ENDED {
             arena::free(cell);
         }
     }
@@ -406,34 +432,38 @@ unsafe fn end<F: Future>(cell: NonNull<Header>, error: JoinError) {
     unsafe { settle::<F>(cell, Err(error)) };
 }
 
-/// Drops the future where it lies, and puts the result there. A panic in the drop ends the task as a panic in its body would, and drops the
-/// result, which may panic in turn.
+/// Drops the future where it lies, and puts the result there. A panic in the drop ends the task as a
+/// panic in its body would, and drops the result, which may panic in turn.
 ///
 /// # Safety
-/// The body holds a future of type `F`, and nobody is in its poll.
+/// The body holds a future of type `F` or is `EMPTY`, and nobody is in the future's poll.
 #[inline]
 unsafe fn settle<F: Future>(cell: NonNull<Header>, result: Result<F::Output, JoinError>) {
+    // SAFETY: the task has not ended, so its cell is there.
+    let header = unsafe { cell.as_ref() };
     let mut result = result;
-    if needs_drop::<F>() {
-        // SAFETY: the future is dropped once, here; what it calls finds a task that has not ended, and leaves the body alone.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| unsafe { body::<F>(cell).drop_in_place() })) {
+    // Before any user code runs: whatever becomes of that, the future is not touched again. The bit
+    // stays until the cell has its next task.
+    if needs_drop::<F>() && header.set_if_clear(EMPTY) {
+        // SAFETY: the future is dropped once, here; what it calls finds a task that has not ended,
+        // and leaves the body alone.
+        if let Err(payload) = unwind::catch(|| unsafe { body::<F>(cell).drop_in_place() }) {
             discard(result);
             result = Err(JoinError::panic(payload));
         }
     }
+    let what = match &result {
+        Ok(_) => VALUE,
+        Err(_) => ERROR,
+    };
     // SAFETY: the body is empty, and the class has room for either.
     unsafe {
         match result {
-            Ok(output) => {
-                write_value(cell, output);
-                cell.as_ref().set(ENDED | VALUE);
-            }
-            Err(error) => {
-                body::<JoinError>(cell).write(error);
-                cell.as_ref().set(ENDED | ERROR);
-            }
+            Ok(output) => write_value(cell, output),
+            Err(error) => body::<JoinError>(cell).write(error),
         }
     }
+    header.set(ENDED | what);
 }
 
 /// # Safety

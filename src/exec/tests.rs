@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Context;
 

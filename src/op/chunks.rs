@@ -232,13 +232,14 @@ impl ReadChunk {
 unsafe impl Operation for ReadChunk {
     type Output = io::Result<Chunk>;
 
-    // It restarts in `complete`, since an interrupted one may have taken a buffer.
-    const RESTARTS: bool = false;
-
+    /// Without memory for the buffers it is an entry that does nothing: one that receives would lose
+    /// what it receives.
     fn entry(&mut self) -> squeue::Entry {
         self.pool = current().pool().ok();
-        let length = self.pool.as_ref().map_or(0, |pool| pool.buffer_size());
-        self.source.entry(&self.handle, false, length)
+        match &self.pool {
+            Some(pool) => self.source.entry(&self.handle, false, pool.buffer_size()),
+            None => opcode::Nop::new().build(),
+        }
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
@@ -247,16 +248,21 @@ unsafe impl Operation for ReadChunk {
         let chunk = completion.buffer().zip(self.pool.as_ref()).map(|(id, pool)| unsafe { pool.chunk(id, length) });
         match (completion.result, chunk, &self.pool) {
             (1.., Some(chunk), _) => Step::Done(Ok(chunk)),
-            (0.., ..) => Step::Done(Ok(Chunk::copied(&[]))),
+            (0.., _, None) => Step::Done(Err(io::Error::from_raw_os_error(libc::ENOMEM))),
+            (0.., _, Some(_)) => Step::Done(Ok(Chunk::copied(&[]))),
             (errno, _, Some(pool)) if errno == -libc::ENOBUFS => {
                 pool.exhausted();
                 Step::Again(self)
             }
             (errno, ..) if errno == -libc::EINTR => Step::Again(self),
             (errno, ..) if errno == -libc::EINVAL && !self.source.fits(&self.handle) => Step::Done(Err(has_positions())),
-            (errno, _, None) if errno == -libc::ENOBUFS => Step::Done(Err(io::Error::from_raw_os_error(libc::ENOMEM))),
             (errno, ..) => Step::Done(Err(io::Error::from_raw_os_error(-errno))),
         }
+    }
+
+    /// It does so in `complete`, since an interrupted one may have taken a buffer.
+    fn restarts(&self) -> bool {
+        false
     }
 
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
@@ -271,6 +277,10 @@ unsafe impl Operation for ReadChunk {
     }
 
     fn leave(self, completion: Completion) {
+        if self.pool.is_none() {
+            // It has received nothing, and the next call finds out for itself whether there is memory.
+            return;
+        }
         let handle = self.handle.clone();
         let lane = handle.lane(Direction::Inbound);
         match self.complete(completion) {

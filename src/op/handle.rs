@@ -269,8 +269,10 @@ struct Close {
 unsafe impl Operation for Close {
     type Output = io::Result<()>;
 
-    // Interrupted, the number is free all the same, and may be somebody else's by now.
-    const RESTARTS: bool = false;
+    /// Interrupted, the number is free all the same, and may be somebody else's by now.
+    fn restarts(&self) -> bool {
+        false
+    }
 
     fn entry(&mut self) -> squeue::Entry {
         closing(&self.descriptor, self.lingers)

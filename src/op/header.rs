@@ -4,12 +4,13 @@
 //! thread's pool, so operations that need one do not allocate once the pool is warm.
 //!
 //! # Safety
-//! The box belongs to the operation that holds the header, from its creation until after its last completion.
+//! The parts belong to the operation that holds the header, from its creation until after its last
+//! completion. All pointers into them come from the one in the header, and no reference to them is made.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
 use std::mem;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use socket2::{SockAddr, SockAddrStorage};
 
@@ -30,67 +31,92 @@ struct Parts {
     address_length: libc::socklen_t,
 }
 
-/// A box of [`Parts`] on loan from the pool.
-pub(super) struct Header(Option<Box<Parts>>);
+/// A box of [`Parts`] on loan from the pool. It is a pointer, since the kernel has others to the
+/// same parts while an operation is in flight, and a `Box` claims to be the only one.
+pub(super) struct Header(NonNull<Parts>);
 
 impl Header {
     fn new() -> Header {
         let pooled = POOL.try_with(|pool| pool.borrow_mut().pop()).ok().flatten();
         // SAFETY: all zeroes is a value of each of these C structures.
-        Header(Some(pooled.unwrap_or_else(|| unsafe { Box::new(mem::zeroed()) })))
+        let parts = pooled.unwrap_or_else(|| unsafe { Box::new(mem::zeroed()) });
+        Header(NonNull::from(Box::leak(parts)))
+    }
+
+    fn parts(&mut self) -> *mut Parts {
+        self.0.as_ptr()
     }
 
     /// With room for any address.
     pub(super) fn for_any_address() -> Header {
-        let mut header = Header::new();
-        header.parts().address = SockAddrStorage::zeroed();
-        header.parts().address_length = size_of::<SockAddrStorage>() as libc::socklen_t;
-        header
+        Header::with_address(SockAddrStorage::zeroed(), size_of::<SockAddrStorage>() as libc::socklen_t)
     }
 
     /// With an address to go to.
     pub(super) fn for_address(address: &SockAddr) -> Header {
+        // SAFETY: a `SockAddr` is one whole `SockAddrStorage` on the other side of this pointer.
+        let storage = unsafe { address.as_ptr().cast::<SockAddrStorage>().read() };
+        Header::with_address(storage, address.len())
+    }
+
+    fn with_address(address: SockAddrStorage, length: libc::socklen_t) -> Header {
         let mut header = Header::new();
-        header.parts().address_length = address.len();
-        // SAFETY: a `SockAddr` is one whole `SockAddrStorage` on the other side of this pointer, and the two do not overlap.
-        unsafe { ptr::copy_nonoverlapping(address.as_ptr(), &mut header.parts().address, 1) };
+        // SAFETY: the parts belong to the header, and the kernel does not know them yet.
+        unsafe {
+            (&raw mut (*header.parts()).address).write(address);
+            (&raw mut (*header.parts()).address_length).write(length);
+        }
         header
     }
 
     /// Where the address is.
     pub(super) fn address(&mut self) -> *mut libc::sockaddr {
-        ptr::from_mut(&mut self.parts().address).cast()
+        // SAFETY: the parts belong to the header.
+        unsafe { &raw mut (*self.parts()).address }.cast()
     }
 
     pub(super) fn address_length(&self) -> libc::socklen_t {
-        self.0.as_ref().map_or(0, |parts| parts.address_length)
+        // SAFETY: the parts belong to the header. The kernel writes the length before its completion,
+        // and this is asked before the start or after the end.
+        unsafe { (*self.0.as_ptr()).address_length }
     }
 
     /// Where the length of the address is, for accept(2) to fill in.
     pub(super) fn address_length_mut(&mut self) -> *mut libc::socklen_t {
-        &mut self.parts().address_length
+        // SAFETY: the parts belong to the header.
+        unsafe { &raw mut (*self.parts()).address_length }
     }
 
     /// The message header of sendmsg(2) and recvmsg(2): the buffers and, if asked for, the address.
     pub(super) fn message(&mut self, buffers: &[libc::iovec], with_address: bool) -> *mut libc::msghdr {
-        let address = if with_address { self.address() } else { ptr::null_mut() };
-        let parts = self.parts();
-        parts.message.msg_name = address.cast();
-        parts.message.msg_namelen = if with_address { parts.address_length } else { 0 };
-        parts.message.msg_iov = buffers.as_ptr().cast_mut();
-        parts.message.msg_iovlen = buffers.len() as _;
-        parts.message.msg_control = ptr::null_mut();
-        parts.message.msg_controllen = 0;
-        parts.message.msg_flags = 0;
-        &mut parts.message
+        self.message_at(buffers.as_ptr(), buffers.len(), with_address)
     }
 
     /// As [`message`](Header::message), for a single buffer.
     pub(super) fn message_of_one(&mut self, buffer: libc::iovec, with_address: bool) -> *mut libc::msghdr {
-        self.parts().vector = buffer;
-        let vector: *const libc::iovec = &self.parts().vector;
-        // SAFETY: the vector is initialised and lies in the same box as the message.
-        self.message(unsafe { std::slice::from_raw_parts(vector, 1) }, with_address)
+        // SAFETY: the parts belong to the header.
+        let vector = unsafe { &raw mut (*self.parts()).vector };
+        // SAFETY: as above, and the kernel does not know them, or has let go of them.
+        unsafe { vector.write(buffer) };
+        self.message_at(vector, 1, with_address)
+    }
+
+    fn message_at(&mut self, buffers: *const libc::iovec, count: usize, with_address: bool) -> *mut libc::msghdr {
+        let address = if with_address { self.address() } else { ptr::null_mut() };
+        let length = if with_address { self.address_length() } else { 0 };
+        // SAFETY: the parts belong to the header.
+        let message = unsafe { &raw mut (*self.parts()).message };
+        // SAFETY: as above, and the kernel does not know them, or has let go of them.
+        unsafe {
+            (*message).msg_name = address.cast();
+            (*message).msg_namelen = length;
+            (*message).msg_iov = buffers.cast_mut();
+            (*message).msg_iovlen = count as _;
+            (*message).msg_control = ptr::null_mut();
+            (*message).msg_controllen = 0;
+            (*message).msg_flags = 0;
+        }
+        message
     }
 
     /// The address that accept(2) has filled in.
@@ -101,26 +127,24 @@ impl Header {
 
     /// The address that recvmsg(2) has filled in.
     pub(super) fn into_message_address(mut self) -> SockAddr {
-        let length = self.parts().message.msg_namelen;
+        // SAFETY: the parts belong to the header, and the kernel has let go of them.
+        let length = unsafe { (*self.parts()).message.msg_namelen };
         self.into_socket_address(length)
     }
 
     fn into_socket_address(mut self, length: libc::socklen_t) -> SockAddr {
-        let mut address = SockAddrStorage::zeroed();
-        mem::swap(&mut address, &mut self.parts().address);
+        // SAFETY: the parts belong to the header, and the kernel has let go of them.
+        let address = unsafe { (&raw mut (*self.parts()).address).replace(SockAddrStorage::zeroed()) };
         let length = length.min(size_of::<SockAddrStorage>() as libc::socklen_t);
         // SAFETY: the kernel has filled in the storage and its length, and a storage without an address is all zeroes.
         unsafe { SockAddr::new(address, length) }
-    }
-
-    fn parts(&mut self) -> &mut Parts {
-        self.0.as_mut().expect("a header has its box until it is dropped")
     }
 }
 
 impl Drop for Header {
     fn drop(&mut self) {
-        let Some(parts) = self.0.take() else { return };
+        // SAFETY: the pointer came from a box, and nobody uses it after this.
+        let parts = unsafe { Box::from_raw(self.0.as_ptr()) };
         // Without a pool (the thread ends), or with a full one, the box is freed.
         let _ = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();

@@ -18,6 +18,7 @@ use crate::buf::Chunk;
 use crate::driver::Token;
 use crate::ring::Completion;
 use crate::runtime::Core;
+use crate::unwind::FirstPanic;
 
 /// Which way the bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,9 +232,9 @@ impl<'h> Lane<'h> {
     fn wake_quiescing(&self) {
         if self.dropped() == 0 {
             let quiescing = self.kept(|kept| mem::take(&mut kept.quiescing));
-            for waker in quiescing.into_iter().flatten() {
-                waker.wake();
-            }
+            let mut panic = FirstPanic::default();
+            quiescing.into_iter().flatten().for_each(|waker| panic.run(|| waker.wake()));
+            panic.resume();
         }
     }
 
@@ -391,8 +392,10 @@ impl Drop for Turn {
             }
             State::Dropped => {
                 lane.held().set(lane.held().get() - 1);
-                lane.wake_first();
-                lane.wake_quiescing();
+                let mut panic = FirstPanic::default();
+                panic.run(|| lane.wake_first());
+                panic.run(|| lane.wake_quiescing());
+                panic.resume();
             }
         }
     }

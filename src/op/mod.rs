@@ -86,9 +86,6 @@ pub unsafe trait Operation: Sized + 'static {
     /// What the future yields.
     type Output;
 
-    /// May it be started again when a signal interrupted it, or when it never began?
-    const RESTARTS: bool = true;
-
     /// How it becomes an SQE. Called again for each part of a repeated operation.
     fn entry(&mut self) -> squeue::Entry;
 
@@ -98,6 +95,12 @@ pub unsafe trait Operation: Sized + 'static {
     /// Where and how it takes turns with others of its descriptor, if it does.
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         None
+    }
+
+    /// May it run again after `EINTR`, and after an `ECANCELED` that nobody asked for? Not if a second
+    /// run would find what the first has done: a file system may answer so after it has done it.
+    fn restarts(&self) -> bool {
+        true
     }
 
     /// Takes what a dropped one has left in its lane, before it is submitted.
@@ -343,7 +346,8 @@ impl<'h, O: Operation> Op<'h, O> {
     /// the software ring the errno means that the descriptor is another file's by now, which must not be touched.
     #[cold]
     fn is_interrupted(&mut self, result: i32) -> bool {
-        if !O::RESTARTS || self.flags.cancelled {
+        // SAFETY: this was the last completion of its part, so the kernel has let go of it.
+        if self.flags.cancelled || !unsafe { self.operation.assume_init_ref() }.restarts() {
             return false;
         }
         let without_thread =
@@ -586,92 +590,4 @@ impl<O: Operation> fmt::Debug for Op<'_, O> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::ErrorKind;
-    use std::os::fd::OwnedFd;
-    use std::task::Waker;
-
-    use super::*;
-    use crate::buf::Error;
-    use crate::runtime::block_on;
-
-    fn handle() -> Handle {
-        Handle::new(OwnedFd::from(std::fs::File::open("/dev/null").expect("a file")))
-    }
-
-    /// What an operation yields whose only completion has this errno.
-    fn outcome<O: Operation>(mut operation: Op<'_, O>, errno: i32) -> O::Output {
-        operation.stage = Stage::Settled(-errno).into();
-        match Pin::new(&mut operation).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(output) => output,
-            Poll::Pending => panic!("it waits after its last completion"),
-        }
-    }
-
-    fn check<T, B: PartialEq + fmt::Debug>(what: &str, outcome: Result<T, Error<B>>, errno: i32, buffer: &B) {
-        let Err(error) = outcome else { panic!("{what} succeeds with errno {errno}") };
-        assert_eq!(error.raw_os_error(), Some(errno), "{what}");
-        assert_eq!(error.kind(), io::Error::from_raw_os_error(errno).kind(), "{what}");
-        assert_eq!(error.transferred(), 0, "{what}");
-        assert_eq!(&error.into_buffer(), buffer, "{what}");
-    }
-
-    #[test]
-    fn an_interrupted_operation_keeps_its_turn_and_starts_again() {
-        block_on(async {
-            let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
-            let handle = Handle::new(OwnedFd::from(ours));
-            let mut read = Receive::op(&handle, vec![0; 8]);
-            assert!(handle.lane(Direction::Inbound).enter_quietly(Manner::Alone));
-            read.flags.alone = true;
-            assert!(read.is_interrupted(-libc::EINTR) && !read.is_interrupted(-libc::EIO));
-            io::Write::write_all(&mut &theirs, b"go on").expect("written");
-            assert_eq!(read.await.expect("read"), (5, b"go on".to_vec()));
-            assert!(handle.lane(Direction::Inbound).enter_quietly(Manner::Alone), "and it has left the lane");
-        });
-    }
-
-    #[test]
-    fn every_errno_of_the_kernel_comes_out_unchanged_and_with_the_buffer() {
-        let handle = handle();
-        let address = "127.0.0.1:1".parse().expect("an address");
-        let one = || vec![1u8, 2, 3];
-        let many = || vec![vec![1u8, 2], vec![3]];
-        for errno in 1..=511 {
-            check("read_at", outcome(ReadAt::op(&handle, one(), 0), errno), errno, &one());
-            check("read_exact_at", outcome(ReadExactAt::op(&handle, one(), 0), errno), errno, &one());
-            check("write_at", outcome(WriteAt::op(&handle, one(), 0), errno), errno, &one());
-            check("write_all_at", outcome(WriteAllAt::op(&handle, one(), 0), errno), errno, &one());
-            check("read_vectored_at", outcome(ReadVectoredAt::op(&handle, many(), 0), errno), errno, &many());
-            check("write_vectored_at", outcome(WriteVectoredAt::op(&handle, many(), 0), errno), errno, &many());
-            check("read", outcome(Receive::op(&handle, one()), errno), errno, &one());
-            check("read_exact", outcome(ReceiveExact::op(&handle, one()), errno), errno, &one());
-            check("write", outcome(Send::op(&handle, one()), errno), errno, &one());
-            check("write_all", outcome(SendAll::op(&handle, one()), errno), errno, &one());
-            check("read_vectored", outcome(ReceiveVectored::op(&handle, many()), errno), errno, &many());
-            check("write_vectored", outcome(SendVectored::op(&handle, many()), errno), errno, &many());
-            check("recv", outcome(ReceiveDatagram::op(&handle, one()), errno), errno, &one());
-            check("recv_from", outcome(ReceiveFrom::op(&handle, one()), errno), errno, &one());
-            check("send_to", outcome(SendTo::op(&handle, one(), address), errno), errno, &one());
-            let sync = outcome(Fsync::op(&handle, false), errno).expect_err("an error");
-            assert_eq!(sync.raw_os_error(), Some(errno));
-        }
-    }
-
-    #[test]
-    fn an_operation_that_the_ring_does_not_know_is_unsupported_and_gives_its_buffer_back() {
-        block_on(async {
-            current().driver.borrow_mut().ring_mut().expect("it is open").support_nothing();
-            let handle = handle();
-            let error = ReadAt::op(&handle, vec![1, 2, 3], 0).await.expect_err("unknown");
-            assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::Unsupported, Some(libc::EOPNOTSUPP)));
-            assert_eq!(error.into_buffer(), [1, 2, 3]);
-            let error = Send::op(&handle, vec![4]).timeout(Duration::from_secs(1000)).await.expect_err("unknown");
-            assert_eq!((error.kind(), error.into_buffer()), (ErrorKind::Unsupported, vec![4]));
-            let error = Fsync::op(&handle, true).await.expect_err("unknown");
-            assert_eq!(error.kind(), ErrorKind::Unsupported);
-            handle.close().await.expect("closed without the ring");
-            assert_eq!(crate::metrics().operations, 0, "nothing was started");
-        });
-    }
-}
+mod tests;

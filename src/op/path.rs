@@ -45,6 +45,11 @@ unsafe impl Operation for Open {
             Handle::of_file(unsafe { OwnedFd::from_raw_fd(completion.result) })
         }))
     }
+
+    /// A second run would find the file that the first has made.
+    fn restarts(&self) -> bool {
+        self.flags & libc::O_EXCL == 0
+    }
 }
 
 /// Gives a file another name.
@@ -69,6 +74,11 @@ unsafe impl Operation for Rename {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(drop))
+    }
+
+    /// A second run would find what the first has done.
+    fn restarts(&self) -> bool {
+        false
     }
 }
 
@@ -96,6 +106,11 @@ unsafe impl Operation for Unlink {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(drop))
     }
+
+    /// A second run would find what the first has done.
+    fn restarts(&self) -> bool {
+        false
+    }
 }
 
 /// Makes a directory.
@@ -120,6 +135,11 @@ unsafe impl Operation for MakeDirectory {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(drop))
+    }
+
+    /// A second run would find what the first has done.
+    fn restarts(&self) -> bool {
+        false
     }
 }
 

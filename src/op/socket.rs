@@ -34,9 +34,6 @@ impl Connect {
 unsafe impl Operation for Connect {
     type Output = io::Result<()>;
 
-    // Interrupted, the attempt goes on by itself, and a second one would only say so.
-    const RESTARTS: bool = false;
-
     fn entry(&mut self) -> squeue::Entry {
         let address = self.header.address();
         opcode::Connect::new(self.socket.target(), address, self.header.address_length()).build()
@@ -44,6 +41,11 @@ unsafe impl Operation for Connect {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(drop))
+    }
+
+    /// Interrupted, the attempt goes on by itself, and a second one would only say so.
+    fn restarts(&self) -> bool {
+        false
     }
 }
 

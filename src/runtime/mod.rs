@@ -11,10 +11,9 @@ mod timer;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,8 +26,9 @@ pub(crate) use timer::{Timer, deadline_after};
 
 use crate::buf::{AlignedBuffer, ChunkPool, ChunkPoolConfig, IoBufMut};
 use crate::driver::{Arrival, Deliveries, Driver, Heir, Orphan, Token};
-use crate::exec::{self, Entered, Executor, JoinHandle, discard};
+use crate::exec::{self, Entered, Executor, JoinHandle};
 use crate::ring::{Completion, Config, Ring, RingKind, RingReport, Wait};
+use crate::unwind;
 use spin::{Spin, SpinCounts};
 use timer::Timers;
 
@@ -504,32 +504,65 @@ impl Core {
         Metrics::new(driver.traffic(), driver.counters(), spins, pool, driver.in_flight(), self.executor.task_count())
     }
 
-    /// Ends everything: tasks first, since dropping them orphans their operations, then the operations, then the ring. A panic in what is
-    /// dropped on the way ends none of it early, and has nobody to go to.
+    /// Ends everything: tasks and the wakers of timers first, since dropping them orphans their
+    /// operations, then the operations, then the inbox and the ring. What a destructor starts on the
+    /// way is ended too. A panic in what is dropped ends none of it early, and has nobody to go to.
     fn shut_down(self: &Rc<Self>) {
         let _entered = self.enter();
-        self.executor.cancel_all();
-        let bound = Instant::now() + SHUTDOWN_BOUND;
+        let _closing = Closing(self);
         let mut step = Instant::now();
-        while self.driver.borrow().in_flight() > 0 && step < bound {
+        let bound = step + SHUTDOWN_BOUND;
+        loop {
+            let dropped = self.drop_tasks_and_wakers();
             let now = Instant::now();
-            if now >= step && !self.driver.borrow_mut().is_behind() {
-                self.driver.borrow_mut().cancel_all();
+            match self.driver.borrow().in_flight() {
+                _ if now >= bound => break,
+                0 if dropped > 0 => continue,
+                0 => break,
+                _ => {}
             }
             if now >= step {
                 step = now + SHUTDOWN_STEP;
+                let mut driver = self.driver.borrow_mut();
+                if !driver.is_behind() {
+                    driver.cancel_all();
+                }
             }
-            if let Ok(Err(_)) = catch_unwind(AssertUnwindSafe(|| self.try_turn(Wait::Until(step)))) {
-                break;
+            match unwind::catch(|| self.try_turn(Wait::Until(step))) {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => break,
+                Err(payload) => unwind::forget(payload),
             }
         }
+    }
+
+    /// Drops the tasks and the wakers of the timers, and says how many. Their destructors may have
+    /// started operations, spawned tasks and set timers.
+    fn drop_tasks_and_wakers(&self) -> usize {
+        let tasks = self.executor.task_count();
+        self.executor.cancel_all();
         let wakers = self.timers.borrow_mut().take_wakers();
-        discard(wakers);
-        self.executor.close_inbox();
-        let leaked = self.driver.borrow().in_flight();
-        self.driver.borrow_mut().close_ring();
+        let count = wakers.len();
+        // Each by itself: two destructors that panic at a time would end the process.
+        wakers.into_iter().for_each(unwind::discard);
+        tasks + count
+    }
+}
+
+/// Closes the inbox, then the ring, whatever happens before.
+struct Closing<'a>(&'a Core);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.executor.close_inbox();
+        let leaked = self.0.driver.borrow().in_flight();
+        self.0.driver.borrow_mut().close_ring();
         if leaked > 0 {
-            eprintln!("annulus: {leaked} operations were still in flight when their runtime ended; their memory is leaked");
+            // Standard error may be a pipe that nobody reads any more, which is no reason to panic.
+            let _ = writeln!(
+                io::stderr(),
+                "annulus: {leaked} operations were still in flight when their runtime ended; their memory is leaked"
+            );
         }
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! The wheel counts ticks of about half a millisecond from the runtime's start. A deadline is rounded up to a tick, so nothing fires early.
 
-use std::mem;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -19,11 +18,12 @@ const TICK_NANOSECONDS: u64 = 1 << 19;
 const FAR: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
 
 pub(super) struct Timers {
-    wheel: Wheel<Waker>,
+    /// `None` of a timer that wakes nobody any more, since the runtime ends.
+    wheel: Wheel<Option<Waker>>,
     /// Tick 0.
     start: Instant,
     /// Memory for what fires.
-    fired: Vec<Waker>,
+    fired: Vec<Option<Waker>>,
 }
 
 impl Timers {
@@ -45,23 +45,24 @@ impl Timers {
     pub(super) fn fire(&mut self, now: Instant, deliveries: &mut Deliveries) {
         let ticks = nanoseconds(now.saturating_duration_since(self.start)) / TICK_NANOSECONDS;
         self.wheel.advance(ticks, &mut self.fired);
-        deliveries.wake_all(self.fired.drain(..));
+        deliveries.wake_all(self.fired.drain(..).flatten());
     }
 
     #[inline]
     fn insert(&mut self, deadline: Instant, waker: Waker) -> Key {
         let ticks = nanoseconds(deadline.saturating_duration_since(self.start)).div_ceil(TICK_NANOSECONDS);
-        self.wheel.insert(ticks, waker)
+        self.wheel.insert(ticks, Some(waker))
     }
 
-    /// Takes out all wakers, which may own futures with timers in them. The timers themselves stay with their owners.
+    /// Takes out all wakers, which may own futures with timers in them. The timers themselves stay
+    /// with their owners, and wake nobody.
     pub(super) fn take_wakers(&mut self) -> Vec<Waker> {
-        self.wheel.values_mut().map(|waker| mem::replace(waker, Waker::noop().clone())).collect()
+        self.wheel.values_mut().filter_map(Option::take).collect()
     }
 
     /// Sets who is woken, and returns who was before: dropping that one runs user code.
     fn replace(&mut self, key: &Key, waker: Waker) -> Option<Waker> {
-        self.wheel.value_mut(key).map(|place| mem::replace(place, waker))
+        self.wheel.value_mut(key).and_then(|place| place.replace(waker))
     }
 }
 

@@ -4,6 +4,7 @@
 mod common;
 
 mod blocking;
+mod panics;
 mod tasks;
 mod wakes;
 

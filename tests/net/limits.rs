@@ -5,7 +5,7 @@ use std::net as std_net;
 
 use annulus::net::{TcpListener, TcpStream, UnixStream};
 
-use crate::common::{in_own_process, open_descriptors, run};
+use crate::common::{in_own_process, open_descriptors, run, turns};
 
 /// Sets this process's limit such that as many more descriptors can be opened. The limit bounds the number, so gaps below count.
 fn leave_room_for(count: usize) {
@@ -25,6 +25,40 @@ fn set_limit(soft: u64) {
         assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
         limit.rlim_cur = soft.min(limit.rlim_max);
         assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
+    }
+}
+
+#[test]
+fn a_read_chunk_without_memory_for_buffers_says_so_and_loses_nothing() {
+    in_own_process(|| {
+        // More address space than is left.
+        let builder = annulus::Builder::new().chunk_size(1 << 20).chunks(4096..=4096);
+        builder.build().expect("a ring").block_on(async {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            ours.write_all("not lost").await.unwrap();
+            let unlimited = limit_address_space(2 << 30);
+            for _ in 0..3 {
+                let error = theirs.read_chunk().await.unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::ENOMEM), "{error}");
+                // One that is dropped leaves no error for the next.
+                assert!(futures_util::poll!(Box::pin(theirs.read_chunk())).is_pending());
+                turns(2).await;
+            }
+            limit_address_space(unlimited);
+            assert_eq!(theirs.read_chunk().await.unwrap(), b"not lost");
+        });
+    });
+}
+
+/// Sets how much memory this process may map, and returns what the limit was.
+fn limit_address_space(soft: u64) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit is exclusively borrowed for the calls. This process has no other test.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_AS, &mut limit), 0);
+        let before = std::mem::replace(&mut limit.rlim_cur, soft);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &limit), 0);
+        before
     }
 }
 
