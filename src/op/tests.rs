@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use super::*;
 use crate::buf::Error;
-use crate::runtime::block_on;
+use crate::runtime::{block_on, metrics};
 
 fn handle() -> Handle {
     Handle::new(OwnedFd::from(std::fs::File::open("/dev/null").expect("a file")))
@@ -104,6 +104,6 @@ fn an_operation_that_the_ring_does_not_know_is_unsupported_and_gives_its_buffer_
         let error = Fsync::op(&handle, true).await.expect_err("unknown");
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         handle.close().await.expect("closed without the ring");
-        assert_eq!(crate::metrics().operations, 0, "nothing was started");
+        assert_eq!(metrics().operations, 0, "nothing was started");
     });
 }
