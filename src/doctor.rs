@@ -257,7 +257,6 @@ const OPERATIONS: &[Operation] = &[
     operation(opcode::AsyncCancel::CODE, "ASYNC_CANCEL", "5.5", "nothing can be cancelled"),
     operation(opcode::Connect::CODE, "CONNECT", "5.5", "`connect` says `Unsupported`"),
     operation(opcode::OpenAt::CODE, "OPENAT", "5.6", "opening files says `Unsupported`"),
-    operation(opcode::Close::CODE, "CLOSE", "5.6", ESSENTIAL),
     operation(opcode::Statx::CODE, "STATX", "5.6", "`metadata` says `Unsupported`"),
     operation(opcode::Read::CODE, "READ", "5.6", ESSENTIAL),
     operation(opcode::Write::CODE, "WRITE", "5.6", ESSENTIAL),

@@ -10,8 +10,6 @@
 //!                       │ future dropped                      │ future dropped
 //!                       ▼             last completion         ▼
 //!                    Orphaned ──────────────────────────▶ (free)
-//!            close                    last completion
-//!   (free) ────────▶ Closing  ──────────────────────────▶ (free)
 //!        start_several               last completion taken
 //!   (free) ────────▶ Several  ──────────────────────────▶ (free)
 //!                       │ future dropped
@@ -24,8 +22,9 @@
 //!
 //! # Safety
 //! Entries are pushed under the contract of `op::Operation`: the operation's memory belongs to its future while Waiting and to the slot
-//! while Orphaned, and goes only after the last completion. A Closing slot owns its descriptor. A Several or
-//! Inherited slot names no memory but buffers of the pool, which is kept until the ring is gone; the stream or its heir keeps the descriptor open.
+//! while Orphaned, and goes only after the last completion. A Several
+//! or Inherited slot names no memory but buffers of the pool, which is kept until the ring is gone; the
+//! stream or its heir keeps the descriptor open.
 #![allow(unsafe_code)]
 
 mod halves;
@@ -37,13 +36,13 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::RawFd;
 use std::ptr;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use io_uring::{opcode, squeue, types};
+use io_uring::{opcode, squeue};
 
 pub(crate) use several::{Arrival, BUFFER_GROUP};
 pub(crate) use slots::Token;
@@ -97,8 +96,6 @@ enum State {
     Finished { result: i32, flags: u32 },
     /// The kernel. The slot owns the operation.
     Orphaned(Box<dyn Orphan>),
-    /// The kernel closes this descriptor, which belongs to the slot until then.
-    Closing(OwnedFd),
     /// A multishot operation, which names no memory. Its future takes the completions one by one; the last one may have come.
     Several(Several),
     /// A multishot operation whose future is gone.
@@ -292,7 +289,7 @@ impl Driver {
         }
     }
 
-    /// Asks for the end of everything but the closing of descriptors, which must happen. Asks again for what was asked before.
+    /// Asks for the end of everything. Asks again for what was asked before.
     pub(crate) fn cancel_all(&mut self) {
         self.cancelled.clear();
         self.to_cancel.clear();
@@ -313,8 +310,8 @@ impl Driver {
         }
     }
 
-    /// As [`submit`](Driver::submit), and the kernel has taken it all when this returns. For those who need what a queued close gives back.
-    pub(crate) fn flush(&mut self) {
+    /// As [`submit`](Driver::submit), and the kernel has taken it all when this returns.
+    fn flush(&mut self) {
         self.push_backlog();
         if let Some(ring) = &mut self.ring {
             let _ = ring.flush();
@@ -337,14 +334,19 @@ impl Driver {
         !self.to_cancel.is_empty() || !self.backlog.is_empty() || self.ring.as_mut().is_some_and(Ring::has_queued)
     }
 
-    /// Closes a descriptor through the ring, behind everything queued before. Errors go nowhere, as in `Drop` of std's files.
-    pub(crate) fn close(&mut self, descriptor: OwnedFd, lingers: bool) {
-        if self.ring.is_none() {
-            return drop(descriptor);
+    /// A descriptor that no operation uses is about to be closed or given away.
+    pub(crate) fn forget(&mut self, fd: RawFd) {
+        if let Some(ring) = &mut self.ring {
+            ring.forget(fd);
         }
-        let entry = closing(&descriptor, lingers);
-        let token = self.occupy(|| State::Closing(descriptor));
-        self.queue(entry.user_data(token.0));
+    }
+
+    /// Sends cancels and all else that is queued, so that a descriptor can be closed of which
+    /// operations without futures are in flight. `false`: its number is still needed.
+    pub(crate) fn let_go(&mut self, fd: RawFd) -> bool {
+        self.send_cancels();
+        self.flush();
+        self.backlog.is_empty() && self.ring.as_mut().is_some_and(|ring| ring.let_go(fd))
     }
 
     /// Takes a slot. Its state is made where it is to lie.
@@ -381,8 +383,8 @@ impl Driver {
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
         let Some(ring) = &mut self.ring else { return false };
         let chain = std::slice::from_ref(entry);
-        // SAFETY: a slot stands for the entry and keeps what it names until the last completion: see `start`, `orphan` and
-        // `State::Closing`. Cancels name nothing.
+        // SAFETY: a slot stands for the entry and keeps what it names until the last completion: see
+        // `start` and `orphan`. Cancels name nothing.
         let pushed = unsafe { ring.push(chain) };
         match pushed {
             Ok(()) => true,
@@ -495,7 +497,6 @@ impl Driver {
         self.in_flight -= 1;
         match mem::replace(&mut slot.state, State::finished(completion)) {
             State::Orphaned(orphan) => deliveries.orphans.push_back((orphan, completion)),
-            State::Closing(descriptor) => closed(descriptor, completion.result),
             _ => unreachable!("sorted out above"),
         }
         self.slots.remove(token);
@@ -589,29 +590,14 @@ impl Slot {
         !self.cancelling && self.can_be_cancelled()
     }
 
-    /// Is it in flight, and not the closing of a descriptor, which must happen?
+    /// Is it in flight?
     fn can_be_cancelled(&self) -> bool {
         match &self.state {
             State::Waiting(_) | State::Orphaned(_) => !matches!(self.half, Half::Result(_)),
             State::Inherited(_) => true,
             State::Several(several) => !several.ended,
-            State::Finished { .. } | State::Closing(_) => false,
+            State::Finished { .. } => false,
         }
-    }
-}
-
-/// close(2). A socket that lingers sleeps in it, which is for a worker thread and not for the loop.
-pub(crate) fn closing(descriptor: &OwnedFd, lingers: bool) -> squeue::Entry {
-    let flags = if lingers { squeue::Flags::ASYNC } else { squeue::Flags::empty() };
-    opcode::Close::new(types::Fd(descriptor.as_raw_fd())).build().flags(flags)
-}
-
-/// The kernel has closed the descriptor, even where it reports an error, unless it never came to it. Other errors are those of the file
-/// system's flush, and closing twice could hit somebody else's file.
-fn closed(descriptor: OwnedFd, result: i32) {
-    match -result {
-        libc::ECANCELED => drop(descriptor),
-        _ => drop(descriptor.into_raw_fd()),
     }
 }
 
@@ -633,18 +619,11 @@ impl Driver {
     }
 
     /// Waits for something to read.
-    fn start_poll(&mut self, target: &impl AsRawFd) -> Token {
-        let poll = opcode::PollAdd::new(types::Fd(target.as_raw_fd()), libc::POLLIN as u32).build();
+    fn start_poll(&mut self, target: &impl std::os::fd::AsRawFd) -> Token {
+        let poll = opcode::PollAdd::new(io_uring::types::Fd(target.as_raw_fd()), libc::POLLIN as u32).build();
         // SAFETY: the entry names no memory. Tests keep the descriptor until the operation has ended, or the ring, which holds the file.
         unsafe { self.start(poll, Waker::noop().clone()) }.expect("the ring is open")
     }
-}
-
-/// Owns a descriptor that [`closed`] has given up, as after a close by the kernel that a test did not make.
-#[cfg(test)]
-fn reclaim(number: std::os::fd::RawFd) -> OwnedFd {
-    // SAFETY: nobody else owns the number, since the function forgot it.
-    unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(number) }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use io_uring::squeue;
@@ -268,10 +268,89 @@ pub(crate) fn clock(clock: libc::clockid_t) -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), time.tv_nsec as u32)
 }
 
-/// Has the file a position to read at? Pipes, sockets and terminals have none; lseek(2).
+/// Has the file positions to read at? Pipes, sockets, terminals, and the descriptors of events
+/// (eventfd, timerfd, signalfd, inotify) have none. pread(2) of no bytes says so of all of them, also
+/// where the file is open for writing only; lseek(2) answers 0 for an eventfd.
 pub(crate) fn has_position(file: BorrowedFd<'_>) -> bool {
-    // SAFETY: the call takes no pointer, and moves nothing.
-    unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_CUR) >= 0 }
+    // SAFETY: the call writes no byte, so it needs no memory.
+    let result = unsafe { libc::pread(file.as_raw_fd(), std::ptr::null_mut(), 0, 0) };
+    result >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESPIPE)
+}
+
+/// close(2). The number is given up whatever the outcome; an error is that of the file's flush.
+pub(crate) fn close(descriptor: OwnedFd) -> io::Result<()> {
+    // SAFETY: the descriptor belongs to the caller, who gives it up.
+    match unsafe { libc::close(descriptor.into_raw_fd()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// File systems on disks of this machine and in its memory: closing a file of theirs does not wait for
+/// anybody. Network and user-space file systems flush then. statfs(2) has the numbers.
+const LOCAL_FILE_SYSTEMS: [u32; 20] = [
+    0xef53,      // ext2, ext3, ext4
+    0x5846_5342, // XFS
+    0x9123_683e, // btrfs
+    0xf2f5_2010, // F2FS
+    0x2fc1_2fc1, // ZFS
+    0xca45_1a4e, // bcachefs
+    0x794c_7630, // overlayfs
+    0x0102_1994, // tmpfs
+    0x8584_58f6, // ramfs
+    0x9584_58f6, // hugetlbfs
+    0x4d44,      // FAT
+    0x2011_bab0, // exFAT
+    0x7366_746e, // NTFS
+    0x9660,      // ISO 9660
+    0x7371_7368, // squashfs
+    0xe0f5_e1e2, // EROFS
+    0x9fa0,      // proc
+    0x6265_6572, // sysfs
+    0x0027_e0eb, // cgroup
+    0x6367_7270, // cgroup2
+];
+
+/// Does close(2) of the last descriptor of this file return without waiting for anybody? Not for a
+/// socket that lingers, a device, or a file of a file system that is not local.
+pub(crate) fn closes_at_once(descriptor: BorrowedFd<'_>) -> bool {
+    let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the structure is a local variable.
+    if unsafe { libc::fstat(descriptor.as_raw_fd(), status.as_mut_ptr()) } < 0 {
+        return true;
+    }
+    // SAFETY: the call has filled it in.
+    let status = unsafe { status.assume_init() };
+    match status.st_mode & libc::S_IFMT {
+        libc::S_IFSOCK => !lingers(descriptor),
+        libc::S_IFREG | libc::S_IFDIR => is_local(descriptor),
+        libc::S_IFBLK => false,
+        // The devices that are memory, and pseudo-terminals. A serial line waits until it is sent.
+        libc::S_IFCHR => matches!(libc::major(status.st_rdev), 1 | 136..=143) || status.st_rdev == libc::makedev(5, 2),
+        // Pipes, and what has no name.
+        _ => true,
+    }
+}
+
+/// Does closing this socket wait until its bytes are sent? `SO_LINGER` in socket(7).
+fn lingers(socket: BorrowedFd<'_>) -> bool {
+    let mut linger = libc::linger { l_onoff: 0, l_linger: 0 };
+    let mut length = size_of::<libc::linger>() as libc::socklen_t;
+    let value = std::ptr::from_mut(&mut linger).cast();
+    // SAFETY: both are local variables.
+    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, &mut length) };
+    result == 0 && linger.l_onoff != 0 && linger.l_linger > 0
+}
+
+fn is_local(file: BorrowedFd<'_>) -> bool {
+    let mut status = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the structure is a local variable.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), status.as_mut_ptr()) } < 0 {
+        return false;
+    }
+    // SAFETY: the call has filled it in.
+    let status = unsafe { status.assume_init() };
+    LOCAL_FILE_SYSTEMS.contains(&(status.f_type as u32))
 }
 
 /// The soft and the hard limit of a resource, `u64::MAX` for none; getrlimit(2).

@@ -44,6 +44,9 @@ thread_local! {
 /// the same destructor would keep the runtime from ending.
 const MOST_SPAWNED_AT_THE_END: usize = 1 << 16;
 
+/// How deep destructors that spawn may cancel each other's tasks, each on the stack of the one before.
+const DEEPEST_END: u32 = 16;
+
 /// The tasks of one runtime.
 pub(crate) struct Executor {
     /// The future of `block_on`, which stands in the run queue as a task does.
@@ -59,6 +62,8 @@ pub(crate) struct Executor {
     tasks: Cell<usize>,
     /// Set once the runtime is ending: how many more tasks may be spawned, only to be cancelled.
     closing: Cell<Option<usize>>,
+    /// How many tasks are being cancelled by the destructors of others.
+    depth: Cell<u32>,
     inbox: &'static Inbox,
     inbox_closed: Cell<bool>,
     /// Memory for what comes out of the inbox.
@@ -76,6 +81,7 @@ impl Executor {
             arena: Arena::new(cell, &numbers),
             tasks: Cell::new(0),
             closing: Cell::new(None),
+            depth: Cell::new(0),
             inbox,
             inbox_closed: Cell::new(false),
             letters: RefCell::new(Vec::new()),
@@ -111,16 +117,17 @@ impl Executor {
         unsafe {
             task::place(cell, future);
             let handle = JoinHandle::new(cell);
-            if let Some(left) = self.closing.get() {
-                self.spawn_at_the_end(cell, left);
+            match self.closing.get() {
+                None => self.schedule(cell),
+                Some(left) => self.spawn_at_the_end(cell, left),
             }
-            self.schedule(cell);
             handle
         }
     }
 
-    /// A destructor spawns a task while the runtime ends. The loop of [`cancel_all`] cancels it,
-    /// and not this function: the task's destructor may spawn the next one, and so on.
+    /// A destructor spawns a task while the runtime ends: it is cancelled at once. Its destructor may
+    /// spawn the next one, and so on, so beyond some depth the loop of [`cancel_all`] does it, and
+    /// beyond some number the future is leaked.
     ///
     /// [`cancel_all`]: Executor::cancel_all
     ///
@@ -130,10 +137,20 @@ impl Executor {
     unsafe fn spawn_at_the_end(&self, cell: NonNull<Header>, left: usize) {
         // SAFETY: the caller's promise.
         let header = unsafe { cell.as_ref() };
-        header.abort_unqueued();
         match left.checked_sub(1) {
             Some(left) => self.closing.set(Some(left)),
             None => header.forget_future(),
+        }
+        let depth = self.depth.get();
+        if depth < DEEPEST_END {
+            self.depth.set(depth + 1);
+            // SAFETY: the task has not ended, and was never polled.
+            unsafe { self.end(cell, JoinError::cancelled()) };
+            self.depth.set(depth);
+        } else {
+            header.abort_unqueued();
+            // SAFETY: its cell is there.
+            unsafe { self.schedule(cell) };
         }
     }
 

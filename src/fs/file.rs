@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{Metadata, OpenOptions};
 use crate::buf::{IoBuf, IoBufMut, IoBufs};
 use crate::op::{
-    Chunks, Fsync, Handle, Op, ReadAt, ReadChunk, ReadExactAt, ReadVectoredAt, Source, Statx, Truncate, WriteAllAt, WriteAt,
+    Chunks, Fsync, Op, ReadAt, ReadChunk, ReadExactAt, ReadVectoredAt, Resource, Source, Statx, Truncate, WriteAllAt, WriteAt,
     WriteVectoredAt,
 };
 
@@ -28,11 +28,11 @@ use crate::op::{
 /// ```
 #[derive(Debug)]
 pub struct File {
-    handle: Handle,
+    handle: Resource,
 }
 
 impl File {
-    pub(super) fn from_handle(handle: Handle) -> File {
+    pub(super) fn from_handle(handle: Resource) -> File {
         File { handle }
     }
 
@@ -255,7 +255,7 @@ impl From<std::fs::File> for File {
 
 impl From<OwnedFd> for File {
     fn from(descriptor: OwnedFd) -> File {
-        File { handle: Handle::of_file(descriptor) }
+        File { handle: Resource::of_file(descriptor) }
     }
 }
 

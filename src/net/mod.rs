@@ -40,24 +40,28 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::op::Handle;
-use crate::runtime::{self, Timer};
+use crate::op::Resource;
+use crate::runtime::Timer;
 
 /// A new socket, close-on-exec and blocking: the ring waits for it by polling, and some operations fail on a non-blocking one.
 fn open_socket(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
-    with_descriptors(|| Socket::new_raw(domain, kind.cloexec(), protocol))
+    Socket::new_raw(domain, kind.cloexec(), protocol)
 }
 
-/// Opens what needs descriptors. Those that were dropped in this tick are still on their way to be closed; if they are missed, they go now.
-fn with_descriptors<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    match (open(), runtime::try_current()) {
-        (Err(error), Some(core)) if is_want_of_descriptors(&error) => {
-            core.submit();
-            open()
+/// Binds, and lets the ring turn while the address is in use: by a socket that was dropped, and of which
+/// an operation is still in flight.
+async fn once_free<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..TURNS_TO_CLOSE {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => turn().await,
+            result => return result,
         }
-        (result, _) => result,
     }
+    bind()
 }
+
+/// Turns of the ring in which a cancelled operation ends.
+const TURNS_TO_CLOSE: usize = 4;
 
 /// Lets the ring turn once.
 async fn turn() {
@@ -69,8 +73,8 @@ fn is_want_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-fn into_handle(socket: Socket) -> Handle {
-    Handle::new(OwnedFd::from(socket))
+fn into_handle(socket: Socket) -> Resource {
+    Resource::new(OwnedFd::from(socket))
 }
 
 fn not_internet() -> io::Error {

@@ -10,8 +10,8 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 use super::address::{ToSocketAddrs, first_that_works};
 use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods, zero_copy_methods};
-use super::{into_handle, not_internet, open_socket};
-use crate::op::{Accept, Accepted, Connect, Handle, Incoming, Listening, Op};
+use super::{into_handle, not_internet, once_free, open_socket};
+use crate::op::{Accept, Accepted, Connect, Handle, Incoming, Listening, Op, Resource};
 
 /// Connections that wait to be accepted, by default. The kernel cuts it down to `net.core.somaxconn`.
 const DEFAULT_BACKLOG: u32 = 1024;
@@ -68,7 +68,7 @@ impl ListenOptions {
     /// # Errors
     /// The last address's, for example `AddrInUse`; `InvalidInput` for text that is no address.
     pub async fn bind(&self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
-        first_that_works(address, |address| async move { self.listen(address) }).await
+        first_that_works(address, |address| once_free(move || self.listen(address))).await
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
@@ -175,7 +175,7 @@ impl TcpListener {
     /// # Errors
     /// The kernel's.
     pub async fn close(self) -> io::Result<()> {
-        self.handle.into_handle().close().await
+        self.handle.close().await
     }
 
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
@@ -192,7 +192,7 @@ impl TcpListener {
 /// Dropping a stream closes it without blocking the loop, once the operations whose futures were dropped have ended.
 #[derive(Debug)]
 pub struct TcpStream {
-    handle: Handle,
+    handle: Resource,
 }
 
 impl TcpStream {
@@ -262,9 +262,7 @@ impl TcpStream {
     /// # Errors
     /// The kernel's.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        SockRef::from(self).set_linger(linger)?;
-        self.handle.set_lingers(linger.is_some_and(|linger| !linger.is_zero()));
-        Ok(())
+        SockRef::from(self).set_linger(linger)
     }
 
     /// What closing does with bytes that are not sent yet.
@@ -340,7 +338,7 @@ impl From<std::net::TcpListener> for TcpListener {
 
 impl From<OwnedFd> for TcpListener {
     fn from(descriptor: OwnedFd) -> TcpListener {
-        TcpListener { handle: Listening::new(Handle::new(descriptor)) }
+        TcpListener { handle: Listening::new(Resource::new(descriptor)) }
     }
 }
 
@@ -353,7 +351,7 @@ impl From<std::net::TcpStream> for TcpStream {
 
 impl From<OwnedFd> for TcpStream {
     fn from(descriptor: OwnedFd) -> TcpStream {
-        TcpStream { handle: Handle::new(descriptor) }
+        TcpStream { handle: Resource::new(descriptor) }
     }
 }
 

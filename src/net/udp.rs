@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use super::address::{ToSocketAddrs, first_that_works};
-use super::{into_handle, not_internet, open_socket};
+use super::{into_handle, not_internet, once_free, open_socket};
 use crate::buf::{IoBuf, IoBufMut};
-use crate::op::{Connect, Datagrams, Handle, Op, ReceiveDatagram, ReceiveFrom, Send, SendTo, SendZeroCopy};
+use crate::op::{Connect, Datagrams, Op, ReceiveDatagram, ReceiveFrom, Resource, Send, SendTo, SendZeroCopy};
 
 /// A socket for datagrams.
 ///
@@ -28,7 +28,7 @@ use crate::op::{Connect, Datagrams, Handle, Op, ReceiveDatagram, ReceiveFrom, Se
 /// ```
 #[derive(Debug)]
 pub struct UdpSocket {
-    handle: Handle,
+    handle: Resource,
 }
 
 impl UdpSocket {
@@ -37,12 +37,13 @@ impl UdpSocket {
     /// # Errors
     /// The last address's, for example `AddrInUse`; `InvalidInput` for text that is no address.
     pub async fn bind(address: impl ToSocketAddrs) -> io::Result<UdpSocket> {
-        first_that_works(address, |address| async move {
-            let socket = open_socket(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-            socket.bind(&SockAddr::from(address))?;
-            Ok(UdpSocket { handle: into_handle(socket) })
-        })
-        .await
+        first_that_works(address, |address| once_free(move || UdpSocket::bind_to(address))).await
+    }
+
+    fn bind_to(address: SocketAddr) -> io::Result<UdpSocket> {
+        let socket = open_socket(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.bind(&SockAddr::from(address))?;
+        Ok(UdpSocket { handle: into_handle(socket) })
     }
 
     /// Sets the peer of [`send`](UdpSocket::send) and [`recv`](UdpSocket::recv): the first address that works.
@@ -226,7 +227,7 @@ impl From<std::net::UdpSocket> for UdpSocket {
 
 impl From<OwnedFd> for UdpSocket {
     fn from(descriptor: OwnedFd) -> UdpSocket {
-        UdpSocket { handle: Handle::new(descriptor) }
+        UdpSocket { handle: Resource::new(descriptor) }
     }
 }
 

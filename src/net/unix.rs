@@ -11,8 +11,8 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods};
-use super::{into_handle, open_socket, with_descriptors};
-use crate::op::{Accept, Accepted, Connect, Handle, Incoming, Listening, Op};
+use super::{into_handle, open_socket};
+use crate::op::{Accept, Accepted, Connect, Handle, Incoming, Listening, Op, Resource};
 
 /// Connections that wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
@@ -103,7 +103,7 @@ impl UnixListener {
     /// # Errors
     /// The kernel's.
     pub async fn close(self) -> io::Result<()> {
-        self.handle.into_handle().close().await
+        self.handle.close().await
     }
 
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
@@ -120,7 +120,7 @@ impl UnixListener {
 /// Dropping a stream closes it without blocking the loop, once the operations whose futures were dropped have ended.
 #[derive(Debug)]
 pub struct UnixStream {
-    handle: Handle,
+    handle: Resource,
 }
 
 impl UnixStream {
@@ -143,7 +143,7 @@ impl UnixStream {
     /// # Errors
     /// The kernel's.
     pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
-        let (a, b) = with_descriptors(|| Socket::pair_raw(Domain::UNIX, Type::STREAM.cloexec(), None))?;
+        let (a, b) = Socket::pair_raw(Domain::UNIX, Type::STREAM.cloexec(), None)?;
         Ok((UnixStream { handle: into_handle(a) }, UnixStream { handle: into_handle(b) }))
     }
 
@@ -232,7 +232,7 @@ impl Accepted for UnixStream {
     type Address = SocketAddr;
 
     fn accepted(socket: OwnedFd, peer: &SockAddr) -> io::Result<(UnixStream, SocketAddr)> {
-        let stream = UnixStream { handle: Handle::new(socket) };
+        let stream = UnixStream { handle: Resource::new(socket) };
         Ok((stream, address_of(peer)?))
     }
 }
@@ -253,7 +253,7 @@ impl From<std::os::unix::net::UnixStream> for UnixStream {
 
 impl From<OwnedFd> for UnixListener {
     fn from(descriptor: OwnedFd) -> UnixListener {
-        UnixListener { handle: Listening::new(Handle::new(descriptor)) }
+        UnixListener { handle: Listening::new(Resource::new(descriptor)) }
     }
 }
 
@@ -271,7 +271,7 @@ impl AsRawFd for UnixListener {
 
 impl From<OwnedFd> for UnixStream {
     fn from(descriptor: OwnedFd) -> UnixStream {
-        UnixStream { handle: Handle::new(descriptor) }
+        UnixStream { handle: Resource::new(descriptor) }
     }
 }
 

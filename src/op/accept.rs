@@ -13,7 +13,7 @@ use socket2::{SockAddr, SockRef, Socket};
 
 use super::header::Header;
 use super::lane::{Direction, Left, Manner};
-use super::{Handle, Op, Operation, Step};
+use super::{Handle, Op, Operation, Resource, Step};
 use crate::ring::{Completion, RingKind};
 use crate::runtime;
 
@@ -26,17 +26,17 @@ pub trait Accepted: Sized + 'static {
     fn accepted(socket: OwnedFd, peer: &SockAddr) -> io::Result<(Self, Self::Address)>;
 }
 
-/// A listener's own handle. An accept whose future was dropped goes on waiting in it, and ends with it.
+/// A listener's own descriptor. An accept whose future was dropped goes on waiting in it, and ends with it.
 #[derive(Debug)]
 pub(crate) struct Listening {
-    handle: Handle,
+    resource: Resource,
     /// Made not to wait, for this ring's sake only.
     is_impatient: bool,
 }
 
 impl Listening {
-    pub(crate) fn new(handle: Handle) -> Listening {
-        Listening { handle, is_impatient: false }
+    pub(crate) fn new(resource: Resource) -> Listening {
+        Listening { resource, is_impatient: false }
     }
 
     /// A listener of our own. The software ring accepts at once where the listener does not wait, and by a worker's thread where it does.
@@ -45,34 +45,26 @@ impl Listening {
         if is_impatient {
             socket.set_nonblocking(true)?;
         }
-        Ok(Listening { handle: Handle::new(OwnedFd::from(socket)), is_impatient })
+        Ok(Listening { resource: Resource::new(OwnedFd::from(socket)), is_impatient })
     }
 
     pub(crate) fn handle(&self) -> &Handle {
-        &self.handle
+        &self.resource
     }
 
-    /// Ends what is parked, and gives the handle for closing.
-    pub(crate) fn into_handle(self) -> Handle {
-        self.handle.clone()
+    pub(crate) async fn close(self) -> io::Result<()> {
+        self.resource.close().await
     }
 
     /// Ends what is parked, waits for the end of operations whose futures were dropped, and gives up the descriptor as the user would have
     /// made it.
     pub(crate) async fn into_descriptor(self) -> OwnedFd {
-        let is_impatient = self.is_impatient;
-        let descriptor = self.into_handle().into_descriptor().await;
-        if is_impatient {
+        let descriptor = self.resource.into_descriptor().await;
+        if self.is_impatient {
             // It was set without an error, and nothing but a bad descriptor would be one.
             let _ = SockRef::from(&descriptor).set_nonblocking(false);
         }
         descriptor
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.handle.lane(Direction::Inbound).cancel_parked();
     }
 }
 

@@ -1,46 +1,50 @@
-//! Who keeps a descriptor open? The handle that a resource and its operations share.
+//! Who keeps a descriptor open: its resource, and the operations in flight.
 //!
-//! The number is given up only through the ring, behind everything queued before, when the last of them has gone: an operation in flight
-//! never meets a number that has been closed and given to another file.
+//! A [`Resource`] is what a file, a stream or a listener has, a [`Handle`] what each of its operations
+//! has. The descriptor is closed when all of them have gone. If the resource goes first, what is left
+//! are operations without futures: they are cancelled, and the descriptor is closed as soon as no
+//! entry that names it is on its way to the kernel.
 //!
 //! # Safety
-//! The only unsafe item is the promise of the closing operation, which owns its descriptor and names no memory.
+//! The number in [`Shared`] is an open descriptor that belongs to it until [`Shared::give_up`]. That is
+//! called by the last of its owners, or by the resource when only operations without futures are left:
+//! these make no further entries, and ask for the number no more.
+#![allow(unsafe_code)]
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::ops::Deref;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use io_uring::{squeue, types};
 
+use super::closing;
 use super::lane::{Direction, Kept, Lane};
 use super::place::{Place, Target};
-use super::{Op, Operation, Step};
-use crate::driver::closing;
-use crate::ring::Completion;
 use crate::runtime;
 use crate::sys;
 
-/// A shared open descriptor.
+/// What an operation has of a descriptor.
 pub struct Handle {
     /// `None` only within `drop`.
     shared: Option<Rc<Shared>>,
 }
 
+/// What a file, a stream or a listener has of its descriptor. With it, the descriptor is closed.
+pub(crate) struct Resource(Handle);
+
 /// A few bytes for each connection that waits.
 struct Shared {
-    /// `None` once it is on its way to be closed.
-    descriptor: Option<OwnedFd>,
+    /// Negative once it was given up.
+    number: Cell<RawFd>,
     /// Somebody waits until it is the only one. A flag, since every operation that goes asks.
     is_awaited: Cell<bool>,
-    /// Closing it may take long: the socket lingers, see `SO_LINGER` in socket(7).
-    lingers: Cell<bool>,
     /// A file that is read from front to back, without positions.
-    is_stream: Cell<bool>,
+    is_stream: bool,
     /// A file that was opened with `O_DIRECT`, once somebody has asked.
     is_direct: Cell<Option<bool>>,
     /// By direction: who keeps others out of the lane.
@@ -48,6 +52,9 @@ struct Shared {
     /// Nothing until some of it is needed.
     rare: OnceCell<Box<Rare>>,
 }
+
+/// Of a descriptor that was given up.
+const GIVEN_UP: RawFd = -1;
 
 /// What a connection that only sends and receives does not need.
 #[derive(Default)]
@@ -62,42 +69,99 @@ struct Rare {
 
 const _: () = assert!(size_of::<Shared>() <= 24);
 
-impl Handle {
-    pub(crate) fn new(descriptor: OwnedFd) -> Handle {
+impl Resource {
+    /// Of a socket.
+    pub(crate) fn new(descriptor: OwnedFd) -> Resource {
+        Resource::of(descriptor, false)
+    }
+
+    /// Of a file, which may be a pipe or a terminal.
+    pub(crate) fn of_file(descriptor: OwnedFd) -> Resource {
+        let is_stream = !sys::has_position(descriptor.as_fd());
+        Resource::of(descriptor, is_stream)
+    }
+
+    fn of(descriptor: OwnedFd, is_stream: bool) -> Resource {
         let shared = Rc::new(Shared {
-            descriptor: Some(descriptor),
+            number: Cell::new(descriptor.into_raw_fd()),
             is_awaited: Cell::new(false),
-            lingers: Cell::new(false),
-            is_stream: Cell::new(false),
+            is_stream,
             is_direct: Cell::new(None),
             held: Default::default(),
             rare: OnceCell::new(),
         });
-        Handle { shared: Some(shared) }
+        Resource(Handle { shared: Some(shared) })
     }
 
+    /// Waits for the end of operations whose futures were dropped, then closes the descriptor and says how that went.
+    pub(crate) async fn close(self) -> io::Result<()> {
+        closing::close(self.into_descriptor().await).await
+    }
+
+    /// Waits for the end of operations whose futures were dropped, and gives up the descriptor.
+    pub(crate) async fn into_descriptor(self) -> OwnedFd {
+        self.lane(Direction::Inbound).cancel_parked();
+        poll_fn(|context| {
+            // Before the look, since it is user code, which may change what there is to see.
+            let waker = context.waker().clone();
+            if Rc::strong_count(self.shared()) == 1 {
+                return Poll::Ready(());
+            }
+            self.shared().is_awaited.set(true);
+            self.rare_or_new().closer.set(Some(waker));
+            Poll::Pending
+        })
+        .await;
+        self.shared().give_up()
+    }
+
+    /// The resource goes, and operations without futures are in flight. They are cancelled now, and not with the next turn.
+    #[cold]
+    fn close_early(&self) {
+        self.lane(Direction::Inbound).cancel_parked();
+        let shared = self.shared();
+        if let Some(core) = runtime::try_current()
+            && core.let_go(shared.number())
+        {
+            closing::close_dropped(shared.give_up());
+        }
+    }
+}
+
+impl Drop for Resource {
+    #[inline]
+    fn drop(&mut self) {
+        if Rc::strong_count(self.shared()) > 1 {
+            self.close_early();
+        }
+    }
+}
+
+impl Deref for Resource {
+    type Target = Handle;
+
+    #[inline]
+    fn deref(&self) -> &Handle {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Handle {
     #[inline]
     fn shared(&self) -> &Rc<Shared> {
         self.shared.as_ref().expect("a handle has its share until it is dropped")
     }
 
-    /// Closing it will be left to a worker thread of the kernel, since it may take long.
-    pub(crate) fn set_lingers(&self, lingers: bool) {
-        self.shared().lingers.set(lingers);
-    }
-
-    /// The handle of a file, which may be a pipe or a terminal.
-    pub(crate) fn of_file(descriptor: OwnedFd) -> Handle {
-        let is_stream = !sys::has_position(descriptor.as_fd());
-        let handle = Handle::new(descriptor);
-        handle.shared().is_stream.set(is_stream);
-        handle
-    }
-
     /// Has it no positions, so that bytes once read do not come again?
     #[inline]
     pub(super) fn is_stream(&self) -> bool {
-        self.shared().is_stream.get()
+        self.shared().is_stream
     }
 
     /// Does it go around the page cache?
@@ -111,11 +175,6 @@ impl Handle {
         let is_direct = !self.is_stream() && sys::is_direct(self.as_fd());
         self.shared().is_direct.set(Some(is_direct));
         is_direct
-    }
-
-    #[inline]
-    fn descriptor(&self) -> &OwnedFd {
-        self.shared().descriptor.as_ref().expect("only the last handle takes the descriptor out")
     }
 
     /// Where operations of one direction take turns.
@@ -152,14 +211,14 @@ impl Handle {
 
     #[cold]
     fn target_of_counted_transfer(&self) -> Target {
-        self.rare_or_new().place.count(self.descriptor());
+        self.rare_or_new().place.count(self.as_fd());
         Target { number: self.target(), flags: squeue::Flags::empty() }
     }
 
     /// As all other entries take it.
     #[inline]
     pub(crate) fn target(&self) -> types::Fd {
-        types::Fd(self.descriptor().as_raw_fd())
+        types::Fd(self.shared().number())
     }
 
     /// Waits for the end of operations whose futures were dropped, and says how the writes among them ended.
@@ -168,30 +227,6 @@ impl Handle {
             poll_fn(|context| self.lane(direction).poll_quiet(context)).await;
         }
         self.lane(Direction::Outbound).take_results()
-    }
-
-    /// Waits for the end of operations whose futures were dropped, then closes the descriptor and says how that went.
-    pub(crate) async fn close(self) -> io::Result<()> {
-        let lingers = self.shared().lingers.get();
-        let descriptor = self.into_descriptor().await;
-        Op::new(Close { descriptor, lingers }).await
-    }
-
-    /// Waits for the end of operations whose futures were dropped, and gives up the descriptor.
-    pub(crate) async fn into_descriptor(mut self) -> OwnedFd {
-        let descriptor = poll_fn(|context| {
-            // Before the look, since it is user code, which may change what there is to see.
-            let waker = context.waker().clone();
-            match self.shared.as_mut().and_then(Rc::get_mut) {
-                Some(shared) => Poll::Ready(shared.descriptor.take()),
-                None => {
-                    self.shared().is_awaited.set(true);
-                    self.rare_or_new().closer.set(Some(waker));
-                    Poll::Pending
-                }
-            }
-        });
-        descriptor.await.expect("only the last handle takes the descriptor out")
     }
 }
 
@@ -233,60 +268,44 @@ impl fmt::Debug for Handle {
     }
 }
 
+impl Shared {
+    #[inline]
+    fn number(&self) -> RawFd {
+        let number = self.number.get();
+        assert!(number >= 0, "a descriptor that was given up is not used");
+        number
+    }
+
+    /// Takes the descriptor out. Its place in the ring's table is emptied first, so that it is the closing that closes the file.
+    fn give_up(&self) -> OwnedFd {
+        if let Some(rare) = self.rare.get() {
+            rare.place.give_back();
+        }
+        let number = self.number();
+        self.number.set(GIVEN_UP);
+        runtime::forget_descriptor(number);
+        // SAFETY: the number belonged to this, which has just forgotten it.
+        unsafe { OwnedFd::from_raw_fd(number) }
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
-        // First, so that it is the closing that closes the file.
-        drop(self.rare.get_mut().map(|rare| mem::take(&mut rare.place)));
-        if let Some(descriptor) = self.descriptor.take() {
-            match runtime::try_current() {
-                Some(core) => core.close(descriptor, self.lingers.get()),
-                None => drop(descriptor),
-            }
+        if self.number.get() != GIVEN_UP {
+            closing::close_dropped(self.give_up());
         }
     }
 }
 
 impl AsFd for Handle {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.descriptor().as_fd()
+        // SAFETY: the descriptor is open until it is given up, which does not happen while anybody asks.
+        unsafe { BorrowedFd::borrow_raw(self.shared().number()) }
     }
 }
 
 impl AsRawFd for Handle {
     fn as_raw_fd(&self) -> RawFd {
-        self.descriptor().as_raw_fd()
-    }
-}
-
-/// close(2).
-struct Close {
-    descriptor: OwnedFd,
-    lingers: bool,
-}
-
-// SAFETY: the entry names no memory, and the descriptor belongs to the operation.
-#[allow(unsafe_code)]
-unsafe impl Operation for Close {
-    type Output = io::Result<()>;
-
-    /// Interrupted, the number is free all the same, and may be somebody else's by now.
-    fn restarts(&self) -> bool {
-        false
-    }
-
-    fn entry(&mut self) -> squeue::Entry {
-        closing(&self.descriptor, self.lingers)
-    }
-
-    fn complete(self, completion: Completion) -> Step<Self> {
-        Step::Done(match -completion.result {
-            // It never ran: dropping the descriptor closes it.
-            libc::ECANCELED | libc::EOPNOTSUPP => Ok(()),
-            // It ran, and the number is free even where it reports an error, which is then that of the file system's flush.
-            _ => {
-                let _ = self.descriptor.into_raw_fd();
-                completion.result().map(drop)
-            }
-        })
+        self.shared().number()
     }
 }

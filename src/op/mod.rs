@@ -13,6 +13,7 @@
 
 mod accept;
 mod chunks;
+mod closing;
 mod datagram;
 mod datagrams;
 mod deadline;
@@ -48,7 +49,7 @@ pub(crate) use accept::{Accept, Accepted, Listening};
 pub(crate) use chunks::{ReadChunk, Source};
 pub(crate) use datagram::{ReceiveDatagram, ReceiveFrom, SendTo};
 pub(crate) use file::{Fsync, ReadAt, ReadExactAt, Truncate, WriteAllAt, WriteAt};
-pub(crate) use handle::Handle;
+pub(crate) use handle::{Handle, Resource};
 pub(crate) use path::{MakeDirectory, Open, Rename, Status, Statx, Unlink};
 pub(crate) use socket::{Connect, Receive, ReceiveExact, Send, SendAll, Shutdown};
 pub(crate) use vectored::{ReadVectoredAt, ReceiveVectored, SendAllVectored, SendVectored, WriteVectoredAt};

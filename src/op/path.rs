@@ -12,7 +12,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use io_uring::{opcode, squeue, types};
 
-use super::{Handle, Op, Operation, Step};
+use super::{Handle, Op, Operation, Resource, Step};
 use crate::ring::Completion;
 
 const HERE: types::Fd = types::Fd(libc::AT_FDCWD);
@@ -33,7 +33,7 @@ impl Open {
 
 // SAFETY: the path belongs to the operation, on the heap.
 unsafe impl Operation for Open {
-    type Output = io::Result<Handle>;
+    type Output = io::Result<Resource>;
 
     fn entry(&mut self) -> squeue::Entry {
         opcode::OpenAt::new(HERE, self.path.as_ptr()).flags(self.flags).mode(self.mode).build()
@@ -42,7 +42,7 @@ unsafe impl Operation for Open {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(|_| {
             // SAFETY: the kernel has made this descriptor for this operation, and nobody else knows its number.
-            Handle::of_file(unsafe { OwnedFd::from_raw_fd(completion.result) })
+            Resource::of_file(unsafe { OwnedFd::from_raw_fd(completion.result) })
         }))
     }
 

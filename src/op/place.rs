@@ -5,7 +5,7 @@
 //! place is emptied before that is closed or given up.
 
 use std::cell::{Cell, OnceCell};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::rc::{Rc, Weak};
 
 use io_uring::{squeue, types};
@@ -24,36 +24,37 @@ pub(super) struct Target {
     pub(super) flags: squeue::Flags,
 }
 
-/// The place of one file with the first runtime on which it was used often. It is emptied by drop, when no operation of the file is under way.
+/// The place of one file with the first runtime on which it was used often. Whoever gives the
+/// descriptor up gives it back.
 pub(super) struct Place {
     /// Transfers until it asks for one.
     until: Cell<u8>,
-    taken: OnceCell<Taken>,
-}
-
-struct Taken {
-    core: Weak<Core>,
-    ring: u64,
-    number: i32,
+    /// The runtime in whose table it is, or 0 for none.
+    ring: Cell<u64>,
+    number: Cell<i32>,
+    core: OnceCell<Weak<Core>>,
 }
 
 impl Default for Place {
     fn default() -> Place {
-        Place { until: Cell::new(TRANSFERS_BEFORE), taken: OnceCell::new() }
+        Place { until: Cell::new(TRANSFERS_BEFORE), ring: Cell::new(NO_RING), number: Cell::new(0), core: OnceCell::new() }
     }
 }
+
+/// No runtime has this number.
+const NO_RING: u64 = 0;
 
 impl Place {
     /// The place on the current runtime.
     #[inline]
     pub(super) fn here(&self) -> Option<Target> {
-        let taken = self.taken.get()?;
-        let is_here = runtime::is_current(taken.ring);
-        is_here.then_some(Target { number: types::Fd(taken.number), flags: squeue::Flags::FIXED_FILE })
+        let ring = self.ring.get();
+        let is_here = ring != NO_RING && runtime::is_current(ring);
+        is_here.then_some(Target { number: types::Fd(self.number.get()), flags: squeue::Flags::FIXED_FILE })
     }
 
     /// Counts a transfer that could not name the place.
-    pub(super) fn count(&self, descriptor: &OwnedFd) {
+    pub(super) fn count(&self, descriptor: BorrowedFd<'_>) {
         let until = self.until.get() - 1;
         self.until.set(until);
         if until == 0 {
@@ -62,21 +63,24 @@ impl Place {
     }
 
     #[cold]
-    fn take(&self, descriptor: &OwnedFd) {
+    fn take(&self, descriptor: BorrowedFd<'_>) {
         self.until.set(TRANSFERS_BETWEEN);
-        if self.taken.get().is_none()
+        if self.core.get().is_none()
             && let Some(core) = runtime::try_current()
-            && let Some(number) = core.register_file(descriptor.as_fd())
+            && let Some(number) = core.register_file(descriptor)
         {
-            self.taken.get_or_init(|| Taken { core: Rc::downgrade(&core), ring: core.id(), number });
+            self.core.get_or_init(|| Rc::downgrade(&core));
+            self.number.set(number);
+            self.ring.set(core.id());
         }
     }
-}
 
-impl Drop for Taken {
-    fn drop(&mut self) {
-        if let Some(core) = self.core.upgrade() {
-            core.forget_file(self.number);
+    /// Empties the place.
+    pub(super) fn give_back(&self) {
+        if self.ring.replace(NO_RING) != NO_RING
+            && let Some(core) = self.core.get().and_then(Weak::upgrade)
+        {
+            core.forget_file(self.number.get());
         }
     }
 }

@@ -8,8 +8,8 @@ use super::*;
 use crate::buf::Error;
 use crate::runtime::{block_on, metrics};
 
-fn handle() -> Handle {
-    Handle::new(OwnedFd::from(std::fs::File::open("/dev/null").expect("a file")))
+fn handle() -> Resource {
+    Resource::new(OwnedFd::from(std::fs::File::open("/dev/null").expect("a file")))
 }
 
 /// What an operation yields whose only completion has this errno.
@@ -33,7 +33,7 @@ fn check<T, B: PartialEq + fmt::Debug>(what: &str, outcome: Result<T, Error<B>>,
 fn an_interrupted_operation_keeps_its_turn_and_starts_again() {
     block_on(async {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
-        let handle = Handle::new(OwnedFd::from(ours));
+        let handle = Resource::new(OwnedFd::from(ours));
         let mut read = Receive::op(&handle, vec![0; 8]);
         assert!(handle.lane(Direction::Inbound).enter_quietly(Manner::Alone));
         read.flags.alone = true;

@@ -10,6 +10,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 
 use io_uring::{opcode, squeue};
@@ -168,6 +169,14 @@ impl Mixed {
         let entered = self.kernel.enter(wait, in_flight.saturating_sub(self.with_engine.len()));
         self.engine.rouse();
         entered
+    }
+
+    pub(super) fn forget(&mut self, fd: RawFd) {
+        self.engine.end_waits_for(fd);
+    }
+
+    pub(super) fn let_go(&mut self, fd: RawFd) -> bool {
+        !self.kernel.has_queued() && self.engine.let_go(fd)
     }
 
     pub(super) fn flush(&mut self) -> io::Result<()> {

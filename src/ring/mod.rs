@@ -28,9 +28,7 @@ mod user;
 pub(crate) mod world;
 
 use std::io;
-use std::os::fd::BorrowedFd;
-#[cfg(test)]
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -462,6 +460,28 @@ impl Ring {
             Ring::Kernel(ring) => ring.forget_file(place),
             Ring::Emulated(_) | Ring::Mixed(_) => {}
             Ring::Polling(ring) => ring.others_mut().forget_file(place),
+        }
+    }
+
+    /// A descriptor that no operation uses is about to be closed or given away: what is known of its
+    /// number is forgotten.
+    pub(crate) fn forget(&mut self, fd: RawFd) {
+        match self {
+            Ring::Kernel(_) => {}
+            Ring::Emulated(ring) => ring.engine.end_waits_for(fd),
+            Ring::Mixed(ring) => ring.forget(fd),
+            Ring::Polling(ring) => ring.forget(fd),
+        }
+    }
+
+    /// As [`forget`](Ring::forget), of a descriptor that operations in flight may use. The kernel
+    /// looks a number up when it takes the entry, and never again. `false`: the number is still needed.
+    pub(crate) fn let_go(&mut self, fd: RawFd) -> bool {
+        match self {
+            Ring::Kernel(ring) => !ring.has_queued(),
+            Ring::Emulated(ring) => ring.engine.let_go(fd),
+            Ring::Mixed(ring) => ring.let_go(fd),
+            Ring::Polling(ring) => ring.let_go(fd),
         }
     }
 

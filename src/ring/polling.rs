@@ -141,6 +141,20 @@ impl Polling {
         }
     }
 
+    pub(super) fn forget(&mut self, fd: RawFd) {
+        self.files.remove(&fd);
+        self.others.forget(fd);
+    }
+
+    /// What is under way may be refused, and then its entry is used once more.
+    pub(super) fn let_go(&mut self, fd: RawFd) -> bool {
+        let lets_go = self.under_way.is_empty() && self.refused.is_empty() && self.others.let_go(fd);
+        if lets_go {
+            self.files.remove(&fd);
+        }
+        lets_go
+    }
+
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.hand_over();
         self.others.flush()?;

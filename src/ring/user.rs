@@ -11,11 +11,12 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
 
 use super::sqe::{Address, MessageBuffer, Request, SocketTransfer, Transfer};
 use super::world::Interest;
+use crate::sys;
 
 impl Address {
     fn pointer<T>(self) -> *mut T {
@@ -452,10 +453,10 @@ pub(super) fn status_flags(fd: RawFd) -> Result<i32, i32> {
     if flags < 0 { Err(errno()) } else { Ok(flags) }
 }
 
-/// Has the file a position, so that a short read means the end, or that the rest is not in memory? lseek(2).
+/// Has the file positions, so that a short read means the end, or that the rest is not in memory?
 pub(super) fn has_position(fd: RawFd) -> bool {
-    // SAFETY: the call takes no memory.
-    unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) >= 0 }
+    // SAFETY: whoever pushed the entry keeps the descriptor open.
+    sys::has_position(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
 /// What is ready now of `mask`; 0 for nothing. poll(2).

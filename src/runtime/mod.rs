@@ -13,9 +13,10 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::pin::pin;
-use std::rc::Rc;
+use std::ptr;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ use crate::buf::{AlignedBuffer, ChunkPool, ChunkPoolConfig, IoBufMut};
 use crate::driver::{Arrival, Deliveries, Driver, Heir, Orphan, Token};
 use crate::exec::{self, Entered, Executor, JoinHandle};
 use crate::ring::{Completion, Config, Ring, RingKind, RingReport, Wait};
-use crate::unwind;
+use crate::unwind::{self, FirstPanic};
 use spin::{Spin, SpinCounts};
 use timer::Timers;
 
@@ -54,6 +55,9 @@ thread_local! {
     static CURRENT: ManuallyDrop<RefCell<Option<Rc<Core>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
     /// Its number, or 0: what operations ask for more often than for the runtime itself.
     static CURRENT_ID: Cell<u64> = const { Cell::new(0) };
+    /// The runtimes of this thread that have not ended. No destructor, as above; it holds no memory
+    /// once they have.
+    static HERE: ManuallyDrop<RefCell<Vec<Weak<Core>>>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
 /// Runs a future to its end on a new runtime with default settings, and returns its output.
@@ -175,7 +179,9 @@ impl Runtime {
             pool_config,
             id: RUNTIMES.fetch_add(1, Ordering::Relaxed),
         };
-        Ok(Runtime { core: Rc::new(core) })
+        let core = Rc::new(core);
+        HERE.with(|here| here.borrow_mut().push(Rc::downgrade(&core)));
+        Ok(Runtime { core })
     }
 
     /// Runs a future to its end and returns its output. Tasks run meanwhile.
@@ -189,6 +195,8 @@ impl Runtime {
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         refuse_nesting();
         let _entered = self.core.enter();
+        // Behind the future: what that owned is dropped first, also by a panic.
+        let _settling = Settling(&self.core);
         let mut future = pin!(future);
         let executor = &self.core.executor;
         let waker = executor.root_waker();
@@ -198,7 +206,6 @@ impl Runtime {
             for _ in 0..LOOKS_PER_TICK {
                 executor.collect_foreign_wakes();
                 if let Some(output) = executor.run(POLLS_PER_LOOK, || future.as_mut().poll(&mut context)) {
-                    self.core.settle();
                     return output;
                 }
                 if !executor.has_ready() {
@@ -474,14 +481,12 @@ impl Core {
         self.driver.borrow_mut().cancel(token);
     }
 
-    /// Closes a descriptor without blocking the loop.
-    pub(crate) fn close(&self, descriptor: OwnedFd, lingers: bool) {
-        self.driver.borrow_mut().close(descriptor, lingers);
-    }
-
-    /// Submits what is queued: descriptors that were dropped are closed then.
-    pub(crate) fn submit(&self) {
-        self.driver.borrow_mut().flush();
+    /// Sends all that is queued, so that a descriptor can be closed of which operations without
+    /// futures are in flight. `false`: its number is still needed, here or by another runtime of this
+    /// thread.
+    pub(crate) fn let_go(&self, fd: RawFd) -> bool {
+        let is_alone = HERE.with(|here| here.borrow().len() == 1);
+        is_alone && self.driver.borrow_mut().let_go(fd)
     }
 
     pub(crate) fn ring_kind(&self) -> RingKind {
@@ -549,6 +554,17 @@ impl Core {
     }
 }
 
+/// The end of `block_on`: what the last polls and the drop of the future left takes effect.
+struct Settling<'a>(&'a Core);
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        let mut panic = FirstPanic::default();
+        panic.run(|| self.0.settle());
+        panic.resume();
+    }
+}
+
 /// Closes the inbox, then the ring, whatever happens before.
 struct Closing<'a>(&'a Core);
 
@@ -557,6 +573,13 @@ impl Drop for Closing<'_> {
         self.0.executor.close_inbox();
         let leaked = self.0.driver.borrow().in_flight();
         self.0.driver.borrow_mut().close_ring();
+        HERE.with(|here| {
+            let mut here = here.borrow_mut();
+            here.retain(|core| !ptr::eq(core.as_ptr(), self.0));
+            if here.is_empty() {
+                *here = Vec::new();
+            }
+        });
         if leaked > 0 {
             // Standard error may be a pipe that nobody reads any more, which is no reason to panic.
             let _ = writeln!(
@@ -585,6 +608,16 @@ impl Drop for EnteredRuntime {
 #[inline]
 pub(crate) fn try_current() -> Option<Rc<Core>> {
     CURRENT.with(|current| current.borrow().clone())
+}
+
+/// A descriptor that no operation uses is about to be closed or given away. The runtimes of this thread
+/// forget what they know of its number.
+pub(crate) fn forget_descriptor(fd: RawFd) {
+    HERE.with(|here| {
+        for core in here.borrow().iter().filter_map(Weak::upgrade) {
+            core.driver.borrow_mut().forget(fd);
+        }
+    });
 }
 
 /// Is this the number of the runtime that is entered on this thread?

@@ -10,6 +10,7 @@ mod common;
 
 mod address;
 mod chunks;
+mod closing;
 mod datagrams;
 mod ending;
 mod limits;

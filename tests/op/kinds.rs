@@ -14,7 +14,7 @@ use annulus::fs::{self, File};
 use annulus::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 use annulus::time;
 
-use crate::common::{Pool, Tracked};
+use crate::common::{Pool, Tracked, poll_once};
 
 /// An operation about to start.
 pub(crate) struct Case {
@@ -139,9 +139,13 @@ pub(crate) const ALL: &[(&str, Make)] = &[
         let file = file(directory);
         Case::new(async move { drop(file.metadata().await) })
     }),
-    ("file_close", |_, directory| {
-        let file = file(directory);
-        Case::new(async move { drop(file.close().await) })
+    // With a dropped read in flight, since a close waits for nothing else.
+    ("file_close", |pool, directory| {
+        let (file, buffer) = (file(directory), pool.empty(8));
+        Case::new(async move {
+            assert!(poll_once(Box::pin(file.read_at(buffer, 0)).as_mut()).is_pending());
+            drop(file.close().await);
+        })
     }),
     ("metadata", |_, directory| {
         let path = directory.to_owned();
@@ -264,9 +268,10 @@ pub(crate) const ALL: &[(&str, Make)] = &[
             drop(theirs);
         })
     }),
-    ("stream_close", |_, _| {
-        let (stream, theirs) = tcp_stream();
+    ("stream_close", |pool, _| {
+        let ((stream, theirs), buffer) = (tcp_stream(), pool.empty(8));
         Case::new(async move {
+            assert!(poll_once(Box::pin(stream.read(buffer)).as_mut()).is_pending());
             drop(stream.close().await);
             drop(theirs);
         })

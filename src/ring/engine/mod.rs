@@ -36,6 +36,10 @@ use timers::Timers;
 /// Enters that find completions at once and do not look at the world, in a row: whoever waits for the world waits no longer than that.
 const ENTERS_WITHOUT_A_LOOK: u32 = 8;
 
+/// Most requests that are looked at to see whether one of them uses a descriptor. It happens for each
+/// resource that is dropped with operations in flight, which may be many at a time.
+const MOST_LOOKED_AT: usize = 256;
+
 /// A ring that executes its entries itself.
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -163,6 +167,16 @@ impl Engine {
     /// Is any request in flight?
     pub(crate) fn is_running(&self) -> bool {
         !self.running.is_empty()
+    }
+
+    /// Nobody will name this number again until it means another file. `false`: a request uses it
+    /// still, or there are too many to look at.
+    pub(super) fn let_go(&mut self, fd: RawFd) -> bool {
+        let is_used = !self.queue.is_empty() || self.running.len() > MOST_LOOKED_AT || self.running.uses(fd);
+        if !is_used {
+            self.end_waits_for(fd);
+        }
+        !is_used
     }
 
     /// Becomes readable when the world has something for the next enter, for those who wait in this ring's place.

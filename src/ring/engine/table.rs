@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::os::fd::RawFd;
 
 use slab::Slab;
 
@@ -25,6 +26,15 @@ fn index(key: Key) -> usize {
 impl Table {
     pub(super) fn is_empty(&self) -> bool {
         self.requests.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Does any request name this descriptor?
+    pub(super) fn uses(&self, fd: RawFd) -> bool {
+        self.requests.iter().any(|(_, running)| running.request.fd() == Some(fd))
     }
 
     /// The key of the next request to be inserted.
