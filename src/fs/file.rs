@@ -14,8 +14,9 @@ use crate::op::{
 /// An open file. Operations name their position, so any number of them can be in flight at once.
 ///
 /// # Dropping
-/// Dropping a file closes it without blocking the loop, behind the operations whose futures were dropped earlier;
-/// [`close`](File::close) says how that went. A forgotten file (`mem::forget`) keeps its descriptor.
+/// The file is closed when `drop` returns, and dropped operations of it that are in flight are cancelled. A file of a
+/// network or user-space file system, or of a device, is closed by a thread, since that may wait: `drop` does not.
+/// [`close`](File::close) waits, and says how that went. A forgotten file (`mem::forget`) keeps its descriptor.
 ///
 /// ```
 /// use annulus::fs::File;

@@ -189,7 +189,8 @@ impl TcpListener {
 /// A TCP connection.
 ///
 /// # Dropping
-/// Dropping a stream closes it without blocking the loop, once the operations whose futures were dropped have ended.
+/// The stream is closed when `drop` returns, and dropped operations of it that are in flight are cancelled. One that
+/// lingers (`SO_LINGER`) is closed by a thread, for which `drop` does not wait; `close` does.
 #[derive(Debug)]
 pub struct TcpStream {
     handle: Resource,

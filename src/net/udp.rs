@@ -14,7 +14,7 @@ use crate::op::{Connect, Datagrams, Op, ReceiveDatagram, ReceiveFrom, Resource, 
 /// A socket for datagrams.
 ///
 /// What a buffer has no room for is cut off. A buffer without any room is refused with `InvalidInput`; sending an empty buffer sends an
-/// empty datagram. Dropping the socket closes it without blocking the loop.
+/// empty datagram. The socket is closed when `drop` returns.
 ///
 /// ```
 /// use annulus::net::UdpSocket;
