@@ -63,6 +63,33 @@ struct ResourceUpdate {
     reserved2: u32,
 }
 
+/// How often a call is made that a signal interrupts, or that the kernel refuses for the moment.
+const MOST_ATTEMPTS: u32 = 100;
+/// How long the kernel is left alone after such a refusal.
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// Makes a call again when a signal has interrupted it (`EINTR`), and when the kernel has no memory for
+/// it (`EAGAIN`) or is not ready (`EBUSY`) at the moment; a hundred times at the most. For calls that do
+/// not wait by themselves.
+pub(crate) fn patiently<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    again_after(&[libc::EINTR, libc::EAGAIN, libc::EBUSY], call)
+}
+
+/// As [`patiently`], for these reasons only.
+fn again_after<T>(reasons: &[i32], mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..MOST_ATTEMPTS {
+        match call() {
+            Err(error) if error.raw_os_error().is_some_and(|errno| reasons.contains(&errno)) => {
+                if error.raw_os_error() != Some(libc::EINTR) {
+                    std::thread::sleep(MOMENT);
+                }
+            }
+            done => return done,
+        }
+    }
+    call()
+}
+
 /// io_uring_enter(2) without an argument structure. `ring` is a descriptor or, with [`ENTER_REGISTERED_RING`], an index.
 #[inline(always)]
 pub(crate) fn enter(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> io::Result<u32> {
@@ -120,20 +147,21 @@ pub(crate) fn enter_min_wait(ring: i32, to_submit: u32, min_complete: u32, flags
 /// Registers a ring's descriptor for the calling thread and returns its index (Linux 5.18, 16 places a thread, then `EBUSY`).
 pub(crate) fn register_ring_fd(ring: BorrowedFd<'_>) -> io::Result<u32> {
     let mut update = RingFdUpdate { offset: u32::MAX, reserved: 0, data: ring.as_raw_fd() as u64 };
-    register(ring.as_raw_fd(), REGISTER_RING_FDS, &mut update, 1)?;
+    // `EBUSY` is not for the moment here.
+    again_after(&[libc::EINTR, libc::EAGAIN], || register(ring.as_raw_fd(), REGISTER_RING_FDS, &mut update, 1))?;
     Ok(update.offset)
 }
 
 /// Takes the registration back. It keeps the ring alive after close(2) otherwise.
 pub(crate) fn unregister_ring_fd(ring: BorrowedFd<'_>, index: u32) -> io::Result<()> {
     let mut update = RingFdUpdate { offset: index, reserved: 0, data: 0 };
-    register(ring.as_raw_fd(), UNREGISTER_RING_FDS, &mut update, 1).map(drop)
+    patiently(|| register(ring.as_raw_fd(), UNREGISTER_RING_FDS, &mut update, 1)).map(drop)
 }
 
 /// Makes a ring's table of registered buffers, with that many empty places (Linux 5.19).
 pub(crate) fn make_buffer_table(ring: BorrowedFd<'_>, places: u32) -> io::Result<()> {
     let mut table = ResourceTable { places, flags: TABLE_IS_SPARSE, reserved: 0, data: 0, tags: 0 };
-    register(ring.as_raw_fd(), REGISTER_BUFFERS2, &mut table, size_of::<ResourceTable>() as u32).map(drop)
+    patiently(|| register(ring.as_raw_fd(), REGISTER_BUFFERS2, &mut table, size_of::<ResourceTable>() as u32)).map(drop)
 }
 
 /// Puts buffers into the table from a place on, or empties places with vectors of null; returns how many the kernel took.
@@ -143,7 +171,7 @@ pub(crate) fn make_buffer_table(ring: BorrowedFd<'_>, places: u32) -> io::Result
 pub(crate) fn update_buffer_table(ring: BorrowedFd<'_>, first: u32, buffers: &[libc::iovec]) -> io::Result<usize> {
     let count = buffers.len() as u32;
     let mut update = ResourceUpdate { offset: first, reserved: 0, data: buffers.as_ptr() as u64, tags: 0, count, reserved2: 0 };
-    let taken = register(ring.as_raw_fd(), REGISTER_BUFFERS_UPDATE, &mut update, size_of::<ResourceUpdate>() as u32)?;
+    let taken = patiently(|| register(ring.as_raw_fd(), REGISTER_BUFFERS_UPDATE, &mut update, size_of::<ResourceUpdate>() as u32))?;
     Ok(taken as usize)
 }
 

@@ -46,6 +46,8 @@ const FILE_PLACES: u64 = 1024;
 const LONGEST_ALARM: Duration = Duration::from_secs(24 * 3600);
 /// Most times that a flush lets other threads run, the kernel's submission thread among them, before it gives up.
 const FLUSH_ATTEMPTS: usize = 10_000;
+/// Most enters that a flush makes where there is no such thread: more than one only after a signal, or for want of memory.
+const FLUSH_ENTERS: usize = 16;
 /// How long to leave the kernel alone when it has no memory for a request.
 const NO_MEMORY_PAUSE: Duration = Duration::from_millis(1);
 
@@ -99,7 +101,8 @@ impl KernelRing {
 
     fn on(opened: Opened, config: &Config) -> io::Result<KernelRing> {
         let mut probe = Probe::new();
-        opened.uring.submitter().register_probe(&mut probe).map_err(|error| refusal::explain("io_uring_register", error))?;
+        sys::patiently(|| opened.uring.submitter().register_probe(&mut probe))
+            .map_err(|error| refusal::explain("io_uring_register", error))?;
         let moved = match opened.uring.params().is_feature_skip_cqe_on_success() {
             true => squeue::Flags::SKIP_SUCCESS,
             false => squeue::Flags::empty(),
@@ -154,13 +157,14 @@ impl KernelRing {
     /// Waiting for a socket is not waiting for a disk; without this an idle server shows as 100 % iowait. The first enter also shows whether
     /// entering is allowed at all.
     fn ask_for_idle_waits(&mut self) -> io::Result<()> {
-        match sys::enter(self.target(), 0, 0, self.enter_flags | sys::ENTER_NO_IOWAIT) {
+        let enter = |flags| sys::patiently(|| sys::enter(self.target(), 0, 0, flags));
+        match enter(self.enter_flags | sys::ENTER_NO_IOWAIT) {
             Ok(_) => {
                 self.enter_flags |= sys::ENTER_NO_IOWAIT;
                 self.report.granted.push("NO_IOWAIT");
             }
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                sys::enter(self.target(), 0, 0, self.enter_flags).map_err(|error| refusal::explain("io_uring_enter", error))?;
+                enter(self.enter_flags).map_err(|error| refusal::explain("io_uring_enter", error))?;
                 self.report.refused.push(Refusal::new("NO_IOWAIT", &error));
             }
             Err(error) => return Err(refusal::explain("io_uring_enter", error)),
@@ -170,7 +174,7 @@ impl KernelRing {
 
     /// Whether the kernel posts messages for threads without a ring shows by kicking oneself once.
     fn ask_for_kicks(&mut self) -> io::Result<()> {
-        match unpark::send_message(self.fd().as_raw_fd(), KICK) {
+        match sys::patiently(|| unpark::send_message(self.fd().as_raw_fd(), KICK)) {
             Ok(()) => self.report.granted.push("SEND_MSG_RING"),
             Err(error) => {
                 self.report.refused.push(Refusal::new("SEND_MSG_RING", &error));
@@ -189,7 +193,7 @@ impl KernelRing {
         }
         let limit = sys::limit(libc::RLIMIT_NOFILE).map_or(u64::MAX, |(limit, _)| limit);
         let count = limit.min(FILE_PLACES) as u32;
-        match self.uring.submitter().register_files_sparse(count) {
+        match sys::patiently(|| self.uring.submitter().register_files_sparse(count)) {
             Ok(()) => {
                 self.files = Some(Places::new(count as usize));
                 self.report.granted.push("REGISTER_FILES2");
@@ -201,7 +205,8 @@ impl KernelRing {
     fn ask_for_workers(&mut self, workers: Option<u32>) -> io::Result<()> {
         let Some(workers) = workers else { return Ok(()) };
         // Bounded work (regular files) and unbounded work (everything else) have a bound each.
-        self.uring.submitter().register_iowq_max_workers(&mut [workers, workers])?;
+        sys::patiently(|| self.uring.submitter().register_iowq_max_workers(&mut [workers, workers]))
+            .map_err(|error| refusal::explain("io_uring_register", error))?;
         self.report.granted.push("REGISTER_IOWQ_MAX_WORKERS");
         Ok(())
     }
@@ -309,7 +314,8 @@ impl KernelRing {
     /// As [`Ring::provide`](super::Ring::provide).
     pub(crate) unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>) {
         // SAFETY: `self.provided` keeps the memory of the buffer ring for longer than the io_uring, and the caller vouches for the buffers.
-        let registered = unsafe { self.uring.submitter().register_buf_ring_with_flags(ring.address(), ring.places(), group, 0) };
+        let register = || unsafe { self.uring.submitter().register_buf_ring_with_flags(ring.address(), ring.places(), group, 0) };
+        let registered = sys::patiently(register);
         let handing = match registered {
             Ok(()) => {
                 self.report.granted.push("REGISTER_PBUF_RING");
@@ -361,11 +367,13 @@ impl KernelRing {
         !self.uring.submission().is_empty()
     }
 
-    /// Submits, and returns when the kernel has taken all entries, which its own thread does in its own time.
+    /// Submits, and returns when the kernel has taken all entries: its own thread takes its time, and a signal or want
+    /// of memory can keep an enter from it.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.submit(0)?;
-        for _ in 0..FLUSH_ATTEMPTS {
-            if !self.sqpoll || self.uring.submission().is_empty() {
+        let attempts = if self.sqpoll { FLUSH_ATTEMPTS } else { FLUSH_ENTERS };
+        for _ in 0..attempts {
+            if self.uring.submission().is_empty() {
                 break;
             }
             std::thread::yield_now();
@@ -515,7 +523,7 @@ impl KernelRing {
     pub(crate) fn register_file(&mut self, file: BorrowedFd<'_>) -> Option<i32> {
         let places = self.files.as_mut()?;
         let place = places.take(1)?;
-        match self.uring.submitter().register_files_update(place as u32, &[file.as_raw_fd()]) {
+        match sys::patiently(|| self.uring.submitter().register_files_update(place as u32, &[file.as_raw_fd()])) {
             Ok(_) => {
                 self.traffic.registered_files += 1;
                 Some(place as i32)
@@ -529,7 +537,7 @@ impl KernelRing {
 
     pub(crate) fn forget_file(&mut self, place: i32) {
         // Emptying a place fails only where there is no table.
-        let _ = self.uring.submitter().register_files_update(place as u32, &[-1]);
+        let _ = sys::patiently(|| self.uring.submitter().register_files_update(place as u32, &[-1]));
         self.traffic.registered_files -= 1;
         if let Some(places) = &mut self.files {
             places.give_back(place as usize, 1);
@@ -596,11 +604,11 @@ impl Drop for KernelRing {
         }
         if self.traffic.registered_files > 0 {
             // The kernel does it long after the descriptor was closed otherwise, and until then the files stay open.
-            let _ = self.uring.submitter().unregister_files();
+            let _ = sys::patiently(|| self.uring.submitter().unregister_files());
         }
         if let Some(Provided { group, handing: None, .. }) = self.provided {
             // Not needed, but locked memory counts as free sooner.
-            let _ = self.uring.submitter().unregister_buf_ring(group);
+            let _ = sys::patiently(|| self.uring.submitter().unregister_buf_ring(group));
         }
         // SAFETY: `uring` is not used after this and dropped nowhere else.
         unsafe { ManuallyDrop::drop(&mut self.uring) };

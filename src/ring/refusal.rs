@@ -112,6 +112,8 @@ pub(super) fn explain_epoll(call: &'static str, source: io::Error) -> io::Error 
     let machine = Machine::look();
     let (cause, remedy) = match source.raw_os_error() {
         Some(libc::EMFILE | libc::ENFILE) => want_of_descriptors(&machine),
+        Some(libc::EINTR) => interrupted(),
+        Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => refused_for_now(),
         _ => ("a seccomp filter or a security module forbids epoll, on which it rests".to_owned(), EPOLL_REMEDY.to_owned()),
     };
     SetupError { ring: RingKind::Software, call, source, cause, remedy, of_wish: false }.into_io_error()
@@ -179,9 +181,28 @@ fn explain_on(machine: &Machine, call: &'static str, source: io::Error) -> io::E
             format!("raise it ({RAISE_MEMLOCK}), make fewer runtimes, or ask for fewer entries"),
         ),
         Some(libc::EMFILE | libc::ENFILE) => want_of_descriptors(machine),
-        _ => (format!("the kernel ({}) does not know the request", machine.release), "annulus needs Linux 5.10 or later".to_owned()),
+        Some(libc::EINVAL) => {
+            (format!("the kernel ({}) does not know the request", machine.release), "annulus needs Linux 5.10 or later".to_owned())
+        }
+        Some(libc::EINTR) => interrupted(),
+        Some(libc::EAGAIN | libc::EBUSY) => refused_for_now(),
+        _ => ("the kernel gives no reason that is known for this call".to_owned(), format!("see the errors in {call}(2)")),
     };
     SetupError { ring: RingKind::Kernel, call, source, cause, remedy, of_wish: false }.into_io_error()
+}
+
+fn interrupted() -> (String, String) {
+    (
+        "signals interrupted the call each time, a hundred times in a row".to_owned(),
+        "find who sends them (strace -e trace=none -p PID), and start again".to_owned(),
+    )
+}
+
+fn refused_for_now() -> (String, String) {
+    (
+        "the kernel lacked memory, a thread or another resource for it, however often it was asked".to_owned(),
+        "look for the limit (dmesg, memory.max and pids.max of the control group, ulimit -u), and start again".to_owned(),
+    )
 }
 
 fn want_of_descriptors(machine: &Machine) -> (String, String) {
@@ -256,6 +277,10 @@ mod tests {
         assert!(sentence(&plain, libc::ENOMEM).contains("65536"));
         assert!(sentence(&plain, libc::EMFILE).contains("RLIMIT_NOFILE"));
         assert!(sentence(&plain, libc::EINVAL).contains("5.10"));
+        assert!(sentence(&plain, libc::EINTR).contains("signals interrupted"));
+        assert!(sentence(&plain, libc::EAGAIN).contains("pids.max"));
+        assert!(sentence(&plain, libc::EBUSY).contains("pids.max"));
+        assert!(sentence(&plain, libc::EIO).contains("io_uring_setup(2)"));
     }
 
     #[test]

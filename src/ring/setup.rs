@@ -10,6 +10,7 @@ use io_uring::IoUring;
 use super::refusal;
 use super::report::Refusal;
 use super::{Config, Sqpoll};
+use crate::sys;
 
 /// Fewest submission entries that are worth a ring. Below it, ENOMEM is final.
 const FEWEST_ENTRIES: u32 = 64;
@@ -106,7 +107,7 @@ fn climb_down(config: &Config, mut attempt: impl FnMut(&Config, &[Flag], u32, u3
     let mut patience = PATIENCE;
     loop {
         let flags = &rungs[rung];
-        let error = match attempt(config, flags, entries, completion_entries) {
+        let error = match sys::patiently(|| attempt(config, flags, entries, completion_entries)) {
             Ok(uring) => return finish(uring, flags, refused),
             Err(error) => error,
         };
