@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code)]
 
-#[allow(unreachable_pub, clippy::unwrap_used, dead_code)]
+#[allow(unreachable_pub, clippy::unwrap_used)]
 mod common;
 
 use std::env;

@@ -306,6 +306,10 @@ pub(crate) enum Step {
     PeerShuts {
         on: usize,
     },
+    /// The peer says that it will read no more.
+    PeerStopsReading {
+        on: usize,
+    },
     PeerCloses {
         on: usize,
     },

@@ -120,6 +120,7 @@ impl Runner {
             Step::PeerWrites { on, length } => peer = Some((self.world.peer_writes(*on, *length), Vec::new())),
             Step::PeerReads { on, length } => peer = Some(self.world.peer_reads(*on, *length)),
             Step::PeerShuts { on } => self.world.peer_shuts(*on),
+            Step::PeerStopsReading { on } => self.world.peer_stops_reading(*on),
             Step::PeerCloses { on } => self.world.peer_closes(*on, false),
             Step::PeerResets { on } => self.world.peer_closes(*on, true),
             Step::PeerConnects { on } => self.world.peer_connects(*on),

@@ -451,6 +451,13 @@ impl World {
         }
     }
 
+    pub(crate) fn peer_stops_reading(&mut self, on: usize) {
+        if let Some(peer) = &self.things[on].peer {
+            // SAFETY: the call takes no pointer.
+            unsafe { libc::shutdown(peer.as_raw_fd(), libc::SHUT_RD) };
+        }
+    }
+
     pub(crate) fn peer_closes(&mut self, on: usize, in_a_hurry: bool) {
         let thing = &mut self.things[on];
         if matches!(thing.kind, Object::File(_) | Object::Append(_) | Object::ReadOnly(_)) {

@@ -11,7 +11,7 @@ use std::thread;
 
 use annulus::net::{Shutdown, UnixListener, UnixStream};
 
-use crate::common::{Random, run, scratch_dir, seed};
+use crate::common::{Random, run, scratch_dir, seed, turns};
 use crate::{LONG, SHORT, echo};
 
 /// A name in the abstract space that nobody else has.
@@ -322,5 +322,23 @@ fn a_listener_of_std_can_be_adopted_blocking_or_not() {
             client.write_all(b"x").unwrap();
             assert_eq!(server.read_exact(vec![0; 1]).await.unwrap(), b"x");
         }
+    });
+}
+
+#[test]
+fn a_peer_that_reads_no_more_ends_a_write_that_waits() {
+    run(async || {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        // More than the socket takes.
+        let error = {
+            let write = ours.write_all(vec![7; 8 << 20]);
+            let stop = async {
+                turns(3).await;
+                socket2::SockRef::from(&theirs).shutdown(Shutdown::Read).unwrap();
+            };
+            futures_util::future::join(write, stop).await.0.unwrap_err()
+        };
+        assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
+        assert!(error.transferred() < 8 << 20);
     });
 }

@@ -69,6 +69,8 @@ struct Descriptor {
     is_socket: bool,
     /// A short transfer means that the next would wait.
     is_tcp: bool,
+    /// A Unix socket. No event says that the peer has stopped reading, so output that waits is tried again.
+    is_unix: bool,
     /// Directions in which calls cannot be asked not to wait.
     always_waits: u32,
     /// Whether transfers go around the page cache, once somebody asked.
@@ -224,6 +226,9 @@ impl Host {
     fn attempt_on_file(&mut self, transfer: Transfer, interest: Interest, request: &Request) -> Attempt {
         let fd = transfer.fd;
         let must_not_wait = transfer.flags & libc::RWF_NOWAIT as u32 != 0;
+        if interest == Interest::OUTPUT && !must_not_wait && may_exceed_a_limit(fd) {
+            return Attempt::Blocking;
+        }
         if !must_not_wait && !is_of_nothing(request) && self.descriptor(fd).would_wait(interest) {
             return Attempt::Blocked(interest);
         }
@@ -295,8 +300,9 @@ impl Host {
             other => other?,
         }
         let is_tcp = user::option(fd, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP);
+        let is_unix = !is_tcp && user::option(fd, libc::SO_DOMAIN) == Ok(libc::AF_UNIX);
         let descriptor = self.descriptor(fd);
-        (descriptor.registered, descriptor.ready, descriptor.is_tcp) = (true, 0, is_tcp);
+        (descriptor.registered, descriptor.ready, descriptor.is_tcp, descriptor.is_unix) = (true, 0, is_tcp, is_unix);
         Ok(())
     }
 
@@ -325,7 +331,7 @@ impl Host {
 
     /// Finds the waits that began on a registration of old and have seen nothing since: the number may have been closed and given to another
     /// file. Those are registered anew, or tried again to learn that there is no such file. Changing a registration announces once more what is
-    /// ready, so this is safe for the others.
+    /// ready, so this is safe for the others. Output of Unix sockets is tried again.
     fn look_after_waits(&mut self, ready: &mut Vec<Ready>) {
         let round = self.check.round;
         self.check.round = round.wrapping_add(1);
@@ -337,17 +343,25 @@ impl Host {
                 // Not long enough to wonder.
                 return true;
             }
-            descriptor.listed = false;
+            let tries_again = descriptor.is_unix && descriptor.waits_for_output();
+            descriptor.listed = tries_again;
             if !descriptor.waiters.is_empty() && descriptor.registered {
                 self.look_after(*fd, ready);
             }
-            false
+            tries_again
         });
         list.append(&mut self.check.list);
         self.check.list = list;
     }
 
     fn look_after(&mut self, fd: RawFd, ready: &mut Vec<Ready>) {
+        let descriptor = self.descriptor(fd);
+        if descriptor.is_unix && descriptor.waits_for_output() {
+            // Whatever is known of it, the next attempt asks the kernel.
+            descriptor.tried &= !Interest::OUTPUT.0;
+            let outputs = descriptor.waiters.iter().filter(|(_, interest)| *interest == Interest::OUTPUT);
+            ready.extend(outputs.map(|(key, _)| Ready::Descriptor(*key)));
+        }
         let data = u64::from(self.descriptor(fd).life) << 32 | u64::from(fd as u32);
         if sys::epoll_control(self.epoll.as_fd(), libc::EPOLL_CTL_MOD, fd, LISTEN, data).is_ok() {
             return;
@@ -387,6 +401,10 @@ impl Descriptor {
         self.registered && self.tried & interest.0 == interest.0 && self.ready & interest.events() == 0
     }
 
+    fn waits_for_output(&self) -> bool {
+        self.waiters.iter().any(|(_, interest)| *interest == Interest::OUTPUT)
+    }
+
     /// The next event is news.
     fn blocked(&mut self, interest: Interest) {
         self.ready &= !interest.events();
@@ -422,6 +440,11 @@ fn go_to_a_worker(returned: Returned, workers: &mut Workers, descriptors: &mut [
         descriptor.always_waits |= Interest::INPUT.0 | Interest::OUTPUT.0;
     }
     workers.offload(returned.key, returned.request);
+}
+
+/// May a write to it go beyond `RLIMIT_FSIZE`? The signal that comes with that error ends the process. Threads that make calls keep it off.
+fn may_exceed_a_limit(fd: RawFd) -> bool {
+    sys::limits_file_sizes() && user::has_position(fd)
 }
 
 fn is_stream(fd: RawFd) -> bool {
@@ -504,11 +527,14 @@ impl World for Host {
                     errno => Watch::Failed(-errno.unwrap_or(libc::EIO)),
                 };
             }
-        } else if !self.descriptor(fd).listed {
-            self.descriptor(fd).listed = true;
-            self.check.list.push(fd);
         }
         let round = self.check.round;
+        let descriptor = self.descriptor(fd);
+        let is_to_check = !begins || descriptor.is_unix && interest == Interest::OUTPUT;
+        if is_to_check && !descriptor.listed {
+            descriptor.listed = true;
+            self.check.list.push(fd);
+        }
         let descriptor = self.descriptor(fd);
         descriptor.round = round;
         descriptor.waiters.push((key, interest));
@@ -522,7 +548,8 @@ impl World for Host {
     fn offload(&mut self, request: &Request, key: Key) {
         let known = request.fd().and_then(|fd| self.descriptors.get(usize::try_from(fd).ok()?));
         let is_direct = known.is_some_and(|known| known.is_direct == Some(true) && known.always_waits == 0);
-        if !is_direct || !self.direct.take_on(key, request) {
+        let is_limited = matches!(request, Request::Write(_) | Request::Writev(_)) && sys::limits_file_sizes();
+        if !is_direct || is_limited || !self.direct.take_on(key, request) {
             self.workers.offload(key, request.clone());
         } else if self.direct.is_a_batch() {
             self.submit_direct();

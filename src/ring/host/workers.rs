@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::ring::sqe::Request;
 use crate::ring::user::{self, Patience};
 use crate::ring::world::{Abort, Key};
+use crate::sys;
 use crate::threads;
 
 /// Calls at a time, unless the user wants another number: enough to keep a disk busy, and few threads.
@@ -98,6 +99,7 @@ impl Workers {
     /// Makes the calls that no thread will make.
     #[cold]
     fn make_calls(&self) {
+        let _off = sys::SignalOfLargeFiles::off();
         let mut queue = self.shared.lock();
         while let Some((key, request)) = queue.calls.pop_front() {
             drop(queue);
@@ -168,6 +170,7 @@ impl Shared {
     /// Makes calls until none has come for a while.
     fn work(&self) {
         let this = thread::current();
+        let _off = sys::SignalOfLargeFiles::off();
         let mut queue = self.lock();
         loop {
             while let Some((key, request)) = queue.calls.pop_front() {

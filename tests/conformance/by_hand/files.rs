@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use io_uring::{opcode, types};
 
 use super::expect;
+use crate::common::in_own_process;
 use crate::compare::{SOURCES, Source};
 use crate::program::Op::*;
 use crate::program::Step::*;
@@ -141,4 +142,24 @@ fn names_are_opened_made_moved_and_removed() {
         program([Directory], [Submit(vec![MakeDirectory { on: 0, name: 'b' }.soft(), Unlink { on: 0, name: 'b' }.alone()])]),
         ["0", "EISDIR"],
     );
+}
+
+#[test]
+fn a_limit_on_file_sizes_gives_an_error_and_no_signal() {
+    in_own_process(|| {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the limit outlives the calls. This process has no other test.
+        unsafe {
+            assert_eq!(libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit), 0);
+            limit.rlim_cur = 12;
+            assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0);
+        }
+        expect(program([File(9)], [Submit(vec![write(5, 10).hard(), write(5, 12).hard(), read(20, 0).alone()])]), ["2", "EFBIG", "12"]);
+        expect(program([File(9)], [Submit(vec![Writev { on: 0, lengths: [3, 4], offset: 13 }.alone()])]), ["EFBIG"]);
+        expect(
+            program([File(9)], [Submit(vec![Truncate { on: 0, length: 13 }.hard(), Truncate { on: 0, length: 12 }.hard()])]),
+            ["EFBIG", "0"],
+        );
+        expect(program([PipeWriter], [Submit(vec![write(50, -1).alone()])]), ["50"]);
+    });
 }

@@ -26,6 +26,7 @@ const ERRNOS: &[(i32, &str)] = &[
     (libc::ECONNRESET, "ECONNRESET"),
     (libc::EEXIST, "EEXIST"),
     (libc::EFAULT, "EFAULT"),
+    (libc::EFBIG, "EFBIG"),
     (libc::EINVAL, "EINVAL"),
     (libc::EISCONN, "EISCONN"),
     (libc::EISDIR, "EISDIR"),

@@ -1,9 +1,13 @@
 //! Sockets and pipes: data before and after the operation, ends, resets, closes.
 
-use super::expect;
+use std::time::Duration;
+
+use super::{expect, is_as_expected};
+use crate::compare::{SOURCES, run};
 use crate::program::Op::*;
 use crate::program::Step::*;
 use crate::program::*;
+use crate::run::Pace;
 
 fn recv(length: u32, flags: i32) -> Op {
     Recv { on: 0, length, flags }
@@ -182,4 +186,19 @@ fn readiness_is_told_with_the_bits_of_poll() {
     // Hanging up is always told: POLLHUP, and for a stream POLLRDHUP.
     expect(program([PipeReader], [Submit(vec![poll(libc::POLLIN).alone()]), PeerCloses { on: 0 }]), ["16"]);
     expect(program([Unix], [Submit(vec![poll(libc::POLLIN).alone()]), PeerCloses { on: 0 }]), ["8209"]);
+}
+
+/// No event says so, and the software ring asks every 100 ms.
+const LATE: Pace = Pace { patience: Duration::from_millis(230), bound: Duration::from_secs(2) };
+
+#[test]
+fn a_peer_that_reads_no_more_ends_what_waits_to_be_sent() {
+    for op in [send(1), Write { on: 0, length: 1, offset: -1 }] {
+        let program = program([Unix], [Submit(vec![send(4_000_000).alone()]), Submit(vec![op.alone()]), PeerStopsReading { on: 0 }]);
+        for source in SOURCES {
+            let record = run(&program, source, LATE);
+            assert!(is_as_expected(&record.events[1], "EPIPE"), "{source:?}: {:?}", record.events[1]);
+        }
+    }
+    expect(program([Unix], [PeerStopsReading { on: 0 }, Submit(vec![send(1).alone()])]), ["EPIPE"]);
 }
