@@ -9,7 +9,7 @@ use crate::threads;
 ///
 /// A panic in the function comes out of the handle as a [`JoinError`](crate::JoinError). Dropping the handle detaches the function. After
 /// [`abort`](JoinHandle::abort), or when the runtime ends, a function that has not begun never runs, and one that has runs to its end with
-/// nobody to take its result.
+/// nobody to take its result. The end does not wait for it.
 ///
 /// Where the system grants the process no thread at all, the function runs on the loop's own thread, which does nothing else meanwhile.
 ///
@@ -21,7 +21,7 @@ use crate::threads;
 /// ```
 ///
 /// # Panics
-/// Outside a runtime.
+/// Outside a runtime, and so within another blocking function: that may call the function by itself.
 #[track_caller]
 pub fn spawn_blocking<F, T>(function: F) -> JoinHandle<T>
 where

@@ -329,6 +329,12 @@ impl Driver {
         self.ring.as_mut().is_some_and(Ring::has_work)
     }
 
+    /// Would a turn now bring operations on, without a wait? Cheap to ask where nothing is in flight.
+    #[inline]
+    pub(crate) fn wants_turn(&mut self) -> bool {
+        self.in_flight > 0 && (self.has_queued() || self.ring.as_mut().is_some_and(Ring::may_have_work))
+    }
+
     /// Is there anything to send?
     pub(crate) fn has_queued(&mut self) -> bool {
         !self.to_cancel.is_empty() || !self.backlog.is_empty() || self.ring.as_mut().is_some_and(Ring::has_queued)

@@ -510,3 +510,19 @@ fn the_system_calls_of_a_hundred_thousand_sleeps_do_not_depend_on_how_many_were_
         }
     });
 }
+
+#[test]
+fn a_sleep_that_somebody_else_resets_wakes_the_task_that_waits() {
+    run_here(async {
+        for [first, then] in [[LONG, MILLISECOND], [MILLISECOND, 3 * MILLISECOND], [LONG, Duration::ZERO]] {
+            let moved = Rc::new(RefCell::new(Box::pin(sleep(first))));
+            let waiting = Rc::clone(&moved);
+            let waiter = spawn(poll_fn(move |context| waiting.borrow_mut().as_mut().poll(context)));
+            yield_now().await;
+            let start = Instant::now();
+            moved.borrow_mut().as_mut().get_mut().reset(start + then);
+            waiter.await.unwrap();
+            assert!(start.elapsed() >= then);
+        }
+    });
+}

@@ -328,6 +328,26 @@ impl Executor {
         self.head.get().is_some()
     }
 
+    /// Has the task that ran last woken itself, and are there no more ready tasks than `most`? After some polls of each, they
+    /// yield to each other, and to nobody else.
+    #[inline]
+    pub(crate) fn all_yield(&self, most: usize) -> bool {
+        let running = self.running.get();
+        running == self.tail.get() && self.has_at_most(most)
+    }
+
+    fn has_at_most(&self, most: usize) -> bool {
+        let mut cell = self.head.get();
+        for _ in 0..most {
+            match cell {
+                // SAFETY: what is in the queue is there.
+                Some(ready) => cell = unsafe { ready.as_ref() }.next.get(),
+                None => return true,
+            }
+        }
+        cell.is_none()
+    }
+
     /// The waker of the future that `block_on` drives.
     pub(crate) fn root_waker(&self) -> Waker {
         self.root.id().waker()

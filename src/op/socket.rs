@@ -292,6 +292,10 @@ unsafe impl Operation for Shutdown {
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
-        Step::Done(completion.result().map(drop))
+        Step::Done(match completion.result() {
+            // The peer has ended or reset the connection: there is nothing left to shut down.
+            Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => Ok(()),
+            result => result.map(drop),
+        })
     }
 }

@@ -399,6 +399,11 @@ impl Ring {
         }
     }
 
+    /// As [`has_work`](Ring::has_work), but `true` also where only a call would tell.
+    pub(crate) fn may_have_work(&mut self) -> bool {
+        matches!(self, Ring::Emulated(_) | Ring::Mixed(_)) || self.has_work()
+    }
+
     /// The time by which this source's waits end.
     pub(crate) fn now(&self) -> Instant {
         match self {

@@ -110,10 +110,19 @@ impl Timer {
         self.deadline
     }
 
+    /// Moves the deadline. Whoever waits for it is woken at the new one, without a poll in between.
     pub(crate) fn reset(&mut self, deadline: Instant) {
-        self.unregister();
         self.deadline = deadline;
         self.at_once = false;
+        if let Some(Registration { core, key }) = self.registration.take() {
+            let mut timers = core.timers.borrow_mut();
+            let waker = timers.wheel.remove(key).flatten();
+            if let Some(waker) = waker {
+                let key = timers.insert(deadline, waker);
+                drop(timers);
+                self.registration = Some(Registration { core, key });
+            }
+        }
     }
 
     /// Has the deadline passed and been noticed?

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use annulus::net::UnixStream;
-use annulus::{spawn, time, yield_now};
+use annulus::{JoinSet, spawn, time, yield_now};
 use futures_util::future::join;
 
 use crate::common::{self, run_here, turns, watchdog};
@@ -375,6 +375,35 @@ fn a_waker_of_a_runtime_that_has_gone_finds_whole_tasks_of_the_next_or_nothing()
             for task in tasks {
                 assert_eq!(task.await.expect("no panic"), words);
             }
+        });
+    }
+}
+
+/// Tasks that yield all the time beside the one that is looked at.
+const YIELDERS: [usize; 4] = [0, 1, 7, 40];
+
+#[test]
+fn the_ring_turns_within_ten_yields() {
+    for yielders in YIELDERS {
+        run_here(async move {
+            let others: JoinSet<()> = (0..yielders)
+                .map(|_| async {
+                    loop {
+                        yield_now().await;
+                    }
+                })
+                .collect();
+            for _ in 0..20 {
+                let (ours, peer) = UnixStream::pair().unwrap();
+                peer.write_all("here").await.unwrap();
+                let read = spawn(async move { ours.read_exact(vec![0; 4]).await.unwrap() });
+                for _ in 0..10 {
+                    yield_now().await;
+                }
+                assert!(read.is_finished(), "beside {yielders}");
+                assert_eq!(read.await.unwrap(), b"here");
+            }
+            drop(others);
         });
     }
 }

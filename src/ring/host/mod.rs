@@ -520,13 +520,11 @@ impl World for Host {
             return Watch::Failed(-libc::EBADF);
         }
         let begins = !self.descriptor(fd).registered;
-        if begins {
-            if let Err(error) = self.register(fd) {
-                return match error.raw_os_error() {
-                    Some(libc::EPERM) => Watch::Never,
-                    errno => Watch::Failed(-errno.unwrap_or(libc::EIO)),
-                };
-            }
+        if begins && let Err(error) = self.register(fd) {
+            return match error.raw_os_error() {
+                Some(libc::EPERM) => Watch::Never,
+                errno => Watch::Failed(-errno.unwrap_or(libc::EIO)),
+            };
         }
         let round = self.check.round;
         let descriptor = self.descriptor(fd);
