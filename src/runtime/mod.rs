@@ -205,12 +205,12 @@ impl Runtime {
         let mut context = Context::from_waker(&waker);
         executor.start_root();
         loop {
-            for look in 1..=LOOKS_PER_TICK {
+            for look in 0..LOOKS_PER_TICK {
                 executor.collect_foreign_wakes();
                 if let Some(output) = executor.run(POLLS_PER_LOOK, || future.as_mut().poll(&mut context)) {
                     return output;
                 }
-                if !executor.has_ready() || executor.all_yield(look) && self.core.driver.borrow_mut().wants_turn() {
+                if !executor.has_ready() || executor.all_yield(look + 1) && self.core.driver.borrow_mut().wants_turn() {
                     break;
                 }
             }
