@@ -19,6 +19,7 @@
 //! kept or forgotten keeps its turn. [The guide to cancelling](crate::docs::cancellation) has a table of all operations.
 
 mod address;
+mod adopt;
 mod split;
 mod stream;
 mod tcp;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use super::address::{ToSocketAddrs, first_that_works};
+use super::adopt::{Kind, adopt, adopt_surely};
 use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods, zero_copy_methods};
 use super::{into_handle, not_internet, once_free, open_socket};
@@ -178,6 +179,15 @@ impl TcpListener {
         self.handle.close().await
     }
 
+    /// Takes over a listener of std's. It may be blocking or not, and stays so.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a socket of another domain or type, and the error says which type fits; else the kernel's.
+    /// The socket is closed then.
+    pub fn from_std(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+        Ok(TcpListener { handle: Listening::new(adopt(listener, Kind::Tcp)?) })
+    }
+
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
     ///
     /// A connection that a dropped accept took is closed: it waited here, not in the kernel.
@@ -306,6 +316,15 @@ impl TcpStream {
         self.handle.close().await
     }
 
+    /// Takes over a connection of std's. It may be blocking or not, and stays so.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a socket of another domain or type, and the error says which type fits; else the kernel's.
+    /// The socket is closed then.
+    pub fn from_std(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+        Ok(TcpStream { handle: adopt(stream, Kind::Tcp)? })
+    }
+
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
     ///
     /// Bytes that a dropped read took are not carried over: they waited here, not in the kernel. Where that matters end reads with
@@ -331,28 +350,38 @@ impl Accepted for TcpStream {
 }
 
 impl From<std::net::TcpListener> for TcpListener {
-    /// The listener may be blocking or not.
+    /// # Panics
+    /// Where [`from_std`](TcpListener::from_std) gives an error.
+    #[track_caller]
     fn from(listener: std::net::TcpListener) -> TcpListener {
-        TcpListener::from(OwnedFd::from(listener))
+        TcpListener { handle: Listening::new(adopt_surely(listener, Kind::Tcp)) }
     }
 }
 
 impl From<OwnedFd> for TcpListener {
+    /// # Panics
+    /// Where [`from_std`](TcpListener::from_std) gives an error.
+    #[track_caller]
     fn from(descriptor: OwnedFd) -> TcpListener {
-        TcpListener { handle: Listening::new(Resource::new(descriptor)) }
+        TcpListener { handle: Listening::new(adopt_surely(descriptor, Kind::Tcp)) }
     }
 }
 
 impl From<std::net::TcpStream> for TcpStream {
-    /// The stream may be blocking or not.
+    /// # Panics
+    /// Where [`from_std`](TcpStream::from_std) gives an error.
+    #[track_caller]
     fn from(stream: std::net::TcpStream) -> TcpStream {
-        TcpStream::from(OwnedFd::from(stream))
+        TcpStream { handle: adopt_surely(stream, Kind::Tcp) }
     }
 }
 
 impl From<OwnedFd> for TcpStream {
+    /// # Panics
+    /// Where [`from_std`](TcpStream::from_std) gives an error.
+    #[track_caller]
     fn from(descriptor: OwnedFd) -> TcpStream {
-        TcpStream { handle: Resource::new(descriptor) }
+        TcpStream { handle: adopt_surely(descriptor, Kind::Tcp) }
     }
 }
 

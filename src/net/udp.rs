@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use super::address::{ToSocketAddrs, first_that_works};
+use super::adopt::{Kind, adopt, adopt_surely};
 use super::{into_handle, not_internet, once_free, open_socket};
 use crate::buf::{IoBuf, IoBufMut};
 use crate::op::{Connect, Datagrams, Op, ReceiveDatagram, ReceiveFrom, Resource, Send, SendTo, SendZeroCopy};
@@ -210,6 +211,15 @@ impl UdpSocket {
         self.handle.close().await
     }
 
+    /// Takes over a socket of std's. It may be blocking or not, and stays so.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a socket of another domain or type, and the error says which type fits; else the kernel's.
+    /// The socket is closed then.
+    pub fn from_std(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
+        Ok(UdpSocket { handle: adopt(socket, Kind::Udp)? })
+    }
+
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
     ///
     /// A datagram that a dropped receive took is not carried over: it waited here, not in the kernel.
@@ -219,15 +229,20 @@ impl UdpSocket {
 }
 
 impl From<std::net::UdpSocket> for UdpSocket {
-    /// The socket may be blocking or not.
+    /// # Panics
+    /// Where [`from_std`](UdpSocket::from_std) gives an error.
+    #[track_caller]
     fn from(socket: std::net::UdpSocket) -> UdpSocket {
-        UdpSocket::from(OwnedFd::from(socket))
+        UdpSocket { handle: adopt_surely(socket, Kind::Udp) }
     }
 }
 
 impl From<OwnedFd> for UdpSocket {
+    /// # Panics
+    /// Where [`from_std`](UdpSocket::from_std) gives an error.
+    #[track_caller]
     fn from(descriptor: OwnedFd) -> UdpSocket {
-        UdpSocket { handle: Resource::new(descriptor) }
+        UdpSocket { handle: adopt_surely(descriptor, Kind::Udp) }
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
+use super::adopt::{Kind, adopt, adopt_surely};
 use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods};
 use super::{into_handle, open_socket};
@@ -106,6 +107,15 @@ impl UnixListener {
         self.handle.close().await
     }
 
+    /// Takes over a listener of std's. It may be blocking or not, and stays so.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a socket of another domain or type, and the error says which type fits; else the kernel's.
+    /// The socket is closed then.
+    pub fn from_std(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+        Ok(UnixListener { handle: Listening::new(adopt(listener, Kind::Unix)?) })
+    }
+
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
     ///
     /// A connection that a dropped accept took is closed: it waited here, not in the kernel.
@@ -192,6 +202,15 @@ impl UnixStream {
         self.handle.close().await
     }
 
+    /// Takes over a connection of std's. It may be blocking or not, and stays so.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a socket of another domain or type, and the error says which type fits; else the kernel's.
+    /// The socket is closed then.
+    pub fn from_std(stream: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
+        Ok(UnixStream { handle: adopt(stream, Kind::Unix)? })
+    }
+
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
     ///
     /// Bytes that a dropped read took are not carried over: they waited here, not in the kernel. Where that matters end reads with
@@ -239,22 +258,29 @@ impl Accepted for UnixStream {
 }
 
 impl From<std::os::unix::net::UnixListener> for UnixListener {
-    /// The listener may be blocking or not.
+    /// # Panics
+    /// Where [`from_std`](UnixListener::from_std) gives an error.
+    #[track_caller]
     fn from(listener: std::os::unix::net::UnixListener) -> UnixListener {
-        UnixListener::from(OwnedFd::from(listener))
+        UnixListener { handle: Listening::new(adopt_surely(listener, Kind::Unix)) }
     }
 }
 
 impl From<std::os::unix::net::UnixStream> for UnixStream {
-    /// The stream may be blocking or not.
+    /// # Panics
+    /// Where [`from_std`](UnixStream::from_std) gives an error.
+    #[track_caller]
     fn from(stream: std::os::unix::net::UnixStream) -> UnixStream {
-        UnixStream::from(OwnedFd::from(stream))
+        UnixStream { handle: adopt_surely(stream, Kind::Unix) }
     }
 }
 
 impl From<OwnedFd> for UnixListener {
+    /// # Panics
+    /// Where [`from_std`](UnixListener::from_std) gives an error.
+    #[track_caller]
     fn from(descriptor: OwnedFd) -> UnixListener {
-        UnixListener { handle: Listening::new(Resource::new(descriptor)) }
+        UnixListener { handle: Listening::new(adopt_surely(descriptor, Kind::Unix)) }
     }
 }
 
@@ -271,8 +297,11 @@ impl AsRawFd for UnixListener {
 }
 
 impl From<OwnedFd> for UnixStream {
+    /// # Panics
+    /// Where [`from_std`](UnixStream::from_std) gives an error.
+    #[track_caller]
     fn from(descriptor: OwnedFd) -> UnixStream {
-        UnixStream { handle: Resource::new(descriptor) }
+        UnixStream { handle: adopt_surely(descriptor, Kind::Unix) }
     }
 }
 

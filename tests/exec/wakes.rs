@@ -394,14 +394,14 @@ fn the_ring_turns_within_ten_yields() {
                 })
                 .collect();
             for _ in 0..20 {
-                let (ours, peer) = UnixStream::pair().unwrap();
-                peer.write_all("here").await.unwrap();
-                let read = spawn(async move { ours.read_exact(vec![0; 4]).await.unwrap() });
+                let (ours, peer) = UnixStream::pair().expect("a pair of streams");
+                peer.write_all("here").await.expect("a pair of streams");
+                let read = spawn(async move { ours.read_exact(vec![0; 4]).await.expect("a pair of streams") });
                 for _ in 0..10 {
                     yield_now().await;
                 }
                 assert!(read.is_finished(), "beside {yielders}");
-                assert_eq!(read.await.unwrap(), b"here");
+                assert_eq!(read.await.expect("a pair of streams"), b"here");
             }
             drop(others);
         });

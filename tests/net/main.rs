@@ -9,6 +9,7 @@
 mod common;
 
 mod address;
+mod adopt;
 mod chunks;
 mod closing;
 mod datagrams;

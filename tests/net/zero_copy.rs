@@ -131,8 +131,13 @@ fn a_socket_without_zero_copy_gets_a_plain_send() {
         return;
     }
     run(async || {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let ours = TcpStream::from(OwnedFd::from(ours.into_std().await));
+        let (ours, _) = tcp_pair().await;
+        let (other, theirs) = UnixStream::pair().unwrap();
+        let other = other.into_std().await;
+        // Each TCP socket here has it, so behind the number is now another socket, which has not.
+        // SAFETY: both numbers are open, and the one that is replaced stays open.
+        assert!(unsafe { libc::dup2(other.as_raw_fd(), ours.as_raw_fd()) } >= 0);
+        drop(other);
         let before = annulus::metrics().operations;
         let (sent, buffer) = ours.send_zc(b"plain".to_vec()).await.unwrap();
         assert_eq!((sent.count, sent.copied, &buffer[..]), (5, true, &b"plain"[..]));
