@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::io::{ErrorKind, Read};
 use std::net as std_net;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
