@@ -11,12 +11,12 @@ use std::mem;
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use slab::Slab;
 
 use crate::blocking::spawn_blocking;
-use crate::exec::{AbortHandle, JoinError, JoinHandle};
+use crate::exec::{AbortHandle, Budget, JoinError, JoinHandle};
 use crate::runtime::spawn;
 use crate::unwind::FirstPanic;
 
@@ -63,12 +63,14 @@ pub struct JoinSet<T> {
     members: Slab<JoinHandle<T>>,
     /// The keys of those that have ended.
     ended: Arc<Ended>,
+    /// How many results it may still hand over in one go.
+    budget: Budget,
 }
 
 impl<T> JoinSet<T> {
     /// An empty set.
     pub fn new() -> JoinSet<T> {
-        JoinSet { members: Slab::new(), ended: Arc::default() }
+        JoinSet { members: Slab::new(), ended: Arc::default(), budget: Budget::new() }
     }
 
     /// The number of tasks in the set: those that run, and those that have ended and whose results were not taken.
@@ -154,7 +156,12 @@ impl<T: 'static> JoinSet<T> {
         if self.members.is_empty() {
             return Poll::Ready(None);
         }
-        self.ended.poll_pop(context).map(|key| Some(self.take(key)))
+        ready!(self.budget.spend(context));
+        let Poll::Ready(key) = self.ended.poll_pop(context) else {
+            self.budget.refill();
+            return Poll::Pending;
+        };
+        Poll::Ready(Some(self.take(key)))
     }
 
     /// Takes out a member whose key was in the queue.

@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 mod arena;
+mod budget;
 mod inbox;
 mod join;
 mod task;
@@ -25,6 +26,7 @@ use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+pub(crate) use budget::Budget;
 pub use join::{AbortHandle, JoinError, JoinHandle};
 
 use crate::ring::Unparker;

@@ -80,6 +80,7 @@ impl<S: Accepted> Incoming<'_, S> {
     /// The next connection, or an error; `Pending` is never lost time, since something is armed.
     fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<S>> {
         ready!(self.accept.poll_turn(context));
+        ready!(self.accept.budget.spend(context));
         if self.accept.lane().has_left()
             && let Some(Left::Connection(connection)) = self.accept.lane().take_left()
             && let Ok(connection) = connection.downcast::<(S, S::Address)>()

@@ -16,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 use super::Handle;
 use crate::buf::Chunk;
 use crate::driver::Token;
+use crate::exec::Budget;
 use crate::ring::Completion;
 use crate::runtime::Core;
 use crate::unwind::FirstPanic;
@@ -78,6 +79,8 @@ pub(super) struct Kept {
     results: VecDeque<isize>,
     /// Who waits until no dropped operation is in flight.
     quiescing: Vec<Waker>,
+    /// How much may still be claimed of what is left in one go.
+    budget: Budget,
 }
 
 impl<'h> Lane<'h> {
@@ -130,6 +133,11 @@ impl<'h> Lane<'h> {
     /// Puts what a dropped operation brought behind what others left.
     pub(super) fn leave(&self, left: Left) {
         self.kept_mut().left.push_back(left);
+    }
+
+    /// To be asked before something that is left is claimed.
+    pub(super) fn poll_budget(&self, context: &Context<'_>) -> Poll<()> {
+        self.kept_mut().budget.spend(context)
     }
 
     /// What was left longest ago.

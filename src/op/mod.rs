@@ -317,6 +317,7 @@ impl<'h, O: Operation> Op<'h, O> {
         if !turn.lane().has_left() {
             return Poll::Ready(None);
         }
+        ready!(turn.lane().poll_budget(context));
         // SAFETY: as above.
         let operation = unsafe { self.take() };
         let step = operation.claim();

@@ -17,6 +17,7 @@ use io_uring::squeue;
 use super::Handle;
 use super::lane::{Direction, Lane, Manner, Turn};
 use crate::driver::{Arrival, Heir, Token};
+use crate::exec::Budget;
 use crate::runtime::{Core, current};
 
 /// What is received, and how far its stream is.
@@ -33,13 +34,15 @@ pub(super) struct Multishot<K: Kind> {
     turn: Option<Box<Turn>>,
     /// It has a quiet lane to itself, which needs no turn.
     alone: bool,
+    /// How many arrivals it may still hand over in one go.
+    pub(super) budget: Budget,
     /// The stream's own few bytes, which lie here in what would be a gap.
     pub(super) kind: K,
 }
 
 impl<K: Kind> Multishot<K> {
     pub(super) fn new(handle: &Handle, kind: K) -> Multishot<K> {
-        Multishot { handle: handle.clone(), armed: None, turn: None, alone: false, kind }
+        Multishot { handle: handle.clone(), armed: None, turn: None, alone: false, budget: Budget::new(), kind }
     }
 
     pub(super) fn handle(&self) -> &Handle {
@@ -82,7 +85,11 @@ impl<K: Kind> Multishot<K> {
     #[inline]
     pub(super) fn poll_arrival(&mut self, context: &Context<'_>) -> Poll<Arrival> {
         let Some((core, token)) = &self.armed else { return Poll::Pending };
-        let arrival = ready!(core.poll_arrival(*token, context.waker()));
+        ready!(self.budget.spend(context));
+        let Poll::Ready(arrival) = core.poll_arrival(*token, context.waker()) else {
+            self.budget.refill();
+            return Poll::Pending;
+        };
         if arrival.completion.is_last() {
             self.armed = None;
         }

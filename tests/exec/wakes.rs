@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use annulus::net::UnixStream;
 use annulus::{JoinSet, spawn, time, yield_now};
+use futures_util::StreamExt;
 use futures_util::future::join;
 
 use crate::common::{self, run_here, turns, watchdog};
@@ -377,6 +378,62 @@ fn a_waker_of_a_runtime_that_has_gone_finds_whole_tasks_of_the_next_or_nothing()
             }
         });
     }
+}
+
+/// Counts its turns for as long as others let it.
+fn count_turns() -> Rc<Cell<u32>> {
+    let turns = Rc::new(Cell::new(0));
+    let counter = Rc::clone(&turns);
+    drop(spawn(async move {
+        loop {
+            counter.set(counter.get() + 1);
+            yield_now().await;
+        }
+    }));
+    turns
+}
+
+/// Most items that are handed over in one go, and how many are there.
+const IN_ONE_GO: u32 = 128;
+const ITEMS: u32 = 300;
+
+/// Takes all items, and checks that others have their turn meanwhile.
+async fn take_all<T>(what: &str, mut next: impl AsyncFnMut() -> T) {
+    let turns = count_turns();
+    let (mut seen, mut in_one_go) = (turns.get(), 0);
+    for item in 0..ITEMS {
+        next().await;
+        in_one_go = if turns.get() == seen { in_one_go + 1 } else { 0 };
+        seen = turns.get();
+        assert!(in_one_go <= IN_ONE_GO, "{what}: {in_one_go} at item {item}");
+    }
+}
+
+#[test]
+fn what_always_has_an_item_lets_others_have_their_turn() {
+    run_here(async {
+        let mut ended: JoinSet<()> = (0..ITEMS).map(|_| async {}).collect();
+        turns(20).await;
+        take_all("a set of tasks", async || ended.join_next().await).await;
+
+        let (ours, peer) = UnixStream::pair().expect("a pair");
+        let mut dropped = Box::pin(ours.read(vec![0; ITEMS as usize]));
+        assert!(common::poll_once(dropped.as_mut()).is_pending());
+        peer.write_all(vec![1; ITEMS as usize]).await.expect("room");
+        turns(3).await;
+        drop(dropped);
+        take_all("bytes that a dropped read left", async || ours.read_exact(vec![0; 1]).await.expect("a byte")).await;
+
+        let directory = common::scratch_dir();
+        let path = directory.path().join("socket");
+        let listener = annulus::net::UnixListener::bind(&path).expect("a listener");
+        let mut incoming = listener.incoming().limit(2 * ITEMS as usize);
+        assert!(common::poll_once(std::pin::pin!(incoming.next())).is_pending());
+        let clients: Vec<_> = futures_util::future::join_all((0..ITEMS).map(|_| UnixStream::connect(&path))).await;
+        turns(20).await;
+        take_all("connections", async || incoming.next().await.expect("it never ends").expect("a connection")).await;
+        drop(clients);
+    });
 }
 
 /// Tasks that yield all the time beside the one that is looked at.
