@@ -18,14 +18,25 @@ use std::process::ExitCode;
 use clap::{Parser, value_parser};
 
 use contenders::annulus::{
-    ANNULUS, ANNULUS_IOPOLL, ANNULUS_MIN_WAIT, ANNULUS_OWNED, ANNULUS_SOFTWARE, ANNULUS_SPIN, ANNULUS_SQPOLL, ANNULUS_ZERO_COPY,
+    ANNULUS, ANNULUS_IOPOLL, ANNULUS_MIN_WAIT, ANNULUS_OWNED, ANNULUS_REGISTERED_FILES, ANNULUS_SOFTWARE, ANNULUS_SPIN, ANNULUS_SQPOLL,
+    ANNULUS_ZERO_COPY,
 };
 use contenders::epoll::EPOLL;
 use harness::workloads::{Row, Transport, Work, all_rows};
 use harness::{Contender, Options, Suite};
 
-const CONTENDERS: &[Contender] =
-    &[ANNULUS, ANNULUS_SOFTWARE, ANNULUS_OWNED, ANNULUS_SPIN, ANNULUS_MIN_WAIT, ANNULUS_SQPOLL, ANNULUS_IOPOLL, ANNULUS_ZERO_COPY, EPOLL];
+const CONTENDERS: &[Contender] = &[
+    ANNULUS,
+    ANNULUS_SOFTWARE,
+    ANNULUS_OWNED,
+    ANNULUS_REGISTERED_FILES,
+    ANNULUS_SPIN,
+    ANNULUS_MIN_WAIT,
+    ANNULUS_SQPOLL,
+    ANNULUS_IOPOLL,
+    ANNULUS_ZERO_COPY,
+    EPOLL,
+];
 
 const AFTER_HELP: &str = "\
 THE JSON FILE (--json; fields may be added, none changes its meaning while \"schema\" is 1)

@@ -386,24 +386,68 @@ const LOCAL_FILE_SYSTEMS: [u32; 20] = [
     0x6367_7270, // cgroup2
 ];
 
-/// Does close(2) of the last descriptor of this file return without waiting for anybody? Not for a
-/// socket that lingers, a device, or a file of a file system that is not local.
-pub(crate) fn closes_at_once(descriptor: BorrowedFd<'_>) -> bool {
-    let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: the structure is a local variable.
-    if unsafe { libc::fstat(descriptor.as_raw_fd(), status.as_mut_ptr()) } < 0 {
-        return true;
+/// `FUSE_SUPER_MAGIC`: files of a process in user space; also of a host's, by virtiofs.
+const FUSE: u32 = 0x6573_5546;
+
+/// What an open file is, as far as calls on it wait for somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    Socket,
+    /// A file or directory on a disk of this machine, or in its memory.
+    Local,
+    /// A file of a process in user space.
+    Fuse,
+    /// A file that may be on another machine.
+    Remote,
+    /// A device that is memory, or a pseudo-terminal.
+    MemoryDevice,
+    Device,
+    /// A pipe, or something without a name.
+    Other,
+}
+
+impl FileKind {
+    /// fstat(2), and fstatfs(2) for a file that has a name.
+    pub(crate) fn of(descriptor: BorrowedFd<'_>) -> FileKind {
+        let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: the structure is a local variable.
+        if unsafe { libc::fstat(descriptor.as_raw_fd(), status.as_mut_ptr()) } < 0 {
+            return FileKind::Other;
+        }
+        // SAFETY: the call has filled it in.
+        let status = unsafe { status.assume_init() };
+        match status.st_mode & libc::S_IFMT {
+            libc::S_IFSOCK => FileKind::Socket,
+            libc::S_IFREG | libc::S_IFDIR => match file_system(descriptor) {
+                Some(FUSE) => FileKind::Fuse,
+                Some(magic) if LOCAL_FILE_SYSTEMS.contains(&magic) => FileKind::Local,
+                _ => FileKind::Remote,
+            },
+            libc::S_IFCHR if matches!(libc::major(status.st_rdev), 1 | 136..=143) => FileKind::MemoryDevice,
+            libc::S_IFCHR if status.st_rdev == libc::makedev(5, 2) => FileKind::MemoryDevice,
+            libc::S_IFCHR | libc::S_IFBLK => FileKind::Device,
+            _ => FileKind::Other,
+        }
     }
-    // SAFETY: the call has filled it in.
-    let status = unsafe { status.assume_init() };
-    match status.st_mode & libc::S_IFMT {
-        libc::S_IFSOCK => !lingers(descriptor),
-        libc::S_IFREG | libc::S_IFDIR => is_local(descriptor),
-        libc::S_IFBLK => false,
-        // The devices that are memory, and pseudo-terminals. A serial line waits until it is sent.
-        libc::S_IFCHR => matches!(libc::major(status.st_rdev), 1 | 136..=143) || status.st_rdev == libc::makedev(5, 2),
-        // Pipes, and what has no name.
-        _ => true,
+
+    /// Does close(2) of its last descriptor return without waiting for anybody? Not for a socket that lingers, a
+    /// device such as a serial line, which waits until all is sent, or a file of a file system that is not local.
+    pub(crate) fn closes_at_once(self, descriptor: BorrowedFd<'_>) -> bool {
+        match self {
+            FileKind::Socket => !lingers(descriptor),
+            FileKind::Local | FileKind::MemoryDevice | FileKind::Other => true,
+            FileKind::Fuse | FileKind::Remote | FileKind::Device => false,
+        }
+    }
+
+    /// May a read or write wait for somebody whatever it is told, so that nothing but a thread of its own will do? A
+    /// terminal waits for its other side, and whoever serves a file from user space takes the time that it takes.
+    pub(crate) fn waits_regardless(self, is_stream: bool) -> bool {
+        match self {
+            FileKind::Fuse => true,
+            FileKind::MemoryDevice | FileKind::Device => is_stream,
+            _ => false,
+        }
     }
 }
 
@@ -417,15 +461,12 @@ fn lingers(socket: BorrowedFd<'_>) -> bool {
     result == 0 && linger.l_onoff != 0 && linger.l_linger > 0
 }
 
-fn is_local(file: BorrowedFd<'_>) -> bool {
+fn file_system(file: BorrowedFd<'_>) -> Option<u32> {
     let mut status = std::mem::MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: the structure is a local variable.
-    if unsafe { libc::fstatfs(file.as_raw_fd(), status.as_mut_ptr()) } < 0 {
-        return false;
-    }
-    // SAFETY: the call has filled it in.
-    let status = unsafe { status.assume_init() };
-    LOCAL_FILE_SYSTEMS.contains(&(status.f_type as u32))
+    // SAFETY: the structure is a local variable, which is read only if the call has filled it in.
+    let filled = unsafe { libc::fstatfs(file.as_raw_fd(), status.as_mut_ptr()) } == 0;
+    // SAFETY: as above.
+    filled.then(|| unsafe { status.assume_init() }.f_type as u32)
 }
 
 /// The soft and the hard limit of a resource, `u64::MAX` for none; getrlimit(2).

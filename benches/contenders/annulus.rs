@@ -51,6 +51,15 @@ pub(crate) const ANNULUS_OWNED: Contender = Contender {
     ..ANNULUS
 };
 
+/// With a place in the ring's table for its file.
+pub(crate) const ANNULUS_REGISTERED_FILES: Contender = Contender {
+    name: "annulus-registered-files",
+    is_optional: true,
+    takes: |work| matches!(work, Work::RandomRead { .. }),
+    serve: |job, control| serve(job, Style::RegisteredFiles, control),
+    ..ANNULUS
+};
+
 /// With a loop that looks at shared memory for a while before it sleeps.
 pub(crate) const ANNULUS_SPIN: Contender = Contender {
     name: "annulus-spin",
@@ -88,6 +97,7 @@ pub(crate) const ANNULUS_ZERO_COPY: Contender = Contender {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Style {
     Advised,
+    RegisteredFiles,
     OwnedBuffers,
     Spin,
     MinWait,
@@ -100,6 +110,7 @@ impl Style {
     fn runtime(self) -> io::Result<Runtime> {
         let builder = match self {
             Style::Advised | Style::OwnedBuffers | Style::ZeroCopy => Builder::new(),
+            Style::RegisteredFiles => Builder::new().registered_files(true),
             Style::Spin => Builder::new().spin(LONGEST_WAIT),
             Style::MinWait => Builder::new().min_wait(FEWEST_COMPLETIONS, LONGEST_WAIT),
             Style::SubmissionThread => Builder::new().sqpoll(LONGEST_IDLE),

@@ -49,6 +49,9 @@ impl Source {
     fn entry(self, handle: &Handle, multishot: bool, length: u32) -> squeue::Entry {
         let (target, nowhere) = (handle.target(), ptr::null_mut());
         match (self, multishot) {
+            (Source::File, _) if handle.is_for_workers() => {
+                select(opcode::Read::new(target, nowhere, length).buf_group(BUFFER_GROUP).build()).flags(squeue::Flags::ASYNC)
+            }
             (Source::Socket, true) => opcode::RecvMulti::new(target, BUFFER_GROUP).build(),
             (Source::File, true) => opcode::ReadMulti::new(target, 0, BUFFER_GROUP).build(),
             (Source::Socket, false) => select(opcode::Recv::new(target, nowhere, length).buf_group(BUFFER_GROUP).build()),

@@ -13,12 +13,12 @@ use std::task::{Context, Poll};
 
 use blocking::Task;
 
-use crate::sys;
+use crate::sys::{self, FileKind};
 use crate::threads;
 
-/// Closes what was dropped. Errors go nowhere, as in `Drop` of std's files.
-pub(super) fn close_dropped(descriptor: OwnedFd) {
-    if closes_here(&descriptor) {
+/// Closes what was dropped. Errors go nowhere, as in `Drop` of std's files. `at_once`: closing it is known to wait for nobody.
+pub(super) fn close_dropped(descriptor: OwnedFd, at_once: bool) {
+    if at_once || closes_here(&descriptor) {
         drop(descriptor);
     } else {
         blocking::unblock(move || drop(descriptor)).detach();
@@ -35,7 +35,7 @@ pub(super) async fn close(descriptor: OwnedFd) -> io::Result<()> {
 
 /// Is it closed on this thread? If there is no other, it is, however long that takes.
 fn closes_here(descriptor: &OwnedFd) -> bool {
-    sys::closes_at_once(descriptor.as_fd()) || !threads::are_granted()
+    FileKind::of(descriptor.as_fd()).closes_at_once(descriptor.as_fd()) || !threads::are_granted()
 }
 
 /// Waits for a call on a thread. If this is dropped, the call is made all the same.

@@ -26,7 +26,7 @@ use super::closing;
 use super::lane::{Direction, Kept, Lane};
 use super::place::{Place, Target};
 use crate::runtime;
-use crate::sys;
+use crate::sys::{self, FileKind};
 
 /// What an operation has of a descriptor.
 pub struct Handle {
@@ -47,10 +47,25 @@ struct Shared {
     is_stream: bool,
     /// A file that was opened with `O_DIRECT`, once somebody has asked.
     is_direct: Cell<Option<bool>>,
+    /// How entries of transfers name it, from the first on.
+    naming: Cell<Naming>,
     /// By direction: who keeps others out of the lane.
     held: [Cell<u32>; 2],
     /// Nothing until some of it is needed.
     rare: OnceCell<Box<Rare>>,
+}
+
+/// How do the entries of reads and writes of a file name it, and who makes them?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Naming {
+    /// There was no transfer yet.
+    Unknown,
+    /// By its descriptor.
+    Plain { closes_at_once: bool },
+    /// By its descriptor, and a worker makes the transfer: it may wait whatever it is told.
+    ByWorker,
+    /// By its place in the ring's table, once it was used often.
+    Counted,
 }
 
 /// Of a descriptor that was given up.
@@ -87,6 +102,7 @@ impl Resource {
             is_awaited: Cell::new(false),
             is_stream,
             is_direct: Cell::new(None),
+            naming: Cell::new(Naming::Unknown),
             held: Default::default(),
             rare: OnceCell::new(),
         });
@@ -123,7 +139,7 @@ impl Resource {
         if let Some(core) = runtime::try_current()
             && core.let_go(shared.number())
         {
-            closing::close_dropped(shared.give_up());
+            closing::close_dropped(shared.give_up(), shared.closes_at_once());
         }
     }
 }
@@ -205,14 +221,45 @@ impl Handle {
     /// As the entries of reads and writes of files take it.
     #[inline]
     pub(super) fn target_of_transfer(&self) -> Target {
-        let rare = self.shared().rare.get();
-        rare.and_then(|rare| rare.place.here()).unwrap_or_else(|| self.target_of_counted_transfer())
+        match self.shared().naming.get() {
+            Naming::Plain { .. } => self.target_with(squeue::Flags::empty()),
+            Naming::ByWorker => self.target_with(squeue::Flags::ASYNC),
+            Naming::Counted | Naming::Unknown => self.target_of_counted_transfer(),
+        }
+    }
+
+    #[inline]
+    fn target_with(&self, flags: squeue::Flags) -> Target {
+        Target { number: self.target(), flags }
+    }
+
+    fn target_of_counted_transfer(&self) -> Target {
+        if self.shared().naming.get() == Naming::Unknown {
+            self.shared().naming.set(self.find_out_naming());
+            return self.target_of_transfer();
+        }
+        let rare = self.rare_or_new();
+        rare.place.here().unwrap_or_else(|| {
+            rare.place.count(self.as_fd());
+            self.target_with(squeue::Flags::empty())
+        })
     }
 
     #[cold]
-    fn target_of_counted_transfer(&self) -> Target {
-        self.rare_or_new().place.count(self.as_fd());
-        Target { number: self.target(), flags: squeue::Flags::empty() }
+    fn find_out_naming(&self) -> Naming {
+        let kind = FileKind::of(self.as_fd());
+        if kind.waits_regardless(self.is_stream()) {
+            Naming::ByWorker
+        } else if runtime::registers_files() {
+            Naming::Counted
+        } else {
+            Naming::Plain { closes_at_once: kind != FileKind::Socket && kind.closes_at_once(self.as_fd()) }
+        }
+    }
+
+    /// Do transfers of it wait whatever they are told, so that a worker makes them?
+    pub(super) fn is_for_workers(&self) -> bool {
+        self.target_of_transfer().flags.contains(squeue::Flags::ASYNC)
     }
 
     /// As all other entries take it.
@@ -276,6 +323,11 @@ impl Shared {
         number
     }
 
+    /// Is it known that closing it waits for nobody?
+    fn closes_at_once(&self) -> bool {
+        self.naming.get() == Naming::Plain { closes_at_once: true }
+    }
+
     /// Takes the descriptor out. Its place in the ring's table is emptied first, so that it is the closing that closes the file.
     fn give_up(&self) -> OwnedFd {
         if let Some(rare) = self.rare.get() {
@@ -292,7 +344,7 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         if self.number.get() != GIVEN_UP {
-            closing::close_dropped(self.give_up());
+            closing::close_dropped(self.give_up(), self.closes_at_once());
         }
     }
 }

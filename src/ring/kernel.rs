@@ -136,7 +136,9 @@ impl KernelRing {
         ring.ask_for_index();
         ring.ask_for_idle_waits()?;
         ring.ask_for_kicks()?;
-        ring.ask_for_file_places();
+        if config.registered_files {
+            ring.ask_for_file_places();
+        }
         ring.ask_for_workers(config.workers)?;
         ring.ask_for_min_wait(config.min_wait, has_min_wait);
         Ok(ring)

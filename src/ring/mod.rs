@@ -136,6 +136,8 @@ pub(crate) struct Config {
     pub(crate) sqpoll: Option<Sqpoll>,
     /// Ask devices whether they are done instead of waiting for their interrupts, where that can be.
     pub(crate) iopoll: bool,
+    /// Give files that are used often a place in the ring's table.
+    pub(crate) registered_files: bool,
 }
 
 /// A wait for several completions.
@@ -157,7 +159,17 @@ pub(crate) struct Sqpoll {
 impl Config {
     /// Queues of these lengths, and no further wishes.
     pub(crate) const fn new(entries: u32, completion_entries: u32) -> Config {
-        Config { kind: None, entries, completion_entries, workers: None, spin: Duration::ZERO, min_wait: None, sqpoll: None, iopoll: false }
+        Config {
+            kind: None,
+            entries,
+            completion_entries,
+            workers: None,
+            spin: Duration::ZERO,
+            min_wait: None,
+            sqpoll: None,
+            iopoll: false,
+            registered_files: false,
+        }
     }
 }
 

@@ -179,6 +179,7 @@ impl Runtime {
             report,
             report_with_chunks: OnceCell::new(),
             pool_config,
+            registers_files: config.registered_files,
             id: RUNTIMES.fetch_add(1, Ordering::Relaxed),
         };
         let core = Rc::new(core);
@@ -259,6 +260,8 @@ pub(crate) struct Core {
     /// As it is since the ring has buffers for chunks.
     report_with_chunks: OnceCell<RingReport>,
     pool_config: ChunkPoolConfig,
+    /// Files that are used often get a place in the ring's table.
+    registers_files: bool,
     /// No other runtime of the process has it, before or after.
     id: u64,
 }
@@ -610,6 +613,11 @@ impl Drop for EnteredRuntime {
 #[inline]
 pub(crate) fn try_current() -> Option<Rc<Core>> {
     CURRENT.with(|current| current.borrow().clone())
+}
+
+/// Do files that are used often get a place in the ring's table, on the runtime that is entered?
+pub(crate) fn registers_files() -> bool {
+    CURRENT.with(|current| current.borrow().as_ref().is_some_and(|core| core.registers_files))
 }
 
 /// A descriptor that no operation uses is about to be closed or given away. The runtimes of this thread

@@ -7,10 +7,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use annulus::Runtime;
 use annulus::fs::{File, OpenOptions};
+use annulus::{Builder, Runtime};
 
-use crate::common::{Random, apart, in_own_process, is_on_software_ring, poll_in_task, quiet, runtime, scratch_dir, seed, turns};
+use crate::common::{Random, apart, in_own_process, is_on_software_ring, patiently, poll_in_task, quiet, scratch_dir, seed, turns};
 use crate::pattern;
 
 /// More transfers than a file needs for its place.
@@ -18,6 +18,11 @@ const OFTEN: usize = 20;
 /// More than it needs where it was refused one before.
 const MORE_OFTEN: usize = 600;
 const MOST_PLACES: u64 = 1024;
+
+/// Files have places on request only.
+fn runtime() -> Runtime {
+    patiently(Builder::new().registered_files(true))
+}
 
 fn has_places(runtime: &Runtime) -> bool {
     runtime.ring().granted().contains(&"REGISTER_FILES2")
@@ -68,6 +73,7 @@ fn the_report_says_whether_files_have_places() {
         let runtime = runtime();
         let messages = runtime.ring().granted().contains(&"SEND_MSG_RING");
         assert_eq!(has_places(&runtime), messages && !is_on_software_ring());
+        assert!(!has_places(&patiently(Builder::new())));
     });
 }
 

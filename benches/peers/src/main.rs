@@ -34,7 +34,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use contenders::annulus::{ANNULUS, ANNULUS_IOPOLL, ANNULUS_MIN_WAIT, ANNULUS_OWNED, ANNULUS_SOFTWARE, ANNULUS_SPIN, ANNULUS_SQPOLL, ANNULUS_ZERO_COPY};
+use contenders::annulus::{ANNULUS, ANNULUS_IOPOLL, ANNULUS_MIN_WAIT, ANNULUS_OWNED, ANNULUS_REGISTERED_FILES, ANNULUS_SOFTWARE, ANNULUS_SPIN, ANNULUS_SQPOLL, ANNULUS_ZERO_COPY};
 use contenders::{epoll::EPOLL, pread::PREAD, raw::RAW, raw::RAW_REGISTERED};
 use harness::workloads::all_rows;
 use harness::{Contender, Options, Suite};
@@ -44,6 +44,7 @@ const CONTENDERS: &[Contender] = &[
     ANNULUS,
     Contender { is_optional: true, ..ANNULUS_SOFTWARE },
     ANNULUS_OWNED,
+    ANNULUS_REGISTERED_FILES,
     ANNULUS_SPIN,
     ANNULUS_MIN_WAIT,
     ANNULUS_SQPOLL,
