@@ -361,98 +361,38 @@ pub(crate) fn close(descriptor: OwnedFd) -> io::Result<()> {
     }
 }
 
-/// File systems on disks of this machine and in its memory: closing a file of theirs does not wait for
-/// anybody. Network and user-space file systems flush then. statfs(2) has the numbers.
-const LOCAL_FILE_SYSTEMS: [u32; 20] = [
-    0xef53,      // ext2, ext3, ext4
-    0x5846_5342, // XFS
-    0x9123_683e, // btrfs
-    0xf2f5_2010, // F2FS
-    0x2fc1_2fc1, // ZFS
-    0xca45_1a4e, // bcachefs
-    0x794c_7630, // overlayfs
-    0x0102_1994, // tmpfs
-    0x8584_58f6, // ramfs
-    0x9584_58f6, // hugetlbfs
-    0x4d44,      // FAT
-    0x2011_bab0, // exFAT
-    0x7366_746e, // NTFS
-    0x9660,      // ISO 9660
-    0x7371_7368, // squashfs
-    0xe0f5_e1e2, // EROFS
-    0x9fa0,      // proc
-    0x6265_6572, // sysfs
-    0x0027_e0eb, // cgroup
-    0x6367_7270, // cgroup2
-];
-
-/// `FUSE_SUPER_MAGIC`: files of a process in user space; also of a host's, by virtiofs.
-const FUSE: u32 = 0x6573_5546;
-
-/// What an open file is, as far as calls on it wait for somebody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FileKind {
-    Socket,
-    /// A file or directory on a disk of this machine, or in its memory.
-    Local,
-    /// A file of a process in user space.
-    Fuse,
-    /// A file that may be on another machine.
-    Remote,
-    /// A device that is memory, or a pseudo-terminal.
-    MemoryDevice,
-    Device,
-    /// A pipe, or something without a name.
-    Other,
+/// What `Status::of` tells.
+pub(crate) struct Status {
+    /// `S_IFMT` of the file's mode.
+    pub(crate) file_type: u32,
+    /// Of the device that it is, major and minor.
+    pub(crate) is_device: (u32, u32),
+    /// Of the device that it is on.
+    pub(crate) on_device: (u32, u32),
 }
 
-impl FileKind {
-    /// fstat(2), and fstatfs(2) for a file that has a name.
-    pub(crate) fn of(descriptor: BorrowedFd<'_>) -> FileKind {
-        let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: the structure is a local variable.
-        if unsafe { libc::fstat(descriptor.as_raw_fd(), status.as_mut_ptr()) } < 0 {
-            return FileKind::Other;
-        }
-        // SAFETY: the call has filled it in.
-        let status = unsafe { status.assume_init() };
-        match status.st_mode & libc::S_IFMT {
-            libc::S_IFSOCK => FileKind::Socket,
-            libc::S_IFREG | libc::S_IFDIR => match file_system(descriptor) {
-                Some(FUSE) => FileKind::Fuse,
-                Some(magic) if LOCAL_FILE_SYSTEMS.contains(&magic) => FileKind::Local,
-                _ => FileKind::Remote,
-            },
-            libc::S_IFCHR if matches!(libc::major(status.st_rdev), 1 | 136..=143) => FileKind::MemoryDevice,
-            libc::S_IFCHR if status.st_rdev == libc::makedev(5, 2) => FileKind::MemoryDevice,
-            libc::S_IFCHR | libc::S_IFBLK => FileKind::Device,
-            _ => FileKind::Other,
-        }
-    }
-
-    /// Does close(2) of its last descriptor return without waiting for anybody? Not for a socket that lingers, a
-    /// device such as a serial line, which waits until all is sent, or a file of a file system that is not local.
-    pub(crate) fn closes_at_once(self, descriptor: BorrowedFd<'_>) -> bool {
-        match self {
-            FileKind::Socket => !lingers(descriptor),
-            FileKind::Local | FileKind::MemoryDevice | FileKind::Other => true,
-            FileKind::Fuse | FileKind::Remote | FileKind::Device => false,
-        }
-    }
-
-    /// May a read or write wait for somebody whatever it is told, so that nothing but a thread of its own will do? A
-    /// terminal waits for its other side, and whoever serves a file from user space takes the time that it takes.
-    pub(crate) fn waits_regardless(self, is_stream: bool) -> bool {
-        match self {
-            FileKind::Fuse => true,
-            FileKind::MemoryDevice | FileKind::Device => is_stream,
-            _ => false,
-        }
+impl Status {
+    /// statx(2), with what is known here: no network or user-space file system is asked.
+    pub(crate) fn of(descriptor: BorrowedFd<'_>) -> Option<Status> {
+        let mut status = std::mem::MaybeUninit::<libc::statx>::uninit();
+        let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+        // SAFETY: the path is static, and the structure a local variable, which is read only if the call has filled it in.
+        let status = unsafe {
+            if libc::statx(descriptor.as_raw_fd(), c"".as_ptr(), flags, libc::STATX_TYPE, status.as_mut_ptr()) < 0 {
+                return None;
+            }
+            status.assume_init()
+        };
+        Some(Status {
+            file_type: u32::from(status.stx_mode) & libc::S_IFMT,
+            is_device: (status.stx_rdev_major, status.stx_rdev_minor),
+            on_device: (status.stx_dev_major, status.stx_dev_minor),
+        })
     }
 }
 
 /// Does closing this socket wait until its bytes are sent? `SO_LINGER` in socket(7).
-fn lingers(socket: BorrowedFd<'_>) -> bool {
+pub(crate) fn lingers(socket: BorrowedFd<'_>) -> bool {
     let mut linger = libc::linger { l_onoff: 0, l_linger: 0 };
     let mut length = size_of::<libc::linger>() as libc::socklen_t;
     let value = std::ptr::from_mut(&mut linger).cast();
@@ -461,7 +401,8 @@ fn lingers(socket: BorrowedFd<'_>) -> bool {
     result == 0 && linger.l_onoff != 0 && linger.l_linger > 0
 }
 
-fn file_system(file: BorrowedFd<'_>) -> Option<u32> {
+/// The number of the file's file system, statfs(2). Network and user-space file systems are asked, and take their time.
+pub(crate) fn file_system(file: BorrowedFd<'_>) -> Option<u32> {
     let mut status = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: the structure is a local variable, which is read only if the call has filled it in.
     let filled = unsafe { libc::fstatfs(file.as_raw_fd(), status.as_mut_ptr()) } == 0;

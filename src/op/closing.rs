@@ -13,7 +13,8 @@ use std::task::{Context, Poll};
 
 use blocking::Task;
 
-use crate::sys::{self, FileKind};
+use crate::ring::FileKind;
+use crate::sys;
 use crate::threads;
 
 /// Closes what was dropped. Errors go nowhere, as in `Drop` of std's files. `at_once`: closing it is known to wait for nobody.

@@ -25,8 +25,9 @@ use io_uring::{squeue, types};
 use super::closing;
 use super::lane::{Direction, Kept, Lane};
 use super::place::{Place, Target};
+use crate::ring::FileKind;
 use crate::runtime;
-use crate::sys::{self, FileKind};
+use crate::sys;
 
 /// What an operation has of a descriptor.
 pub struct Handle {

@@ -11,6 +11,7 @@
 mod buffer_table;
 mod choice;
 mod engine;
+mod file_kind;
 pub(crate) mod host;
 mod kernel;
 mod machine;
@@ -36,6 +37,7 @@ use std::time::{Duration, Instant};
 use io_uring::squeue;
 
 pub use choice::RingKind;
+pub(crate) use file_kind::FileKind;
 pub(crate) use machine::Machine;
 pub use machine::{Limit, Seccomp};
 pub use refusal::SetupError;

@@ -14,6 +14,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
 
+use super::file_kind::FileKind;
 use super::sqe::{Address, MessageBuffer, Request, SocketTransfer, Transfer};
 use super::world::Interest;
 use crate::sys;
@@ -457,6 +458,13 @@ pub(super) fn status_flags(fd: RawFd) -> Result<i32, i32> {
 pub(super) fn has_position(fd: RawFd) -> bool {
     // SAFETY: whoever pushed the entry keeps the descriptor open.
     sys::has_position(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// Do reads and writes of it wait for somebody, though they are asked not to?
+pub(super) fn waits_regardless(fd: RawFd) -> bool {
+    // SAFETY: whoever pushed the entry keeps the descriptor open.
+    let file = unsafe { BorrowedFd::borrow_raw(fd) };
+    FileKind::of(file).waits_regardless(!sys::has_position(file))
 }
 
 /// What is ready now of `mask`; 0 for nothing. poll(2).

@@ -14,7 +14,10 @@ mod paths;
 mod places;
 mod polling;
 mod pool;
+
+mod terminals;
 mod transfer;
+mod user_space;
 
 use std::fmt::Debug;
 use std::io;

@@ -73,6 +73,8 @@ struct Descriptor {
     is_unix: bool,
     /// Directions in which calls cannot be asked not to wait.
     always_waits: u32,
+    /// Whether that was asked of the file's kind.
+    is_kind_known: bool,
     /// Whether transfers go around the page cache, once somebody asked.
     is_direct: Option<bool>,
     waiters: Vec<(Key, Interest)>,
@@ -232,6 +234,9 @@ impl Host {
         if !must_not_wait && !is_of_nothing(request) && self.descriptor(fd).would_wait(interest) {
             return Attempt::Blocked(interest);
         }
+        if !self.descriptor(fd).is_kind_known {
+            self.find_out_kind(fd);
+        }
         let result = match (self.always_waits.0 | self.descriptor(fd).always_waits) & interest.0 {
             // Direct transfers come from the device, for which the call would wait however impatient one is.
             0 if self.is_direct(fd) => return Attempt::Blocking,
@@ -256,6 +261,17 @@ impl Host {
             }
             _ if is_short(request, result) && user::has_position(fd) => Attempt::Part(result as u32),
             _ => Attempt::Done(result),
+        }
+    }
+
+    /// A terminal waits for its other side, and a file in user space for its process, though they are asked not to.
+    #[cold]
+    fn find_out_kind(&mut self, fd: RawFd) {
+        let waits = user::waits_regardless(fd);
+        let descriptor = self.descriptor(fd);
+        descriptor.is_kind_known = true;
+        if waits {
+            descriptor.always_waits |= Interest::INPUT.0 | Interest::OUTPUT.0;
         }
     }
 
