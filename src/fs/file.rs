@@ -74,8 +74,8 @@ impl File {
     ///
     /// A dropped read loses nothing, since the next one names its position again.
     ///
-    /// On a pipe, a FIFO or a terminal, which have no positions, the offset does not count. There the bytes that a
-    /// dropped read got go to the next read.
+    /// On a pipe, a FIFO, a terminal or a descriptor of events (eventfd, timerfd, signalfd, inotify), which have no positions, the
+    /// offset does not count. There the bytes that a dropped read got go to the next read.
     ///
     /// Yields `Result<(usize, B), Error<B>>`.
     ///
@@ -85,7 +85,8 @@ impl File {
         ReadAt::op(&self.handle, buffer, offset)
     }
 
-    /// The bytes of a pipe, a FIFO or a terminal as they come, in buffers of the runtime, as a stream; see [`Chunks`].
+    /// The bytes of a pipe, a FIFO, a terminal or a descriptor of events as they come, in buffers of the runtime, as a stream; see
+    /// [`Chunks`].
     ///
     /// ```
     /// use std::io::Write;

@@ -64,7 +64,7 @@ impl Source {
 fn has_positions() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidInput,
-        "chunks come from sockets, pipes, FIFOs and terminals; a file with positions is read at an offset",
+        "chunks come from sockets, pipes, FIFOs, terminals and descriptors of events; a file with positions is read at an offset",
     )
 }
 

@@ -1,60 +1,93 @@
-//! How a descriptor is closed: at once where that does not wait, else by a thread of the pool.
+//! How a descriptor is closed: at once where that does not wait, else by a thread of its own.
 //!
 //! close(2) gives the number up first, whatever it answers. Then it may wait: for the peer of a
 //! socket that lingers, for the flush of a network or user-space file system, for a device. The loop
 //! waits for none of these. io_uring's CLOSE is not used: a submitted close that answers `ECANCELED`
 //! does not say whether it ran, and what comes after a drop would not find the file closed.
 
-use std::future::Future;
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use blocking::Task;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::thread;
 
 use crate::ring::FileKind;
 use crate::sys;
-use crate::threads;
 
 /// Closes what was dropped. Errors go nowhere, as in `Drop` of std's files. `at_once`: closing it is known to wait for nobody.
 pub(super) fn close_dropped(descriptor: OwnedFd, at_once: bool) {
-    if at_once || closes_here(&descriptor) {
+    if at_once || closes_at_once(&descriptor) {
         drop(descriptor);
     } else {
-        blocking::unblock(move || drop(descriptor)).detach();
+        SlowClose::begin(descriptor);
     }
 }
 
-/// Closes, and waits as long as that takes. The number is given up whatever the outcome.
+/// Closes, and waits as long as that takes. The number is given up whatever the outcome, also if this is dropped.
 pub(super) async fn close(descriptor: OwnedFd) -> io::Result<()> {
-    if closes_here(&descriptor) {
+    if closes_at_once(&descriptor) {
         return sys::close(descriptor);
     }
-    OnThread(Some(blocking::unblock(move || sys::close(descriptor)))).await
-}
-
-/// Is it closed on this thread? If there is no other, it is, however long that takes.
-fn closes_here(descriptor: &OwnedFd) -> bool {
-    FileKind::of(descriptor.as_fd()).closes_at_once(descriptor.as_fd()) || !threads::are_granted()
-}
-
-/// Waits for a call on a thread. If this is dropped, the call is made all the same.
-struct OnThread<T>(Option<Task<T>>);
-
-impl<T> Future for OnThread<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let task = self.0.as_mut().expect("it is there until the drop");
-        Pin::new(task).poll(context)
-    }
-}
-
-impl<T> Drop for OnThread<T> {
-    fn drop(&mut self) {
-        if let Some(task) = self.0.take() {
-            task.detach();
+    let close = SlowClose::begin(descriptor);
+    poll_fn(|context| {
+        let waker = context.waker().clone();
+        let mut state = close.lock();
+        match state.outcome.take() {
+            Some(outcome) => Poll::Ready(outcome),
+            None => {
+                let before = state.waker.replace(waker);
+                drop(state);
+                drop(before);
+                Poll::Pending
+            }
         }
+    })
+    .await
+}
+
+fn closes_at_once(descriptor: &OwnedFd) -> bool {
+    FileKind::of(descriptor.as_fd()).closes_at_once(descriptor.as_fd())
+}
+
+/// A close that a thread makes. The thread is one of its own, and not of the pool: it has the descriptors of whoever starts it, also where that
+/// thread has a table of its own.
+#[derive(Default)]
+struct SlowClose(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    descriptor: Option<OwnedFd>,
+    outcome: Option<io::Result<()>>,
+    waker: Option<Waker>,
+}
+
+impl SlowClose {
+    /// Where there is no thread to be had, it is closed here, however long that takes.
+    fn begin(descriptor: OwnedFd) -> Arc<SlowClose> {
+        let close = Arc::new(SlowClose(Mutex::new(State { descriptor: Some(descriptor), ..State::default() })));
+        let theirs = Arc::clone(&close);
+        let thread = thread::Builder::new().name("annulus-close".to_owned()).spawn(move || theirs.run());
+        if thread.is_err() {
+            close.run();
+        }
+        close
+    }
+
+    fn run(&self) {
+        let Some(descriptor) = self.lock().descriptor.take() else { return };
+        let outcome = sys::close(descriptor);
+        let mut state = self.lock();
+        state.outcome = Some(outcome);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing under the lock panics.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

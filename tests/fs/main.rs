@@ -8,6 +8,7 @@
 mod common;
 
 mod direct;
+mod events;
 mod limits;
 mod open;
 mod paths;

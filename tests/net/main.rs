@@ -15,6 +15,7 @@ mod closing;
 mod datagrams;
 mod ending;
 mod limits;
+mod lingering;
 mod pressure;
 mod split;
 mod tcp;
