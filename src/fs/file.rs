@@ -237,6 +237,10 @@ impl File {
     ///
     /// If the future is dropped the file is closed all the same.
     ///
+    /// A worker thread of the kernel that has made a write lets go of the file a moment after the write has ended, which no call can wait for.
+    /// So in one of 3,000 rounds (as seen) a program could not be run yet in the next line (`ETXTBSY`), or a lock was still held: try to run it
+    /// again, and unlock with `LOCK_UN`, which works at once.
+    ///
     /// # Errors
     /// What earlier writes left to say, on file systems that say it here. The descriptor is closed even then.
     pub async fn close(self) -> io::Result<()> {

@@ -7,17 +7,16 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::thread;
 
-use crate::ring::FileKind;
 use crate::sys;
 
-/// Closes what was dropped. Errors go nowhere, as in `Drop` of std's files. `at_once`: closing it is known to wait for nobody.
+/// Closes what was dropped. Errors go nowhere, as in `Drop` of std's files. `at_once`: closing it waits for nobody.
 pub(super) fn close_dropped(descriptor: OwnedFd, at_once: bool) {
-    if at_once || closes_at_once(&descriptor) {
+    if at_once {
         drop(descriptor);
     } else {
         SlowClose::begin(descriptor);
@@ -25,8 +24,8 @@ pub(super) fn close_dropped(descriptor: OwnedFd, at_once: bool) {
 }
 
 /// Closes, and waits as long as that takes. The number is given up whatever the outcome, also if this is dropped.
-pub(super) async fn close(descriptor: OwnedFd) -> io::Result<()> {
-    if closes_at_once(&descriptor) {
+pub(super) async fn close(descriptor: OwnedFd, at_once: bool) -> io::Result<()> {
+    if at_once {
         return sys::close(descriptor);
     }
     let close = SlowClose::begin(descriptor);
@@ -44,10 +43,6 @@ pub(super) async fn close(descriptor: OwnedFd) -> io::Result<()> {
         }
     })
     .await
-}
-
-fn closes_at_once(descriptor: &OwnedFd) -> bool {
-    FileKind::of(descriptor.as_fd()).closes_at_once(descriptor.as_fd())
 }
 
 /// A close that a thread makes. The thread is one of its own, and not of the pool: it has the descriptors of whoever starts it, also where that

@@ -59,6 +59,8 @@ struct Shared {
 /// How do the entries of reads and writes of a file name it, and who makes them?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Naming {
+    /// It is a socket, whose operations are others.
+    Socket,
     /// There was no transfer yet.
     Unknown,
     /// By its descriptor.
@@ -88,22 +90,22 @@ const _: () = assert!(size_of::<Shared>() <= 24);
 impl Resource {
     /// Of a socket.
     pub(crate) fn new(descriptor: OwnedFd) -> Resource {
-        Resource::of(descriptor, false)
+        Resource::of(descriptor, false, Naming::Socket)
     }
 
     /// Of a file, which may be a pipe or a terminal.
     pub(crate) fn of_file(descriptor: OwnedFd) -> Resource {
         let is_stream = !sys::has_position(descriptor.as_fd());
-        Resource::of(descriptor, is_stream)
+        Resource::of(descriptor, is_stream, Naming::Unknown)
     }
 
-    fn of(descriptor: OwnedFd, is_stream: bool) -> Resource {
+    fn of(descriptor: OwnedFd, is_stream: bool, naming: Naming) -> Resource {
         let shared = Rc::new(Shared {
             number: Cell::new(descriptor.into_raw_fd()),
             is_awaited: Cell::new(false),
             is_stream,
             is_direct: Cell::new(None),
-            naming: Cell::new(Naming::Unknown),
+            naming: Cell::new(naming),
             held: Default::default(),
             rare: OnceCell::new(),
         });
@@ -112,11 +114,18 @@ impl Resource {
 
     /// Waits for the end of operations whose futures were dropped, then closes the descriptor and says how that went.
     pub(crate) async fn close(self) -> io::Result<()> {
-        closing::close(self.into_descriptor().await).await
+        self.wait_alone().await;
+        let at_once = self.shared().closes_at_once();
+        closing::close(self.shared().give_up(), at_once).await
     }
 
     /// Waits for the end of operations whose futures were dropped, and gives up the descriptor.
     pub(crate) async fn into_descriptor(self) -> OwnedFd {
+        self.wait_alone().await;
+        self.shared().give_up()
+    }
+
+    async fn wait_alone(&self) {
         self.lane(Direction::Inbound).cancel_parked();
         poll_fn(|context| {
             // Before the look, since it is user code, which may change what there is to see.
@@ -129,7 +138,6 @@ impl Resource {
             Poll::Pending
         })
         .await;
-        self.shared().give_up()
     }
 
     /// The resource goes, and operations without futures are in flight. They are cancelled now, and not with the next turn.
@@ -140,7 +148,8 @@ impl Resource {
         if let Some(core) = runtime::try_current()
             && core.let_go(shared.number())
         {
-            closing::close_dropped(shared.give_up(), shared.closes_at_once());
+            let at_once = shared.closes_at_once();
+            closing::close_dropped(shared.give_up(), at_once);
         }
     }
 }
@@ -223,7 +232,7 @@ impl Handle {
     #[inline]
     pub(super) fn target_of_transfer(&self) -> Target {
         match self.shared().naming.get() {
-            Naming::Plain { .. } => self.target_with(squeue::Flags::empty()),
+            Naming::Plain { .. } | Naming::Socket => self.target_with(squeue::Flags::empty()),
             Naming::ByWorker => self.target_with(squeue::Flags::ASYNC),
             Naming::Counted | Naming::Unknown => self.target_of_counted_transfer(),
         }
@@ -324,9 +333,18 @@ impl Shared {
         number
     }
 
-    /// Is it known that closing it waits for nobody?
+    /// Does closing it wait for nobody?
     fn closes_at_once(&self) -> bool {
-        self.naming.get() == Naming::Plain { closes_at_once: true }
+        match self.naming.get() {
+            Naming::Plain { closes_at_once } => closes_at_once,
+            Naming::Socket => !sys::lingers(self.borrowed()),
+            Naming::Unknown | Naming::ByWorker | Naming::Counted => FileKind::of(self.borrowed()).closes_at_once(self.borrowed()),
+        }
+    }
+
+    fn borrowed(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open until it is given up, which does not happen while anybody asks.
+        unsafe { BorrowedFd::borrow_raw(self.number()) }
     }
 
     /// Takes the descriptor out. Its place in the ring's table is emptied first, so that it is the closing that closes the file.
@@ -345,15 +363,15 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         if self.number.get() != GIVEN_UP {
-            closing::close_dropped(self.give_up(), self.closes_at_once());
+            let at_once = self.closes_at_once();
+            closing::close_dropped(self.give_up(), at_once);
         }
     }
 }
 
 impl AsFd for Handle {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is open until it is given up, which does not happen while anybody asks.
-        unsafe { BorrowedFd::borrow_raw(self.shared().number()) }
+        self.shared().borrowed()
     }
 }
 
