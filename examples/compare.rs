@@ -42,9 +42,9 @@ const AFTER_HELP: &str = "\
 THE JSON FILE (--json; fields may be added, none changes its meaning while \"schema\" is 1)
   {\"schema\": 1,
    \"machine\": {\"kernel\", \"processor\", \"cores\", \"memory_mib\", \"tcp_congestion_control\", \"file_system\", \"ring\"},
-   \"settings\": {\"quick\", \"rounds\", \"slice_ms\", \"seed\", \"connections\", \"message_size\", \"depth\", ...},
+   \"settings\": {\"quick\", \"rounds\", \"slice_ms\", \"seed\", \"connections\", \"message_size\", \"rate\", \"depth\", ...},
    \"workloads\": [
-     {\"name\": \"tcp_echo\" | \"file_read_cached\" | \"file_read_direct\",
+     {\"name\": \"tcp_echo\" | \"tcp_echo_half_idle\" | \"file_read_cached\" | \"file_read_direct\",
       \"contenders\": [{\"name\": \"annulus\" | \"epoll\" | ..., \"ops_per_s\", \"cpu_us_per_op\", \"p50_us\", \"p99_us\",
                       \"p999_us\", \"enters_per_op\", \"operations\", \"cpu_busy\", \"load_busy\", \"rounds\": [...], ...}],
       \"ratios\": [{\"of\": \"annulus\", \"to\": \"epoll\", \"figure\": \"cpu_us_per_op\", \"median\", \"min\", \"max\",
@@ -53,12 +53,14 @@ THE JSON FILE (--json; fields may be added, none changes its meaning while \"sch
    \"skipped\": [{\"name\", \"reason\"}]}
   A ratio is to / of for costs (everything but ops_per_s) and of / to for ops_per_s: above 1, `of` is better. It is
   formed within each round; median, min and max are those of the rounds. The figures of a contender are over all rounds.
+  Latencies of tcp_echo_half_idle count from when a message was due at its fixed rate.
   cpu_us_per_op is user and system time of all threads of the contender's process, kernel workers included.
   enters_per_op counts ring enters of annulus and system calls (except futex) of the epoll program.
 
 Ctrl-C ends the contenders' processes too; the data file then stays, and the next run uses it again.";
 
-/// Compares annulus with a plain epoll program on this machine: TCP echo, and random 4 KiB reads of a file.
+/// Compares annulus with a plain epoll program on this machine: TCP echo by a server that is saturated or half idle, and random 4 KiB
+/// reads of a file.
 #[derive(Debug, Parser)]
 #[command(name = "compare", after_help = AFTER_HELP, max_term_width = 120)]
 struct Arguments {
@@ -70,6 +72,9 @@ struct Arguments {
     /// Bytes per echo message
     #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(1..=1 << 20))]
     message_size: u32,
+    /// Messages a second to a server that is half idle
+    #[arg(long, default_value_t = 20_000, value_parser = value_parser!(u32).range(1..=10_000_000))]
+    rate: u32,
     /// File reads in flight; also the number of threads in the epoll program's pool
     #[arg(long, default_value_t = 32, value_parser = value_parser!(u32).range(1..=1024))]
     depth: u32,
@@ -90,12 +95,13 @@ fn main() -> ExitCode {
     })
 }
 
-/// Three rows with the sizes that were asked for; by name also those of the benchmarks.
+/// Rows with the sizes that were asked for; by name also those of the benchmarks.
 fn rows(arguments: &Arguments) -> Vec<Row> {
-    let Arguments { connections, message_size, depth, .. } = arguments;
+    let Arguments { connections, message_size, rate, depth, .. } = arguments;
     let (connections, message_size, depth) = (*connections as usize, *message_size as usize, *depth as usize);
     let works = [
-        ("tcp_echo", Work::Echo { transport: Transport::Tcp, connections, message_size }),
+        ("tcp_echo", Work::Echo { transport: Transport::Tcp, connections, message_size, rate: None }),
+        ("tcp_echo_half_idle", Work::Echo { transport: Transport::Tcp, connections, message_size, rate: Some(*rate) }),
         ("file_read_cached", Work::RandomRead { direct: false, depth }),
         ("file_read_direct", Work::RandomRead { direct: true, depth }),
     ];
@@ -104,8 +110,8 @@ fn rows(arguments: &Arguments) -> Vec<Row> {
 }
 
 fn settings(arguments: &Arguments) -> serde_json::Map<String, serde_json::Value> {
-    let Arguments { connections, message_size, depth, .. } = arguments;
-    [("connections", connections), ("message_size", message_size), ("depth", depth)]
+    let Arguments { connections, message_size, rate, depth, .. } = arguments;
+    [("connections", connections), ("message_size", message_size), ("rate", rate), ("depth", depth)]
         .map(|(name, value)| (name.to_owned(), (*value).into()))
         .into_iter()
         .collect()

@@ -12,6 +12,7 @@ mod page;
 mod progress;
 mod random;
 mod report;
+mod ring_load;
 pub(crate) mod system;
 pub(crate) mod workloads;
 
@@ -301,15 +302,15 @@ fn measure_row(setting: &Setting, row: &Row, file: Option<&DataFile>, progress: 
     let contenders = setting.contenders_of(row.work);
     let seed = setting.settings.seed;
     match (row.work, file) {
-        (Work::Echo { transport, connections, message_size }, _) => {
-            let mut contest = EchoContest::start(&contenders, transport, connections, message_size, seed)?;
+        (Work::Echo { transport, connections, message_size, rate }, _) => {
+            let mut contest = EchoContest::start(&contenders, transport, connections, message_size, rate, seed)?;
             let (setups, placement) = (contest.setups(), contest.placement.clone());
             let mut workload = run(setting, row, file, &contenders, &mut contest, setups, progress)?;
             if placement.server_core.is_none() {
                 workload.notes.push("There is but one core: servers and load share it, and nothing is pinned.".into());
             }
-            // With few connections both sides wait for each other, and idle cores mean nothing.
-            if connections >= 16 {
+            // Of few connections both sides wait for each other, and idle cores mean nothing; nor do they at a fixed rate.
+            if connections >= 16 && row.work.saturates() {
                 workload.notes.extend(report::disturbance(&workload.contenders));
             }
             workload.placement = Some(placement);
@@ -358,7 +359,7 @@ fn run(
     let records: Vec<Record> = described
         .map(|((contender, setup), (total, rounds))| Record { name: contender.name, setup, counted: contender.counted, total, rounds })
         .collect();
-    Ok(Workload::new(row.name.clone(), row.work.describe(file.filter(|_| row.work.needs_file())), &records))
+    Ok(Workload::new(row.name.clone(), row.work.describe(file.filter(|_| row.work.needs_file())), row.work.saturates(), &records))
 }
 
 /// A round opens thousands of connections, and memory hardly differs from one to the next.

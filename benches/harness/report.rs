@@ -15,8 +15,8 @@ pub(crate) const SCHEMA: u32 = 1;
 
 /// Above this share of a core a load thread is called saturated,
 const LOAD_SATURATED: f64 = 0.95;
-/// and below this share a server is called unsaturated.
-const SERVER_SATURATED: f64 = 0.90;
+/// and below this share a server that was to be saturated is called unsaturated.
+const SERVER_SATURATED: f64 = 0.97;
 /// With many requests outstanding one side is always busy, unless others had the cores for more than the rest.
 const UNDISTURBED: f64 = 0.80;
 
@@ -78,7 +78,7 @@ pub(crate) struct Contender {
     pub(crate) operations: u64,
     /// The share of one core that its process used; above 1 with several threads.
     pub(crate) cpu_busy: f64,
-    /// The share of the time for which the busiest load thread ran; null without a load generator.
+    /// The share of the time for which the busiest load thread had work; null without a load generator.
     pub(crate) load_busy: Option<f64>,
     pub(crate) setup: String,
     pub(crate) enters_counts: &'static str,
@@ -88,9 +88,10 @@ pub(crate) struct Contender {
 }
 
 impl Workload {
-    pub(crate) fn new(name: String, description: String, records: &[Record]) -> Workload {
+    /// `saturates`: the servers were to be as busy as they can be.
+    pub(crate) fn new(name: String, description: String, saturates: bool, records: &[Record]) -> Workload {
         let contenders: Vec<Contender> = records.iter().map(Contender::new).collect();
-        let notes = contenders.iter().filter_map(Contender::load_warning).collect();
+        let notes = contenders.iter().filter_map(|contender| contender.load_warning(saturates)).collect();
         Workload { name, description, placement: None, contenders, ratios: ratios(records), notes }
     }
 
@@ -116,16 +117,17 @@ impl Contender {
         }
     }
 
-    fn load_warning(&self) -> Option<String> {
+    fn load_warning(&self, saturates: bool) -> Option<String> {
         let load_busy = self.load_busy?;
-        (load_busy > LOAD_SATURATED && self.cpu_busy < SERVER_SATURATED).then(|| {
-            format!(
-                "The load generator was the limit with {}: it ran {:.0} % of the time, the server {:.0} %. \
-                 Its operations/s and latencies are those of the generator; CPU and enters per operation hold.",
-                self.name,
-                load_busy * 100.0,
-                self.cpu_busy * 100.0
-            )
+        let (name, load, server) = (self.name, load_busy * 100.0, self.cpu_busy * 100.0);
+        if load_busy > LOAD_SATURATED && self.cpu_busy < SERVER_SATURATED {
+            return Some(format!(
+                "No result: the load generator was the limit with {name}. It had work for {load:.0} % of the time, the server for \
+                 {server:.0} %."
+            ));
+        }
+        (saturates && self.cpu_busy < SERVER_SATURATED).then(|| {
+            format!("No result: {name} was not saturated. It was busy for {server:.0} % of the time, the load generator for {load:.0} %.")
         })
     }
 }

@@ -81,16 +81,11 @@ pub(crate) fn process_cpu_time() -> Duration {
     clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
-/// User and system time of the calling thread.
-pub(crate) fn thread_cpu_time() -> Duration {
-    clock(libc::CLOCK_THREAD_CPUTIME_ID)
-}
-
 fn clock(id: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a local that the call fills before it returns.
     let result = unsafe { libc::clock_gettime(id, &mut time) };
-    assert_eq!(result, 0, "the two CPU clocks exist on every Linux");
+    assert_eq!(result, 0, "the clock exists on every Linux");
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 

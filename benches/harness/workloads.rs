@@ -19,6 +19,9 @@ pub(crate) const SEQUENTIAL_READ: usize = 64 << 10;
 /// Few enough messages that a backlog or a buffer is never full while connections are opened.
 const IDLE_MESSAGE_SIZE: usize = 64;
 
+/// Messages a second at which a server is idle for some of the time, from a fifth of what it can to more than half.
+const HALF_IDLE_RATES: [u32; 3] = [20_000, 60_000, 100_000];
+
 /// One row of the table: a workload with its parameters.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
@@ -38,13 +41,17 @@ impl Row {
 pub(crate) fn all_rows() -> Vec<Row> {
     let mut rows = Vec::new();
     let mut echo = |name: &str, transport, message_size, counts: &[usize]| {
-        let work = |connections| Work::Echo { transport, connections, message_size };
+        let work = |connections| Work::Echo { transport, connections, message_size, rate: None };
         rows.extend(counts.iter().map(|&connections| Row::new(format!("{name}_x{connections}"), work(connections))));
     };
     echo("tcp_echo_64", Transport::Tcp, 64, &[1, 50, 500, 2000]);
     echo("tcp_echo_16k", Transport::Tcp, 16 << 10, &[50, 500, 2000]);
     echo("unix_echo_64", Transport::Unix, 64, &[1, 50]);
     echo("unix_echo_16k", Transport::Unix, 16 << 10, &[50]);
+    rows.extend(HALF_IDLE_RATES.map(|rate| {
+        let work = Work::Echo { transport: Transport::Tcp, connections: 50, message_size: 64, rate: Some(rate) };
+        Row::new(format!("tcp_echo_64_x50_at_{}k", rate / 1000), work)
+    }));
     rows.push(Row::new("idle_memory_x10000", Work::Idle { connections: 10_000 }));
     let read = |name: &str, direct, depth| Row::new(format!("{name}_x{depth}"), Work::RandomRead { direct, depth });
     rows.extend([1, 32].map(|depth| read("read_cached", false, depth)));
@@ -62,11 +69,13 @@ pub(crate) enum Transport {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Messages sent back, one outstanding on each connection.
+    /// Messages sent back, one outstanding on each connection at the most.
     Echo {
         transport: Transport,
         connections: usize,
         message_size: usize,
+        /// How many messages a second, whatever the server does; `None` for as many as it can.
+        rate: Option<u32>,
     },
     /// Memory of connections that have nothing to do.
     Idle {
@@ -87,6 +96,11 @@ impl Work {
         matches!(self, Work::RandomRead { .. } | Work::SequentialRead | Work::Copy)
     }
 
+    /// Is a server to be as busy as it can? One that serves a single connection waits for it.
+    pub(crate) fn saturates(self) -> bool {
+        matches!(self, Work::Echo { rate: None, connections: 2.., .. })
+    }
+
     pub(crate) fn is_direct(self) -> bool {
         matches!(self, Work::RandomRead { direct: true, .. })
     }
@@ -94,11 +108,13 @@ impl Work {
     pub(crate) fn describe(self, file: Option<&DataFile>) -> String {
         let file = file.map_or(String::new(), |file| format!("a {} MiB file on {}", file.size >> 20, file.file_system.name));
         match self {
-            Work::Echo { transport, connections, message_size } => {
+            Work::Echo { transport, connections, message_size, rate } => {
                 let transport = if transport == Transport::Tcp { "TCP" } else { "Unix stream" };
-                format!(
-                    "{message_size}-byte messages over {transport}, one outstanding on each of {connections} connection(s); every reply checked"
-                )
+                let regime = match rate {
+                    None => "saturated: one outstanding on each of".to_owned(),
+                    Some(rate) => format!("half idle: {rate} a second, latencies from when each was due, on"),
+                };
+                format!("{message_size}-byte messages over {transport}, {regime} {connections} connection(s); every reply checked")
             }
             Work::Idle { connections } => {
                 format!("memory of the server's process per TCP connection, after one message on each of {connections} that are now idle")
@@ -193,6 +209,7 @@ fn unique_socket_path() -> PathBuf {
 #[derive(Debug)]
 pub(crate) struct EchoContest {
     servers: Vec<EchoServer>,
+    rate: Option<u32>,
     pub(crate) placement: Placement,
 }
 
@@ -202,13 +219,14 @@ impl EchoContest {
         transport: Transport,
         connections: usize,
         message_size: usize,
+        rate: Option<u32>,
         seed: u64,
     ) -> Result<EchoContest, Failure> {
         system::allow_open_files((connections * contenders.len()) as u64 + 64)?;
         let start = |contender: &&'static Contender| EchoServer::start(contender, transport, connections, message_size, seed);
         let servers: Vec<EchoServer> = contenders.iter().map(start).collect::<Result<_, _>>()?;
         let load_threads = servers.first().map_or(0, |server| server.load.threads());
-        Ok(EchoContest { servers, placement: Placement { server_core: cores().0, load_threads } })
+        Ok(EchoContest { servers, rate, placement: Placement { server_core: cores().0, load_threads } })
     }
 
     pub(crate) fn setups(&self) -> Vec<String> {
@@ -224,7 +242,7 @@ impl Contest for EchoContest {
     fn slice(&mut self, contender: usize, duration: Duration, _seed: u64) -> Result<Slice, Failure> {
         let EchoServer { contestant, load, .. } = &mut self.servers[contender];
         let before = contestant.counters()?;
-        let loaded = load.slice(duration).map_err(|error| format!("{}: {error}", contestant.name))?;
+        let loaded = load.slice(duration, self.rate).map_err(|error| format!("{}: {error}", contestant.name))?;
         let after = contestant.counters()?;
         Ok(Slice {
             operations: loaded.operations,
@@ -254,11 +272,11 @@ impl Contest for IdleContest<'_> {
         system::allow_open_files(self.connections as u64 + 64)?;
         // With one connection it has everything that it needs once.
         let mut server = EchoServer::start(self.contenders[contender], Transport::Tcp, 1, IDLE_MESSAGE_SIZE, seed)?;
-        server.load.slice(Duration::ZERO)?;
+        server.load.slice(Duration::ZERO, None)?;
         let before = server.contestant.memory()?;
         let address = Address::Tcp(server.contestant.port);
         let mut crowd = Load::connect(&address, self.connections, IDLE_MESSAGE_SIZE, &cores().1, seed)?;
-        crowd.slice(Duration::ZERO)?;
+        crowd.slice(Duration::ZERO, None)?;
         let after = server.contestant.memory()?;
         Ok(Slice::of_memory(after.saturating_sub(before) as f64 / self.connections as f64))
     }
