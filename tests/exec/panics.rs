@@ -17,13 +17,26 @@ use annulus::{JoinSet, spawn, time};
 use crate::common::{self, assert_descriptors_are, bounded, open_descriptors, poll_once, run_here, turns};
 use crate::{Drops, Guard, hold};
 
-/// What a panic carries, whose drop panics with another of them, so many times.
-struct Nested(u32);
+thread_local! {
+    /// How many more drops of what a panic carries panic.
+    static NESTED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// What a panic carries, whose drop panics with another of them, so many times. It takes no memory, since it may be leaked.
+struct Nested;
+
+impl Nested {
+    fn panic() -> ! {
+        NESTED.set(3);
+        resume_unwind(Box::new(Nested))
+    }
+}
 
 impl Drop for Nested {
     fn drop(&mut self) {
-        if self.0 > 0 {
-            resume_unwind(Box::new(Nested(self.0 - 1)));
+        if let Some(left) = NESTED.get().checked_sub(1) {
+            NESTED.set(left);
+            resume_unwind(Box::new(Nested));
         }
     }
 }
@@ -33,7 +46,7 @@ struct Bomb(#[expect(dead_code, reason = "kept to be dropped")] Guard);
 
 impl Drop for Bomb {
     fn drop(&mut self) {
-        resume_unwind(Box::new(Nested(3)));
+        Nested::panic();
     }
 }
 
@@ -45,7 +58,7 @@ struct BombWaker {
 impl Wake for BombWaker {
     fn wake(self: Arc<Self>) {
         if self.when_woken {
-            resume_unwind(Box::new(Nested(3)));
+            Nested::panic();
         }
     }
 }
@@ -53,7 +66,7 @@ impl Wake for BombWaker {
 impl Drop for BombWaker {
     fn drop(&mut self) {
         if !self.when_woken {
-            resume_unwind(Box::new(Nested(3)));
+            Nested::panic();
         }
     }
 }
@@ -329,7 +342,7 @@ fn a_panic_in_the_loop_leaves_a_task_that_can_be_aborted() {
     let drops = Drops::default();
     run_here(async {
         let bomb = Bomb(drops.guard());
-        let task = spawn(Holds(bomb, || -> Poll<()> { resume_unwind(Box::new(Nested(2))) }));
+        let task = spawn(Holds(bomb, || -> Poll<()> { Nested::panic() }));
         std::mem::forget(task.await.expect_err("it panics").into_panic());
         let waiting = spawn(poll_fn(|_| Poll::<()>::Pending));
         waiting.abort();
