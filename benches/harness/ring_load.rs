@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use io_uring::types::{BufRingEntry, Fd};
+use io_uring::types::{BufRingEntry, Fixed};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::Failure;
@@ -27,7 +27,7 @@ const GROUP: u16 = 0;
 const BUFFER_SIZES: [usize; 2] = [256, 4096];
 /// `IORING_ENTER_GETEVENTS`.
 const GET_EVENTS: u32 = 1;
-/// Of a completion of a send, whose token says no more.
+/// Of the completion of a send that failed, whose token says no more.
 const SENT: u64 = 1 << 63;
 const PAGE: usize = 4096;
 
@@ -80,6 +80,7 @@ impl RingLoad {
             .setup_defer_taskrun()
             .setup_taskrun_flag()
             .setup_submit_all()
+            .setup_no_sqarray()
             .setup_cqsize(COMPLETIONS)
             .dontfork()
             .build(SUBMISSIONS)?;
@@ -98,6 +99,8 @@ impl RingLoad {
 
     pub(super) fn take_on(&mut self, connections: Vec<Connection>) -> Result<(), Failure> {
         self.connections = connections;
+        let sockets: Vec<_> = self.connections.iter().map(|connection| connection.stream.as_raw_fd()).collect();
+        self.ring.submitter().register_files(&sockets)?;
         (0..self.connections.len()).try_for_each(|index| self.receive(index))
     }
 
@@ -145,7 +148,7 @@ impl RingLoad {
     }
 
     fn receive(&mut self, index: usize) -> Result<(), Failure> {
-        let entry = opcode::RecvMulti::new(Fd(self.connections[index].stream.as_raw_fd()), GROUP).build().user_data(index as u64);
+        let entry = opcode::RecvMulti::new(Fixed(index as u32), GROUP).build().user_data(index as u64);
         // SAFETY: the group's buffers and the socket stay as long as the ring.
         unsafe { self.push(&entry) }
     }
@@ -155,9 +158,10 @@ impl RingLoad {
         let connection = &mut self.connections[index];
         connection.begin(asked);
         let message = self.pattern.message(connection.number);
-        let entry = opcode::Send::new(Fd(connection.stream.as_raw_fd()), message.as_ptr(), message.len() as u32)
+        let entry = opcode::Send::new(Fixed(index as u32), message.as_ptr(), message.len() as u32)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
             .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
             .user_data(SENT | index as u64);
         // SAFETY: the pattern is not changed, and stays as long as the ring, as the socket does.
         unsafe { self.push(&entry) }
@@ -171,12 +175,11 @@ impl RingLoad {
         let mut free: Vec<usize> = (0..self.connections.len()).rev().collect();
         let mut due = started;
         let mut outstanding = 0;
-        let mut last = started;
+        let (mut now, mut last) = (started, started);
         let mut idle_since = None;
         let mut completions = Vec::with_capacity(COMPLETIONS as usize);
         let mut is_over = pace.deadline <= started && pace.interval.is_some();
         loop {
-            let now = Instant::now();
             match pace.interval {
                 // The first round at full speed; later ones follow their replies.
                 None => {
@@ -207,6 +210,7 @@ impl RingLoad {
                 self.enter()?;
             }
             completions.extend(self.ring.completion());
+            now = Instant::now();
             if completions.is_empty() {
                 if !has_work && idle_since.is_none() {
                     idle_since = Some(now);
@@ -217,7 +221,6 @@ impl RingLoad {
                 std::hint::spin_loop();
                 continue;
             }
-            let now = Instant::now();
             last = now;
             if let Some(since) = idle_since.take() {
                 tally.idle += now.duration_since(since);
@@ -245,8 +248,8 @@ impl RingLoad {
         let (token, result) = (completion.user_data(), completion.result());
         let index = (token & !SENT) as usize;
         if token & SENT != 0 {
+            // All of a message is sent, or it fails: that of a whole one is not told.
             return match result {
-                0.. if result as usize == self.pattern.message_size() => Ok(None),
                 0.. => Err("a message was sent in part only".into()),
                 errno => Err(io::Error::from_raw_os_error(-errno).into()),
             };
