@@ -236,10 +236,14 @@ impl<T> JoinSet<T> {
         let ended = mem::take(&mut self.ended);
         let waiter = ended.lock().waiter.take();
         // Whoever polled the set would wait for ever otherwise: it is empty now.
-        if let Some(waiter) = waiter {
-            waiter.wake();
-        }
-        drop_all(members);
+        let mut first = FirstPanic::default();
+        first.run(|| {
+            if let Some(waiter) = waiter {
+                waiter.wake();
+            }
+        });
+        first.run(|| drop_all(members));
+        first.resume();
     }
 }
 

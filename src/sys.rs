@@ -296,13 +296,18 @@ pub(crate) fn clock(clock: libc::clockid_t) -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), time.tv_nsec as u32)
 }
 
-/// Has the file positions to read at? Pipes, sockets, terminals, and the descriptors of events
-/// (eventfd, timerfd, signalfd, inotify) have none. pread(2) of no bytes says so of all of them, also
-/// where the file is open for writing only; lseek(2) answers 0 for an eventfd.
+/// Has the file positions to read at? Pipes, sockets, terminals, and the descriptors of events (eventfd, timerfd,
+/// signalfd, inotify) have none. No file system is asked, which could wait: the type of a file tells, of a device
+/// lseek(2), and of what has no type pread(2) of no bytes, since lseek answers 0 for an eventfd.
 pub(crate) fn has_position(file: BorrowedFd<'_>) -> bool {
-    // SAFETY: the call writes no byte, so it needs no memory.
-    let result = unsafe { libc::pread(file.as_raw_fd(), std::ptr::null_mut(), 0, 0) };
-    result >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESPIPE)
+    match Status::of(file).map(|status| status.file_type) {
+        Some(libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK) => true,
+        Some(libc::S_IFIFO | libc::S_IFSOCK) => false,
+        // SAFETY: the call takes no memory, and changes nothing.
+        Some(libc::S_IFCHR) => unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_CUR) >= 0 },
+        // SAFETY: the call writes no byte, so it needs no memory.
+        _ => unsafe { libc::pread(file.as_raw_fd(), std::ptr::null_mut(), 0, 0) >= 0 },
+    }
 }
 
 /// Is there a limit on the size of files? A write beyond it fails with `EFBIG`, and sends `SIGXFSZ`; setrlimit(2).
@@ -369,16 +374,22 @@ pub(crate) struct Status {
     pub(crate) is_device: (u32, u32),
     /// Of the device that it is on.
     pub(crate) on_device: (u32, u32),
+    /// The mount, by a number that is never used again where the kernel has such (Linux 6.8).
+    pub(crate) mount: u64,
 }
+
+/// `STATX_MNT_ID_UNIQUE`.
+const MOUNT_FOR_EVER: u32 = 0x4000;
 
 impl Status {
     /// statx(2), with what is known here: no network or user-space file system is asked.
     pub(crate) fn of(descriptor: BorrowedFd<'_>) -> Option<Status> {
         let mut status = std::mem::MaybeUninit::<libc::statx>::uninit();
         let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+        let mask = libc::STATX_TYPE | libc::STATX_MNT_ID | MOUNT_FOR_EVER;
         // SAFETY: the path is static, and the structure a local variable, which is read only if the call has filled it in.
         let status = unsafe {
-            if libc::statx(descriptor.as_raw_fd(), c"".as_ptr(), flags, libc::STATX_TYPE, status.as_mut_ptr()) < 0 {
+            if libc::statx(descriptor.as_raw_fd(), c"".as_ptr(), flags, mask, status.as_mut_ptr()) < 0 {
                 return None;
             }
             status.assume_init()
@@ -387,6 +398,7 @@ impl Status {
             file_type: u32::from(status.stx_mode) & libc::S_IFMT,
             is_device: (status.stx_rdev_major, status.stx_rdev_minor),
             on_device: (status.stx_dev_major, status.stx_dev_minor),
+            mount: status.stx_mnt_id,
         })
     }
 }

@@ -24,12 +24,21 @@ impl Budget {
     /// To be asked before an item is taken. `Pending`: nothing is left. The task is woken, and has a full budget then.
     #[inline]
     pub(crate) fn spend(&mut self, context: &Context<'_>) -> Poll<()> {
+        if self.take() { Poll::Ready(()) } else { yield_once(context) }
+    }
+
+    /// As [`spend`](Budget::spend), for those who may not run user code now. `false`: nothing was left; [`yield_once`] is to be called.
+    #[inline]
+    pub(crate) fn take(&mut self) -> bool {
         match self.0.checked_sub(1) {
             Some(left) => {
                 self.0 = left;
-                Poll::Ready(())
+                true
             }
-            None => self.yield_once(context),
+            None => {
+                self.refill();
+                false
+            }
         }
     }
 
@@ -38,11 +47,11 @@ impl Budget {
     pub(crate) fn refill(&mut self) {
         self.0 = ITEMS;
     }
+}
 
-    #[cold]
-    fn yield_once(&mut self, context: &Context<'_>) -> Poll<()> {
-        self.refill();
-        super::wake_by_ref(context.waker());
-        Poll::Pending
-    }
+/// Wakes the task, which lets others run first.
+#[cold]
+pub(crate) fn yield_once(context: &Context<'_>) -> Poll<()> {
+    super::wake_by_ref(context.waker());
+    Poll::Pending
 }

@@ -26,7 +26,7 @@ use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-pub(crate) use budget::Budget;
+pub(crate) use budget::{Budget, yield_once};
 pub use join::{AbortHandle, JoinError, JoinHandle};
 
 use crate::ring::Unparker;

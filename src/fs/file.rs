@@ -14,7 +14,8 @@ use crate::op::{
 /// An open file. Operations name their position, so any number of them can be in flight at once.
 ///
 /// # Dropping
-/// The file is closed when `drop` returns, and dropped operations of it that are in flight are cancelled. A file of a
+/// The file is closed when `drop` returns. Dropped operations of it that are in flight are cancelled; where those are made by a worker, it is
+/// closed with the end of the last of them. A file of a
 /// network or user-space file system, or of a device, is closed by a thread, since that may wait: `drop` does not.
 /// [`close`](File::close) waits, and says how that went. A forgotten file (`mem::forget`) keeps its descriptor.
 ///

@@ -199,8 +199,8 @@ impl TcpListener {
 /// A TCP connection.
 ///
 /// # Dropping
-/// The stream is closed when `drop` returns, and dropped operations of it that are in flight are cancelled. One that
-/// lingers (`SO_LINGER`) is closed by a thread, for which `drop` does not wait; `close` does.
+/// The stream is closed when `drop` returns, and dropped operations of it that are in flight are cancelled. (With several runtimes on one
+/// thread, or outside one, it is closed with the end of the last of them.) One that lingers (`SO_LINGER`) is closed by a thread, for which `drop` does not wait; `close` does.
 #[derive(Debug)]
 pub struct TcpStream {
     handle: Resource,

@@ -50,7 +50,8 @@ impl Source {
         let (target, nowhere) = (handle.target(), ptr::null_mut());
         match (self, multishot) {
             (Source::File, _) if handle.is_for_workers() => {
-                select(opcode::Read::new(target, nowhere, length).buf_group(BUFFER_GROUP).build()).flags(squeue::Flags::ASYNC)
+                select(opcode::Read::new(handle.target_for_worker(), nowhere, length).buf_group(BUFFER_GROUP).build())
+                    .flags(squeue::Flags::ASYNC)
             }
             (Source::Socket, true) => opcode::RecvMulti::new(target, BUFFER_GROUP).build(),
             (Source::File, true) => opcode::ReadMulti::new(target, 0, BUFFER_GROUP).build(),

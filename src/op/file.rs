@@ -336,7 +336,7 @@ unsafe impl Operation for Fsync {
 
     fn entry(&mut self) -> squeue::Entry {
         let flags = if self.data_only { types::FsyncFlags::DATASYNC } else { types::FsyncFlags::empty() };
-        opcode::Fsync::new(self.file.target()).flags(flags).build()
+        opcode::Fsync::new(self.file.target_for_worker()).flags(flags).build()
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
@@ -365,7 +365,7 @@ unsafe impl Operation for Truncate {
     type Output = io::Result<()>;
 
     fn entry(&mut self) -> squeue::Entry {
-        opcode::Ftruncate::new(self.file.target(), self.length).build()
+        opcode::Ftruncate::new(self.file.target_for_worker(), self.length).build()
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {

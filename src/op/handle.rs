@@ -79,6 +79,8 @@ const GIVEN_UP: RawFd = -1;
 struct Rare {
     /// Waits until it is the only one.
     closer: Cell<Option<Waker>>,
+    /// There was an operation that a worker of the kernel makes, and perhaps has not begun.
+    is_looked_up_late: Cell<bool>,
     /// Of a file, from its first transfer on.
     place: Place,
     /// By direction: what the lane keeps.
@@ -147,6 +149,7 @@ impl Resource {
         let shared = self.shared();
         if let Some(core) = runtime::try_current()
             && core.let_go(shared.number())
+            && !shared.rare.get().is_some_and(|rare| rare.is_looked_up_late.get())
         {
             let at_once = shared.closes_at_once();
             closing::close_dropped(shared.give_up(), at_once);
@@ -233,7 +236,7 @@ impl Handle {
     pub(super) fn target_of_transfer(&self) -> Target {
         match self.shared().naming.get() {
             Naming::Plain { .. } | Naming::Socket => self.target_with(squeue::Flags::empty()),
-            Naming::ByWorker => self.target_with(squeue::Flags::ASYNC),
+            Naming::ByWorker => Target { number: self.target_for_worker(), flags: squeue::Flags::ASYNC },
             Naming::Counted | Naming::Unknown => self.target_of_counted_transfer(),
         }
     }
@@ -269,7 +272,17 @@ impl Handle {
 
     /// Do transfers of it wait whatever they are told, so that a worker makes them?
     pub(super) fn is_for_workers(&self) -> bool {
-        self.target_of_transfer().flags.contains(squeue::Flags::ASYNC)
+        if self.shared().naming.get() == Naming::Unknown {
+            self.shared().naming.set(self.find_out_naming());
+        }
+        self.shared().naming.get() == Naming::ByWorker
+    }
+
+    /// As entries take it that a worker of the kernel looks up when it begins, and not the submission: until they have ended the
+    /// descriptor stays open.
+    pub(crate) fn target_for_worker(&self) -> types::Fd {
+        self.rare_or_new().is_looked_up_late.set(true);
+        self.target()
     }
 
     /// As all other entries take it.

@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Waker};
 use super::Handle;
 use crate::buf::Chunk;
 use crate::driver::Token;
-use crate::exec::Budget;
+use crate::exec::{Budget, yield_once};
 use crate::ring::Completion;
 use crate::runtime::Core;
 use crate::unwind::FirstPanic;
@@ -137,7 +137,8 @@ impl<'h> Lane<'h> {
 
     /// To be asked before something that is left is claimed.
     pub(super) fn poll_budget(&self, context: &Context<'_>) -> Poll<()> {
-        self.kept_mut().budget.spend(context)
+        let is_left = self.kept_mut().budget.take();
+        if is_left { Poll::Ready(()) } else { yield_once(context) }
     }
 
     /// What was left longest ago.

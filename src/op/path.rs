@@ -175,7 +175,7 @@ unsafe impl Operation for Statx {
 
     fn entry(&mut self) -> squeue::Entry {
         let (descriptor, flags) = match &self.file {
-            Some(file) => (file.target(), libc::AT_EMPTY_PATH),
+            Some(file) => (file.target_for_worker(), libc::AT_EMPTY_PATH),
             None => (HERE, 0),
         };
         let status: *mut Status = &mut *self.status;

@@ -288,7 +288,7 @@ unsafe impl Operation for Shutdown {
             net::Shutdown::Write => libc::SHUT_WR,
             net::Shutdown::Both => libc::SHUT_RDWR,
         };
-        opcode::Shutdown::new(self.socket.target(), how).build()
+        opcode::Shutdown::new(self.socket.target_for_worker(), how).build()
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {

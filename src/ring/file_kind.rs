@@ -35,7 +35,7 @@ impl FileKind {
         let Some(status) = Status::of(descriptor) else { return FileKind::Other };
         match status.file_type {
             libc::S_IFSOCK => FileKind::Socket,
-            libc::S_IFREG | libc::S_IFDIR => of_file_on(status.on_device, descriptor),
+            libc::S_IFREG | libc::S_IFDIR => of_file_on((status.on_device.0, status.on_device.1, status.mount), descriptor),
             libc::S_IFCHR if status.is_device.0 == MEMORY || PTY_MASTERS_AND_SLAVES.contains(&status.is_device.0) => FileKind::MemoryDevice,
             libc::S_IFCHR if status.is_device == PTY_MULTIPLEXER => FileKind::MemoryDevice,
             libc::S_IFCHR | libc::S_IFBLK => FileKind::Device,
@@ -65,22 +65,26 @@ impl FileKind {
     }
 }
 
-/// What was found out of devices, by their numbers. A number that is used again for another file system may be taken for the one before, which
-/// costs time only.
-static KNOWN: Mutex<BTreeMap<(u32, u32), FileKind>> = Mutex::new(BTreeMap::new());
+/// What was found out of devices, by their numbers and mounts. Before Linux 6.8 both are used again, and another file system may be taken for
+/// the one before, until the process ends.
+static KNOWN: Mutex<BTreeMap<Place, FileKind>> = Mutex::new(BTreeMap::new());
 
-/// Most devices that are remembered.
+/// Major and minor number of a device, and a mount of it.
+type Place = (u32, u32, u64);
+
+/// Most that are remembered.
 const MOST_KNOWN: usize = 1024;
 
-fn of_file_on(device: (u32, u32), file: BorrowedFd<'_>) -> FileKind {
+fn of_file_on(device: Place, file: BorrowedFd<'_>) -> FileKind {
     let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get(&device).copied();
     known.unwrap_or_else(|| find_out(device, file))
 }
 
 #[cold]
-fn find_out(device: (u32, u32), file: BorrowedFd<'_>) -> FileKind {
-    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
-    let kind = match name_of(device, &mounts) {
+fn find_out(device: Place, file: BorrowedFd<'_>) -> FileKind {
+    // Without the list nothing is known, and nothing remembered: whoever may wait does so on a thread.
+    let Ok(mounts) = fs::read_to_string("/proc/thread-self/mountinfo") else { return FileKind::Fuse };
+    let kind = match name_of((device.0, device.1), &mounts) {
         Some(name) if name.starts_with("fuse") || name == "virtiofs" => FileKind::Fuse,
         Some(name) if REMOTE_FILE_SYSTEMS.contains(&name) => FileKind::Remote,
         // A subvolume, a mount of elsewhere, or one that nobody here has heard of.

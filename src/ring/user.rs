@@ -460,11 +460,10 @@ pub(super) fn has_position(fd: RawFd) -> bool {
     sys::has_position(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// Do reads and writes of it wait for somebody, though they are asked not to?
-pub(super) fn waits_regardless(fd: RawFd) -> bool {
+/// What the file is, as far as calls on it wait for somebody.
+pub(super) fn file_kind(fd: RawFd) -> FileKind {
     // SAFETY: whoever pushed the entry keeps the descriptor open.
-    let file = unsafe { BorrowedFd::borrow_raw(fd) };
-    FileKind::of(file).waits_regardless(!sys::has_position(file))
+    FileKind::of(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
 /// What is ready now of `mask`; 0 for nothing. poll(2).

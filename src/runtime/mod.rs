@@ -580,7 +580,10 @@ impl Drop for Closing<'_> {
         self.0.driver.borrow_mut().close_ring();
         HERE.with(|here| {
             let mut here = here.borrow_mut();
-            here.retain(|core| !ptr::eq(core.as_ptr(), self.0));
+            if leaked == 0 {
+                here.retain(|core| !ptr::eq(core.as_ptr(), self.0));
+            }
+            // Else it stays, so that no other runtime of this thread takes a number for its own that those operations name.
             if here.is_empty() {
                 *here = Vec::new();
             }

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::file_kind::FileKind;
 use super::sqe::{Request, SocketTransfer, Transfer};
 use super::user::{self, Patience};
 use super::world::{Abort, Attempt, Clock, Interest, Key, Ready, Watch, World};
@@ -75,6 +76,8 @@ struct Descriptor {
     always_waits: u32,
     /// Whether that was asked of the file's kind.
     is_kind_known: bool,
+    /// A file of a process in user space, which may take its time even to say what is ready.
+    is_fuse: bool,
     /// Whether transfers go around the page cache, once somebody asked.
     is_direct: Option<bool>,
     waiters: Vec<(Key, Interest)>,
@@ -237,6 +240,9 @@ impl Host {
         if !self.descriptor(fd).is_kind_known {
             self.find_out_kind(fd);
         }
+        if self.descriptor(fd).is_fuse && !must_not_wait {
+            return Attempt::Blocking;
+        }
         let result = match (self.always_waits.0 | self.descriptor(fd).always_waits) & interest.0 {
             // Direct transfers come from the device, for which the call would wait however impatient one is.
             0 if self.is_direct(fd) => return Attempt::Blocking,
@@ -267,9 +273,11 @@ impl Host {
     /// A terminal waits for its other side, and a file in user space for its process, though they are asked not to.
     #[cold]
     fn find_out_kind(&mut self, fd: RawFd) {
-        let waits = user::waits_regardless(fd);
+        let kind = user::file_kind(fd);
+        let waits = kind.waits_regardless(kind != FileKind::Fuse && !user::has_position(fd));
         let descriptor = self.descriptor(fd);
         descriptor.is_kind_known = true;
+        descriptor.is_fuse = kind == FileKind::Fuse;
         if waits {
             descriptor.always_waits |= Interest::INPUT.0 | Interest::OUTPUT.0;
         }
