@@ -5,7 +5,6 @@
 //! it has been read. Counted are the calls of io_uring_enter(2); there are no others.
 #![allow(unsafe_code)] // Entries name memory by its address.
 
-use std::alloc::{self, Layout};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,15 +12,15 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
-use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use io_uring::types::{BufRingEntry, Fd, Fixed};
+use io_uring::types::{Fd, Fixed};
 use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue};
 
+use crate::harness::buffers::{BUFFERS, Buffers, GROUP, Pages};
 use crate::harness::child::{Begun, Control, EchoJob, Job, ReadJob, SliceBooks, SliceReply, answer_on_a_thread, answer_with_slices};
-use crate::harness::data_file::{BLOCK_SIZE, BlockChoice, BlockOrder, check_block};
+use crate::harness::data_file::{BlockChoice, BlockOrder, check_block};
 use crate::harness::workloads::Work;
 use crate::harness::{Contender, Failure};
 
@@ -53,9 +52,6 @@ pub(crate) const RAW_REGISTERED: Contender = Contender {
 
 const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 8192;
-/// As many as one turn's completions need, and few enough to stay in the processor's cache; a power of two.
-const BUFFERS: u16 = 256;
-const GROUP: u16 = 0;
 const SETUP: &str = "SINGLE_ISSUER, DEFER_TASKRUN, NO_SQARRAY, SUBMIT_ALL, registered ring";
 
 fn open_ring() -> io::Result<IoUring> {
@@ -117,81 +113,6 @@ impl<'a> Queues<'a> {
         into.extend(&mut self.completions);
         self.completions.sync();
         Ok(())
-    }
-}
-
-/// Memory at an address that direct reads and buffer rings accept. It is zeroed, and lives until it is dropped.
-struct Pages {
-    start: NonNull<u8>,
-    layout: Layout,
-}
-
-impl Pages {
-    fn new(size: usize) -> Pages {
-        let layout = Layout::from_size_align(size, BLOCK_SIZE).expect("a size that memory has");
-        // SAFETY: the layout is not empty: all callers ask for at least a buffer.
-        let start = NonNull::new(unsafe { alloc::alloc_zeroed(layout) }).expect("memory");
-        Pages { start, layout }
-    }
-
-    fn at(&self, offset: usize) -> *mut u8 {
-        assert!(offset < self.layout.size());
-        // SAFETY: the offset lies within the allocation, as has just been asserted.
-        unsafe { self.start.as_ptr().add(offset) }
-    }
-}
-
-impl Drop for Pages {
-    fn drop(&mut self) {
-        // SAFETY: this is the allocation that `new` made with this layout, and it is given back once.
-        unsafe { alloc::dealloc(self.start.as_ptr(), self.layout) };
-    }
-}
-
-/// The buffers that the kernel receives into, and the ring through which it gets them.
-struct Buffers {
-    entries: Pages,
-    bytes: Pages,
-    size: usize,
-    tail: u16,
-    /// How many the kernel has.
-    free: usize,
-}
-
-impl Buffers {
-    fn register(submitter: &Submitter<'_>, size: usize) -> io::Result<Buffers> {
-        let entries = Pages::new(usize::from(BUFFERS) * size_of::<BufRingEntry>());
-        let bytes = Pages::new(usize::from(BUFFERS) * size);
-        // SAFETY: the pages live as long as the process, since the server never ends but with it.
-        unsafe { submitter.register_buf_ring_with_flags(entries.at(0) as u64, BUFFERS, GROUP, 0)? };
-        let mut buffers = Buffers { entries, bytes, size, tail: 0, free: 0 };
-        (0..BUFFERS).for_each(|number| buffers.give(number));
-        buffers.publish();
-        Ok(buffers)
-    }
-
-    fn address(&self, number: u16) -> *mut u8 {
-        self.bytes.at(usize::from(number) * self.size)
-    }
-
-    /// Puts a buffer behind the tail; the kernel sees it when the tail is published.
-    fn give(&mut self, number: u16) {
-        let place = usize::from(self.tail & (BUFFERS - 1));
-        let address = self.address(number) as u64;
-        let entry = self.entries.at(place * size_of::<BufRingEntry>()).cast::<BufRingEntry>();
-        // SAFETY: the entry lies in the pages of the ring, and the kernel does not look at it before the tail has passed it.
-        let entry = unsafe { &mut *entry };
-        entry.set_addr(address);
-        entry.set_len(self.size as u32);
-        entry.set_bid(number);
-        self.tail = self.tail.wrapping_add(1);
-        self.free += 1;
-    }
-
-    fn publish(&self) {
-        // SAFETY: the tail is a 16-bit word within the ring's first entry, which only this thread writes.
-        let tail = unsafe { &*BufRingEntry::tail(self.entries.at(0).cast()).cast::<AtomicU16>() };
-        tail.store(self.tail, Ordering::Release);
     }
 }
 
@@ -422,7 +343,7 @@ impl Reader<'_> {
     /// Makes the file number 0 of the ring's files, and all blocks together number 0 of its buffers.
     fn register(&self) -> io::Result<()> {
         self.queues.submitter.register_files(&[self.file.as_raw_fd()])?;
-        let blocks = libc::iovec { iov_base: self.blocks.at(0).cast(), iov_len: self.blocks.layout.size() };
+        let blocks = libc::iovec { iov_base: self.blocks.at(0).cast(), iov_len: self.job.depth * self.job.block_size };
         // SAFETY: the blocks live as long as the reader, which ends with nothing in flight or with its process.
         unsafe { self.queues.submitter.register_buffers(&[blocks]) }
     }

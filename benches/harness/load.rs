@@ -3,14 +3,14 @@
 //! There are two regimes. *Saturated*: each reply is followed by the next request at once (a closed loop). *Half idle*: requests are due at a
 //! fixed rate, whatever the server does, and latencies count from when a request was due (an open loop).
 //!
-//! It must cost less than any server. So it has a ring of its own, as `ring_load` tells; where there is none, an epoll loop, which can be the
-//! busier side, and then the report says so. It knows a server by its address only, and runs on as many threads as the machine has cores
+//! It must cost less than any server. So it has a ring of its own (`ring_load`); where there is none, an epoll loop (`epoll_load`), which
+//! can be the busier side, and then the report says so. It knows a server by its address only, and runs on as many threads as the machine has cores
 //! beside the server's, up to a bound.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io;
 use std::net::{Ipv4Addr, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Failure;
-use super::epoll::{Epoll, Events, READABLE, WRITABLE};
+use super::epoll_load::EpollLoad;
 use super::measure::{Histogram, empty_histogram};
 use super::random::Random;
 use super::ring_load::RingLoad;
 use super::system;
 
 /// A server that has sent nothing for this long to any connection of a thread is given up.
-pub(super) const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages are windows into one pattern, beginning at one of this many places.
 const WINDOWS: usize = 4096;
 /// More threads than this have not been needed to keep one core of server busy.
@@ -124,7 +124,8 @@ impl Load {
         let share = requests_per_s.map(|rate| f64::from(rate) / self.threads.len() as f64);
         for thread in &self.threads {
             // A thread that has ended says why below.
-            let _ = thread.paces.send(Pace::of(started + duration, share));
+            let interval = share.map(|rate| Duration::from_secs_f64(1.0 / rate));
+            let _ = thread.paces.send(Pace { deadline: started + duration, interval });
         }
         let tallies: Vec<Result<Tally, Failure>> = self.threads.iter().map(LoadThread::tally).collect();
         let elapsed = started.elapsed();
@@ -139,36 +140,109 @@ impl Load {
     }
 }
 
+/// How fast a thread asks, and until when.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    deadline: Instant,
+    /// Between two requests; `None` for full speed.
+    interval: Option<Duration>,
+}
+
 /// What one thread saw in one slice.
 #[derive(Debug)]
 pub(super) struct Tally {
     latencies: Histogram,
-    /// For which it looked in vain for something to do.
-    pub(super) idle: Duration,
+    /// For which it had something to do.
     busy: Duration,
 }
 
-impl Tally {
-    pub(super) fn new() -> Tally {
-        Tally { latencies: empty_histogram(), idle: Duration::ZERO, busy: Duration::ZERO }
-    }
-
-    pub(super) fn record(&mut self, latency: Duration) {
-        self.latencies.saturating_record(latency.as_nanos() as u64);
-    }
-
-    /// It was at work for all the time in which it was not idle.
-    pub(super) fn finish(&mut self, elapsed: Duration) {
-        self.busy = elapsed.saturating_sub(self.idle);
-    }
+/// One slice of one thread: which connection asks next, and when.
+#[derive(Debug)]
+pub(super) struct Timetable {
+    pace: Pace,
+    /// It has no core to itself, so it must not keep the one that it has.
+    shares_core: bool,
+    started: Instant,
+    /// Connections without a request.
+    free: Vec<usize>,
+    /// Requests that are made whatever the deadline, at full speed: one on each connection.
+    firsts: usize,
+    /// When the next request is due, at a fixed rate.
+    due: Instant,
+    outstanding: usize,
+    /// When something came.
+    last: Instant,
+    idle_since: Option<Instant>,
+    idle: Duration,
+    latencies: Histogram,
 }
 
-/// How fast a thread asks, and until when.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
-    pub(super) deadline: Instant,
-    /// Between two requests; `None` for full speed.
-    pub(super) interval: Option<Duration>,
+impl Timetable {
+    fn new(pace: Pace, connections: usize, shares_core: bool) -> Timetable {
+        let now = Instant::now();
+        Timetable {
+            pace,
+            shares_core,
+            started: now,
+            free: (0..connections).rev().collect(),
+            firsts: connections,
+            due: now,
+            outstanding: 0,
+            last: now,
+            idle_since: None,
+            idle: Duration::ZERO,
+            latencies: empty_histogram(),
+        }
+    }
+
+    /// Who asks now, and since when the reply counts as awaited: at a fixed rate since it was due, though no connection was free then.
+    pub(super) fn next(&mut self, now: Instant) -> Option<(usize, Instant)> {
+        let (is_time, asked) = match self.pace.interval {
+            None => (self.firsts > 0 || now < self.pace.deadline, now),
+            Some(_) => (self.due <= now && self.due < self.pace.deadline, self.due),
+        };
+        let index = if is_time { self.free.pop()? } else { return None };
+        self.firsts = self.firsts.saturating_sub(1);
+        self.due += self.pace.interval.unwrap_or_default();
+        self.outstanding += 1;
+        Some((index, asked))
+    }
+
+    pub(super) fn answered(&mut self, index: usize, latency: Duration) {
+        self.latencies.saturating_record(latency.as_nanos() as u64);
+        self.outstanding -= 1;
+        self.free.push(index);
+    }
+
+    /// To be asked when there is no next one.
+    pub(super) fn is_over(&self) -> bool {
+        self.outstanding == 0 && self.pace.interval.is_none_or(|_| self.due >= self.pace.deadline)
+    }
+
+    pub(super) fn something_came(&mut self, now: Instant) {
+        self.last = now;
+        if let Some(since) = self.idle_since.take() {
+            self.idle += now.duration_since(since);
+        }
+    }
+
+    /// There is nothing to do. It does not sleep, since a load that has to wake up first is no load.
+    pub(super) fn nothing_came(&mut self, now: Instant) -> Result<(), Failure> {
+        self.idle_since.get_or_insert(now);
+        if self.outstanding > 0 && now.duration_since(self.last) > SILENCE_TIMEOUT {
+            return Err(format!("{} connections got no reply for {} s", self.outstanding, SILENCE_TIMEOUT.as_secs()).into());
+        }
+        if self.shares_core {
+            thread::yield_now()
+        } else {
+            std::hint::spin_loop()
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> Tally {
+        Tally { latencies: self.latencies, busy: self.started.elapsed().saturating_sub(self.idle) }
+    }
 }
 
 /// A thread that waits for a pace, loads the server, and tells what it saw. It ends with its handle.
@@ -206,6 +280,7 @@ fn load(
     if let Some(core) = core {
         system::pin_to_core(core)?;
     }
+    let count = connections.len();
     let mut engine = match RingLoad::open(pattern) {
         Ok(mut ring) => {
             ring.take_on(connections)?;
@@ -214,9 +289,10 @@ fn load(
         Err(_) => Engine::Epoll(EpollLoad::new(connections, pattern)?),
     };
     while let Ok(pace) = paces.recv() {
+        let timetable = Timetable::new(pace, count, core.is_none());
         let tally = match &mut engine {
-            Engine::Ring(ring) => ring.run(&pace)?,
-            Engine::Epoll(epoll) => epoll.run(&pace)?,
+            Engine::Ring(ring) => ring.run(timetable)?,
+            Engine::Epoll(epoll) => epoll.run(timetable)?,
         };
         if tallies.send(Ok(tally)).is_err() {
             break;
@@ -236,8 +312,8 @@ pub(super) struct Connection {
     /// Which message is under way; counts up with each.
     pub(super) number: usize,
     pub(super) asked: Instant,
-    sent: usize,
-    received: usize,
+    pub(super) sent: usize,
+    pub(super) received: usize,
 }
 
 impl Connection {
@@ -261,120 +337,5 @@ impl Connection {
         }
         self.received += bytes.len();
         Ok(self.received == pattern.message_size)
-    }
-}
-
-/// The connections of one thread, asked by epoll.
-#[derive(Debug)]
-struct EpollLoad {
-    epoll: Epoll,
-    pattern: Arc<Pattern>,
-    connections: Vec<Connection>,
-    /// The place in `connections` of each descriptor number.
-    places: Vec<usize>,
-}
-
-impl EpollLoad {
-    fn new(connections: Vec<Connection>, pattern: &Arc<Pattern>) -> Result<EpollLoad, Failure> {
-        let epoll = Epoll::new()?;
-        let mut places = Vec::new();
-        for (place, connection) in connections.iter().enumerate() {
-            epoll.add(&connection.stream, READABLE)?;
-            let descriptor = connection.stream.as_raw_fd() as usize;
-            if places.len() <= descriptor {
-                places.resize(descriptor + 1, usize::MAX);
-            }
-            places[descriptor] = place;
-        }
-        Ok(EpollLoad { epoll, pattern: Arc::clone(pattern), connections, places })
-    }
-
-    fn run(&mut self, pace: &Pace) -> Result<Tally, Failure> {
-        let started = Instant::now();
-        let mut tally = Tally::new();
-        let mut events = Events::new();
-        let mut scratch = vec![0; self.pattern.message_size];
-        let mut free: Vec<usize> = (0..self.connections.len()).rev().collect();
-        let mut due = started;
-        let mut last = started;
-        let mut outstanding = 0;
-        loop {
-            let now = Instant::now();
-            let begin_until = if pace.interval.is_some() { now } else { pace.deadline.max(now) };
-            while due <= begin_until && (due < pace.deadline || pace.interval.is_none()) {
-                let Some(index) = free.pop() else { break };
-                self.ask(index, if pace.interval.is_some() { due } else { now })?;
-                outstanding += 1;
-                due += pace.interval.unwrap_or_default();
-            }
-            if outstanding == 0 && (pace.interval.is_none() || due >= pace.deadline) {
-                break;
-            }
-            let wait = if pace.interval.is_some() { 0 } else { SILENCE_TIMEOUT.as_millis() as i32 };
-            self.epoll.wait(&mut events, wait)?;
-            let woken = Instant::now();
-            if events.is_empty() {
-                if outstanding > 0 && woken.duration_since(last) >= SILENCE_TIMEOUT {
-                    return Err(format!("{outstanding} connections got no reply for {} s", SILENCE_TIMEOUT.as_secs()).into());
-                }
-                tally.idle += woken.duration_since(now);
-                continue;
-            }
-            last = woken;
-            for ready in events.ready() {
-                let index = self.places[ready as usize];
-                if !self.serve(index, &mut scratch)? {
-                    continue;
-                }
-                let now = Instant::now();
-                tally.record(now.duration_since(self.connections[index].asked));
-                outstanding -= 1;
-                if pace.interval.is_some() {
-                    free.push(index);
-                } else if now < pace.deadline {
-                    self.ask(index, now)?;
-                    outstanding += 1;
-                }
-            }
-        }
-        tally.finish(started.elapsed());
-        Ok(tally)
-    }
-
-    fn ask(&mut self, index: usize, asked: Instant) -> Result<(), Failure> {
-        self.connections[index].begin(asked);
-        self.send(index)
-    }
-
-    /// Moves one connection on; `true` when its reply is complete.
-    fn serve(&mut self, index: usize, scratch: &mut [u8]) -> Result<bool, Failure> {
-        if self.connections[index].sent < self.pattern.message_size {
-            self.send(index)?;
-        }
-        let connection = &mut self.connections[index];
-        let rest = self.pattern.message_size - connection.received;
-        match connection.stream.read(&mut scratch[..rest]) {
-            Ok(0) => Err("the server closed a connection".into()),
-            Ok(count) => connection.check(&scratch[..count], &self.pattern),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Sends until the socket takes no more, and then asks to be told when it does.
-    fn send(&mut self, index: usize) -> Result<(), Failure> {
-        let Connection { stream, number, sent, .. } = &mut self.connections[index];
-        let was_begun = *sent > 0;
-        while *sent < self.pattern.message_size {
-            match stream.write(&self.pattern.message(*number)[*sent..]) {
-                Ok(count) => *sent += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(self.epoll.modify(stream, READABLE | WRITABLE)?),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if was_begun {
-            self.epoll.modify(stream, READABLE)?;
-        }
-        Ok(())
     }
 }

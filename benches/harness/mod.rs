@@ -1,11 +1,14 @@
 //! What do `cargo bench --bench macro`, `examples/compare` and `benches/peers` share? All but the contenders and the rows.
 //!
 //! A [`Suite`] names who takes part and what is done. Each contender does its work in a process of its own, in short interleaved slices.
-//! `workloads` says how a row is set up, `measure` how it is compared, `load` who asks the servers, `report` and `page` how it is told.
+//! `workloads` says how a row is set up, `measure` how it is compared, `load` who asks the servers (by `ring_load` or `epoll_load`), `report` and
+//! `page` how it is told.
 
+pub(crate) mod buffers;
 pub(crate) mod child;
 pub(crate) mod data_file;
 pub(crate) mod epoll;
+mod epoll_load;
 mod load;
 pub(crate) mod measure;
 mod page;

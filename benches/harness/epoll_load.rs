@@ -1,0 +1,101 @@
+//! Who asks where the kernel has no ring for it? An epoll loop, with two system calls a request.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Failure;
+use super::epoll::{Epoll, Events, READABLE, WRITABLE};
+use super::load::{Connection, Pattern, Tally, Timetable};
+
+/// The connections of one thread, asked by epoll.
+#[derive(Debug)]
+pub(super) struct EpollLoad {
+    epoll: Epoll,
+    pattern: Arc<Pattern>,
+    connections: Vec<Connection>,
+    /// The place in `connections` of each descriptor number.
+    places: Vec<usize>,
+}
+
+impl EpollLoad {
+    pub(super) fn new(connections: Vec<Connection>, pattern: &Arc<Pattern>) -> Result<EpollLoad, Failure> {
+        let epoll = Epoll::new()?;
+        let mut places = Vec::new();
+        for (place, connection) in connections.iter().enumerate() {
+            epoll.add(&connection.stream, READABLE)?;
+            let descriptor = connection.stream.as_raw_fd() as usize;
+            if places.len() <= descriptor {
+                places.resize(descriptor + 1, usize::MAX);
+            }
+            places[descriptor] = place;
+        }
+        Ok(EpollLoad { epoll, pattern: Arc::clone(pattern), connections, places })
+    }
+
+    /// Loads until the timetable is over.
+    pub(super) fn run(&mut self, mut timetable: Timetable) -> Result<Tally, Failure> {
+        let mut events = Events::new();
+        let mut scratch = vec![0; self.pattern.message_size()];
+        let mut now = Instant::now();
+        loop {
+            while let Some((index, asked)) = timetable.next(now) {
+                self.ask(index, asked)?;
+            }
+            if timetable.is_over() {
+                return Ok(timetable.finish());
+            }
+            self.epoll.wait(&mut events, 0)?;
+            now = Instant::now();
+            if events.is_empty() {
+                timetable.nothing_came(now)?;
+                continue;
+            }
+            timetable.something_came(now);
+            for ready in events.ready() {
+                let index = self.places[ready as usize];
+                if self.serve(index, &mut scratch)? {
+                    timetable.answered(index, self.connections[index].asked.elapsed());
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, index: usize, asked: Instant) -> Result<(), Failure> {
+        self.connections[index].begin(asked);
+        self.send(index)
+    }
+
+    /// Moves one connection on; `true` when its reply is complete.
+    fn serve(&mut self, index: usize, scratch: &mut [u8]) -> Result<bool, Failure> {
+        if self.connections[index].sent < self.pattern.message_size() {
+            self.send(index)?;
+        }
+        let connection = &mut self.connections[index];
+        let rest = self.pattern.message_size() - connection.received;
+        match connection.stream.read(&mut scratch[..rest]) {
+            Ok(0) => Err("the server closed a connection".into()),
+            Ok(count) => connection.check(&scratch[..count], &self.pattern),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends until the socket takes no more, and then asks to be told when it does.
+    fn send(&mut self, index: usize) -> Result<(), Failure> {
+        let Connection { stream, number, sent, .. } = &mut self.connections[index];
+        let was_begun = *sent > 0;
+        while *sent < self.pattern.message_size() {
+            match stream.write(&self.pattern.message(*number)[*sent..]) {
+                Ok(count) => *sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(self.epoll.modify(stream, READABLE | WRITABLE)?),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if was_begun {
+            self.epoll.modify(stream, READABLE)?;
+        }
+        Ok(())
+    }
+}
