@@ -12,36 +12,14 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::thread;
 use std::time::Duration;
-use std::{env, thread};
 
-use common::{bounded, forbid, scratch_dir};
+use common::{bounded, example, forbid, mortal, scratch_dir};
 
 const MIB: usize = 1024 * 1024;
-
-fn example(name: &str) -> PathBuf {
-    let test = env::current_exe().expect("a test has a path");
-    let profile = test.parent().and_then(Path::parent).expect("cargo puts tests into <profile>/deps");
-    let path = profile.join("examples").join(name);
-    assert!(path.exists(), "{} is missing: `cargo test` builds it, `cargo test --test examples` does not", path.display());
-    path
-}
-
-/// The program ends with the thread that started it at the latest, which is the test's: not even a test that is aborted leaves one.
-fn mortal(mut command: Command) -> Command {
-    // SAFETY: the closure makes one system call, which is safe between fork and exec, and touches no memory.
-    unsafe {
-        command.pre_exec(|| {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            Ok(())
-        })
-    };
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
 
 fn command(name: &str, arguments: &[&dyn AsRef<OsStr>]) -> Command {
     let mut command = Command::new(example(name));

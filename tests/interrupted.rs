@@ -4,19 +4,14 @@
 //! `EBUSY`. Where there is no strace, or it may not trace, the tests say that they were skipped. `.ci/run` has more programs run like
 //! this.
 
-#![allow(unsafe_code)]
-
 #[allow(unreachable_pub, clippy::unwrap_used)]
 mod common;
 
-use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use common::{bounded, is_on_software_ring, seed};
+use common::{bounded, example, is_on_software_ring, mortal, seed};
 
 /// The calls of each ring that may be refused for the moment.
 const KERNEL_CALLS: &[&str] = &["io_uring_setup", "io_uring_register", "io_uring_enter"];
@@ -35,25 +30,11 @@ fn times() -> Vec<String> {
     ["1".to_owned(), "1+2".to_owned(), "2+2".to_owned(), at_random(0), at_random(16)].into()
 }
 
-fn example(name: &str) -> PathBuf {
-    let test = env::current_exe().expect("a test has a path");
-    let profile = test.parent().and_then(Path::parent).expect("cargo puts tests into <profile>/deps");
-    profile.join("examples").join(name)
-}
-
 /// A program that ends with this thread at the latest, and of whose calls to the kernel some are refused. strace is its child, and ends with it.
 fn interrupted(injection: &str, name: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("strace");
     command.args(["-D", "-f", "-o", "/dev/null", "-e", injection]).arg(example(name)).args(arguments);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // SAFETY: the closure makes one system call, which is safe between fork and exec, and touches no memory.
-    unsafe {
-        command.pre_exec(|| {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            Ok(())
-        })
-    };
-    command
+    mortal(command)
 }
 
 fn may_trace() -> bool {

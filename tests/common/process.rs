@@ -6,8 +6,9 @@
 use std::any::type_name_of_val;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::Command;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use std::{env, fs, io, process, thread};
@@ -214,4 +215,26 @@ pub(crate) fn scratch_dir() -> tempfile::TempDir {
         tempfile::tempdir()
     })
     .expect("a scratch directory")
+}
+
+/// An example's program. Cargo builds the examples for `cargo test`, next to the directory of this test's executable.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let test = env::current_exe().expect("a test has a path");
+    let profile = test.parent().and_then(Path::parent).expect("cargo puts tests into <profile>/deps");
+    let path = profile.join("examples").join(name);
+    assert!(path.exists(), "{} is missing: `cargo test` builds it, `cargo test --test examples` does not", path.display());
+    path
+}
+
+/// The program ends with the thread that started it at the latest, which is the test's: not even a test that is aborted leaves one.
+pub(crate) fn mortal(mut command: Command) -> Command {
+    // SAFETY: the closure makes one system call, which is safe between fork and exec, and touches no memory.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        })
+    };
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
 }
