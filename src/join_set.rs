@@ -70,7 +70,7 @@ pub struct JoinSet<T> {
 impl<T> JoinSet<T> {
     /// An empty set.
     pub fn new() -> JoinSet<T> {
-        JoinSet { members: Slab::new(), ended: Arc::default(), budget: Budget::new() }
+        JoinSet { members: Slab::new(), ended: Arc::default(), budget: Budget::default() }
     }
 
     /// The number of tasks in the set: those that run, and those that have ended and whose results were not taken.

@@ -298,7 +298,7 @@ pub(crate) fn clock(clock: libc::clockid_t) -> Duration {
 
 /// Has the file positions to read at? Pipes, sockets, terminals, and the descriptors of events (eventfd, timerfd,
 /// signalfd, inotify) have none. No file system is asked, which could wait: the type of a file tells, of a device
-/// lseek(2), and of what has no type pread(2) of no bytes, since lseek answers 0 for an eventfd.
+/// lseek(2), and of what has no type, or hides it, pread(2) of no bytes, since lseek answers 0 for an eventfd.
 pub(crate) fn has_position(file: BorrowedFd<'_>) -> bool {
     match Status::of(file).map(|status| status.file_type) {
         Some(libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK) => true,
@@ -306,7 +306,11 @@ pub(crate) fn has_position(file: BorrowedFd<'_>) -> bool {
         // SAFETY: the call takes no memory, and changes nothing.
         Some(libc::S_IFCHR) => unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_CUR) >= 0 },
         // SAFETY: the call writes no byte, so it needs no memory.
-        _ => unsafe { libc::pread(file.as_raw_fd(), std::ptr::null_mut(), 0, 0) >= 0 },
+        _ => match unsafe { libc::pread(file.as_raw_fd(), std::ptr::null_mut(), 0, 0) } {
+            0.. => true,
+            // Another error is no answer: a file that is open for writing only may have positions.
+            _ => io::Error::last_os_error().raw_os_error() != Some(libc::ESPIPE),
+        },
     }
 }
 

@@ -9,18 +9,14 @@ const ITEMS: u8 = 128;
 #[derive(Debug)]
 pub(crate) struct Budget(u8);
 
+/// A full one.
 impl Default for Budget {
     fn default() -> Budget {
-        Budget::new()
+        Budget(ITEMS)
     }
 }
 
 impl Budget {
-    /// A full one.
-    pub(crate) const fn new() -> Budget {
-        Budget(ITEMS)
-    }
-
     /// To be asked before an item is taken. `Pending`: nothing is left. The task is woken, and has a full budget then.
     #[inline]
     pub(crate) fn spend(&mut self, context: &Context<'_>) -> Poll<()> {

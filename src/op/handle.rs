@@ -237,7 +237,11 @@ impl Handle {
         match self.shared().naming.get() {
             Naming::Plain { .. } | Naming::Socket => self.target_with(squeue::Flags::empty()),
             Naming::ByWorker => Target { number: self.target_for_worker(), flags: squeue::Flags::ASYNC },
-            Naming::Counted | Naming::Unknown => self.target_of_counted_transfer(),
+            Naming::Counted => self.target_of_counted_transfer(),
+            Naming::Unknown => {
+                self.find_out_naming();
+                self.target_of_transfer()
+            }
         }
     }
 
@@ -247,10 +251,6 @@ impl Handle {
     }
 
     fn target_of_counted_transfer(&self) -> Target {
-        if self.shared().naming.get() == Naming::Unknown {
-            self.shared().naming.set(self.find_out_naming());
-            return self.target_of_transfer();
-        }
         let rare = self.rare_or_new();
         rare.place.here().unwrap_or_else(|| {
             rare.place.count(self.as_fd());
@@ -259,21 +259,21 @@ impl Handle {
     }
 
     #[cold]
-    fn find_out_naming(&self) -> Naming {
+    fn find_out_naming(&self) {
         let kind = FileKind::of(self.as_fd());
-        if kind.waits_regardless(self.is_stream()) {
+        self.shared().naming.set(if kind.waits_regardless(self.is_stream()) {
             Naming::ByWorker
         } else if runtime::registers_files() {
             Naming::Counted
         } else {
             Naming::Plain { closes_at_once: kind != FileKind::Socket && kind.closes_at_once(self.as_fd()) }
-        }
+        });
     }
 
     /// Do transfers of it wait whatever they are told, so that a worker makes them?
     pub(super) fn is_for_workers(&self) -> bool {
         if self.shared().naming.get() == Naming::Unknown {
-            self.shared().naming.set(self.find_out_naming());
+            self.find_out_naming();
         }
         self.shared().naming.get() == Naming::ByWorker
     }

@@ -42,7 +42,7 @@ pub(super) struct Multishot<K: Kind> {
 
 impl<K: Kind> Multishot<K> {
     pub(super) fn new(handle: &Handle, kind: K) -> Multishot<K> {
-        Multishot { handle: handle.clone(), armed: None, turn: None, alone: false, budget: Budget::new(), kind }
+        Multishot { handle: handle.clone(), armed: None, turn: None, alone: false, budget: Budget::default(), kind }
     }
 
     pub(super) fn handle(&self) -> &Handle {

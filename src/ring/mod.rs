@@ -493,8 +493,9 @@ impl Ring {
         }
     }
 
-    /// As [`forget`](Ring::forget), of a descriptor that operations in flight may use. The kernel
-    /// looks a number up when it takes the entry, and never again. `false`: the number is still needed.
+    /// As [`forget`](Ring::forget), of a descriptor that operations in flight may use. The kernel looks a
+    /// number up when it takes the entry; those that a worker looks up later are for the caller to know.
+    /// `false`: the number is still needed.
     pub(crate) fn let_go(&mut self, fd: RawFd) -> bool {
         match self {
             Ring::Kernel(ring) => !ring.has_queued(),

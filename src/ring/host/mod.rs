@@ -78,6 +78,8 @@ struct Descriptor {
     is_kind_known: bool,
     /// A file of a process in user space, which may take its time even to say what is ready.
     is_fuse: bool,
+    /// It has positions, so a limit on the size of files holds for it.
+    is_limited: bool,
     /// Whether transfers go around the page cache, once somebody asked.
     is_direct: Option<bool>,
     waiters: Vec<(Key, Interest)>,
@@ -231,9 +233,6 @@ impl Host {
     fn attempt_on_file(&mut self, transfer: Transfer, interest: Interest, request: &Request) -> Attempt {
         let fd = transfer.fd;
         let must_not_wait = transfer.flags & libc::RWF_NOWAIT as u32 != 0;
-        if interest == Interest::OUTPUT && !must_not_wait && may_exceed_a_limit(fd) {
-            return Attempt::Blocking;
-        }
         if !must_not_wait && !is_of_nothing(request) && self.descriptor(fd).would_wait(interest) {
             return Attempt::Blocked(interest);
         }
@@ -246,6 +245,8 @@ impl Host {
         let result = match (self.always_waits.0 | self.descriptor(fd).always_waits) & interest.0 {
             // Direct transfers come from the device, for which the call would wait however impatient one is.
             0 if self.is_direct(fd) => return Attempt::Blocking,
+            // The signal that comes with an error for a file that is too long ends the process. Threads keep it off.
+            0 if interest == Interest::OUTPUT && self.descriptor(fd).is_limited && sys::limits_file_sizes() => return Attempt::Blocking,
             0 => user::call(request, Patience::None),
             _ => -libc::EOPNOTSUPP,
         };
@@ -274,10 +275,12 @@ impl Host {
     #[cold]
     fn find_out_kind(&mut self, fd: RawFd) {
         let kind = user::file_kind(fd);
-        let waits = kind.waits_regardless(kind != FileKind::Fuse && !user::has_position(fd));
+        let has_position = kind == FileKind::Fuse || user::has_position(fd);
+        let waits = kind.waits_regardless(!has_position);
         let descriptor = self.descriptor(fd);
         descriptor.is_kind_known = true;
         descriptor.is_fuse = kind == FileKind::Fuse;
+        descriptor.is_limited = has_position;
         if waits {
             descriptor.always_waits |= Interest::INPUT.0 | Interest::OUTPUT.0;
         }
@@ -367,7 +370,7 @@ impl Host {
                 // Not long enough to wonder.
                 return true;
             }
-            let tries_again = descriptor.is_unix && descriptor.waits_for_output();
+            let tries_again = descriptor.tries_output_again();
             descriptor.listed = tries_again;
             if !descriptor.waiters.is_empty() && descriptor.registered {
                 self.look_after(*fd, ready);
@@ -380,7 +383,7 @@ impl Host {
 
     fn look_after(&mut self, fd: RawFd, ready: &mut Vec<Ready>) {
         let descriptor = self.descriptor(fd);
-        if descriptor.is_unix && descriptor.waits_for_output() {
+        if descriptor.tries_output_again() {
             // Whatever is known of it, the next attempt asks the kernel.
             descriptor.tried &= !Interest::OUTPUT.0;
             let outputs = descriptor.waiters.iter().filter(|(_, interest)| *interest == Interest::OUTPUT);
@@ -425,8 +428,9 @@ impl Descriptor {
         self.registered && self.tried & interest.0 == interest.0 && self.ready & interest.events() == 0
     }
 
-    fn waits_for_output(&self) -> bool {
-        self.waiters.iter().any(|(_, interest)| *interest == Interest::OUTPUT)
+    /// No event tells whether output may be had.
+    fn tries_output_again(&self) -> bool {
+        self.is_unix && self.waiters.iter().any(|(_, interest)| *interest == Interest::OUTPUT)
     }
 
     /// The next event is news.
@@ -464,11 +468,6 @@ fn go_to_a_worker(returned: Returned, workers: &mut Workers, descriptors: &mut [
         descriptor.always_waits |= Interest::INPUT.0 | Interest::OUTPUT.0;
     }
     workers.offload(returned.key, returned.request);
-}
-
-/// May a write to it go beyond `RLIMIT_FSIZE`? The signal that comes with that error ends the process. Threads that make calls keep it off.
-fn may_exceed_a_limit(fd: RawFd) -> bool {
-    sys::limits_file_sizes() && user::has_position(fd)
 }
 
 fn is_stream(fd: RawFd) -> bool {
@@ -552,14 +551,12 @@ impl World for Host {
         }
         let round = self.check.round;
         let descriptor = self.descriptor(fd);
-        let is_to_check = !begins || descriptor.is_unix && interest == Interest::OUTPUT;
-        if is_to_check && !descriptor.listed {
-            descriptor.listed = true;
-            self.check.list.push(fd);
-        }
-        let descriptor = self.descriptor(fd);
         descriptor.round = round;
         descriptor.waiters.push((key, interest));
+        let is_to_check = !begins || descriptor.tries_output_again();
+        if is_to_check && !std::mem::replace(&mut descriptor.listed, true) {
+            self.check.list.push(fd);
+        }
         if begins { Watch::Beginning } else { Watch::Watching }
     }
 
@@ -570,8 +567,8 @@ impl World for Host {
     fn offload(&mut self, request: &Request, key: Key) {
         let known = request.fd().and_then(|fd| self.descriptors.get(usize::try_from(fd).ok()?));
         let is_direct = known.is_some_and(|known| known.is_direct == Some(true) && known.always_waits == 0);
-        let is_limited = matches!(request, Request::Write(_) | Request::Writev(_)) && sys::limits_file_sizes();
-        if !is_direct || is_limited || !self.direct.take_on(key, request) {
+        let is_write = matches!(request, Request::Write(_) | Request::Writev(_));
+        if !is_direct || is_write && sys::limits_file_sizes() || !self.direct.take_on(key, request) {
             self.workers.offload(key, request.clone());
         } else if self.direct.is_a_batch() {
             self.submit_direct();
