@@ -59,8 +59,8 @@ THE JSON FILE (--json; fields may be added, none changes its meaning while \"sch
 
 Ctrl-C ends the contenders' processes too; the data file then stays, and the next run uses it again.";
 
-/// Compares annulus with a plain epoll program on this machine: TCP echo by a server that is saturated or half idle, and random 4 KiB
-/// reads of a file.
+/// Compares annulus with a plain epoll program on this machine: TCP echo by a server that is
+/// saturated or half idle, and random 4 KiB reads of a file.
 #[derive(Debug, Parser)]
 #[command(name = "compare", after_help = AFTER_HELP, max_term_width = 120)]
 struct Arguments {

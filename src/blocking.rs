@@ -21,7 +21,8 @@ use crate::threads;
 /// ```
 ///
 /// # Panics
-/// Outside a runtime, and so within another blocking function: that may call the function by itself.
+/// Outside a runtime, and so within another blocking function: that may call the function by
+/// itself.
 #[track_caller]
 pub fn spawn_blocking<F, T>(function: F) -> JoinHandle<T>
 where

@@ -21,10 +21,10 @@
 //! send count as one: `halves.rs`.)
 //!
 //! # Safety
-//! Entries are pushed under the contract of `op::Operation`: the operation's memory belongs to its future while Waiting and to the slot
-//! while Orphaned, and goes only after the last completion. A Several
-//! or Inherited slot names no memory but buffers of the pool, which is kept until the ring is gone; the
-//! stream or its heir keeps the descriptor open.
+//! Entries are pushed under the contract of `op::Operation`: the operation's memory belongs to its
+//! future while Waiting and to the slot while Orphaned, and goes only after the last completion. A
+//! Several or Inherited slot names no memory but buffers of the pool, which is kept until the ring
+//! is gone; the stream or its heir keeps the descriptor open.
 #![allow(unsafe_code)]
 
 mod halves;
@@ -329,7 +329,8 @@ impl Driver {
         self.ring.as_mut().is_some_and(Ring::has_work)
     }
 
-    /// Would a turn now bring operations on, without a wait? Cheap to ask where nothing is in flight.
+    /// Would a turn now bring operations on, without a wait? Cheap to ask where nothing is in
+    /// flight.
     #[inline]
     pub(crate) fn wants_turn(&mut self) -> bool {
         self.in_flight > 0 && (self.has_queued() || self.ring.as_mut().is_some_and(Ring::may_have_work))
@@ -389,8 +390,8 @@ impl Driver {
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
         let Some(ring) = &mut self.ring else { return false };
         let chain = std::slice::from_ref(entry);
-        // SAFETY: a slot stands for the entry and keeps what it names until the last completion: see
-        // `start` and `orphan`. Cancels name nothing.
+        // SAFETY: a slot stands for the entry and keeps what it names until the last completion:
+        // see `start` and `orphan`. Cancels name nothing.
         let pushed = unsafe { ring.push(chain) };
         match pushed {
             Ok(()) => true,

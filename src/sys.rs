@@ -68,9 +68,9 @@ const MOST_ATTEMPTS: u32 = 100;
 /// How long the kernel is left alone after such a refusal.
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// Makes a call again when a signal has interrupted it (`EINTR`), and when the kernel has no memory for
-/// it (`EAGAIN`) or is not ready (`EBUSY`) at the moment; a hundred times at the most. For calls that do
-/// not wait by themselves.
+/// Makes a call again when a signal has interrupted it (`EINTR`), and when the kernel has no memory
+/// for it (`EAGAIN`) or is not ready (`EBUSY`) at the moment; a hundred times at the most. For
+/// calls that do not wait by themselves.
 pub(crate) fn patiently<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     again_after(&[libc::EINTR, libc::EAGAIN, libc::EBUSY], call)
 }
@@ -296,9 +296,10 @@ pub(crate) fn clock(clock: libc::clockid_t) -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), time.tv_nsec as u32)
 }
 
-/// Has the file positions to read at? Pipes, sockets, terminals, and the descriptors of events (eventfd, timerfd,
-/// signalfd, inotify) have none. No file system is asked, which could wait: the type of a file tells, of a device
-/// lseek(2), and of what has no type, or hides it, pread(2) of no bytes, since lseek answers 0 for an eventfd.
+/// Has the file positions to read at? Pipes, sockets, terminals, and the descriptors of events
+/// (eventfd, timerfd, signalfd, inotify) have none. No file system is asked, which could wait: the
+/// type of a file tells, of a device lseek(2), and of what has no type, or hides it, pread(2) of no
+/// bytes, since lseek answers 0 for an eventfd.
 pub(crate) fn has_position(file: BorrowedFd<'_>) -> bool {
     match Status::of(file).map(|status| status.file_type) {
         Some(libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK) => true,
@@ -314,13 +315,15 @@ pub(crate) fn has_position(file: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Is there a limit on the size of files? A write beyond it fails with `EFBIG`, and sends `SIGXFSZ`; setrlimit(2).
+/// Is there a limit on the size of files? A write beyond it fails with `EFBIG`, and sends
+/// `SIGXFSZ`; setrlimit(2).
 pub(crate) fn limits_file_sizes() -> bool {
     limit(libc::RLIMIT_FSIZE).is_ok_and(|(soft, _)| soft != libc::RLIM_INFINITY)
 }
 
-/// Keeps `SIGXFSZ`, which ends a process, from the calling thread, until this is dropped: the kernel sends it to the
-/// thread whose write is too long. As io_uring does, the error alone tells of it. sigprocmask(2).
+/// Keeps `SIGXFSZ`, which ends a process, from the calling thread, until this is dropped: the
+/// kernel sends it to the thread whose write is too long. As io_uring does, the error alone tells
+/// of it. sigprocmask(2).
 pub(crate) struct SignalOfLargeFiles {
     before: libc::sigset_t,
 }
@@ -328,7 +331,8 @@ pub(crate) struct SignalOfLargeFiles {
 impl SignalOfLargeFiles {
     pub(crate) fn off() -> SignalOfLargeFiles {
         let mut before = std::mem::MaybeUninit::uninit();
-        // SAFETY: both sets are local variables. The call fails only for what it does not know, and fills in the second.
+        // SAFETY: both sets are local variables. The call fails only for what it does not know, and
+        // fills in the second.
         let before = unsafe {
             libc::pthread_sigmask(libc::SIG_BLOCK, &SignalOfLargeFiles::alone(), before.as_mut_ptr());
             before.assume_init()
@@ -350,8 +354,8 @@ impl SignalOfLargeFiles {
 impl Drop for SignalOfLargeFiles {
     fn drop(&mut self) {
         let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the sets and the time are local variables or this structure's. A signal that waits for this thread is
-        // taken, unless the thread kept it off before, too.
+        // SAFETY: the sets and the time are local variables or this structure's. A signal that
+        // waits for this thread is taken, unless the thread kept it off before, too.
         unsafe {
             if libc::sigismember(&self.before, libc::SIGXFSZ) == 0 {
                 libc::sigtimedwait(&SignalOfLargeFiles::alone(), std::ptr::null_mut(), &at_once);
@@ -391,7 +395,8 @@ impl Status {
         let mut status = std::mem::MaybeUninit::<libc::statx>::uninit();
         let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
         let mask = libc::STATX_TYPE | libc::STATX_MNT_ID | MOUNT_FOR_EVER;
-        // SAFETY: the path is static, and the structure a local variable, which is read only if the call has filled it in.
+        // SAFETY: the path is static, and the structure a local variable, which is read only if the
+        // call has filled it in.
         let status = unsafe {
             if libc::statx(descriptor.as_raw_fd(), c"".as_ptr(), flags, mask, status.as_mut_ptr()) < 0 {
                 return None;
@@ -417,7 +422,8 @@ pub(crate) fn lingers(socket: BorrowedFd<'_>) -> bool {
     result == 0 && linger.l_onoff != 0 && linger.l_linger > 0
 }
 
-/// The number of the file's file system, statfs(2). Network and user-space file systems are asked, and take their time.
+/// The number of the file's file system, statfs(2). Network and user-space file systems are asked,
+/// and take their time.
 pub(crate) fn file_system(file: BorrowedFd<'_>) -> Option<u32> {
     let mut status = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: the structure is a local variable, which is read only if the call has filled it in.

@@ -1,8 +1,9 @@
-//! Does set-up survive interruptions, and does a program end as it should when calls to the kernel are refused for the moment?
+//! Does set-up survive interruptions, and does a program end as it should when calls to the kernel
+//! are refused for the moment?
 //!
-//! strace(1) makes up the errors: the first call, every second one, or some at random are not made and answer `EINTR`, `EAGAIN` or
-//! `EBUSY`. Where there is no strace, or it may not trace, the tests say that they were skipped. `.ci/run` has more programs run like
-//! this.
+//! strace(1) makes up the errors: the first call, every second one, or some at random are not made
+//! and answer `EINTR`, `EAGAIN` or `EBUSY`. Where there is no strace, or it may not trace, the
+//! tests say that they were skipped. `.ci/run` has more programs run like this.
 
 #[allow(unreachable_pub, clippy::unwrap_used)]
 mod common;
@@ -23,14 +24,16 @@ fn calls_and_errors() -> (&'static [&'static str], &'static [&'static str]) {
     if is_on_software_ring() { (EPOLL_CALLS, EPOLL_ERRORS) } else { (KERNEL_CALLS, KERNEL_ERRORS) }
 }
 
-/// Which calls are refused, in strace's words: the first, all but every second, every second, and some at random.
+/// Which calls are refused, in strace's words: the first, all but every second, every second, and
+/// some at random.
 fn times() -> Vec<String> {
     let seed = seed();
     let at_random = |n: u64| format!("{}+{}", 1 + (seed >> n) % 7, 2 + (seed >> (n + 8)) % 7);
     ["1".to_owned(), "1+2".to_owned(), "2+2".to_owned(), at_random(0), at_random(16)].into()
 }
 
-/// A program that ends with this thread at the latest, and of whose calls to the kernel some are refused. strace is its child, and ends with it.
+/// A program that ends with this thread at the latest, and of whose calls to the kernel some are
+/// refused. strace is its child, and ends with it.
 fn interrupted(injection: &str, name: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("strace");
     command.args(["-D", "-f", "-o", "/dev/null", "-e", injection]).arg(example(name)).args(arguments);

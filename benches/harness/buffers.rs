@@ -1,4 +1,5 @@
-//! Buffers that a ring receives into, as a program written by hand has them; used by the load generator and by the raw contender.
+//! Buffers that a ring receives into, as a program written by hand has them; used by the load
+//! generator and by the raw contender.
 #![allow(unsafe_code)] // The kernel is told of memory by its address.
 
 use std::alloc::{self, Layout};
@@ -12,12 +13,14 @@ use io_uring::types::BufRingEntry;
 
 use super::data_file::BLOCK_SIZE;
 
-/// As many as one turn's completions need, and few enough to stay in the processor's cache; a power of two.
+/// As many as one turn's completions need, and few enough to stay in the processor's cache; a power
+/// of two.
 pub(crate) const BUFFERS: u16 = 256;
 /// Their group.
 pub(crate) const GROUP: u16 = 0;
 
-/// Memory at an address that direct reads and buffer rings accept. It is zeroed, and lives until it is dropped.
+/// Memory at an address that direct reads and buffer rings accept. It is zeroed, and lives until it
+/// is dropped.
 pub(crate) struct Pages {
     start: NonNull<u8>,
     layout: Layout,
@@ -40,7 +43,8 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: this is the allocation that `new` made with this layout, and it is given back once.
+        // SAFETY: this is the allocation that `new` made with this layout, and it is given back
+        // once.
         unsafe { alloc::dealloc(self.start.as_ptr(), self.layout) };
     }
 }
@@ -56,7 +60,8 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// Their memory is never given back, since the end of a ring does not wait for the receives that are armed on it.
+    /// Their memory is never given back, since the end of a ring does not wait for the receives
+    /// that are armed on it.
     pub(crate) fn register(submitter: &Submitter<'_>, size: usize) -> io::Result<Buffers> {
         let entries = ManuallyDrop::new(Pages::new(usize::from(BUFFERS) * size_of::<BufRingEntry>()));
         let bytes = ManuallyDrop::new(Pages::new(usize::from(BUFFERS) * size));
@@ -77,7 +82,8 @@ impl Buffers {
         let place = usize::from(self.tail & (BUFFERS - 1));
         let address = self.address(number) as u64;
         let entry = self.entries.at(place * size_of::<BufRingEntry>()).cast::<BufRingEntry>();
-        // SAFETY: the entry lies in the pages of the ring, and the kernel does not look at it before the tail has passed it.
+        // SAFETY: the entry lies in the pages of the ring, and the kernel does not look at it
+        // before the tail has passed it.
         let entry = unsafe { &mut *entry };
         entry.set_addr(address);
         entry.set_len(self.size as u32);
@@ -87,7 +93,8 @@ impl Buffers {
     }
 
     pub(crate) fn publish(&self) {
-        // SAFETY: the tail is a 16-bit word within the ring's first entry, which only this thread writes.
+        // SAFETY: the tail is a 16-bit word within the ring's first entry, which only this thread
+        // writes.
         let tail = unsafe { &*BufRingEntry::tail(self.entries.at(0).cast()).cast::<AtomicU16>() };
         tail.store(self.tail, Ordering::Release);
     }

@@ -1,10 +1,13 @@
-//! Who asks the echo servers? Every connection has one request outstanding at the most, and every byte of every reply is checked.
+//! Who asks the echo servers? Every connection has one request outstanding at the most, and every
+//! byte of every reply is checked.
 //!
-//! There are two regimes. *Saturated*: each reply is followed by the next request at once (a closed loop). *Half idle*: requests are due at a
-//! fixed rate, whatever the server does, and latencies count from when a request was due (an open loop).
+//! There are two regimes. *Saturated*: each reply is followed by the next request at once (a closed
+//! loop). *Half idle*: requests are due at a fixed rate, whatever the server does, and latencies
+//! count from when a request was due (an open loop).
 //!
-//! It must cost less than any server. So it has a ring of its own (`ring_load`); where there is none, an epoll loop (`epoll_load`), which
-//! can be the busier side, and then the report says so. It knows a server by its address only, and runs on as many threads as the machine has cores
+//! It must cost less than any server. So it has a ring of its own (`ring_load`); where there is
+//! none, an epoll loop (`epoll_load`), which can be the busier side, and then the report says so.
+//! It knows a server by its address only, and runs on as many threads as the machine has cores
 //! beside the server's, up to a bound.
 
 use std::fs::File;
@@ -118,7 +121,8 @@ impl Load {
         self.threads.len()
     }
 
-    /// Loads the server for `duration` and until the last reply is in: at full speed, or with so many requests a second.
+    /// Loads the server for `duration` and until the last reply is in: at full speed, or with so
+    /// many requests a second.
     pub(crate) fn slice(&mut self, duration: Duration, requests_per_s: Option<u32>) -> Result<LoadSlice, Failure> {
         let started = Instant::now();
         let share = requests_per_s.map(|rate| f64::from(rate) / self.threads.len() as f64);
@@ -195,7 +199,8 @@ impl Timetable {
         }
     }
 
-    /// Who asks now, and since when the reply counts as awaited: at a fixed rate since it was due, though no connection was free then.
+    /// Who asks now, and since when the reply counts as awaited: at a fixed rate since it was due,
+    /// though no connection was free then.
     pub(super) fn next(&mut self, now: Instant) -> Option<(usize, Instant)> {
         let (is_time, asked) = match self.pace.interval {
             None => (self.firsts > 0 || now < self.pace.deadline, now),
@@ -226,7 +231,8 @@ impl Timetable {
         }
     }
 
-    /// There is nothing to do. It does not sleep, since a load that has to wake up first is no load.
+    /// There is nothing to do. It does not sleep, since a load that has to wake up first is no
+    /// load.
     pub(super) fn nothing_came(&mut self, now: Instant) -> Result<(), Failure> {
         self.idle_since.get_or_insert(now);
         if self.outstanding > 0 && now.duration_since(self.last) > SILENCE_TIMEOUT {
@@ -245,7 +251,8 @@ impl Timetable {
     }
 }
 
-/// A thread that waits for a pace, loads the server, and tells what it saw. It ends with its handle.
+/// A thread that waits for a pace, loads the server, and tells what it saw. It ends with its
+/// handle.
 #[derive(Debug)]
 struct LoadThread {
     paces: Sender<Pace>,

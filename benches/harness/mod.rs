@@ -1,8 +1,9 @@
 //! What do `cargo bench --bench macro`, `examples/compare` and `benches/peers` share? All but the contenders and the rows.
 //!
-//! A [`Suite`] names who takes part and what is done. Each contender does its work in a process of its own, in short interleaved slices.
-//! `workloads` says how a row is set up, `measure` how it is compared, `load` who asks the servers (by `ring_load` or `epoll_load`), `report` and
-//! `page` how it is told.
+//! A [`Suite`] names who takes part and what is done. Each contender does its work in a process of
+//! its own, in short interleaved slices. `workloads` says how a row is set up, `measure` how it is
+//! compared, `load` who asks the servers (by `ring_load` or `epoll_load`), `report` and `page` how
+//! it is told.
 
 pub(crate) mod buffers;
 pub(crate) mod child;
@@ -312,7 +313,8 @@ fn measure_row(setting: &Setting, row: &Row, file: Option<&DataFile>, progress: 
             if placement.server_core.is_none() {
                 workload.notes.push("There is but one core: servers and load share it, and nothing is pinned.".into());
             }
-            // Of few connections both sides wait for each other, and idle cores mean nothing; nor do they at a fixed rate.
+            // Of few connections both sides wait for each other, and idle cores mean nothing; nor
+            // do they at a fixed rate.
             if connections >= 16 && row.work.saturates() {
                 workload.notes.extend(report::disturbance(&workload.contenders));
             }

@@ -78,7 +78,8 @@ pub(crate) struct Contender {
     pub(crate) operations: u64,
     /// The share of one core that its process used; above 1 with several threads.
     pub(crate) cpu_busy: f64,
-    /// The share of the time for which the busiest load thread had work; null without a load generator.
+    /// The share of the time for which the busiest load thread had work; null without a load
+    /// generator.
     pub(crate) load_busy: Option<f64>,
     pub(crate) setup: String,
     pub(crate) enters_counts: &'static str,

@@ -19,7 +19,8 @@ pub(crate) const SEQUENTIAL_READ: usize = 64 << 10;
 /// Few enough messages that a backlog or a buffer is never full while connections are opened.
 const IDLE_MESSAGE_SIZE: usize = 64;
 
-/// Messages a second at which a server is idle for some of the time, from a fifth of what it can to more than half.
+/// Messages a second at which a server is idle for some of the time, from a fifth of what it can to
+/// more than half.
 const HALF_IDLE_RATES: [u32; 3] = [20_000, 60_000, 100_000];
 
 /// One row of the table: a workload with its parameters.

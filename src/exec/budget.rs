@@ -2,7 +2,8 @@
 
 use std::task::{Context, Poll};
 
-/// Most items that one future hands over without a wait. Then its task lets the others run, and the loop turn.
+/// Most items that one future hands over without a wait. Then its task lets the others run, and the
+/// loop turn.
 const ITEMS: u8 = 128;
 
 /// What is left of the items that a future may hand over one after the other.
@@ -17,13 +18,15 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// To be asked before an item is taken. `Pending`: nothing is left. The task is woken, and has a full budget then.
+    /// To be asked before an item is taken. `Pending`: nothing is left. The task is woken, and has
+    /// a full budget then.
     #[inline]
     pub(crate) fn spend(&mut self, context: &Context<'_>) -> Poll<()> {
         if self.take() { Poll::Ready(()) } else { yield_once(context) }
     }
 
-    /// As [`spend`](Budget::spend), for those who may not run user code now. `false`: nothing was left; [`yield_once`] is to be called.
+    /// As [`spend`](Budget::spend), for those who may not run user code now. `false`: nothing was
+    /// left; [`yield_once`] is to be called.
     #[inline]
     pub(crate) fn take(&mut self) -> bool {
         match self.0.checked_sub(1) {

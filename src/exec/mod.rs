@@ -46,7 +46,8 @@ thread_local! {
 /// the same destructor would keep the runtime from ending.
 const MOST_SPAWNED_AT_THE_END: usize = 1 << 16;
 
-/// How deep destructors that spawn may cancel each other's tasks, each on the stack of the one before.
+/// How deep destructors that spawn may cancel each other's tasks, each on the stack of the one
+/// before.
 const DEEPEST_END: u32 = 16;
 
 /// The tasks of one runtime.
@@ -127,9 +128,9 @@ impl Executor {
         }
     }
 
-    /// A destructor spawns a task while the runtime ends: it is cancelled at once. Its destructor may
-    /// spawn the next one, and so on, so beyond some depth the loop of [`cancel_all`] does it, and
-    /// beyond some number the future is leaked.
+    /// A destructor spawns a task while the runtime ends: it is cancelled at once. Its destructor
+    /// may spawn the next one, and so on, so beyond some depth the loop of [`cancel_all`] does it,
+    /// and beyond some number the future is leaked.
     ///
     /// [`cancel_all`]: Executor::cancel_all
     ///
@@ -330,8 +331,8 @@ impl Executor {
         self.head.get().is_some()
     }
 
-    /// Has the task that ran last woken itself, and are there no more ready tasks than `most`? After some polls of each, they
-    /// yield to each other, and to nobody else.
+    /// Has the task that ran last woken itself, and are there no more ready tasks than `most`?
+    /// After some polls of each, they yield to each other, and to nobody else.
     #[inline]
     pub(crate) fn all_yield(&self, most: usize) -> bool {
         let running = self.running.get();

@@ -14,10 +14,11 @@ use crate::op::{
 /// An open file. Operations name their position, so any number of them can be in flight at once.
 ///
 /// # Dropping
-/// The file is closed when `drop` returns. Dropped operations of it that are in flight are cancelled; where those are made by a worker, it is
-/// closed with the end of the last of them. A file of a
-/// network or user-space file system, or of a device, is closed by a thread, since that may wait: `drop` does not.
-/// [`close`](File::close) waits, and says how that went. A forgotten file (`mem::forget`) keeps its descriptor.
+/// The file is closed when `drop` returns. Dropped operations of it that are in flight are
+/// cancelled; where those are made by a worker, it is closed with the end of the last of them. A
+/// file of a network or user-space file system, or of a device, is closed by a thread, since that
+/// may wait: `drop` does not. [`close`](File::close) waits, and says how that went. A forgotten
+/// file (`mem::forget`) keeps its descriptor.
 ///
 /// ```
 /// use annulus::fs::File;
@@ -75,8 +76,9 @@ impl File {
     ///
     /// A dropped read loses nothing, since the next one names its position again.
     ///
-    /// On a pipe, a FIFO, a terminal or a descriptor of events (eventfd, timerfd, signalfd, inotify), which have no positions, the
-    /// offset does not count. There the bytes that a dropped read got go to the next read.
+    /// On a pipe, a FIFO, a terminal or a descriptor of events (eventfd, timerfd, signalfd,
+    /// inotify), which have no positions, the offset does not count. There the bytes that a dropped
+    /// read got go to the next read.
     ///
     /// Yields `Result<(usize, B), Error<B>>`.
     ///
@@ -86,8 +88,8 @@ impl File {
         ReadAt::op(&self.handle, buffer, offset)
     }
 
-    /// The bytes of a pipe, a FIFO, a terminal or a descriptor of events as they come, in buffers of the runtime, as a stream; see
-    /// [`Chunks`].
+    /// The bytes of a pipe, a FIFO, a terminal or a descriptor of events as they come, in buffers
+    /// of the runtime, as a stream; see [`Chunks`].
     ///
     /// ```
     /// use std::io::Write;
@@ -238,8 +240,9 @@ impl File {
     ///
     /// If the future is dropped the file is closed all the same.
     ///
-    /// A worker thread of the kernel that has made a write lets go of the file a moment after the write has ended, which no call can wait for.
-    /// So in one of 3,000 rounds (as seen) a program could not be run yet in the next line (`ETXTBSY`), or a lock was still held: try to run it
+    /// A worker thread of the kernel that has made a write lets go of the file a moment after the
+    /// write has ended, which no call can wait for. So in one of 3,000 rounds (as seen) a program
+    /// could not be run yet in the next line (`ETXTBSY`), or a lock was still held: try to run it
     /// again, and unlock with `LOCK_UN`, which works at once.
     ///
     /// # Errors

@@ -7,13 +7,16 @@
 //! Opening with `create`, metadata, sync, rename, remove, making directories, buffered writes, and everything on tmpfs run on worker
 //! threads of the kernel (about 20 µs of CPU one at a time). Cached reads and `O_DIRECT` reads do not.
 //!
-//! So do transfers that may wait for somebody whatever they are told: those of terminals and other devices without positions, and of files that
-//! a process in user space serves (FUSE). A terminal whose other side does not read stops nobody.
+//! So do transfers that may wait for somebody whatever they are told: those of terminals and other
+//! devices without positions, and of files that a process in user space serves (FUSE). A terminal
+//! whose other side does not read stops nobody.
 //!
-//! `/proc/thread-self` names whoever opens it, and that may be such a thread: open it with [`std::fs`].
+//! `/proc/thread-self` names whoever opens it, and that may be such a thread: open it with
+//! [`std::fs`].
 //!
-//! Operations that change names run once: `rename`, the `remove` functions, `create_dir` and opening with `create_new` are not started again,
-//! even where a file system interrupts them (`EINTR`).
+//! Operations that change names run once: `rename`, the `remove` functions, `create_dir` and
+//! opening with `create_new` are not started again, even where a file system interrupts them
+//! (`EINTR`).
 //!
 //! # Errors
 //! All functions return the kernel's errno as [`io::Error::raw_os_error`](std::io::Error::raw_os_error). A path with a NUL byte in it is

@@ -1,4 +1,5 @@
-//! Does an adopted socket suit its type? Sockets of another family or kind would be used with the wrong calls.
+//! Does an adopted socket suit its type? Sockets of another family or kind would be used with the
+//! wrong calls.
 
 use std::io;
 use std::os::fd::OwnedFd;

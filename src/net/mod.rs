@@ -49,8 +49,8 @@ fn open_socket(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Re
     Socket::new_raw(domain, kind.cloexec(), protocol)
 }
 
-/// Binds, and lets the ring turn while the address is in use: by a socket that was dropped, and of which
-/// an operation is still in flight.
+/// Binds, and lets the ring turn while the address is in use: by a socket that was dropped, and of
+/// which an operation is still in flight.
 async fn once_free<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..TURNS_TO_CLOSE {
         match bind() {

@@ -178,8 +178,8 @@ macro_rules! writing_methods {
 
         /// Ends one direction of the connection, or both; shutdown(2). Ending the writing direction tells the peer that no more comes.
         ///
-        /// It does not wait for its turn: a write that is in flight fails with `EPIPE`. After the peer has ended or reset the connection it
-        /// is no error.
+        /// It does not wait for its turn: a write that is in flight fails with `EPIPE`. After the
+        /// peer has ended or reset the connection it is no error.
         ///
         /// Yields `io::Result<()>`.
         ///

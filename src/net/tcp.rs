@@ -182,8 +182,8 @@ impl TcpListener {
     /// Takes over a listener of std's. It may be blocking or not, and stays so.
     ///
     /// # Errors
-    /// `InvalidInput` for a socket of another domain or type, and the error says which type fits; else the kernel's.
-    /// The socket is closed then.
+    /// `InvalidInput` for a socket of another domain or type, and the error says which type fits;
+    /// else the kernel's. The socket is closed then.
     pub fn from_std(listener: std::net::TcpListener) -> io::Result<TcpListener> {
         Ok(TcpListener { handle: Listening::new(adopt(listener, Kind::Tcp)?) })
     }
@@ -199,8 +199,10 @@ impl TcpListener {
 /// A TCP connection.
 ///
 /// # Dropping
-/// The stream is closed when `drop` returns, and dropped operations of it that are in flight are cancelled. (With several runtimes on one
-/// thread, or outside one, it is closed with the end of the last of them.) One that lingers (`SO_LINGER`) is closed by a thread, for which `drop` does not wait; `close` does.
+/// The stream is closed when `drop` returns, and dropped operations of it that are in flight are
+/// cancelled. (With several runtimes on one thread, or outside one, it is closed with the end of
+/// the last of them.) One that lingers (`SO_LINGER`) is closed by a thread, for which `drop` does
+/// not wait; `close` does.
 #[derive(Debug)]
 pub struct TcpStream {
     handle: Resource,
@@ -319,8 +321,8 @@ impl TcpStream {
     /// Takes over a connection of std's. It may be blocking or not, and stays so.
     ///
     /// # Errors
-    /// `InvalidInput` for a socket of another domain or type, and the error says which type fits; else the kernel's.
-    /// The socket is closed then.
+    /// `InvalidInput` for a socket of another domain or type, and the error says which type fits;
+    /// else the kernel's. The socket is closed then.
     pub fn from_std(stream: std::net::TcpStream) -> io::Result<TcpStream> {
         Ok(TcpStream { handle: adopt(stream, Kind::Tcp)? })
     }

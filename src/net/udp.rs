@@ -214,8 +214,8 @@ impl UdpSocket {
     /// Takes over a socket of std's. It may be blocking or not, and stays so.
     ///
     /// # Errors
-    /// `InvalidInput` for a socket of another domain or type, and the error says which type fits; else the kernel's.
-    /// The socket is closed then.
+    /// `InvalidInput` for a socket of another domain or type, and the error says which type fits;
+    /// else the kernel's. The socket is closed then.
     pub fn from_std(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
         Ok(UdpSocket { handle: adopt(socket, Kind::Udp)? })
     }

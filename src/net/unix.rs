@@ -110,8 +110,8 @@ impl UnixListener {
     /// Takes over a listener of std's. It may be blocking or not, and stays so.
     ///
     /// # Errors
-    /// `InvalidInput` for a socket of another domain or type, and the error says which type fits; else the kernel's.
-    /// The socket is closed then.
+    /// `InvalidInput` for a socket of another domain or type, and the error says which type fits;
+    /// else the kernel's. The socket is closed then.
     pub fn from_std(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
         Ok(UnixListener { handle: Listening::new(adopt(listener, Kind::Unix)?) })
     }
@@ -127,8 +127,10 @@ impl UnixListener {
 /// A connection between two processes of one machine.
 ///
 /// # Dropping
-/// The stream is closed when `drop` returns, and dropped operations of it that are in flight are cancelled. (With several runtimes on one
-/// thread, or outside one, it is closed with the end of the last of them.) One that lingers (`SO_LINGER`) is closed by a thread, for which `drop` does not wait; `close` does.
+/// The stream is closed when `drop` returns, and dropped operations of it that are in flight are
+/// cancelled. (With several runtimes on one thread, or outside one, it is closed with the end of
+/// the last of them.) One that lingers (`SO_LINGER`) is closed by a thread, for which `drop` does
+/// not wait; `close` does.
 #[derive(Debug)]
 pub struct UnixStream {
     handle: Resource,
@@ -205,8 +207,8 @@ impl UnixStream {
     /// Takes over a connection of std's. It may be blocking or not, and stays so.
     ///
     /// # Errors
-    /// `InvalidInput` for a socket of another domain or type, and the error says which type fits; else the kernel's.
-    /// The socket is closed then.
+    /// `InvalidInput` for a socket of another domain or type, and the error says which type fits;
+    /// else the kernel's. The socket is closed then.
     pub fn from_std(stream: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
         Ok(UnixStream { handle: adopt(stream, Kind::Unix)? })
     }

@@ -26,7 +26,8 @@ pub trait Accepted: Sized + 'static {
     fn accepted(socket: OwnedFd, peer: &SockAddr) -> io::Result<(Self, Self::Address)>;
 }
 
-/// A listener's own descriptor. An accept whose future was dropped goes on waiting in it, and ends with it.
+/// A listener's own descriptor. An accept whose future was dropped goes on waiting in it, and ends
+/// with it.
 #[derive(Debug)]
 pub(crate) struct Listening {
     resource: Resource,

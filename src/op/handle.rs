@@ -1,14 +1,14 @@
 //! Who keeps a descriptor open: its resource, and the operations in flight.
 //!
-//! A [`Resource`] is what a file, a stream or a listener has, a [`Handle`] what each of its operations
-//! has. The descriptor is closed when all of them have gone. If the resource goes first, what is left
-//! are operations without futures: they are cancelled, and the descriptor is closed as soon as no
-//! entry that names it is on its way to the kernel.
+//! A [`Resource`] is what a file, a stream or a listener has, a [`Handle`] what each of its
+//! operations has. The descriptor is closed when all of them have gone. If the resource goes first,
+//! what is left are operations without futures: they are cancelled, and the descriptor is closed as
+//! soon as no entry that names it is on its way to the kernel.
 //!
 //! # Safety
-//! The number in [`Shared`] is an open descriptor that belongs to it until [`Shared::give_up`]. That is
-//! called by the last of its owners, or by the resource when only operations without futures are left:
-//! these make no further entries, and ask for the number no more.
+//! The number in [`Shared`] is an open descriptor that belongs to it until [`Shared::give_up`].
+//! That is called by the last of its owners, or by the resource when only operations without
+//! futures are left: these make no further entries, and ask for the number no more.
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -114,7 +114,8 @@ impl Resource {
         Resource(Handle { shared: Some(shared) })
     }
 
-    /// Waits for the end of operations whose futures were dropped, then closes the descriptor and says how that went.
+    /// Waits for the end of operations whose futures were dropped, then closes the descriptor and
+    /// says how that went.
     pub(crate) async fn close(self) -> io::Result<()> {
         self.wait_alone().await;
         let at_once = self.shared().closes_at_once();
@@ -142,7 +143,8 @@ impl Resource {
         .await;
     }
 
-    /// The resource goes, and operations without futures are in flight. They are cancelled now, and not with the next turn.
+    /// The resource goes, and operations without futures are in flight. They are cancelled now, and
+    /// not with the next turn.
     #[cold]
     fn close_early(&self) {
         self.lane(Direction::Inbound).cancel_parked();
@@ -278,8 +280,8 @@ impl Handle {
         self.shared().naming.get() == Naming::ByWorker
     }
 
-    /// As entries take it that a worker of the kernel looks up when it begins, and not the submission: until they have ended the
-    /// descriptor stays open.
+    /// As entries take it that a worker of the kernel looks up when it begins, and not the
+    /// submission: until they have ended the descriptor stays open.
     pub(crate) fn target_for_worker(&self) -> types::Fd {
         self.rare_or_new().is_looked_up_late.set(true);
         self.target()
@@ -356,11 +358,13 @@ impl Shared {
     }
 
     fn borrowed(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is open until it is given up, which does not happen while anybody asks.
+        // SAFETY: the descriptor is open until it is given up, which does not happen while anybody
+        // asks.
         unsafe { BorrowedFd::borrow_raw(self.number()) }
     }
 
-    /// Takes the descriptor out. Its place in the ring's table is emptied first, so that it is the closing that closes the file.
+    /// Takes the descriptor out. Its place in the ring's table is emptied first, so that it is the
+    /// closing that closes the file.
     fn give_up(&self) -> OwnedFd {
         if let Some(rare) = self.rare.get() {
             rare.place.give_back();

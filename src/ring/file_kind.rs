@@ -1,6 +1,7 @@
 //! What is an open file, as far as calls on it wait for somebody?
 //!
-//! The file system itself is not asked, since that may wait: the list of mounts says what a device is, and what it says is remembered.
+//! The file system itself is not asked, since that may wait: the list of mounts says what a device
+//! is, and what it says is remembered.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,9 +44,9 @@ impl FileKind {
         }
     }
 
-    /// Does close(2) of its last descriptor return without waiting for anybody? Not for a socket that lingers, a
-    /// device such as a serial line, which waits until all is sent, or a file of a file system that is not local, which
-    /// flushes then.
+    /// Does close(2) of its last descriptor return without waiting for anybody? Not for a socket
+    /// that lingers, a device such as a serial line, which waits until all is sent, or a file of a
+    /// file system that is not local, which flushes then.
     pub(crate) fn closes_at_once(self, descriptor: BorrowedFd<'_>) -> bool {
         match self {
             FileKind::Socket => !sys::lingers(descriptor),
@@ -54,8 +55,9 @@ impl FileKind {
         }
     }
 
-    /// May a read or write wait for somebody whatever it is told, so that nothing but a thread of its own will do? A
-    /// terminal waits for its other side, and whoever serves a file from user space takes the time that it takes.
+    /// May a read or write wait for somebody whatever it is told, so that nothing but a thread of
+    /// its own will do? A terminal waits for its other side, and whoever serves a file from user
+    /// space takes the time that it takes.
     pub(crate) fn waits_regardless(self, is_stream: bool) -> bool {
         match self {
             FileKind::Fuse => true,
@@ -65,8 +67,8 @@ impl FileKind {
     }
 }
 
-/// What was found out of devices, by their numbers and mounts. Before Linux 6.8 both are used again, and another file system may be taken for
-/// the one before, until the process ends.
+/// What was found out of devices, by their numbers and mounts. Before Linux 6.8 both are used
+/// again, and another file system may be taken for the one before, until the process ends.
 static KNOWN: Mutex<BTreeMap<Place, FileKind>> = Mutex::new(BTreeMap::new());
 
 /// Major and minor number of a device, and a mount of it.
@@ -82,7 +84,8 @@ fn of_file_on(device: Place, file: BorrowedFd<'_>) -> FileKind {
 
 #[cold]
 fn find_out(device: Place, file: BorrowedFd<'_>) -> FileKind {
-    // Without the list nothing is known, and nothing remembered: whoever may wait does so on a thread.
+    // Without the list nothing is known, and nothing remembered: whoever may wait does so on a
+    // thread.
     let Ok(mounts) = fs::read_to_string("/proc/thread-self/mountinfo") else { return FileKind::Fuse };
     let kind = match name_of((device.0, device.1), &mounts) {
         Some(name) if name.starts_with("fuse") || name == "virtiofs" => FileKind::Fuse,
@@ -115,7 +118,8 @@ const REMOTE_FILE_SYSTEMS: [&str; 11] = ["nfs", "nfs4", "cifs", "smb3", "ceph", 
 /// `FUSE_SUPER_MAGIC`.
 const FUSE: u32 = 0x6573_5546;
 
-/// File systems on disks of this machine and in its memory: closing a file of theirs does not wait for anybody. statfs(2) has the numbers.
+/// File systems on disks of this machine and in its memory: closing a file of theirs does not wait
+/// for anybody. statfs(2) has the numbers.
 const LOCAL_FILE_SYSTEMS: [u32; 20] = [
     0xef53,      // ext2, ext3, ext4
     0x5846_5342, // XFS

@@ -46,7 +46,8 @@ const FILE_PLACES: u64 = 1024;
 const LONGEST_ALARM: Duration = Duration::from_secs(24 * 3600);
 /// Most times that a flush lets other threads run, the kernel's submission thread among them, before it gives up.
 const FLUSH_ATTEMPTS: usize = 10_000;
-/// Most enters that a flush makes where there is no such thread: more than one only after a signal, or for want of memory.
+/// Most enters that a flush makes where there is no such thread: more than one only after a signal,
+/// or for want of memory.
 const FLUSH_ENTERS: usize = 16;
 /// How long to leave the kernel alone when it has no memory for a request.
 const NO_MEMORY_PAUSE: Duration = Duration::from_millis(1);
@@ -369,8 +370,8 @@ impl KernelRing {
         !self.uring.submission().is_empty()
     }
 
-    /// Submits, and returns when the kernel has taken all entries: its own thread takes its time, and a signal or want
-    /// of memory can keep an enter from it.
+    /// Submits, and returns when the kernel has taken all entries: its own thread takes its time,
+    /// and a signal or want of memory can keep an enter from it.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.submit(0)?;
         let attempts = if self.sqpoll { FLUSH_ATTEMPTS } else { FLUSH_ENTERS };

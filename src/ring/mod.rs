@@ -482,8 +482,8 @@ impl Ring {
         }
     }
 
-    /// A descriptor that no operation uses is about to be closed or given away: what is known of its
-    /// number is forgotten.
+    /// A descriptor that no operation uses is about to be closed or given away: what is known of
+    /// its number is forgotten.
     pub(crate) fn forget(&mut self, fd: RawFd) {
         match self {
             Ring::Kernel(_) => {}
@@ -493,9 +493,9 @@ impl Ring {
         }
     }
 
-    /// As [`forget`](Ring::forget), of a descriptor that operations in flight may use. The kernel looks a
-    /// number up when it takes the entry; those that a worker looks up later are for the caller to know.
-    /// `false`: the number is still needed.
+    /// As [`forget`](Ring::forget), of a descriptor that operations in flight may use. The kernel
+    /// looks a number up when it takes the entry; those that a worker looks up later are for the
+    /// caller to know. `false`: the number is still needed.
     pub(crate) fn let_go(&mut self, fd: RawFd) -> bool {
         match self {
             Ring::Kernel(ring) => !ring.has_queued(),

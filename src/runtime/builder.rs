@@ -119,12 +119,14 @@ impl Builder {
 
     /// Most time that the loop looks at shared memory before it waits in the kernel, 0 by default, which is never.
     ///
-    /// Whatever comes meanwhile (a completion, a wake from another thread) is served without the sleep and its wake-up, which is most of the
-    /// latency of a request to a server that has little to do: 9 against 13 µs in the median at 60,000 requests a second, for 2.6 times the
-    /// processor time. It pays only on a core that nobody else needs. It
-    /// adapts: when several spins in a row were in vain, waits begin without, and a spin is tried again now and then, so an idle runtime
-    /// burns next to nothing. What it waits for must come from another core, so on a machine whose cores are all busy spins are in vain. The
-    /// software ring does not spin. [`Metrics::spins_paid`](crate::Metrics::spins_paid) and
+    /// Whatever comes meanwhile (a completion, a wake from another thread) is served without the
+    /// sleep and its wake-up, which is most of the latency of a request to a server that has little
+    /// to do: 9 against 13 µs in the median at 60,000 requests a second, for 2.6 times the
+    /// processor time. It pays only on a core that nobody else needs. It adapts: when several spins
+    /// in a row were in vain, waits begin without, and a spin is tried again now and then, so an
+    /// idle runtime burns next to nothing. What it waits for must come from another core, so on a
+    /// machine whose cores are all busy spins are in vain. The software ring does not spin.
+    /// [`Metrics::spins_paid`](crate::Metrics::spins_paid) and
     /// [`spins_unpaid`](crate::Metrics::spins_unpaid) tell.
     ///
     /// ```
@@ -140,11 +142,13 @@ impl Builder {
     /// Lets a wait go on until that many completions are there, or as many as operations are in flight if these are fewer, for at most
     /// `longest`; after that it ends with the first. Off by default.
     ///
-    /// Fewer and larger ticks cost less processor time per operation, and all of it is paid for with latency: whatever comes alone, a
-    /// timer or the wake of another thread included, waits up to `longest` for company. Choose it for a server that always has far more
-    /// operations in flight than `completions`. For an echo over 50 connections at a fixed rate `min_wait(16, 50 µs)` took 0.84 of the time
-    /// without it at 60,000 requests a second and 0.77 at 100,000, but 1.19 at 20,000, and the median latency was three to five times as
-    /// long. Microseconds count, up to 71 minutes. An idle runtime is not woken by it.
+    /// Fewer and larger ticks cost less processor time per operation, and all of it is paid for
+    /// with latency: whatever comes alone, a timer or the wake of another thread included, waits up
+    /// to `longest` for company. Choose it for a server that always has far more operations in
+    /// flight than `completions`. For an echo over 50 connections at a fixed rate
+    /// `min_wait(16, 50 µs)` took 0.84 of the time without it at 60,000 requests a second and 0.77
+    /// at 100,000, but 1.19 at 20,000, and the median latency was three to five times as long.
+    /// Microseconds count, up to 71 minutes. An idle runtime is not woken by it.
     ///
     /// It needs Linux 6.12, and the software ring has none of it. On older kernels waits end with the first completion as ever, and
     /// [`RingReport::refused`](crate::RingReport::refused) lists `MIN_TIMEOUT`. See `min_wait_usec` in io_uring_enter(2).
@@ -224,14 +228,17 @@ impl Builder {
         self
     }
 
-    /// Gives files that are read or written often a place in the ring's table beside their descriptor (registered files),
-    /// with the sixteenth transfer, on Linux 6.13 and later. Off by default.
+    /// Gives files that are read or written often a place in the ring's table beside their
+    /// descriptor (registered files), with the sixteenth transfer, on Linux 6.13 and later. Off by
+    /// default.
     ///
-    /// The kernel then looks no descriptor up, and counts no user of the file: 2.5 % of the processor time of a cached
-    /// read with 32 in flight. The place is emptied before the file is closed. But a process that is killed, or that
-    /// exits without dropping its files, cannot do that: the kernel takes the table down after the process has gone, and
-    /// locks of such files (flock(2)) were seen for up to 49 ms after its end.
-    /// [`Metrics::registered_files`](crate::Metrics::registered_files) counts them, up to 1024 a runtime.
+    /// The kernel then looks no descriptor up, and counts no user of the file: 2.5 % of the
+    /// processor time of a cached read with 32 in flight. The place is emptied before the file is
+    /// closed. But a process that is killed, or that exits without dropping its files, cannot do
+    /// that: the kernel takes the table down after the process has gone, and locks of such files
+    /// (flock(2)) were seen for up to 49 ms after its end.
+    /// [`Metrics::registered_files`](crate::Metrics::registered_files) counts them, up to 1024 a
+    /// runtime.
     ///
     /// ```
     /// let runtime = annulus::Builder::new().registered_files(true).build()?;

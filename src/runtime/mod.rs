@@ -107,9 +107,9 @@ pub fn spawn<F: Future + 'static>(future: F) -> JoinHandle<F::Output> {
 
 /// Lets the other ready tasks have their turn, then goes on.
 ///
-/// One yield need not submit anything. The ring turns within ten yields of a task: what can be done at once has then been done, and
-/// what has completed has woken its task. However many tasks yield all the time, timers have their turn every 128 polls, and the
-/// wakes of other threads every 8.
+/// One yield need not submit anything. The ring turns within ten yields of a task: what can be done
+/// at once has then been done, and what has completed has woken its task. However many tasks yield
+/// all the time, timers have their turn every 128 polls, and the wakes of other threads every 8.
 ///
 /// ```
 /// # annulus::block_on(async {
@@ -487,8 +487,8 @@ impl Core {
     }
 
     /// Sends all that is queued, so that a descriptor can be closed of which operations without
-    /// futures are in flight. `false`: its number is still needed, here or by another runtime of this
-    /// thread.
+    /// futures are in flight. `false`: its number is still needed, here or by another runtime of
+    /// this thread.
     pub(crate) fn let_go(&self, fd: RawFd) -> bool {
         let is_alone = HERE.with(|here| here.borrow().len() == 1);
         is_alone && self.driver.borrow_mut().let_go(fd)
@@ -583,7 +583,8 @@ impl Drop for Closing<'_> {
             if leaked == 0 {
                 here.retain(|core| !ptr::eq(core.as_ptr(), self.0));
             }
-            // Else it stays, so that no other runtime of this thread takes a number for its own that those operations name.
+            // Else it stays, so that no other runtime of this thread takes a number for its own
+            // that those operations name.
             if here.is_empty() {
                 *here = Vec::new();
             }
@@ -623,8 +624,8 @@ pub(crate) fn registers_files() -> bool {
     CURRENT.with(|current| current.borrow().as_ref().is_some_and(|core| core.registers_files))
 }
 
-/// A descriptor that no operation uses is about to be closed or given away. The runtimes of this thread
-/// forget what they know of its number.
+/// A descriptor that no operation uses is about to be closed or given away. The runtimes of this
+/// thread forget what they know of its number.
 pub(crate) fn forget_descriptor(fd: RawFd) {
     HERE.with(|here| {
         for core in here.borrow().iter().filter_map(Weak::upgrade) {

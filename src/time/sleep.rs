@@ -45,7 +45,8 @@ impl Sleep {
         self.timer.has_fired()
     }
 
-    /// Moves the end to `deadline`, whether it had come or not. A task that waits goes on waiting, for the new end.
+    /// Moves the end to `deadline`, whether it had come or not. A task that waits goes on waiting,
+    /// for the new end.
     pub fn reset(&mut self, deadline: Instant) {
         self.timer.reset(deadline);
     }

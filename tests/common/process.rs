@@ -217,7 +217,8 @@ pub(crate) fn scratch_dir() -> tempfile::TempDir {
     .expect("a scratch directory")
 }
 
-/// An example's program. Cargo builds the examples for `cargo test`, next to the directory of this test's executable.
+/// An example's program. Cargo builds the examples for `cargo test`, next to the directory of this
+/// test's executable.
 pub(crate) fn example(name: &str) -> PathBuf {
     let test = env::current_exe().expect("a test has a path");
     let profile = test.parent().and_then(Path::parent).expect("cargo puts tests into <profile>/deps");
@@ -226,9 +227,11 @@ pub(crate) fn example(name: &str) -> PathBuf {
     path
 }
 
-/// The program ends with the thread that started it at the latest, which is the test's: not even a test that is aborted leaves one.
+/// The program ends with the thread that started it at the latest, which is the test's: not even a
+/// test that is aborted leaves one.
 pub(crate) fn mortal(mut command: Command) -> Command {
-    // SAFETY: the closure makes one system call, which is safe between fork and exec, and touches no memory.
+    // SAFETY: the closure makes one system call, which is safe between fork and exec, and touches
+    // no memory.
     unsafe {
         command.pre_exec(|| {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);

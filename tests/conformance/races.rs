@@ -252,7 +252,8 @@ fn an_overflowing_completion_queue_loses_nothing() {
     let burst = program([Unix], steps);
     let accept = || Step::Submit(vec![Op::Accept { on: 0, multishot: true }.alone()]);
     let connects = (0..12).map(|_| Step::PeerConnects { on: 0 });
-    // One accept at a time: of two on a listener that may wait, a thread can wait in the second for ever.
+    // One accept at a time: of two on a listener that may wait, a thread can wait in the second for
+    // ever.
     let crowd = program([Listener], connects.chain([accept()]));
     for source in RINGS {
         assert_sound(&burst, &tiny, source);

@@ -22,7 +22,8 @@ thread_local! {
     static NESTED: Cell<u32> = const { Cell::new(0) };
 }
 
-/// What a panic carries, whose drop panics with another of them, so many times. It takes no memory, since it may be leaked.
+/// What a panic carries, whose drop panics with another of them, so many times. It takes no memory,
+/// since it may be leaked.
 struct Nested;
 
 impl Nested {

@@ -17,10 +17,12 @@ use crate::common::{is_on_software_ring, poll_in_task, run, turns};
 const MUCH: usize = 1 << 20;
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// The side of the terminal emulator, and the side of the program. Raw, so that bytes are bytes, unless there is more to set.
+/// The side of the terminal emulator, and the side of the program. Raw, so that bytes are bytes,
+/// unless there is more to set.
 fn terminal(set: impl FnOnce(&mut libc::termios)) -> (std_fs::File, File) {
     let (mut master, mut slave) = (-1, -1);
-    // SAFETY: the settings and the numbers outlive the calls, which want nothing else; the descriptors are new, and nobody else's.
+    // SAFETY: the settings and the numbers outlive the calls, which want nothing else; the
+    // descriptors are new, and nobody else's.
     unsafe {
         assert_eq!(libc::openpty(&mut master, &mut slave, ptr::null_mut(), ptr::null(), ptr::null()), 0);
         let mut settings = std::mem::zeroed::<libc::termios>();

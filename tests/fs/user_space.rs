@@ -1,6 +1,8 @@
-//! Files that a process in user space serves (FUSE): it may take all the time, and the loop goes on.
+//! Files that a process in user space serves (FUSE): it may take all the time, and the loop goes
+//! on.
 //!
-//! The test serves the only file itself, by the protocol in fuse(4) and linux/fuse.h. Where it may not mount, it says that it was skipped.
+//! The test serves the only file itself, by the protocol in fuse(4) and linux/fuse.h. Where it may
+//! not mount, it says that it was skipped.
 
 use std::ffi::CString;
 use std::fs as std_fs;
@@ -19,12 +21,14 @@ use crate::common::{in_own_process, run_here, scratch_dir};
 
 const CONTENT: &[u8] = b"served from user space";
 
-/// A file system with one file, in a mount namespace of this thread's. `false`: that is not to be had here.
+/// A file system with one file, in a mount namespace of this thread's. `false`: that is not to be
+/// had here.
 fn mount(directory: &Path, device: &std_fs::File) -> bool {
     let target = CString::new(directory.as_os_str().as_bytes()).unwrap();
     let options = CString::new(format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd())).unwrap();
-    // SAFETY: the strings outlive the calls. A process that fails here is not dumped, for which it would wait while the file
-    // system waits for it. The namespace is this thread's, of a process that has no other test.
+    // SAFETY: the strings outlive the calls. A process that fails here is not dumped, for which it
+    // would wait while the file system waits for it. The namespace is this thread's, of a process
+    // that has no other test.
     unsafe {
         libc::prctl(libc::PR_SET_DUMPABLE, 0) == 0
             && libc::unshare(libc::CLONE_NEWNS) == 0
@@ -58,7 +62,8 @@ fn attributes(node: u64) -> Vec<u8> {
     words(&[node as u32, 0, size, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0])
 }
 
-/// Answers until the file system is gone. Reads and writes, and the flush at the close, are told to `asked`, and wait for a word.
+/// Answers until the file system is gone. Reads and writes, and the flush at the close, are told to
+/// `asked`, and wait for a word.
 fn serve(mut device: &std_fs::File, asked: &Sender<u32>, word: &Receiver<()>) {
     let mut request = vec![0; 1 << 20];
     while let Ok(length) = device.read(&mut request) {
@@ -115,14 +120,16 @@ fn a_process_that_takes_its_time_stops_nobody() {
         let (say, word) = channel();
         let (have, had) = channel();
         thread::spawn(move || {
-            // A table of its own: the device is closed when this thread ends, however the process ends, and that ends the file system.
-            // SAFETY: the call takes no memory, and the thread goes on with a copy of the table.
+            // A table of its own: the device is closed when this thread ends, however the process
+            // ends, and that ends the file system. SAFETY: the call takes no memory, and the thread
+            // goes on with a copy of the table.
             assert_eq!(unsafe { libc::unshare(libc::CLONE_FILES) }, 0);
             have.send(()).unwrap();
             serve(&device, &asked, &word);
         });
         had.recv().unwrap();
-        // SAFETY: nobody in this table uses the number any more: its owner is on the other thread, with the other table.
+        // SAFETY: nobody in this table uses the number any more: its owner is on the other thread,
+        // with the other table.
         unsafe { libc::close(number) };
         let path = scratch.path().join("file");
         let file = std_fs::File::options().read(true).write(true).open(path).unwrap();
@@ -146,7 +153,8 @@ fn a_process_that_takes_its_time_stops_nobody() {
             say.send(()).unwrap();
             assert_eq!(write.await.unwrap().unwrap().0, 4);
 
-            // The flush that comes with a drop keeps nobody waiting, and that of a close whoever waits for it.
+            // The flush that comes with a drop keeps nobody waiting, and that of a close whoever
+            // waits for it.
             let duplicate = File::from(file.as_fd().try_clone_to_owned().unwrap());
             drop(duplicate);
             tick().await;

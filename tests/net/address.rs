@@ -157,7 +157,8 @@ fn a_listener_can_be_bound_again_while_its_connections_linger() {
         drop(client);
         match ListenOptions::new().reuse_address(false).bind(address).await {
             Err(refused) => assert_eq!(refused.kind(), ErrorKind::AddrInUse),
-            // After a benchmark it may be full, net.ipv4.tcp_max_tw_buckets. Then nothing lingers, and nothing is in the way.
+            // After a benchmark it may be full, net.ipv4.tcp_max_tw_buckets. Then nothing lingers,
+            // and nothing is in the way.
             Ok(listener) => {
                 println!("not shown: the kernel's table of connections in TIME_WAIT is full");
                 listener.close().await.unwrap();

@@ -243,7 +243,8 @@ fn what_a_number_meant_is_forgotten_when_it_is_closed_or_given_away() {
             assert!(poll_once(read.as_mut()).is_pending());
             turns(3).await;
             peer.write_all(b"next").unwrap();
-            // The software ring looks after waits that rest on old knowledge every 100 ms, which is many turns more.
+            // The software ring looks after waits that rest on old knowledge every 100 ms, which is
+            // many turns more.
             turns(20).await;
             assert!(poll_once(read.as_mut()).is_ready(), "it waited for something else than its data");
         }

@@ -215,7 +215,8 @@ fn dropped_accepts_and_reads_leave_no_descriptor_and_the_sockets_in_order() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         for round in 0..100 {
-            // Ready at its first poll only where an accept that was dropped earlier had taken a connection.
+            // Ready at its first poll only where an accept that was dropped earlier had taken a
+            // connection.
             drop(listener.accept().now_or_never());
             if round % 3 == 0 {
                 // The dropped accept may win this connection, and closes it then.

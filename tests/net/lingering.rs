@@ -22,7 +22,8 @@ enum Setter {
 
 const SETTERS: [Setter; 4] = [Setter::Method, Setter::SockRef, Setter::BeforeAdoption, Setter::Listener];
 
-/// A stream that lingers so long, with more to send than its peer, which reads nothing, has room for.
+/// A stream that lingers so long, with more to send than its peer, which reads nothing, has room
+/// for.
 async fn lingering(setter: Setter, linger: Duration) -> (TcpStream, std_net::TcpStream) {
     let listener = ListenOptions::new().bind("127.0.0.1:0").await.unwrap();
     if let Setter::Listener = setter {

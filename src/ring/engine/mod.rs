@@ -36,8 +36,8 @@ use timers::Timers;
 /// Enters that find completions at once and do not look at the world, in a row: whoever waits for the world waits no longer than that.
 const ENTERS_WITHOUT_A_LOOK: u32 = 8;
 
-/// Most requests that are looked at to see whether one of them uses a descriptor. It happens for each
-/// resource that is dropped with operations in flight, which may be many at a time.
+/// Most requests that are looked at to see whether one of them uses a descriptor. It happens for
+/// each resource that is dropped with operations in flight, which may be many at a time.
 const MOST_LOOKED_AT: usize = 256;
 
 /// A ring that executes its entries itself.

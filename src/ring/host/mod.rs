@@ -70,7 +70,8 @@ struct Descriptor {
     is_socket: bool,
     /// A short transfer means that the next would wait.
     is_tcp: bool,
-    /// A Unix socket. No event says that the peer has stopped reading, so output that waits is tried again.
+    /// A Unix socket. No event says that the peer has stopped reading, so output that waits is
+    /// tried again.
     is_unix: bool,
     /// Directions in which calls cannot be asked not to wait.
     always_waits: u32,
@@ -245,7 +246,8 @@ impl Host {
         let result = match (self.always_waits.0 | self.descriptor(fd).always_waits) & interest.0 {
             // Direct transfers come from the device, for which the call would wait however impatient one is.
             0 if self.is_direct(fd) => return Attempt::Blocking,
-            // The signal that comes with an error for a file that is too long ends the process. Threads keep it off.
+            // The signal that comes with an error for a file that is too long ends the process.
+            // Threads keep it off.
             0 if interest == Interest::OUTPUT && self.descriptor(fd).is_limited && sys::limits_file_sizes() => return Attempt::Blocking,
             0 => user::call(request, Patience::None),
             _ => -libc::EOPNOTSUPP,
@@ -271,7 +273,8 @@ impl Host {
         }
     }
 
-    /// A terminal waits for its other side, and a file in user space for its process, though they are asked not to.
+    /// A terminal waits for its other side, and a file in user space for its process, though they
+    /// are asked not to.
     #[cold]
     fn find_out_kind(&mut self, fd: RawFd) {
         let kind = user::file_kind(fd);
