@@ -6,8 +6,7 @@
 use std::fmt;
 use std::io;
 
-use io_uring::opcode;
-
+use crate::ring::catalogue::{self, Row, Without};
 use crate::ring::{Limit, Machine, Refusal, Ring, RingKind, RingReport, Seccomp, SetupError};
 use crate::runtime::Builder;
 
@@ -40,10 +39,10 @@ fn examine(builder: Builder) -> Diagnosis {
         Ok(ring) => {
             let report = ring.report();
             shortfalls.extend(report.refusal().map(of_refused_ring));
-            let lacks = |operation: &&Operation| operation.is_needed_on(report.kind()) && !ring.supports(operation.code);
-            missing.extend(OPERATIONS.iter().filter(lacks).map(|operation| operation.name));
+            let lacks = || needed_on(report.kind()).filter(|operation| !ring.supports(operation.code));
+            missing.extend(lacks().map(|operation| operation.name));
             shortfalls.extend(report.refused().iter().map(|refusal| of_refusal(&machine, refusal)));
-            shortfalls.extend(OPERATIONS.iter().filter(|operation| missing.contains(&operation.name)).map(of_operation));
+            shortfalls.extend(lacks().map(of_operation));
             shortfalls.extend(report.by_software().iter().map(|name| of_software_path(name)));
             Ok(report)
         }
@@ -150,7 +149,7 @@ impl fmt::Display for Diagnosis {
                 line("granted", &or_none(ring.granted()))?;
                 line("refused", &or_none(&ring.refused().iter().map(Refusal::to_string).collect::<Vec<_>>()))?;
                 line("operations by software", &or_none(ring.by_software()))?;
-                line("operations missing", &format_args!("{} (of {})", or_none(&self.missing), OPERATIONS.len()))?;
+                line("operations missing", &format_args!("{} (of {})", or_none(&self.missing), needed_on(RingKind::Kernel).count()))?;
             }
             Err(_) => line("ring in force", &"none")?,
         }
@@ -216,80 +215,31 @@ const SET_UP: &[(&str, &str, &str)] = &[
     ("REGISTER_RING_FDS", "5.18", "each system call looks up the ring's descriptor"),
 ];
 
-/// An operation of the ring that this crate uses.
-struct Operation {
-    code: u8,
-    name: &'static str,
-    since: &'static str,
-    without: &'static str,
-}
-
-impl Operation {
-    /// The software ring reads the buffers for chunks where the pool has put them, so nobody has to provide them.
-    fn is_needed_on(&self, kind: RingKind) -> bool {
-        kind == RingKind::Kernel || self.code != opcode::ProvideBuffers::CODE
-    }
-}
-
-const fn operation(code: u8, name: &'static str, since: &'static str, without: &'static str) -> Operation {
-    Operation { code, name, since, without }
-}
-
-/// What the operations that every supported kernel has are missing for.
-const ESSENTIAL: &str = "whatever needs it says `Unsupported`";
-
 /// What it means that a kernel lacks those that came later and have no other way.
 const BY_SOFTWARE: &str = "system calls of this crate in its place, most of them by a thread";
 
-const OPERATIONS: &[Operation] = &[
-    operation(opcode::Nop::CODE, "NOP", "5.1", ESSENTIAL),
-    operation(opcode::Readv::CODE, "READV", "5.1", "`read_vectored` says `Unsupported`"),
-    operation(opcode::Writev::CODE, "WRITEV", "5.1", "`write_vectored` says `Unsupported`"),
-    operation(opcode::ReadFixed::CODE, "READ_FIXED", "5.1", "reads into buffers of a `BufferPool` say `Unsupported`"),
-    operation(opcode::WriteFixed::CODE, "WRITE_FIXED", "5.1", "writes from buffers of a `BufferPool` say `Unsupported`"),
-    operation(opcode::Fsync::CODE, "FSYNC", "5.1", "`File::sync_all` and `sync_data` say `Unsupported`"),
-    operation(opcode::PollAdd::CODE, "POLL_ADD", "5.1", "wakes from other threads need SEND_MSG_RING"),
-    operation(opcode::SendMsg::CODE, "SENDMSG", "5.3", "sending datagrams to an address says `Unsupported`"),
-    operation(opcode::RecvMsg::CODE, "RECVMSG", "5.3", "receiving datagrams with their address says `Unsupported`"),
-    operation(opcode::Timeout::CODE, "TIMEOUT", "5.4", "no timer rings"),
-    operation(opcode::TimeoutUpdate::CODE, "TIMEOUT_REMOVE", "5.5", "a timer can be late"),
-    operation(opcode::Accept::CODE, "ACCEPT", "5.5", "listeners say `Unsupported`"),
-    operation(opcode::AsyncCancel::CODE, "ASYNC_CANCEL", "5.5", "nothing can be cancelled"),
-    operation(opcode::Connect::CODE, "CONNECT", "5.5", "`connect` says `Unsupported`"),
-    operation(opcode::OpenAt::CODE, "OPENAT", "5.6", "opening files says `Unsupported`"),
-    operation(opcode::Statx::CODE, "STATX", "5.6", "`metadata` says `Unsupported`"),
-    operation(opcode::Read::CODE, "READ", "5.6", ESSENTIAL),
-    operation(opcode::Write::CODE, "WRITE", "5.6", ESSENTIAL),
-    operation(opcode::Send::CODE, "SEND", "5.6", ESSENTIAL),
-    operation(opcode::Recv::CODE, "RECV", "5.6", ESSENTIAL),
-    operation(opcode::ProvideBuffers::CODE, "PROVIDE_BUFFERS", "5.7", "`chunks` need REGISTER_PBUF_RING"),
-    operation(opcode::Shutdown::CODE, "SHUTDOWN", "5.11", BY_SOFTWARE),
-    operation(opcode::RenameAt::CODE, "RENAMEAT", "5.11", BY_SOFTWARE),
-    operation(opcode::UnlinkAt::CODE, "UNLINKAT", "5.11", BY_SOFTWARE),
-    operation(opcode::MkDirAt::CODE, "MKDIRAT", "5.15", BY_SOFTWARE),
-    operation(opcode::MsgRingData::CODE, "MSG_RING", "5.18", "wakes from other threads go through an eventfd"),
-    operation(opcode::SendZc::CODE, "SEND_ZC", "6.0", "`send_zc` and `send_all_zc` are plain sends"),
-    operation(opcode::SendMsgZc::CODE, "SENDMSG_ZC", "6.1", "`send_vectored_zc`, `send_all_vectored_zc` and `send_to_zc` are plain sends"),
-    operation(opcode::ReadMulti::CODE, "READ_MULTISHOT", "6.7", "`chunks` of pipes read one by one"),
-    operation(opcode::Ftruncate::CODE, "FTRUNCATE", "6.9", BY_SOFTWARE),
-];
+/// The operations that a ring of this kind must have. The software ring reads the buffers for chunks where the pool has put them, so nobody has to
+/// provide them.
+fn needed_on(kind: RingKind) -> impl Iterator<Item = &'static Row> {
+    catalogue::operations().filter(move |row| row.without != Without::Unused && (row.by_software || kind == RingKind::Kernel))
+}
 
-fn of_operation(operation: &Operation) -> Shortfall {
+fn of_operation(operation: &Row) -> Shortfall {
+    let cost = match operation.without {
+        Without::Costs(cost) => cost,
+        Without::Software => BY_SOFTWARE,
+        Without::Unused => "nothing",
+    };
     Shortfall {
         what: format!("the operation {}", operation.name),
-        cost: operation.without.to_owned(),
+        cost: cost.to_owned(),
         remedy: format!("run Linux {} or later", operation.since),
     }
 }
 
 /// An operation that the kernel lacks and the crate executes.
 fn of_software_path(name: &str) -> Shortfall {
-    let known = OPERATIONS.iter().find(|operation| operation.name == name);
-    let since = match name {
-        "multishot ACCEPT" => "5.19",
-        "multishot RECV" => "6.0",
-        _ => known.map_or("6.18", |operation| operation.since),
-    };
+    let since = catalogue::first_release_of(name).map_or_else(|| "6.18".to_owned(), |release| release.to_string());
     Shortfall {
         what: format!("the operation {name}, which takes the software path"),
         cost: BY_SOFTWARE.to_owned(),
@@ -407,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_kernel_without_operations_is_told_by_their_names() {
-        let shortfall = of_operation(OPERATIONS.iter().find(|operation| operation.name == "FSYNC").expect("listed"));
+        let shortfall = of_operation(needed_on(RingKind::Kernel).find(|operation| operation.name == "FSYNC").expect("listed"));
         assert_eq!(shortfall.what(), "the operation FSYNC");
         assert!(shortfall.cost().contains("sync_all") && shortfall.remedy().contains("5.1"));
     }

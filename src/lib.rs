@@ -255,7 +255,8 @@
 //! # Kernels
 //!
 //! Linux 5.10 or later. The set-up starts with what a recent kernel has and goes down one step at a time; [`Runtime::ring`] tells what was
-//! granted and refused. A kernel that is older, or patched, may lack some of it:
+//! granted and refused. A kernel that is older, or patched, may lack some of it (operations bear
+//! their names in io_uring_enter(2), without `IORING_OP_`):
 //!
 //! | Before Linux | What is missing | What that costs |
 //! |---|---|---|
@@ -263,17 +264,21 @@
 //! | 6.13 | waking by a message to the ring | wakes from other threads go through an eventfd |
 //! | 6.13 | [places in the ring](Builder::registered_files) for files that are used often | each read and write looks up its descriptor |
 //! | 6.12 | minimal waits | [`Builder::min_wait`] has no effect, which the ring's report says |
-//! | 6.9 | the ftruncate operation | [`File::set_len`](fs::File::set_len) takes the software path |
+//! | 6.9 | `FTRUNCATE` | [`File::set_len`](fs::File::set_len) takes the software path |
+//! | 6.7 | `READ_MULTISHOT` | `chunks` of a pipe submit each read |
 //! | 6.6 | `NO_SQARRAY` | a little memory traffic |
 //! | 6.2 | the report of zero-copy sends | [`send_zc`](net::TcpStream::send_zc) and its kin are plain sends |
 //! | 6.1 | `DEFER_TASKRUN` | completions interrupt the program; `COOP_TASKRUN` is used |
-//! | 6.7 | multishot read | `chunks` of a pipe submit each read |
-//! | 6.0 | `SINGLE_ISSUER`, multishot receive | a little locking in the kernel; `chunks` and [`datagrams`](net::UdpSocket::datagrams) take the software path |
+//! | 6.1 | `SENDMSG_ZC` | [`send_vectored_zc`](net::TcpStream::send_vectored_zc) and its kin are plain sends |
+//! | 6.0 | `SINGLE_ISSUER`, `SEND_ZC` | a little locking in the kernel; all zero-copy sends are plain ones |
+//! | 6.0 | multishot `RECV` | `chunks` and [`datagrams`](net::UdpSocket::datagrams) take the software path |
 //! | 5.19 | a table of registered buffers that can be changed | a [`BufferPool`](buf::BufferPool) is plain memory |
-//! | 5.19 | `COOP_TASKRUN`, `TASKRUN_FLAG`, multishot accept, buffer rings | each completion interrupts the program; [`incoming`](net::TcpListener::incoming) takes the software path |
+//! | 5.19 | `COOP_TASKRUN`, `TASKRUN_FLAG`, buffer rings | each completion interrupts the program |
+//! | 5.19 | multishot `ACCEPT` | [`incoming`](net::TcpListener::incoming) takes the software path |
 //! | 5.18 | `SUBMIT_ALL`, the registered ring descriptor | a look-up for each system call |
-//! | 5.15 | the mkdirat operation, the worker bound | [`fs::create_dir`] takes the software path; [`Builder::max_workers`] fails |
-//! | 5.11 | the renameat, unlinkat and shutdown operations | [`fs::rename`], [`fs::remove_file`] and `shutdown` of a stream take the software path; no moving of an armed timeout, so a timer can be late |
+//! | 5.18 | `MSG_RING` | wakes from other threads go through an eventfd |
+//! | 5.15 | `MKDIRAT`, the worker bound | [`fs::create_dir`] takes the software path; [`Builder::max_workers`] fails |
+//! | 5.11 | `RENAMEAT`, `UNLINKAT`, `SHUTDOWN` | [`fs::rename`], [`fs::remove_file`] and `shutdown` of a stream take the software path; no moving of an armed timeout, so a timer can be late |
 //!
 //! The last line holds for the first releases of 5.10 only: later ones of that long-term series (from 5.10.162 on) have these. annulus is
 //! developed and tested on 6.18; the table comes from probing 5.10, 6.1, 6.12, 6.18 and 7.3 and from the manual pages.

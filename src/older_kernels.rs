@@ -14,21 +14,15 @@ use io_uring::opcode;
 
 use crate::buf::ChunkPoolConfig;
 use crate::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
+use crate::ring::catalogue::{self, OLDEST};
 use crate::ring::{Config, Ring};
 use crate::{JoinSet, Runtime, fs};
 
-/// What came to the kernel since the oldest that is supported. The first, SOCKET, is nothing that we use, but stands for its release.
-const LATER: [u8; 9] = [
-    45,
-    opcode::Shutdown::CODE,
-    opcode::RenameAt::CODE,
-    opcode::UnlinkAt::CODE,
-    opcode::MkDirAt::CODE,
-    opcode::Ftruncate::CODE,
-    opcode::SendZc::CODE,
-    opcode::SendMsgZc::CODE,
-    opcode::ReadMulti::CODE,
-];
+/// What came to the kernel since the oldest that is supported. SOCKET is nothing that we use, but stands for its release.
+fn later() -> Vec<u8> {
+    catalogue::operations().filter(|row| row.since > OLDEST).map(|row| row.code).collect()
+}
+
 /// Kernels that lack some of them at random.
 const RANDOM_KERNELS: u32 = 6;
 const CONFIG: Config = Config::new(8, 64);
@@ -40,12 +34,12 @@ fn without(opcodes: &[u8]) -> Runtime {
 
 /// Runs a program on rings that lack nothing, each operation, all, and some at random.
 fn on_each(program: impl AsyncFn()) {
-    let random = RandomState::new();
+    let (random, later) = (RandomState::new(), later());
     let some = |round: u32| {
         let chosen = random.hash_one(round);
-        LATER.iter().enumerate().filter(|(place, _)| chosen >> place & 1 != 0).map(|(_, opcode)| *opcode).collect()
+        later.iter().enumerate().filter(|(place, _)| chosen >> place & 1 != 0).map(|(_, opcode)| *opcode).collect()
     };
-    let lacks = LATER.iter().map(|opcode| vec![*opcode]).chain([vec![], LATER.to_vec()]).chain((0..RANDOM_KERNELS).map(some));
+    let lacks = later.iter().map(|opcode| vec![*opcode]).chain([vec![], later.clone()]).chain((0..RANDOM_KERNELS).map(some));
     for lack in lacks {
         // These are the seed, too.
         println!("without {lack:?}");
@@ -67,7 +61,7 @@ async fn start<F: Future>(future: F) {
 fn the_report_names_what_takes_the_software_path_and_a_recent_kernel_needs_none() {
     assert_eq!(without(&[]).ring().by_software(), [""; 0]);
     let names = ["SHUTDOWN", "RENAMEAT", "UNLINKAT", "MKDIRAT", "FTRUNCATE", "multishot ACCEPT", "multishot RECV"];
-    let runtime = without(&LATER);
+    let runtime = without(&later());
     assert_eq!(runtime.ring().by_software(), names);
     assert_eq!(runtime.ring().kind(), crate::RingKind::Kernel);
     assert!(runtime.ring().to_string().contains("by software: SHUTDOWN, RENAMEAT"), "{}", runtime.ring());
@@ -229,7 +223,7 @@ fn what_is_dropped_or_cancelled_ends_either_way_and_leaves_a_whole_result() {
 fn a_runtime_ends_with_operations_in_flight_on_both_sides() {
     let scratch = tempfile::tempdir().expect("a directory");
     for round in 0..20 {
-        let runtime = without(&LATER);
+        let runtime = without(&later());
         let directory = scratch.path().join(round.to_string());
         let begun = Instant::now();
         runtime.block_on(async {
@@ -264,8 +258,8 @@ fn a_wake_from_another_thread_ends_a_wait_beside_operations_on_the_software_path
 #[test]
 fn a_long_write_goes_in_parts_where_the_kernel_would_lose_count_of_it() {
     const LENGTH: usize = 16 << 20;
-    for (lacks, in_parts) in [(&LATER[..], true), (&[], false)] {
-        without(lacks).block_on(async {
+    for (lacks, in_parts) in [(later(), true), (vec![], false)] {
+        without(&lacks).block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
             let mut peer = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
             let (stream, _) = listener.accept().await.expect("accepted");

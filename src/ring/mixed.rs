@@ -15,6 +15,7 @@ use std::rc::Rc;
 
 use io_uring::{opcode, squeue};
 
+use super::catalogue::{self, MULTISHOT_ACCEPT, MULTISHOT_RECEIVE, Without};
 use super::engine::Engine;
 use super::host::Host;
 use super::kernel::KernelRing;
@@ -22,19 +23,6 @@ use super::opcodes::Opcodes;
 use super::sqe::{self, Decoded, Request, Submission};
 use super::{Completion, Config, PushError, Traffic, Wait};
 use crate::buf::BufferRing;
-
-/// Operations that came later than the oldest kernel, and for which the operations above have no other way. (Zero-copy sends become plain
-/// ones, which is nearer to what they are for; a multishot read becomes single ones.)
-const LATER: [(u8, &str); 5] = [
-    (opcode::Shutdown::CODE, "SHUTDOWN"),
-    (opcode::RenameAt::CODE, "RENAMEAT"),
-    (opcode::UnlinkAt::CODE, "UNLINKAT"),
-    (opcode::MkDirAt::CODE, "MKDIRAT"),
-    (opcode::Ftruncate::CODE, "FTRUNCATE"),
-];
-
-/// Came with Linux 5.19. We do not use it.
-const SOCKET: u8 = 45;
 
 /// What the kernel lacks and the engine does.
 #[derive(Debug, Default)]
@@ -53,20 +41,19 @@ impl Lacking {
     /// `None`: nothing.
     pub(super) fn of(kernel: &KernelRing) -> Option<Lacking> {
         let mut lacking = Lacking::default();
-        for (opcode, name) in LATER {
-            if !kernel.supports(opcode) {
-                lacking.opcodes.insert(opcode);
-                lacking.names.push(name);
+        for row in catalogue::operations().filter(|row| row.without == Without::Software) {
+            if !kernel.supports(row.code) {
+                lacking.opcodes.insert(row.code);
+                lacking.names.push(row.name);
             }
         }
-        // No probe shows whether an operation can be multishot, but what else came with the same release: Linux 5.19, and 6.0.
-        if !kernel.supports(SOCKET) {
+        if !kernel.supports(MULTISHOT_ACCEPT.shown_by) {
             lacking.accepts = true;
-            lacking.names.push("multishot ACCEPT");
+            lacking.names.push(MULTISHOT_ACCEPT.name);
         }
-        if !kernel.supports(opcode::SendZc::CODE) {
+        if !kernel.supports(MULTISHOT_RECEIVE.shown_by) {
             lacking.receives = true;
-            lacking.names.push("multishot RECV");
+            lacking.names.push(MULTISHOT_RECEIVE.name);
             lacking.opcodes.insert(opcode::ReadMulti::CODE);
         }
         // Came with Linux 6.1, as did the count. It is no operation, so it has no name, and kernels that lack it lack others.

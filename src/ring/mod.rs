@@ -9,6 +9,7 @@
 //! The unsafe functions hand entries and buffers on to the source; whoever calls them vouches for the memory.
 
 mod buffer_table;
+pub(crate) mod catalogue;
 mod choice;
 mod engine;
 mod file_kind;
@@ -50,6 +51,7 @@ use engine::Engine;
 use host::Host;
 use kernel::KernelRing;
 use mixed::{Lacking, Mixed};
+use opcodes::Opcodes;
 use polling::Polling;
 use world::World;
 
@@ -207,8 +209,7 @@ pub(crate) enum Ring {
 pub(crate) struct Emulated {
     engine: Engine,
     report: RingReport,
-    /// Always, but for a test.
-    supports_all: bool,
+    opcodes: Opcodes,
 }
 
 impl Emulated {
@@ -223,7 +224,7 @@ impl Emulated {
             refused: config.iopoll.then(|| Refusal::new("IOPOLL", &io::Error::from_raw_os_error(libc::EOPNOTSUPP))).into_iter().collect(),
             by_software: Vec::new(),
         };
-        Emulated { engine, report, supports_all: true }
+        Emulated { engine, report, opcodes: Opcodes::by_software() }
     }
 }
 
@@ -275,7 +276,7 @@ impl Ring {
     pub(crate) fn supports(&self, opcode: u8) -> bool {
         match self {
             Ring::Kernel(ring) => ring.supports(opcode),
-            Ring::Emulated(ring) => ring.supports_all && sqe::knows(opcode),
+            Ring::Emulated(ring) => ring.opcodes.contains(opcode),
             Ring::Mixed(ring) => ring.supports(opcode),
             Ring::Polling(ring) => ring.others().supports(opcode),
         }
@@ -560,7 +561,7 @@ impl Ring {
     pub(crate) fn support_nothing(&mut self) {
         match self {
             Ring::Kernel(ring) => ring.support_nothing(),
-            Ring::Emulated(ring) => ring.supports_all = false,
+            Ring::Emulated(ring) => ring.opcodes = Opcodes::default(),
             Ring::Mixed(ring) => ring.support_nothing(),
             Ring::Polling(ring) => ring.others_mut().support_nothing(),
         }

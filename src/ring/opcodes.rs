@@ -2,6 +2,8 @@
 
 use io_uring::Probe;
 
+use super::catalogue;
+
 /// A set of opcodes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Opcodes([u64; 4]);
@@ -13,6 +15,13 @@ impl Opcodes {
         for opcode in (0..=u8::MAX).filter(|opcode| probe.is_supported(*opcode)) {
             opcodes.insert(opcode);
         }
+        opcodes
+    }
+
+    /// Those that the software ring executes.
+    pub(super) fn by_software() -> Opcodes {
+        let mut opcodes = Opcodes::default();
+        catalogue::operations().filter(|row| row.by_software).for_each(|row| opcodes.insert(row.code));
         opcodes
     }
 

@@ -8,12 +8,11 @@
 //! here: only `ring/user.rs` makes memory of them, and the only way to one is [`decode`], whose caller vouches for it.
 #![allow(unsafe_code)]
 
-mod number;
-
 use std::os::fd::RawFd;
 
 use io_uring::squeue;
 
+use super::catalogue::{CancelCode, FileCode, KernelOnlyCode, MessageCode, Opcode, PathCode, PollCode, SocketCode, TimeCode, TransferCode};
 use super::user;
 
 /// `struct io_uring_sqe`, by the names that most operations give its fields.
@@ -43,6 +42,10 @@ impl Raw {
     fn of(entry: &squeue::Entry) -> Raw {
         // SAFETY: both are 64 plain bytes, the entry's are all initialised, and it is borrowed for the call.
         unsafe { std::ptr::from_ref(entry).cast::<Raw>().read() }
+    }
+
+    fn operation(&self) -> Option<Opcode> {
+        Opcode::of(self.opcode)
     }
 }
 
@@ -326,22 +329,6 @@ pub(crate) enum Request {
     },
 }
 
-/// The known operations, as the bits of a word.
-const KNOWN: u64 = {
-    let (mut bits, mut index) = (0, 0);
-    while index < number::KNOWN.len() {
-        bits |= 1 << number::KNOWN[index];
-        index += 1;
-    }
-    bits
-};
-
-/// Is this operation decoded here?
-#[inline]
-pub(crate) fn knows(opcode: u8) -> bool {
-    KNOWN.checked_shr(opcode.into()).is_some_and(|bits| bits & 1 != 0)
-}
-
 pub(crate) const TIMEOUT_ABSOLUTE: u32 = 1 << 0;
 pub(crate) const TIMEOUT_BOOTTIME: u32 = 1 << 2;
 pub(crate) const TIMEOUT_REALTIME: u32 = 1 << 3;
@@ -368,14 +355,17 @@ const MESSAGE_WITH_FLAGS: u32 = 1 << 1;
 /// The file of a read or write that stands for itself, where it is named by its descriptor.
 pub(super) fn file_of_transfer(entry: &squeue::Entry) -> Option<RawFd> {
     let raw = Raw::of(entry);
-    let transfers = [number::READ, number::WRITE, number::READ_FIXED, number::WRITE_FIXED, number::READV, number::WRITEV];
-    (transfers.contains(&raw.opcode) && raw.flags == 0).then_some(raw.fd)
+    let is_transfer = match raw.operation() {
+        Some(Opcode::Transfer(code)) => code != TransferCode::ReadMulti,
+        _ => false,
+    };
+    (is_transfer && raw.flags == 0).then_some(raw.fd)
 }
 
 /// A send that ends with its first part, in the place of one that goes on until all is sent. Other entries stay as they are.
 pub(super) fn in_parts(entry: &squeue::Entry) -> squeue::Entry {
     let mut raw = Raw::of(entry);
-    if matches!(raw.opcode, number::SEND | number::SENDMSG | number::SEND_ZC) {
+    if let Some(Opcode::Socket(SocketCode::Send | SocketCode::SendMsg | SocketCode::SendZc)) = raw.operation() {
         raw.operation_flags &= !(libc::MSG_WAITALL as u32);
     }
     // SAFETY: both are 64 plain bytes, any of which make a valid entry, and `raw` lies on this stack.
@@ -385,7 +375,7 @@ pub(super) fn in_parts(entry: &squeue::Entry) -> squeue::Entry {
 /// The descriptor that an entry closes.
 pub(super) fn file_that_closes(entry: &squeue::Entry) -> Option<RawFd> {
     let raw = Raw::of(entry);
-    (raw.opcode == number::CLOSE && raw.file_index == 0).then_some(raw.fd)
+    (raw.operation() == Some(Opcode::File(FileCode::Close)) && raw.file_index == 0).then_some(raw.fd)
 }
 
 /// What is left of a refused entry: whose it is, what it was in its chain, and why.
@@ -406,7 +396,10 @@ pub(crate) type Decoded = Result<Submission, Refused>;
 pub(crate) unsafe fn decode(entry: &squeue::Entry) -> Decoded {
     let raw = Raw::of(entry);
     let course = Course { bits: raw.flags };
-    let decoded = check(&raw).and_then(|()| Ok((request(&raw)?, manner(&raw)?)));
+    let decoded = check(&raw).and_then(|()| {
+        let opcode = raw.operation().ok_or(libc::EINVAL)?;
+        Ok((request(opcode, &raw)?, manner(opcode, &raw)?))
+    });
     match decoded {
         Ok((request, manner)) => Ok(Submission { token: raw.token, course, request, manner }),
         Err(errno) => Err(Refused { token: raw.token, course, errno }),
@@ -422,18 +415,21 @@ fn check(raw: &Raw) -> Result<(), i32> {
     if raw.flags & FIXED_FILE != 0 {
         return Err(libc::EBADF);
     }
-    let selects = matches!(raw.opcode, number::READ | number::READ_MULTISHOT | number::RECV | number::RECVMSG);
+    let selects = matches!(
+        raw.operation(),
+        Some(Opcode::Transfer(TransferCode::Read | TransferCode::ReadMulti) | Opcode::Socket(SocketCode::Recv | SocketCode::RecvMsg))
+    );
     if raw.flags & BUFFER_SELECT != 0 && !selects {
         return Err(libc::EOPNOTSUPP);
     }
     Ok(())
 }
 
-fn manner(raw: &Raw) -> Result<Manner, i32> {
+fn manner(opcode: Opcode, raw: &Raw) -> Result<Manner, i32> {
     let group = (raw.flags & BUFFER_SELECT != 0).then_some(raw.group);
     let mut manner = Manner { group, ..Manner::default() };
-    match raw.opcode {
-        number::RECV | number::RECVMSG => {
+    match opcode {
+        Opcode::Socket(SocketCode::Recv) | Opcode::Socket(SocketCode::RecvMsg) => {
             allow(raw.ioprio, SOCKET_POLL_FIRST | SOCKET_MULTISHOT)?;
             manner.poll_first = raw.ioprio & SOCKET_POLL_FIRST != 0;
             manner.multishot = raw.ioprio & SOCKET_MULTISHOT != 0;
@@ -443,11 +439,11 @@ fn manner(raw: &Raw) -> Result<Manner, i32> {
                 return Err(libc::EINVAL);
             }
         }
-        number::SEND | number::SENDMSG => {
+        Opcode::Socket(SocketCode::Send) | Opcode::Socket(SocketCode::SendMsg) => {
             allow(raw.ioprio, SOCKET_POLL_FIRST)?;
             manner.poll_first = raw.ioprio & SOCKET_POLL_FIRST != 0;
         }
-        number::SEND_ZC | number::SENDMSG_ZC => {
+        Opcode::Socket(SocketCode::SendZc) | Opcode::Socket(SocketCode::SendMsgZc) => {
             allow(raw.ioprio, SOCKET_POLL_FIRST | SOCKET_FIXED_BUFFER | SOCKET_REPORT_USAGE)?;
             if raw.flags & SKIP_SUCCESS != 0 {
                 return Err(libc::EINVAL);
@@ -456,15 +452,15 @@ fn manner(raw: &Raw) -> Result<Manner, i32> {
             manner.notifies = true;
             manner.reports_usage = raw.ioprio & SOCKET_REPORT_USAGE != 0;
         }
-        number::ACCEPT => {
+        Opcode::Socket(SocketCode::Accept) => {
             allow(raw.ioprio, ACCEPT_MULTISHOT | ACCEPT_DONT_WAIT | ACCEPT_POLL_FIRST)?;
             manner.poll_first = raw.ioprio & ACCEPT_POLL_FIRST != 0;
             manner.multishot = raw.ioprio & ACCEPT_MULTISHOT != 0;
         }
-        number::READ_MULTISHOT if group.is_none() => return Err(libc::EINVAL),
-        number::READ_MULTISHOT => manner.multishot = true,
-        number::POLL_ADD => manner.multishot = raw.length & POLL_MULTISHOT != 0,
-        number::TIMEOUT => manner.multishot = raw.operation_flags & TIMEOUT_MULTISHOT != 0,
+        Opcode::Transfer(TransferCode::ReadMulti) if group.is_none() => return Err(libc::EINVAL),
+        Opcode::Transfer(TransferCode::ReadMulti) => manner.multishot = true,
+        Opcode::Poll(PollCode::PollAdd) => manner.multishot = raw.length & POLL_MULTISHOT != 0,
+        Opcode::Time(TimeCode::Timeout) => manner.multishot = raw.operation_flags & TIMEOUT_MULTISHOT != 0,
         _ => {}
     }
     Ok(manner)
@@ -474,46 +470,59 @@ fn allow(ioprio: u16, known: u16) -> Result<(), i32> {
     if ioprio & !known != 0 { Err(libc::EINVAL) } else { Ok(()) }
 }
 
-fn request(raw: &Raw) -> Result<Request, i32> {
+fn request(opcode: Opcode, raw: &Raw) -> Result<Request, i32> {
     let fd = raw.fd;
     let address = Address(raw.address);
     let flags = raw.operation_flags;
     let transfer = Transfer { fd, address, length: raw.length, offset: raw.offset, flags };
     let (peer, peer_length) = (Address(raw.offset), raw.file_index as u16);
     let socket = SocketTransfer { fd, address, length: raw.length, flags, peer: Address(0), peer_length: 0 };
-    Ok(match raw.opcode {
-        number::NOP => Request::Nop { result: if flags & NOP_RESULT != 0 { raw.length as i32 } else { 0 } },
-        number::READ | number::READ_FIXED | number::READ_MULTISHOT => Request::Read(transfer),
-        number::WRITE | number::WRITE_FIXED => Request::Write(transfer),
-        number::READV => Request::Readv(transfer),
-        number::WRITEV => Request::Writev(transfer),
-        number::RECV => Request::Recv(socket),
-        number::SEND | number::SEND_ZC => Request::Send(SocketTransfer { peer, peer_length, ..socket }),
-        number::RECVMSG => Request::RecvMsg { fd, message: address, flags, buffer: None },
-        number::SENDMSG | number::SENDMSG_ZC => Request::SendMsg { fd, message: address, flags },
-        number::ACCEPT => accept(raw)?,
-        number::CONNECT if raw.address == 0 => return Err(libc::EFAULT),
-        number::CONNECT => Request::Connect { fd, address, length: raw.offset as u32, begun: false },
-        number::SHUTDOWN => Request::Shutdown { fd, how: raw.length },
-        number::CLOSE if raw.file_index == 0 => Request::Close { fd },
-        number::POLL_ADD if raw.length & !POLL_MULTISHOT == 0 => Request::PollAdd { fd, mask: flags | libc::POLLRDHUP as u32 },
-        number::POLL_REMOVE if raw.length == 0 => Request::PollRemove { token: raw.address },
-        number::FSYNC if flags & !1 == 0 => Request::Fsync { fd, data_only: flags == 1 },
-        number::FTRUNCATE => Request::Ftruncate { fd, length: raw.offset },
-        number::FALLOCATE => Request::Fallocate { fd, mode: raw.length, offset: raw.offset, length: raw.address },
-        number::OPENAT if raw.file_index == 0 => Request::OpenAt { directory: fd, path: address, flags, mode: raw.length },
-        number::STATX => Request::Statx { directory: fd, path: address, flags, mask: raw.length, status: Address(raw.offset) },
-        number::RENAMEAT => {
+    Ok(match opcode {
+        Opcode::Message(MessageCode::Nop) => Request::Nop { result: if flags & NOP_RESULT != 0 { raw.length as i32 } else { 0 } },
+        Opcode::Transfer(TransferCode::Read) | Opcode::Transfer(TransferCode::ReadFixed) | Opcode::Transfer(TransferCode::ReadMulti) => {
+            Request::Read(transfer)
+        }
+        Opcode::Transfer(TransferCode::Write) | Opcode::Transfer(TransferCode::WriteFixed) => Request::Write(transfer),
+        Opcode::Transfer(TransferCode::Readv) => Request::Readv(transfer),
+        Opcode::Transfer(TransferCode::Writev) => Request::Writev(transfer),
+        Opcode::Socket(SocketCode::Recv) => Request::Recv(socket),
+        Opcode::Socket(SocketCode::Send) | Opcode::Socket(SocketCode::SendZc) => {
+            Request::Send(SocketTransfer { peer, peer_length, ..socket })
+        }
+        Opcode::Socket(SocketCode::RecvMsg) => Request::RecvMsg { fd, message: address, flags, buffer: None },
+        Opcode::Socket(SocketCode::SendMsg) | Opcode::Socket(SocketCode::SendMsgZc) => Request::SendMsg { fd, message: address, flags },
+        Opcode::Socket(SocketCode::Accept) => accept(raw)?,
+        Opcode::Socket(SocketCode::Connect) if raw.address == 0 => return Err(libc::EFAULT),
+        Opcode::Socket(SocketCode::Connect) => Request::Connect { fd, address, length: raw.offset as u32, begun: false },
+        Opcode::Socket(SocketCode::Shutdown) => Request::Shutdown { fd, how: raw.length },
+        Opcode::File(FileCode::Close) if raw.file_index == 0 => Request::Close { fd },
+        Opcode::Poll(PollCode::PollAdd) if raw.length & !POLL_MULTISHOT == 0 => {
+            Request::PollAdd { fd, mask: flags | libc::POLLRDHUP as u32 }
+        }
+        Opcode::Cancel(CancelCode::PollRemove) if raw.length == 0 => Request::PollRemove { token: raw.address },
+        Opcode::File(FileCode::Fsync) if flags & !1 == 0 => Request::Fsync { fd, data_only: flags == 1 },
+        Opcode::File(FileCode::Ftruncate) => Request::Ftruncate { fd, length: raw.offset },
+        Opcode::File(FileCode::Fallocate) => Request::Fallocate { fd, mode: raw.length, offset: raw.offset, length: raw.address },
+        Opcode::Path(PathCode::OpenAt) if raw.file_index == 0 => Request::OpenAt { directory: fd, path: address, flags, mode: raw.length },
+        Opcode::Path(PathCode::Statx) => {
+            Request::Statx { directory: fd, path: address, flags, mask: raw.length, status: Address(raw.offset) }
+        }
+        Opcode::Path(PathCode::RenameAt) => {
             Request::RenameAt { from_directory: fd, from: address, to_directory: raw.length as i32, to: Address(raw.offset), flags }
         }
-        number::UNLINKAT => Request::UnlinkAt { directory: fd, path: address, flags },
-        number::MKDIRAT => Request::MkdirAt { directory: fd, path: address, mode: raw.length },
-        number::TIMEOUT => timeout(raw)?,
-        number::TIMEOUT_REMOVE => timeout_remove(raw)?,
-        number::LINK_TIMEOUT => link_timeout(raw)?,
-        number::ASYNC_CANCEL => cancel(raw)?,
-        number::MSG_RING => message(raw)?,
-        _ => return Err(libc::EINVAL),
+        Opcode::Path(PathCode::UnlinkAt) => Request::UnlinkAt { directory: fd, path: address, flags },
+        Opcode::Path(PathCode::MkDirAt) => Request::MkdirAt { directory: fd, path: address, mode: raw.length },
+        Opcode::Time(TimeCode::Timeout) => timeout(raw)?,
+        Opcode::Time(TimeCode::TimeoutUpdate) => timeout_remove(raw)?,
+        Opcode::Time(TimeCode::LinkTimeout) => link_timeout(raw)?,
+        Opcode::Cancel(CancelCode::AsyncCancel) => cancel(raw)?,
+        Opcode::Message(MessageCode::MsgRingData) => message(raw)?,
+        // Flags that these do not know.
+        Opcode::File(FileCode::Close | FileCode::Fsync)
+        | Opcode::Poll(PollCode::PollAdd)
+        | Opcode::Cancel(CancelCode::PollRemove)
+        | Opcode::Path(PathCode::OpenAt) => return Err(libc::EINVAL),
+        Opcode::KernelOnly(KernelOnlyCode::ProvideBuffers | KernelOnlyCode::Socket) => return Err(libc::EINVAL),
     })
 }
 

@@ -1,6 +1,7 @@
 //! What do the entries of a program work on? Descriptors and memory, made anew for each run, and kept until the ring has let go of them.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -33,6 +34,12 @@ const NEVER_S: u64 = 100_000;
 
 thread_local! {
     static SCRATCH: RefCell<Option<tempfile::TempDir>> = const { RefCell::new(None) };
+    static BUILT: RefCell<BTreeSet<u32>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// Has this thread built an entry for this operation?
+pub(crate) fn has_built(opcode: u8) -> bool {
+    BUILT.with_borrow(|built| built.contains(&opcode.into()))
 }
 
 /// A path that is not used yet, in a directory on disk that goes with the thread.
@@ -232,6 +239,7 @@ impl World {
         let mut memory = Memory::default();
         let mut built = self.build(number, &entry.op, &mut memory, &user_data);
         self.memory.push(memory);
+        BUILT.with_borrow_mut(|seen| seen.insert(built.get_opcode()));
         let mut flags = match entry.link {
             Link::None => squeue::Flags::empty(),
             Link::Soft => squeue::Flags::IO_LINK,
