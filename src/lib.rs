@@ -19,6 +19,7 @@
 //! - [What dropping a future does](docs::cancellation), for each operation
 //! - [Coming from tokio](docs::from_tokio)
 //! - [Coming from an epoll loop](docs::from_epoll)
+//! - [More than one core](docs::cores)
 //! - [Where io_uring is blocked](docs::software_ring)
 //! - [What to use when, and what it brings](docs::performance)
 //! - [Why it is as it is](docs::design)
@@ -334,6 +335,9 @@ pub mod docs {
 
     #[doc = include_str!("docs/cancellation.md")]
     pub mod cancellation {}
+
+    #[doc = include_str!("docs/cores.md")]
+    pub mod cores {}
 
     #[doc = include_str!("docs/design.md")]
     pub mod design {}

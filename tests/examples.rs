@@ -7,6 +7,7 @@
 #[allow(unreachable_pub, clippy::unwrap_used)]
 mod common;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -18,6 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{bounded, example, forbid, mortal, scratch_dir};
+use rustix::thread::{CpuSet, sched_getaffinity};
 
 const MIB: usize = 1024 * 1024;
 
@@ -129,23 +131,23 @@ fn select_serves_every_connection_though_the_timer_wins() {
 
 // echo
 
-/// An echo server that runs, killed and waited for when it goes out of scope.
-struct EchoServer {
+/// A server that runs, killed and waited for when it goes out of scope.
+struct Server {
     child: Child,
     address: SocketAddr,
 }
 
-impl EchoServer {
-    fn start() -> EchoServer {
-        EchoServer::from_command(command("echo", &[&"127.0.0.1:0"]))
+impl Server {
+    fn start() -> Server {
+        Server::from_command(command("echo", &[&"127.0.0.1:0"]))
     }
 
-    fn from_command(mut command: Command) -> EchoServer {
+    fn from_command(mut command: Command) -> Server {
         let mut child = command.spawn().expect("the example starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line of text");
         let address = line.trim_end().strip_prefix("listening on ").and_then(|address| address.parse().ok());
-        EchoServer { child, address: address.unwrap_or_else(|| panic!("not an address: {line:?}")) }
+        Server { child, address: address.unwrap_or_else(|| panic!("not an address: {line:?}")) }
     }
 
     fn connect(&self) -> TcpStream {
@@ -167,7 +169,7 @@ impl EchoServer {
     }
 }
 
-impl Drop for EchoServer {
+impl Drop for Server {
     fn drop(&mut self) {
         let killed = self.child.kill().and_then(|()| self.child.wait());
         if !thread::panicking() {
@@ -179,7 +181,7 @@ impl Drop for EchoServer {
 #[test]
 fn echo_sends_large_payloads_back_to_several_clients_at_once_and_ends_after_a_half_close() {
     bounded(|| {
-        let server = EchoServer::start();
+        let server = Server::start();
         let payload = bytes(4 * MIB + 4321);
         thread::scope(|scope| {
             for number in 0..8 {
@@ -205,7 +207,7 @@ fn echo_sends_large_payloads_back_to_several_clients_at_once_and_ends_after_a_ha
 #[test]
 fn echo_answers_each_small_message_before_the_next_is_sent() {
     bounded(|| {
-        let server = EchoServer::start();
+        let server = Server::start();
         let mut clients: Vec<TcpStream> = (0..5).map(|_| server.connect()).collect();
         for round in 0..100u8 {
             for (number, client) in clients.iter_mut().enumerate() {
@@ -222,7 +224,7 @@ fn echo_answers_each_small_message_before_the_next_is_sent() {
 #[test]
 fn echo_says_which_client_has_gone_and_serves_the_others() {
     bounded(|| {
-        let mut server = EchoServer::start();
+        let mut server = Server::start();
         let mut errors = server.errors();
         let mut client = server.connect();
         client.write_all(b"x").expect("the server reads");
@@ -244,7 +246,7 @@ fn echo_without_descriptors_lets_clients_wait_until_others_have_gone() {
     bounded(|| {
         let mut shell = Command::new("sh");
         shell.args(["-c", "ulimit -n 16 && exec \"$0\" 127.0.0.1:0"]).arg(example("echo"));
-        let mut server = EchoServer::from_command(mortal(shell));
+        let mut server = Server::from_command(mortal(shell));
         let mut errors = server.errors();
         let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| server.connect()).collect();
         let mut line = String::new();
@@ -268,6 +270,30 @@ fn echo_names_the_address_that_it_cannot_have() {
         let (address, _listener) = taken.expect("a port");
         assert_fails_naming(&run("echo", &[&address.to_string()]), address.to_string());
         assert_fails_naming(&run("echo", &[&"no address"]), "no address");
+    });
+}
+
+// cores
+
+/// Connects until every processor that this process may use has answered. The kernel spreads the
+/// connections by their addresses, so a few more are needed than there are processors.
+#[test]
+fn cores_serves_on_every_processor() {
+    const ENOUGH: usize = 10_000;
+    bounded(|| {
+        let server = Server::from_command(command("cores", &[&"127.0.0.1:0"]));
+        let allowed = sched_getaffinity(None).expect("a list of processors");
+        let expected: BTreeSet<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
+        let mut found = BTreeSet::new();
+        let mut connections = 0;
+        while found != expected && connections < ENOUGH {
+            let mut answer = String::new();
+            server.connect().read_to_string(&mut answer).expect("the server answers");
+            let processor = answer.trim_end().strip_prefix("processor ").and_then(|cpu| cpu.parse().ok());
+            found.insert(processor.unwrap_or_else(|| panic!("not a processor: {answer:?}")));
+            connections += 1;
+        }
+        assert_eq!(found, expected, "after {connections} connections");
     });
 }
 
