@@ -265,3 +265,28 @@ mod seven {
 ";
     assert_eq!(cfgs_inside_functions(text), [9, 12, 22, 24]);
 }
+
+/// The targets of a text's links that are paths.
+fn linked_paths(text: &str) -> BTreeSet<String> {
+    let targets = text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+    targets.filter(|target| !target.contains("://")).map(|target| target.to_owned()).collect()
+}
+
+#[test]
+fn the_front_pages_link_to_what_exists_and_the_readme_to_every_guide_and_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |page: &str| fs::read_to_string(root.join(page)).expect("a page");
+    for page in ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"] {
+        for path in linked_paths(&read(page)) {
+            assert!(root.join(&path).exists(), "{page} links to {path}, which does not exist");
+        }
+    }
+    let linked = linked_paths(&read("README.md"));
+    for directory in ["src/docs", "examples"] {
+        for entry in fs::read_dir(root.join(directory)).expect("a directory") {
+            let name = entry.expect("an entry").file_name().into_string().expect("text");
+            let path = format!("{directory}/{name}");
+            assert!(linked.contains(&path), "README.md does not link to {path}");
+        }
+    }
+}
