@@ -1,8 +1,10 @@
 //! A completion-based async runtime for Linux, on io_uring.
 //!
-//! A program hands the kernel an operation and a buffer, and gets the result and the buffer back when the operation has ended. annulus turns
-//! that into futures: files, TCP, UDP and Unix sockets, and timers, each an entry in a submission ring, all of one turn of the loop submitted
-//! by one system call. A runtime is one thread with one ring. Names and shapes are the standard library's, and tokio's where std has none.
+//! A program hands the kernel an operation and a buffer, and gets the result and the buffer back
+//! when the operation has ended. annulus turns that into futures: files, TCP, UDP and Unix sockets,
+//! and timers, each an entry in a submission ring, all of one turn of the loop submitted by one
+//! system call. A runtime is one thread with one ring. Names and shapes are the standard library's,
+//! and tokio's where std has none.
 //!
 //! # Contents
 //!
@@ -25,9 +27,11 @@
 //! - [Why it is as it is](docs::design)
 //! - [Architecture](docs::architecture), for those who change it
 //!
-//! On this page: [a first program](#a-first-program), [operations and buffers](#operations-buffers-and-getting-the-buffer-back),
-//! [cancelling](#cancelling), [time](#time), [tasks and threads](#tasks-and-threads), [errors](#errors), [when not to use
-//! it](#when-not-to-use-it), [kernels](#kernels), [features and platform](#features-and-platform), [not yet](#not-yet).
+//! On this page: [a first program](#a-first-program), [operations and
+//! buffers](#operations-buffers-and-getting-the-buffer-back), [cancelling](#cancelling),
+//! [time](#time), [tasks and threads](#tasks-and-threads), [errors](#errors), [when not to use
+//! it](#when-not-to-use-it), [kernels](#kernels), [features and platform](#features-and-platform),
+//! [not yet](#not-yet).
 //!
 //! # A first program
 //!
@@ -62,9 +66,9 @@
 //!
 //! # Operations, buffers, and getting the buffer back
 //!
-//! The kernel works on the buffer while no Rust code runs, so a borrowed `&mut [u8]` would not be safe: the future could be dropped and the
-//! borrow end while the kernel still writes. An operation therefore takes the buffer by value and gives it back, with the result or with the
-//! error:
+//! The kernel works on the buffer while no Rust code runs, so a borrowed `&mut [u8]` would not be
+//! safe: the future could be dropped and the borrow end while the kernel still writes. An operation
+//! therefore takes the buffer by value and gives it back, with the result or with the error:
 //!
 //! ```
 //! use annulus::{buf::IoBuf, fs::File};
@@ -89,20 +93,24 @@
 //! # std::io::Result::Ok(()) }).unwrap();
 //! ```
 //!
-//! - A read starts at the buffer's beginning, may use its whole **capacity**, and sets the length to what it read. To read behind what a buffer
-//!   holds, use `read_append`, or [`spare`](buf::IoBufMut::spare) with any read.
+//! - A read starts at the buffer's beginning, may use its whole **capacity**, and sets the length
+//!   to what it read. To read behind what a buffer holds, use `read_append`, or
+//!   [`spare`](buf::IoBufMut::spare) with any read.
 //! - A write writes the buffer's **length**.
-//! - A read into a buffer without room is refused with `InvalidInput`. It is never an `Ok` with 0 bytes, which means the end of the stream or
-//!   file. `Vec::new()` has no room; `Vec::with_capacity(n)` has.
-//! - `read` and `write` may move less than fits. `read_exact` and `write_all` go on until they are through; when they fail,
-//!   [`Error::transferred`] says how far they came.
-//! - `Vec<u8>`, boxed slices and arrays, [`AlignedBuffer`](buf::AlignedBuffer), buffers of a [`BufferPool`](buf::BufferPool) and, as a feature,
-//!   `BytesMut` can be read into. `String`, static
-//!   slices and strings, `Rc<[u8]>`, `Arc<[u8]>` and `Bytes` can be written from. [`buf`] has the whole list.
+//! - A read into a buffer without room is refused with `InvalidInput`. It is never an `Ok` with 0
+//!   bytes, which means the end of the stream or file. `Vec::new()` has no room;
+//!   `Vec::with_capacity(n)` has.
+//! - `read` and `write` may move less than fits. `read_exact` and `write_all` go on until they are
+//!   through; when they fail, [`Error::transferred`] says how far they came.
+//! - `Vec<u8>`, boxed slices and arrays, [`AlignedBuffer`](buf::AlignedBuffer), buffers of a
+//!   [`BufferPool`](buf::BufferPool) and, as a feature, `BytesMut` can be read into. `String`,
+//!   static slices and strings, `Rc<[u8]>`, `Arc<[u8]>` and `Bytes` can be written from. [`buf`]
+//!   has the whole list.
 //!
-//! For connections that are mostly idle, or where the bytes go on as they came, there are **buffers of the runtime**: `stream.chunks()` is a
-//! stream of [`Chunk`](buf::Chunk)s, received bytes that can be divided, kept and sent without a copy. The kernel takes a buffer when there is
-//! something for it, so a connection that waits holds none:
+//! For connections that are mostly idle, or where the bytes go on as they came, there are **buffers
+//! of the runtime**: `stream.chunks()` is a stream of [`Chunk`](buf::Chunk)s, received bytes that
+//! can be divided, kept and sent without a copy. The kernel takes a buffer when there is something
+//! for it, so a connection that waits holds none:
 //!
 //! ```
 //! use std::io;
@@ -118,41 +126,52 @@
 //! }
 //! ```
 //!
-//! All streams of a runtime share these buffers. Their number grows while many are in chunks and shrinks back ([`Builder::chunks`]); when it
-//! cannot grow, what comes is copied to the heap, so that no stream waits because others keep their chunks. [`Metrics`] counts all of it.
+//! All streams of a runtime share these buffers. Their number grows while many are in chunks and
+//! shrinks back ([`Builder::chunks`]); when it cannot grow, what comes is copied to the heap, so
+//! that no stream waits because others keep their chunks. [`Metrics`] counts all of it.
 //!
-//! Most operations are an [`Op`]. An `Op` is lazy: it is submitted when it is polled for the first time, together with all else that this turn
-//! of the loop starts. It does not need to be pinned. So are `accept`, `shutdown`, `sync_all`, `sync_data` and `set_len`, which have no buffer.
-//! What opens or connects, looks up names, gives metadata, works on directories or closes is a plain future, and so is `read_append`; for a
-//! deadline on the latter write `stream.read(buffer.spare()).timeout(…)`.
+//! Most operations are an [`Op`]. An `Op` is lazy: it is submitted when it is polled for the first
+//! time, together with all else that this turn of the loop starts. It does not need to be pinned.
+//! So are `accept`, `shutdown`, `sync_all`, `sync_data` and `set_len`, which have no buffer. What
+//! opens or connects, looks up names, gives metadata, works on directories or closes is a plain
+//! future, and so is `read_append`; for a deadline on the latter write
+//! `stream.read(buffer.spare()).timeout(…)`.
 //!
-//! All methods take `&self`, so several operations on one file can be in flight at once. The kernel runs two operations of one direction of a
-//! stream in no particular order, so there they take turns: at most one receive and one send are in flight, and further ones wait in order.
+//! All methods take `&self`, so several operations on one file can be in flight at once. The kernel
+//! runs two operations of one direction of a stream in no particular order, so there they take
+//! turns: at most one receive and one send are in flight, and further ones wait in order.
 //!
 //! # Cancelling
 //!
-//! Dropping the future of an operation cancels the operation. The kernel may need a while, or may have finished already. Until its last word
-//! the runtime keeps the buffer and the descriptor, then drops them. Memory is never freed under the kernel's hands.
+//! Dropping the future of an operation cancels the operation. The kernel may need a while, or may
+//! have finished already. Until its last word the runtime keeps the buffer and the descriptor, then
+//! drops them. Memory is never freed under the kernel's hands.
 //!
-//! **What a dropped operation received waits for the next call.** `select!`, [`time::timeout`] and [`JoinHandle::abort`] drop what loses, and
+//! **What a dropped operation received waits for the next call.** `select!`, [`time::timeout`] and
+//! [`JoinHandle::abort`] drop what loses, and
 //!
-//! - bytes that a dropped `read`, `read_exact` or `read_vectored` took from a stream come out of the next read, in order, and so does an error
-//!   that the kernel reports only once;
+//! - bytes that a dropped `read`, `read_exact` or `read_vectored` took from a stream come out of
+//!   the next read, in order, and so does an error that the kernel reports only once;
 //! - a datagram comes out of the next receive, with its address;
 //! - a dropped `accept` is not cancelled at all: it takes one connection for the next `accept`;
-//! - a dropped write may have been carried out, wholly or in part. Later writes of the same stream or [`File`](fs::File) wait until its fate
-//!   is known, so it never lands after them.
+//! - a dropped write may have been carried out, wholly or in part. Later writes of the same stream
+//!   or [`File`](fs::File) wait until its fate is known, so it never lands after them.
 //!
-//! What waits is kept in the value: it goes with a stream or listener that is dropped, closed or turned into std's. [The guide to
-//! cancelling](docs::cancellation) has a table of all operations, and what is not promised.
+//! What waits is kept in the value: it goes with a stream or listener that is dropped, closed or
+//! turned into std's. [The guide to cancelling](docs::cancellation) has a table of all operations,
+//! and what is not promised.
 //!
-//! A dropped operation's buffer is freed. To have it back, and to know what became of the operation, there are three ways:
+//! A dropped operation's buffer is freed. To have it back, and to know what became of the
+//! operation, there are three ways:
 //!
-//! 1. **Put the deadline on the operation**: [`Op::timeout`] and [`Op::deadline`] cancel it and wait for its own completion, which alone
-//!    decides what is reported. The buffer comes back in every case.
-//! 2. **Cancel and wait**: [`Op::cancel`] ends an operation and yields its own result, which is success if it won.
-//! 3. **Keep the future** and poll it again later: give `&mut operation` to the `select`. Until it is polled to its end or dropped it keeps
-//!    its turn, and further reads of the same stream wait for it.
+//! 1. **Put the deadline on the operation**: [`Op::timeout`] and [`Op::deadline`] cancel it and
+//!    wait for its own completion, which alone decides what is reported. The buffer comes back in
+//!    every case.
+//! 2. **Cancel and wait**: [`Op::cancel`] ends an operation and yields its own result, which is
+//!    success if it won.
+//! 3. **Keep the future** and poll it again later: give `&mut operation` to the `select`. Until it
+//!    is polled to its end or dropped it keeps its turn, and further reads of the same stream wait
+//!    for it.
 //!
 //! ```
 //! use std::{io, time::Duration};
@@ -183,21 +202,25 @@
 //! # io::Result::Ok(()) }).unwrap();
 //! ```
 //!
-//! A file read that is dropped loses nothing, since the next one names its position again. Sleeps and intervals can be dropped freely.
+//! A file read that is dropped loses nothing, since the next one names its position again. Sleeps
+//! and intervals can be dropped freely.
 //!
-//! Forgetting an operation in flight (`mem::forget`) leaks its buffer and keeps its descriptor open, so that a `close` of it waits for ever;
-//! nothing is freed too early. It also keeps its turn: later operations of that direction of the stream wait for ever.
+//! Forgetting an operation in flight (`mem::forget`) leaks its buffer and keeps its descriptor
+//! open, so that a `close` of it waits for ever; nothing is freed too early. It also keeps its
+//! turn: later operations of that direction of the stream wait for ever.
 //!
 //! # Time
 //!
-//! [`time::sleep`], [`time::timeout`] and [`time::interval`] are as in tokio, with [`std::time::Instant`]. Deadlines stand in a timer wheel
-//! whose tick is about half a millisecond; nothing fires early. The ring holds one timeout for the earliest of them, so a sleep costs no system
-//! call of its own. There is no virtual clock.
+//! [`time::sleep`], [`time::timeout`] and [`time::interval`] are as in tokio, with
+//! [`std::time::Instant`]. Deadlines stand in a timer wheel whose tick is about half a millisecond;
+//! nothing fires early. The ring holds one timeout for the earliest of them, so a sleep costs no
+//! system call of its own. There is no virtual clock.
 //!
 //! # Tasks and threads
 //!
-//! [`block_on`] opens a ring and runs a future on it. [`spawn`] starts a task on the same thread, so futures need not be `Send`; dropping the
-//! [`JoinHandle`] detaches the task, [`JoinHandle::abort`] ends it, and a panic in it comes out of the handle as a [`JoinError`].
+//! [`block_on`] opens a ring and runs a future on it. [`spawn`] starts a task on the same thread,
+//! so futures need not be `Send`; dropping the [`JoinHandle`] detaches the task,
+//! [`JoinHandle::abort`] ends it, and a panic in it comes out of the handle as a [`JoinError`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -213,21 +236,25 @@
 //! .unwrap();
 //! ```
 //!
-//! A [`Runtime`] is made, used and dropped on one thread. Wakers may go anywhere, so channels and locks that need no particular runtime work
-//! across threads. For more cores, start more threads with a runtime each; with [`ListenOptions::reuse_port`](net::ListenOptions::reuse_port)
-//! they can share a port. Work that blocks or computes for long goes to [`spawn_blocking`]: a task that does not yield stops everything else on
-//! its thread.
+//! A [`Runtime`] is made, used and dropped on one thread. Wakers may go anywhere, so channels and
+//! locks that need no particular runtime work across threads. For more cores, start more threads
+//! with a runtime each; with [`ListenOptions::reuse_port`](net::ListenOptions::reuse_port) they can
+//! share a port. Work that blocks or computes for long goes to [`spawn_blocking`]: a task that does
+//! not yield stops everything else on its thread.
 //!
-//! When a runtime is dropped it cancels its tasks and operations and waits for the kernel to let go of their memory, for up to 5 seconds.
+//! When a runtime is dropped it cancels its tasks and operations and waits for the kernel to let go
+//! of their memory, for up to 5 seconds.
 //!
 //! # Errors
 //!
-//! Errors are [`std::io::Error`] with the kernel's errno as it came, or an [`Error`] that adds the buffer and turns into an `io::Error` with
-//! `?`. An operation that [`Op::cancel`] cancelled says `ECANCELED` (125), or `EINTR` (4) if a worker thread of the kernel was interrupted at
-//! it, and `TimedOut` if a deadline of [`Op::timeout`] cancelled it. An operation that the running kernel does not have says `Unsupported`.
+//! Errors are [`std::io::Error`] with the kernel's errno as it came, or an [`Error`] that adds the
+//! buffer and turns into an `io::Error` with `?`. An operation that [`Op::cancel`] cancelled says
+//! `ECANCELED` (125), or `EINTR` (4) if a worker thread of the kernel was interrupted at it, and
+//! `TimedOut` if a deadline of [`Op::timeout`] cancelled it. An operation that the running kernel
+//! does not have says `Unsupported`.
 //!
-//! [`Builder::build`] explains why a ring is refused and what to do about it, and [`block_on`] panics with the same sentence. A ring that was
-//! granted can be asked what it is made of:
+//! [`Builder::build`] explains why a ring is refused and what to do about it, and [`block_on`]
+//! panics with the same sentence. A ring that was granted can be asked what it is made of:
 //!
 //! ```
 //! let runtime = annulus::Runtime::new()?;
@@ -235,29 +262,34 @@
 //! # std::io::Result::Ok(())
 //! ```
 //!
-//! Where io_uring is blocked, as most container runtimes do by default, the same program runs on [the software
-//! ring](docs::software_ring): epoll and a pool of threads. [`Builder::ring`] and the environment variable `ANNULUS_RING` (`kernel` or
-//! `software`) choose.
+//! Where io_uring is blocked, as most container runtimes do by default, the same program runs on
+//! [the software ring](docs::software_ring): epoll and a pool of threads. [`Builder::ring`] and the
+//! environment variable `ANNULUS_RING` (`kernel` or `software`) choose.
 //!
-//! [`diagnose`] says the same of a machine where no ring is granted, together with limits, settings, operations that the kernel lacks, and
-//! the remedy for each shortfall; `cargo run --example doctor` prints it.
+//! [`diagnose`] says the same of a machine where no ring is granted, together with limits,
+//! settings, operations that the kernel lacks, and the remedy for each shortfall;
+//! `cargo run --example doctor` prints it.
 //!
-//! Calls outside a runtime that need one panic with a sentence that says so, and so does a [`block_on`] inside another.
+//! Calls outside a runtime that need one panic with a sentence that says so, and so does a
+//! [`block_on`] inside another.
 //!
 //! # When not to use it
 //!
 //! - On anything but Linux.
-//! - With libraries that need `Send` futures, tokio's reactor, or `AsyncRead`/`AsyncWrite` streams. There are no adapters.
-//! - For programs whose file work is buffered writes, metadata, or files on tmpfs: the kernel hands these to worker threads, at about 20 µs of
-//!   CPU each, one at a time. [`fs`] says which operations that concerns.
-//! - For one read at a time from the page cache: pread(2) is cheaper (see [the measurements](docs::design#when-is-completion-slower)).
+//! - With libraries that need `Send` futures, tokio's reactor, or `AsyncRead`/`AsyncWrite` streams.
+//!   There are no adapters.
+//! - For programs whose file work is buffered writes, metadata, or files on tmpfs: the kernel hands
+//!   these to worker threads, at about 20 µs of CPU each, one at a time. [`fs`] says which
+//!   operations that concerns.
+//! - For one read at a time from the page cache: pread(2) is cheaper (see [the
+//!   measurements](docs::design#when-is-completion-slower)).
 //! - When tasks have to move between threads to balance their load.
 //!
 //! # Kernels
 //!
-//! Linux 5.10 or later. The set-up starts with what a recent kernel has and goes down one step at a time; [`Runtime::ring`] tells what was
-//! granted and refused. A kernel that is older, or patched, may lack some of it (operations bear
-//! their names in io_uring_enter(2), without `IORING_OP_`):
+//! Linux 5.10 or later. The set-up starts with what a recent kernel has and goes down one step at a
+//! time; [`Runtime::ring`] tells what was granted and refused. A kernel that is older, or patched,
+//! may lack some of it (operations bear their names in io_uring_enter(2), without `IORING_OP_`):
 //!
 //! | Before Linux | What is missing | What that costs |
 //! |---|---|---|
@@ -281,23 +313,26 @@
 //! | 5.15 | `MKDIRAT`, the worker bound | [`fs::create_dir`] takes the software path; [`Builder::max_workers`] fails |
 //! | 5.11 | `RENAMEAT`, `UNLINKAT`, `SHUTDOWN` | [`fs::rename`], [`fs::remove_file`] and `shutdown` of a stream take the software path; no moving of an armed timeout, so a timer can be late |
 //!
-//! The last line holds for the first releases of 5.10 only: later ones of that long-term series (from 5.10.162 on) have these. annulus is
-//! developed and tested on 6.18; the table comes from probing 5.10, 6.1, 6.12, 6.18 and 7.3 and from the manual pages.
+//! The last line holds for the first releases of 5.10 only: later ones of that long-term series
+//! (from 5.10.162 on) have these. annulus is developed and tested on 6.18; the table comes from
+//! probing 5.10, 6.1, 6.12, 6.18 and 7.3 and from the manual pages.
 //!
-//! What takes the [software path](docs::software_ring) is executed by this crate while the rest stays with the kernel;
-//! [`RingReport::by_software`] names it.
+//! What takes the [software path](docs::software_ring) is executed by this crate while the rest
+//! stays with the kernel; [`RingReport::by_software`] names it.
 //!
 //! # Features and platform
 //!
 //! - `bytes`: `Bytes` and `BytesMut` as buffers. Off by default.
-//! - `log`: a line by way of the `log` crate for each runtime that opens: which ring it has, and why. A warning if the machine refused the
-//!   kernel's, else a piece of information. Off by default.
+//! - `log`: a line by way of the `log` crate for each runtime that opens: which ring it has, and
+//!   why. A warning if the machine refused the kernel's, else a piece of information. Off by
+//!   default.
 //!
 //! Linux with 64-bit pointers, x86_64 or any other. Rust 1.88.
 //!
 //! # Not yet
 //!
-//! Planned, and absent from this version: more than one core in one runtime, and a simulated ring for tests.
+//! Planned, and absent from this version: more than one core in one runtime, and a simulated ring
+//! for tests.
 
 mod blocking;
 pub mod buf;
