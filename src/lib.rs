@@ -281,8 +281,8 @@
 //! - For programs whose file work is buffered writes, metadata, or files on tmpfs: the kernel hands
 //!   these to worker threads, at about 20 µs of CPU each, one at a time. [`fs`] says which
 //!   operations that concerns.
-//! - For one read at a time from the page cache: pread(2) is cheaper (see [the
-//!   measurements](docs::design#when-is-completion-slower)).
+//! - For one read at a time from the page cache: pread(2) is cheaper by a tenth
+//!   (see [the measurements](docs::design#when-is-completion-slower)).
 //! - When tasks have to move between threads to balance their load.
 //!
 //! # Kernels

@@ -208,6 +208,28 @@ pub(crate) fn is_direct(file: BorrowedFd<'_>) -> bool {
     flags >= 0 && flags & libc::O_DIRECT != 0
 }
 
+/// Reads what the page cache has, without a wait; preadv2(2) with `RWF_NOWAIT`. The count is less
+/// than `length` only where the file ends. `None`: some of it would have to be waited for, or the
+/// call failed.
+///
+/// # Safety
+/// `length` bytes may be written at `address`.
+pub(crate) unsafe fn read_cached(file: BorrowedFd<'_>, address: *mut u8, length: usize, offset: u64) -> Option<usize> {
+    let mut done = 0;
+    while done < length {
+        // SAFETY: `done` is less than `length`, so this is within what the caller vouches for.
+        let part = libc::iovec { iov_base: unsafe { address.add(done) }.cast(), iov_len: length - done };
+        let position = libc::off64_t::try_from(offset.checked_add(done as u64)?).ok()?;
+        // SAFETY: the caller vouches for the memory, which the kernel uses during the call only.
+        match unsafe { libc::preadv2(file.as_raw_fd(), &part, 1, position, libc::RWF_NOWAIT) } {
+            ..0 => return None,
+            0 => break,
+            count => done += count as usize,
+        }
+    }
+    Some(done)
+}
+
 /// epoll_create1(2), close-on-exec.
 pub(crate) fn epoll() -> io::Result<OwnedFd> {
     // SAFETY: the call takes no pointer.

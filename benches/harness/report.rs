@@ -278,7 +278,7 @@ pub(crate) const RATIO_MEANING: &str = "Ratios are formed per round and show the
 pub(crate) const KNOWN_LIMITS: &[&str] = &[
     "One connection, or one request at a time: there is nothing to batch, and an epoll loop costs somewhat less.",
     "Buffered writes, fsync, stat, and opening with O_CREAT: the kernel hands them to worker threads; a direct call costs less CPU.",
-    "Page-cached reads: pread is cheaper than a trip through the ring, by much one at a time and by little in batches, but stops the loop when a page is missing.",
+    "Page-cached reads: pread is cheaper, by about a tenth, but stops the loop when a page is missing.",
     "Large messages (16 KiB) on hundreds of connections with a buffer owned by each: the buffers fall out of the processor's cache, while an epoll loop reads all of them into one.",
     "Files on tmpfs: the ring hands every access to worker threads there.",
 ];

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::os::fd::AsFd;
 
 use io_uring::{opcode, squeue, types};
 
@@ -14,6 +15,8 @@ use super::socket::{claim, claim_exact, leave};
 use super::{Handle, MOST_BYTES, Op, Operation, Step};
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::ring::Completion;
+use crate::runtime::Core;
+use crate::sys;
 
 /// An offset beyond this is negative to the kernel, and -1 would mean "wherever the file's cursor is".
 const HIGHEST_OFFSET: u64 = i64::MAX as u64;
@@ -123,6 +126,21 @@ fn writing<B: IoBuf>(file: &Handle, buffer: &B, address: *const u8, length: u32,
     entry.flags(target.flags)
 }
 
+/// Reads from the page cache, where a program reads one by one: see `driver/one_by_one.rs`. `None`:
+/// the ring reads.
+///
+/// # Safety
+/// `length` bytes may be written at `address`.
+unsafe fn read_past_the_ring(core: &Core, file: &Handle, address: *mut u8, length: u32, offset: u64) -> Option<i32> {
+    if !core.driver.borrow_mut().allows_read_past_the_ring(length) || !file.has_cache() {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    let count = unsafe { sys::read_cached(file.as_fd(), address, length as usize, offset) };
+    core.driver.borrow_mut().went_past_the_ring(count.is_some());
+    count.map(|count| count as i32)
+}
+
 /// One read at an offset.
 pub struct ReadAt<B> {
     file: Handle,
@@ -150,6 +168,15 @@ unsafe impl<B: IoBufMut> Operation for ReadAt<B> {
         let length = clamp(self.buffer.capacity());
         let address = self.buffer.as_mut_ptr();
         reading(&self.file, &self.buffer, address, length, self.offset)
+    }
+
+    const HAS_WAY_PAST_THE_RING: bool = true;
+
+    #[inline(never)]
+    fn try_past_the_ring(&mut self, core: &Core) -> Option<i32> {
+        let length = clamp(self.buffer.capacity());
+        // SAFETY: the buffer belongs to the operation, and the kernel does not know it.
+        unsafe { read_past_the_ring(core, &self.file, self.buffer.as_mut_ptr(), length, self.offset) }
     }
 
     #[inline(always)]
@@ -203,6 +230,17 @@ unsafe impl<B: IoBufMut> Operation for ReadExactAt<B> {
         // SAFETY: `filled` bytes of the buffer lie before this address.
         let address = unsafe { self.buffer.as_mut_ptr().add(self.filled) };
         reading(&self.file, &self.buffer, address, length, self.offset + self.filled as u64)
+    }
+
+    const HAS_WAY_PAST_THE_RING: bool = true;
+
+    #[inline(never)]
+    fn try_past_the_ring(&mut self, core: &Core) -> Option<i32> {
+        let length = clamp(self.buffer.capacity() - self.filled);
+        // SAFETY: `filled` bytes of the buffer lie before this address.
+        let address = unsafe { self.buffer.as_mut_ptr().add(self.filled) };
+        // SAFETY: the buffer belongs to the operation, and the kernel does not know it.
+        unsafe { read_past_the_ring(core, &self.file, address, length, self.offset + self.filled as u64) }
     }
 
     #[inline(always)]

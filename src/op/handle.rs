@@ -195,6 +195,14 @@ impl Handle {
         self.shared().is_stream
     }
 
+    /// Is it a file that is read by way of the page cache, and by its descriptor?
+    pub(super) fn has_cache(&self) -> bool {
+        if self.shared().naming.get() == Naming::Unknown {
+            self.find_out_naming();
+        }
+        matches!(self.shared().naming.get(), Naming::Plain { .. }) && !self.is_stream() && !self.is_direct()
+    }
+
     /// Does it go around the page cache?
     #[inline]
     pub(super) fn is_direct(&self) -> bool {

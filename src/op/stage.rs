@@ -10,7 +10,7 @@ use crate::driver::Token;
 pub(super) enum Stage {
     /// The future: it has not been submitted.
     Idle,
-    /// The future. It will end with this result, a negative errno or 0, without being submitted.
+    /// The future. It will end with this result, without being submitted.
     Settled(i32),
     /// The kernel works on its memory, though the future owns it.
     InFlight(Token),

@@ -403,6 +403,11 @@ impl Ring {
         }
     }
 
+    /// Does our own engine execute the entries, and no kernel?
+    pub(crate) fn is_software(&self) -> bool {
+        matches!(self, Ring::Emulated(_))
+    }
+
     /// Would an enter that does not wait bring completions? Seen in memory, without a call.
     #[inline]
     pub(crate) fn has_work(&mut self) -> bool {

@@ -25,6 +25,9 @@ pub struct Metrics {
     pub completions: u64,
     /// Operations started, each part of a repeated one (`write_all`) counted, and each descriptor closed by drop.
     pub operations: u64,
+    /// Reads of files that were made past the ring: the program read one by one, with nothing else in
+    /// flight, and the page cache had what was asked for. They count as operations and completions.
+    pub past_the_ring: u64,
     /// Operations whose future was dropped before they ended.
     pub orphaned: u64,
     /// Cancels sent, repetitions included: of dropped, cancelled and late operations, and of streams (`chunks`, `datagrams`, `incoming`) that
@@ -81,6 +84,7 @@ impl Metrics {
             submissions: traffic.submissions,
             completions: counters.completions,
             operations: counters.started,
+            past_the_ring: counters.past_the_ring,
             orphaned: counters.orphaned,
             cancels: counters.cancels,
             stale_completions: counters.stale,

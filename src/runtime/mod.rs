@@ -249,7 +249,7 @@ impl fmt::Debug for Runtime {
 }
 
 /// The parts of a runtime, shared with the operations and timers that it started.
-pub(crate) struct Core {
+pub struct Core {
     pub(crate) driver: RefCell<Driver>,
     executor: Rc<Executor>,
     timers: RefCell<Timers>,
@@ -264,6 +264,12 @@ pub(crate) struct Core {
     registers_files: bool,
     /// No other runtime of the process has it, before or after.
     id: u64,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// The number of the next runtime. None has 0.

@@ -10,6 +10,7 @@ mod common;
 mod direct;
 mod events;
 mod limits;
+mod one_by_one;
 mod open;
 mod paths;
 mod places;
