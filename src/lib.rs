@@ -1,10 +1,10 @@
 //! A completion-based async runtime for Linux, on io_uring.
 //!
-//! A program hands the kernel an operation and a buffer, and gets the result and the buffer back
-//! when the operation has ended. annulus turns that into futures: files, TCP, UDP and Unix sockets,
-//! and timers, each an entry in a submission ring, all of one turn of the loop submitted by one
-//! system call. A runtime is one thread with one ring. Names and shapes are the standard library's,
-//! and tokio's where std has none.
+//! A program hands the kernel an operation and a buffer. It gets the result and the buffer back
+//! when the operation has ended. annulus turns that into futures, for files, TCP, UDP and Unix
+//! sockets, and timers. Each operation is an entry in a submission ring, and one system call
+//! submits all entries of one turn of the loop. A runtime is one thread with one ring. Names and
+//! shapes are those of the standard library, and those of tokio where std has none.
 //!
 //! # Contents
 //!
@@ -66,9 +66,9 @@
 //!
 //! # Operations, buffers, and getting the buffer back
 //!
-//! The kernel works on the buffer while no Rust code runs, so a borrowed `&mut [u8]` would not be
-//! safe: the future could be dropped and the borrow end while the kernel still writes. An operation
-//! therefore takes the buffer by value and gives it back, with the result or with the error:
+//! The kernel works on the buffer between two polls. A borrowed `&mut [u8]` would not be safe: if
+//! the future is dropped, the borrow ends while the kernel still writes. An operation therefore
+//! takes the buffer by value and gives it back, with the result or with the error:
 //!
 //! ```
 //! use annulus::{buf::IoBuf, fs::File};
@@ -94,23 +94,22 @@
 //! ```
 //!
 //! - A read starts at the buffer's beginning, may use its whole **capacity**, and sets the length
-//!   to what it read. To read behind what a buffer holds, use `read_append`, or
+//!   to what it read. To keep what a buffer holds and read behind it, use `read_append`, or
 //!   [`spare`](buf::IoBufMut::spare) with any read.
 //! - A write writes the buffer's **length**.
-//! - A read into a buffer without room is refused with `InvalidInput`. It is never an `Ok` with 0
-//!   bytes, which means the end of the stream or file. `Vec::new()` has no room;
-//!   `Vec::with_capacity(n)` has.
-//! - `read` and `write` may move less than fits. `read_exact` and `write_all` go on until they are
-//!   through; when they fail, [`Error::transferred`] says how far they came.
+//! - A read into a buffer without room is refused with `InvalidInput`. An `Ok` with 0 bytes always
+//!   means the end of the stream or file. `Vec::new()` has no room; `Vec::with_capacity(n)` has.
+//! - `read` and `write` may move less than fits. `read_exact` and `write_all` go on until all is
+//!   moved. If they fail, [`Error::transferred`] says how much they had moved.
 //! - `Vec<u8>`, boxed slices and arrays, [`AlignedBuffer`](buf::AlignedBuffer), buffers of a
 //!   [`BufferPool`](buf::BufferPool) and, as a feature, `BytesMut` can be read into. `String`,
 //!   static slices and strings, `Rc<[u8]>`, `Arc<[u8]>` and `Bytes` can be written from. [`buf`]
 //!   has the whole list.
 //!
-//! For connections that are mostly idle, or where the bytes go on as they came, there are **buffers
-//! of the runtime**: `stream.chunks()` is a stream of [`Chunk`](buf::Chunk)s, received bytes that
-//! can be divided, kept and sent without a copy. The kernel takes a buffer when there is something
-//! for it, so a connection that waits holds none:
+//! The runtime has **buffers of its own**. They are for connections that are mostly idle, and for
+//! bytes that are sent on unchanged. `stream.chunks()` is a stream of [`Chunk`](buf::Chunk)s:
+//! received bytes that can be divided, kept and sent without a copy. The kernel takes a buffer only
+//! when bytes have come, so a connection that waits holds none:
 //!
 //! ```
 //! use std::io;
@@ -126,52 +125,54 @@
 //! }
 //! ```
 //!
-//! All streams of a runtime share these buffers. Their number grows while many are in chunks and
-//! shrinks back ([`Builder::chunks`]); when it cannot grow, what comes is copied to the heap, so
-//! that no stream waits because others keep their chunks. [`Metrics`] counts all of it.
+//! All streams of a runtime share these buffers. Their number grows while the program keeps many
+//! chunks, and shrinks afterwards ([`Builder::chunks`]). Where it cannot grow, what is received is
+//! copied to the heap. So no stream waits because others keep their chunks. [`Metrics`] counts all
+//! of it.
 //!
-//! Most operations are an [`Op`]. An `Op` is lazy: it is submitted when it is polled for the first
-//! time, together with all else that this turn of the loop starts. It does not need to be pinned.
-//! So are `accept`, `shutdown`, `sync_all`, `sync_data` and `set_len`, which have no buffer. What
-//! opens or connects, looks up names, gives metadata, works on directories or closes is a plain
-//! future, and so is `read_append`; for a deadline on the latter write
+//! Most operations are an [`Op`]: also `accept`, `shutdown`, `sync_all`, `sync_data` and `set_len`,
+//! which have no buffer. An `Op` is lazy: its first poll submits it, together with everything else
+//! that this turn of the loop starts. It does not need to be pinned. Other operations are plain
+//! futures: those that open, connect, close, look up names, read metadata or work on directories,
+//! and `read_append`. For a `read_append` with a deadline write
 //! `stream.read(buffer.spare()).timeout(…)`.
 //!
-//! All methods take `&self`, so several operations on one file can be in flight at once. The kernel
-//! runs two operations of one direction of a stream in no particular order, so there they take
-//! turns: at most one receive and one send are in flight, and further ones wait in order.
+//! All methods take `&self`, so several operations on one file can be in flight at once. The
+//! operations of a stream take turns, since the kernel would run two receives, or two sends, in no
+//! particular order: at most one receive and one send are in flight, and further ones wait in
+//! order.
 //!
 //! # Cancelling
 //!
-//! Dropping the future of an operation cancels the operation. The kernel may need a while, or may
-//! have finished already. Until its last word the runtime keeps the buffer and the descriptor, then
-//! drops them. Memory is never freed under the kernel's hands.
+//! Dropping the future of an operation cancels the operation. The kernel may need a while for that,
+//! or may have finished the operation already. The runtime keeps the buffer and the descriptor
+//! until the operation's last completion, and then drops them. Memory is never freed while the
+//! kernel uses it.
 //!
 //! **What a dropped operation received waits for the next call.** `select!`, [`time::timeout`] and
-//! [`JoinHandle::abort`] drop what loses, and
+//! [`JoinHandle::abort`] drop futures. Then:
 //!
-//! - bytes that a dropped `read`, `read_exact` or `read_vectored` took from a stream come out of
-//!   the next read, in order, and so does an error that the kernel reports only once;
-//! - a datagram comes out of the next receive, with its address;
-//! - a dropped `accept` is not cancelled at all: it takes one connection for the next `accept`;
-//! - a dropped write may have been carried out, wholly or in part. Later writes of the same stream
-//!   or [`File`](fs::File) wait until its fate is known, so it never lands after them.
+//! - The next read returns the bytes that a dropped `read`, `read_exact` or `read_vectored` took
+//!   from a stream, in order. It also returns an error that the kernel reports only once.
+//! - The next receive returns a datagram that a dropped one took, with its address.
+//! - A dropped `accept` is not cancelled: it takes one connection for the next `accept`.
+//! - A dropped write may have been carried out, wholly or in part. Later writes of the same stream
+//!   or [`File`](fs::File) wait until it has ended, so it never lands after them.
 //!
-//! What waits is kept in the value: it goes with a stream or listener that is dropped, closed or
-//! turned into std's. [The guide to cancelling](docs::cancellation) has a table of all operations,
-//! and what is not promised.
+//! The stream or listener keeps what waits. If it is dropped, closed or turned into one of std,
+//! what waits is dropped. [The guide to cancelling](docs::cancellation) has a table of all
+//! operations, and says what is not promised.
 //!
 //! A dropped operation's buffer is freed. To have it back, and to know what became of the
 //! operation, there are three ways:
 //!
 //! 1. **Put the deadline on the operation**: [`Op::timeout`] and [`Op::deadline`] cancel it and
-//!    wait for its own completion, which alone decides what is reported. The buffer comes back in
-//!    every case.
-//! 2. **Cancel and wait**: [`Op::cancel`] ends an operation and yields its own result, which is
-//!    success if it won.
-//! 3. **Keep the future** and poll it again later: give `&mut operation` to the `select`. Until it
-//!    is polled to its end or dropped it keeps its turn, and further reads of the same stream wait
-//!    for it.
+//!    wait for its own completion. That completion alone decides what is reported. The buffer comes
+//!    back in every case.
+//! 2. **Cancel and wait**: [`Op::cancel`] ends an operation and yields its own result. That is
+//!    success if the operation was faster than the cancel.
+//! 3. **Keep the future** and poll it again later: give `&mut operation` to the `select`. It keeps
+//!    its turn until it has ended or is dropped, and further reads of the same stream wait for it.
 //!
 //! ```
 //! use std::{io, time::Duration};
@@ -189,7 +190,7 @@
 //!     Err(error) => return Err(error.into()),
 //! }
 //!
-//! // 3. A race that the read loses without being dropped, then 2. its end, which may be a success.
+//! // 3. The read loses a race and is not dropped. Then 2.: it is cancelled, and may still succeed.
 //! match select(ours.read(buffer), time::sleep(Duration::from_millis(5))).await {
 //!     Either::Left((read, _sleep)) => buffer = read?.1,
 //!     Either::Right(((), read)) => match read.cancel().await {
@@ -206,21 +207,21 @@
 //! and intervals can be dropped freely.
 //!
 //! Forgetting an operation in flight (`mem::forget`) leaks its buffer and keeps its descriptor
-//! open, so that a `close` of it waits for ever; nothing is freed too early. It also keeps its
-//! turn: later operations of that direction of the stream wait for ever.
+//! open; nothing is freed too early. A `close` then waits for ever, and so do later operations of
+//! that direction of the stream, since the forgotten one keeps its turn.
 //!
 //! # Time
 //!
 //! [`time::sleep`], [`time::timeout`] and [`time::interval`] are as in tokio, with
-//! [`std::time::Instant`]. Deadlines stand in a timer wheel whose tick is about half a millisecond;
-//! nothing fires early. The ring holds one timeout for the earliest of them, so a sleep costs no
-//! system call of its own. There is no virtual clock.
+//! [`std::time::Instant`]. Deadlines stand in a timer wheel with a tick of about half a
+//! millisecond; nothing fires early. The ring holds one timeout, for the earliest deadline, so a
+//! sleep costs no system call of its own. There is no virtual clock.
 //!
 //! # Tasks and threads
 //!
 //! [`block_on`] opens a ring and runs a future on it. [`spawn`] starts a task on the same thread,
-//! so futures need not be `Send`; dropping the [`JoinHandle`] detaches the task,
-//! [`JoinHandle::abort`] ends it, and a panic in it comes out of the handle as a [`JoinError`].
+//! so futures need not be `Send`. Dropping the [`JoinHandle`] detaches the task, and
+//! [`JoinHandle::abort`] ends it. If the task panics, the handle returns a [`JoinError`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -236,25 +237,26 @@
 //! .unwrap();
 //! ```
 //!
-//! A [`Runtime`] is made, used and dropped on one thread. Wakers may go anywhere, so channels and
-//! locks that need no particular runtime work across threads. For more cores, start more threads
-//! with a runtime each; with [`ListenOptions::reuse_port`](net::ListenOptions::reuse_port) they can
-//! share a port. Work that blocks or computes for long goes to [`spawn_blocking`]: a task that does
-//! not yield stops everything else on its thread.
+//! A [`Runtime`] is made, used and dropped on one thread. Wakers work from any thread, so channels
+//! and locks that need no particular runtime work across threads. For more cores, start [a thread
+//! and a runtime for each](docs::cores); with
+//! [`ListenOptions::reuse_port`](net::ListenOptions::reuse_port) they share a port. A task that
+//! does not yield stops everything else on its thread, so work that blocks or computes for long
+//! goes to [`spawn_blocking`].
 //!
 //! When a runtime is dropped it cancels its tasks and operations and waits for the kernel to let go
 //! of their memory, for up to 5 seconds.
 //!
 //! # Errors
 //!
-//! Errors are [`std::io::Error`] with the kernel's errno as it came, or an [`Error`] that adds the
-//! buffer and turns into an `io::Error` with `?`. An operation that [`Op::cancel`] cancelled says
-//! `ECANCELED` (125), or `EINTR` (4) if a worker thread of the kernel was interrupted at it, and
-//! `TimedOut` if a deadline of [`Op::timeout`] cancelled it. An operation that the running kernel
-//! does not have says `Unsupported`.
+//! Errors are [`std::io::Error`] with the errno of the kernel, or an [`Error`] that adds the buffer
+//! and turns into an `io::Error` with `?`. An operation that [`Op::cancel`] has cancelled fails
+//! with `ECANCELED` (125), or with `EINTR` (4) if a worker thread of the kernel was interrupted.
+//! One that a deadline of [`Op::timeout`] has cancelled fails with `TimedOut`. An operation that
+//! the running kernel does not have fails with `Unsupported`.
 //!
-//! [`Builder::build`] explains why a ring is refused and what to do about it, and [`block_on`]
-//! panics with the same sentence. A ring that was granted can be asked what it is made of:
+//! If no ring is granted, the error of [`Builder::build`] says why and what to do about it, and
+//! [`block_on`] panics with the same sentence. [`Runtime::ring`] describes a ring that was granted:
 //!
 //! ```
 //! let runtime = annulus::Runtime::new()?;
@@ -262,34 +264,35 @@
 //! # std::io::Result::Ok(())
 //! ```
 //!
-//! Where io_uring is blocked, as most container runtimes do by default, the same program runs on
-//! [the software ring](docs::software_ring): epoll and a pool of threads. [`Builder::ring`] and the
-//! environment variable `ANNULUS_RING` (`kernel` or `software`) choose.
+//! Most container runtimes block io_uring by default. There the same program runs on [the software
+//! ring](docs::software_ring): epoll and a pool of threads. [`Builder::ring`] and the environment
+//! variable `ANNULUS_RING` (`kernel` or `software`) choose.
 //!
-//! [`diagnose`] says the same of a machine where no ring is granted, together with limits,
-//! settings, operations that the kernel lacks, and the remedy for each shortfall;
-//! `cargo run --example doctor` prints it.
+//! [`diagnose`] also describes a machine where no ring is granted: limits, settings, operations
+//! that the kernel lacks, and the remedy for each shortfall. `cargo run --example doctor` prints
+//! it.
 //!
-//! Calls outside a runtime that need one panic with a sentence that says so, and so does a
-//! [`block_on`] inside another.
+//! A call that needs a runtime panics outside of one, and the message says so. A [`block_on`]
+//! inside another panics as well.
 //!
 //! # When not to use it
 //!
 //! - On anything but Linux.
 //! - With libraries that need `Send` futures, tokio's reactor, or `AsyncRead`/`AsyncWrite` streams.
 //!   There are no adapters.
-//! - For programs whose file work is buffered writes, metadata, or files on tmpfs: the kernel hands
-//!   these to worker threads, at about 20 µs of CPU each, one at a time. [`fs`] says which
-//!   operations that concerns.
-//! - For one read at a time from the page cache: pread(2) is cheaper by a tenth
-//!   (see [the measurements](docs::design#when-is-completion-slower)).
+//! - For buffered writes, metadata, and files on tmpfs. The kernel hands these to worker threads,
+//!   which costs about 20 µs of CPU for each operation, one at a time. [`fs`] says which operations
+//!   that concerns.
+//! - For one read at a time from the page cache: pread(2) is cheaper by a tenth (see [the
+//!   measurements](docs::design#when-is-completion-slower)).
 //! - When tasks have to move between threads to balance their load.
 //!
 //! # Kernels
 //!
-//! Linux 5.10 or later. The set-up starts with what a recent kernel has and goes down one step at a
-//! time; [`Runtime::ring`] tells what was granted and refused. A kernel that is older, or patched,
-//! may lack some of it (operations bear their names in io_uring_enter(2), without `IORING_OP_`):
+//! Linux 5.10 or later. The set-up asks for everything that a recent kernel has, and then for less,
+//! one step at a time. [`Runtime::ring`] tells what was granted and refused. A kernel that is
+//! older, or patched, may lack some of it (operations have their names from io_uring_enter(2),
+//! without `IORING_OP_`):
 //!
 //! | Before Linux | What is missing | What that costs |
 //! |---|---|---|
@@ -313,19 +316,19 @@
 //! | 5.15 | `MKDIRAT`, the worker bound | [`fs::create_dir`] takes the software path; [`Builder::max_workers`] fails |
 //! | 5.11 | `RENAMEAT`, `UNLINKAT`, `SHUTDOWN` | [`fs::rename`], [`fs::remove_file`] and `shutdown` of a stream take the software path; no moving of an armed timeout, so a timer can be late |
 //!
-//! The last line holds for the first releases of 5.10 only: later ones of that long-term series
-//! (from 5.10.162 on) have these. annulus is developed and tested on 6.18; the table comes from
-//! probing 5.10, 6.1, 6.12, 6.18 and 7.3 and from the manual pages.
+//! The last line concerns only the first releases of 5.10. Later ones of that long-term series
+//! (from 5.10.162 on) have these operations. annulus is developed and tested on 6.18; the table
+//! comes from probing 5.10, 6.1, 6.12, 6.18 and 7.3 and from the manual pages.
 //!
-//! What takes the [software path](docs::software_ring) is executed by this crate while the rest
-//! stays with the kernel; [`RingReport::by_software`] names it.
+//! This crate executes what takes the [software path](docs::software_ring), and the kernel the
+//! rest. [`RingReport::by_software`] names these operations.
 //!
 //! # Features and platform
 //!
 //! - `bytes`: `Bytes` and `BytesMut` as buffers. Off by default.
-//! - `log`: a line by way of the `log` crate for each runtime that opens: which ring it has, and
-//!   why. A warning if the machine refused the kernel's, else a piece of information. Off by
-//!   default.
+//! - `log`: a line to the logger of the `log` crate for each runtime that opens: which ring it has,
+//!   and why. The line is a warning if the machine refused the kernel's ring, and else information.
+//!   Off by default.
 //!
 //! Linux with 64-bit pointers, x86_64 or any other. Rust 1.88.
 //!
