@@ -4,13 +4,15 @@
 //! file system ask for (`statx` tells, as `stx_dio_mem_align` and `stx_dio_offset_align`). This file cares for the address only, and knows no file.
 //!
 //! # Safety
-//! The buffer is the only owner of one block from the global allocator: `new` allocates it, `Drop` frees it with the same layout, and between the two
-//! it neither grows nor moves. Of its bytes, the first `len` are initialised and `len <= capacity`; every method keeps that.
+//! The buffer is the only owner of one block from the global allocator: `new` allocates it, `Drop`
+//! frees it with the same layout, and between the two it neither grows nor moves. A part of a buffer
+//! is never dropped, and the whole is kept longer. Of its bytes, the first `len` are initialised and `len <= capacity`; every method keeps that.
 #![allow(unsafe_code)]
 
 use super::{IoBuf, IoBufMut};
 use std::alloc::{self, Layout};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 
@@ -107,6 +109,22 @@ impl AlignedBuffer {
         // end of this method, and so `bytes` cannot overlap.
         unsafe { self.start.add(self.len).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
         self.len += bytes.len();
+    }
+
+    /// An empty buffer in the memory of this one, which frees nothing.
+    ///
+    /// # Panics
+    /// If that memory does not reach so far.
+    ///
+    /// # Safety
+    /// This one is not dropped as long as the part is used. Nobody uses the same memory in another
+    /// way meanwhile: neither through this buffer, nor through a part that overlaps.
+    pub(super) unsafe fn part(&self, offset: usize, capacity: usize) -> ManuallyDrop<AlignedBuffer> {
+        assert!(offset <= self.capacity() && capacity <= self.capacity() - offset, "a part lies within the whole");
+        let Ok(layout) = Layout::from_size_align(capacity, self.alignment()) else { unreachable!("the whole is larger and has a layout") };
+        // SAFETY: the offset is within the block, which this buffer owns and which outlives the part, as the caller promises.
+        let start = unsafe { self.start.add(offset) };
+        ManuallyDrop::new(AlignedBuffer { start, len: 0, layout })
     }
 
     fn assert_room_for(&self, added: usize) {

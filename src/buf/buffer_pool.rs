@@ -4,8 +4,10 @@
 //! buffers out, takes them back, and keeps them as long as anybody has one.
 //!
 //! # Safety
-//! A pool buffer owns its memory through the [`AlignedBuffer`] in it, which is not exchanged for another as long as it is out. Memory is
-//! freed when the last buffer and the last share of the pool are gone, after its registration.
+//! A pool owns one area of memory, or several where there is much, and its buffers are parts of it
+//! that do not overlap. A buffer that is out has a share in the pool, and its part is not exchanged
+//! for another. The areas are freed when the last buffer and the last share of the pool are gone,
+//! after their registration.
 #![allow(unsafe_code)]
 
 use std::any::Any;
@@ -14,11 +16,13 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use super::aligned::page_size;
 use super::{AlignedBuffer, IoBuf, IoBufMut};
 
 /// A pool of page-aligned buffers for files, registered with the runtime that it was made on.
@@ -76,6 +80,8 @@ struct Shared {
     /// What undoes the registration, before the memory below is freed; or why there is none.
     registered: Result<Box<dyn Any>, io::Error>,
     books: RefCell<Books>,
+    /// The memory of all buffers.
+    _areas: Vec<AlignedBuffer>,
     count: usize,
     size: usize,
 }
@@ -93,33 +99,47 @@ struct Books {
     last_ticket: u64,
 }
 
-/// A buffer, and where it is registered.
+/// A buffer, and where its area is registered.
 struct Numbered {
-    buffer: AlignedBuffer,
+    buffer: ManuallyDrop<AlignedBuffer>,
     registration: Option<Registration>,
 }
 
-/// Where a buffer is registered: with which ring, and under which number.
+/// Where a buffer lies: in memory that is registered with which ring, and under which number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Registration {
     pub(crate) ring: u64,
     pub(crate) number: u16,
 }
 
-/// Tries to register buffers, and returns where the first is, the others behind it, and what undoes it.
+/// The largest area: the kernel registers no larger one.
+const LARGEST_AREA: usize = 1 << 30;
+
+/// Tries to register areas, and returns where the first is, the others behind it, and what undoes it.
 pub(crate) type Register<'r> = dyn FnMut(&mut [AlignedBuffer]) -> io::Result<(Registration, Box<dyn Any>)> + 'r;
 
 impl BufferPool {
     pub(crate) fn with(count: usize, size: usize, register: &mut Register<'_>) -> BufferPool {
-        let mut buffers: Vec<_> = (0..count).map(|_| AlignedBuffer::with_page_alignment(size)).collect();
-        let (first, registered) = match register(&mut buffers) {
+        // As few areas as can be: the kernel finds its way about one of them faster than about many.
+        let stride = size.checked_next_multiple_of(page_size()).expect("a buffer fits into the address space");
+        let buffers_per_area = LARGEST_AREA.checked_div(stride).unwrap_or(count).max(1);
+        let area = |first| AlignedBuffer::with_page_alignment(stride * buffers_per_area.min(count - first));
+        let mut areas: Vec<AlignedBuffer> = (0..count).step_by(buffers_per_area).map(area).collect();
+        let (first, registered) = match register(&mut areas) {
             Ok((first, undo)) => (Some(first), Ok(undo)),
             Err(error) => (None, Err(error)),
         };
-        let number = |index| first.map(|first| Registration { number: first.number + index as u16, ..first });
-        let free = buffers.into_iter().enumerate().map(|(index, buffer)| Box::new(Numbered { buffer, registration: number(index) }));
-        let books = Books { free: free.collect(), queue: VecDeque::new(), granted: Vec::new(), last_ticket: 0 };
-        BufferPool { shared: Rc::new(Shared { registered, books: RefCell::new(books), count, size }) }
+        let number = |area| first.map(|first| Registration { number: first.number + area as u16, ..first });
+        let numbered = |index: usize| {
+            let (area, place) = (index / buffers_per_area, index % buffers_per_area);
+            // SAFETY: the areas go with the pool's last share, and each of its buffers has one. The
+            // parts do not overlap, and nobody uses the areas themselves.
+            let buffer = unsafe { areas[area].part(place * stride, size) };
+            Box::new(Numbered { buffer, registration: number(area) })
+        };
+        let free = (0..count).map(numbered).collect();
+        let books = RefCell::new(Books { free, queue: VecDeque::new(), granted: Vec::new(), last_ticket: 0 });
+        BufferPool { shared: Rc::new(Shared { registered, books, _areas: areas, count, size }) }
     }
 
     /// Waits for a buffer, which comes empty. Those who wait are served in order.

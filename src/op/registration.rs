@@ -1,7 +1,7 @@
 //! How does the kernel come to know the buffers of a pool, and who forgets them?
 //!
-//! A runtime has a table of registered buffers. A pool takes as many places in it as it has buffers, and gives them back when its last share
-//! is gone, or with the runtime, whichever ends first.
+//! A runtime has a table of registered memory. A pool takes a place in it for each of its areas, and
+//! gives them back when its last share is gone, or with the runtime, whichever ends first.
 
 use std::any::Any;
 use std::io;
@@ -25,22 +25,23 @@ impl BufferPool {
     /// As [`new`](BufferPool::new), for those who rely on the registration.
     ///
     /// # Errors
-    /// `OutOfMemory` when the memory would go over `RLIMIT_MEMLOCK`, with the limit and the ways to raise it; `InvalidInput` when the
-    /// runtime's table (16,384 buffers) has no room for so many more, and for none, empty ones, and ones over 1 GiB; `Unsupported` outside a
-    /// runtime, on the software ring, and where there is no such table (before Linux 5.19). Nothing is kept then.
+    /// `OutOfMemory` when the memory would go over `RLIMIT_MEMLOCK`, with the limit and the ways to
+    /// raise it; `InvalidInput` when the runtime has 16,384 pools (a GiB of a larger one counts as
+    /// one), and for no buffers, empty ones, and ones over 1 GiB; `Unsupported` outside a runtime, on
+    /// the software ring, and where there is no such table (before Linux 5.19). Nothing is kept then.
     pub fn registered(count: usize, size: usize) -> io::Result<BufferPool> {
         BufferPool::new(count, size).if_registered()
     }
 }
 
-fn register(buffers: &mut [AlignedBuffer]) -> io::Result<(Registration, Box<dyn Any>)> {
+fn register(areas: &mut [AlignedBuffer]) -> io::Result<(Registration, Box<dyn Any>)> {
     let core = runtime::try_current()
         .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "buffers are registered with a runtime, and there is none here"))?;
-    if buffers.is_empty() {
+    if areas.is_empty() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a pool without buffers has nothing to register"));
     }
-    let first = core.register_buffers(buffers)?;
-    let entry = Entry { core: Rc::downgrade(&core), first, count: buffers.len() };
+    let first = core.register_buffers(areas)?;
+    let entry = Entry { core: Rc::downgrade(&core), first, count: areas.len() };
     Ok((Registration { ring: core.id(), number: first }, Box::new(entry)))
 }
 
@@ -59,7 +60,7 @@ impl Drop for Entry {
     }
 }
 
-/// The number of a buffer that is registered with the current runtime.
+/// The number of a buffer's area, if it is registered with the current runtime.
 #[inline]
 pub(super) fn number_here(registration: Option<Registration>) -> Option<u16> {
     let registration = registration?;

@@ -505,7 +505,7 @@ impl KernelRing {
             self.buffers = Some(Places::new(buffer_table::PLACES as usize));
         }
         let full = || {
-            let sentence = format!("a runtime registers at most {} buffers", buffer_table::PLACES);
+            let sentence = format!("a runtime registers at most {} areas of memory, one for a pool of buffers", buffer_table::PLACES);
             io::Error::new(io::ErrorKind::InvalidInput, sentence)
         };
         let first = self.buffers.as_mut().and_then(|places| places.take(buffers.len())).ok_or_else(full)?;
