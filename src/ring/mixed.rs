@@ -20,7 +20,7 @@ use super::engine::Engine;
 use super::host::Host;
 use super::kernel::KernelRing;
 use super::opcodes::Opcodes;
-use super::sqe::{self, Decoded, Request, Submission};
+use super::request::{self, Call, CancelRequest, Decoded, Request, SocketCall, Submission};
 use super::{Completion, Config, PushError, Traffic, Wait};
 use crate::buf::BufferRing;
 
@@ -96,12 +96,12 @@ impl Mixed {
     /// As [`Ring::push`](super::Ring::push).
     pub(super) unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError> {
         // SAFETY: the caller's promise holds for a copy of the entries as well.
-        let decode = |entry: &squeue::Entry| unsafe { sqe::decode(entry) };
+        let decode = |entry: &squeue::Entry| unsafe { request::decode(entry) };
         let is_for_engine = |entry: &squeue::Entry| self.is_for_engine(entry.get_opcode() as u8, &decode(entry));
         if !chain.iter().any(is_for_engine) {
             match chain {
                 // SAFETY: the caller's promise holds for what is another entry only in how far it goes.
-                [entry] if self.lacking.counts => unsafe { self.kernel.push(&[sqe::in_parts(entry)]) },
+                [entry] if self.lacking.counts => unsafe { self.kernel.push(&[request::in_parts(entry)]) },
                 // SAFETY: it is handed on unchanged.
                 _ => unsafe { self.kernel.push(chain) },
             }?;
@@ -117,11 +117,13 @@ impl Mixed {
 
     fn is_for_engine(&self, opcode: u8, decoded: &Decoded) -> bool {
         match decoded {
-            Ok(Submission { request: Request::AsyncCancel(target), .. }) => {
+            Ok(Submission { request: Request::Cancel(CancelRequest::AsyncCancel(target)), .. }) => {
                 target.token.is_some_and(|token| self.with_engine.contains(&token))
             }
-            Ok(Submission { request: Request::Accept { .. }, manner, .. }) => manner.multishot && self.lacking.accepts,
-            Ok(Submission { manner, .. }) if manner.group.is_some() => self.lacking.receives,
+            Ok(Submission { request: Request::Call(Call::Socket(SocketCall::Accept { .. })), modifiers, .. }) => {
+                modifiers.multishot && self.lacking.accepts
+            }
+            Ok(Submission { modifiers, .. }) if modifiers.group.is_some() => self.lacking.receives,
             Ok(_) => self.lacking.opcodes.contains(opcode),
             // The kernel has its own refusal.
             Err(_) => false,
@@ -130,8 +132,10 @@ impl Mixed {
 
     /// The kernel will close a descriptor that the engine may know.
     fn forget_what_closes(&mut self, decoded: &Decoded) {
-        if let Ok(Submission { request: Request::Close { fd }, .. }) = decoded {
-            self.engine.end_waits_for(*fd);
+        if let Ok(Submission { request, .. }) = decoded
+            && let Some(fd) = request.call().and_then(Call::closes)
+        {
+            self.engine.end_waits_for(fd);
         }
     }
 

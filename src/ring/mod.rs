@@ -16,6 +16,7 @@ mod file_kind;
 pub(crate) mod host;
 mod kernel;
 mod machine;
+mod memory;
 mod mixed;
 mod opcodes;
 mod places;
@@ -23,10 +24,9 @@ mod polling;
 mod provided;
 mod refusal;
 mod report;
+pub(crate) mod request;
 mod setup;
-pub(crate) mod sqe;
 mod unpark;
-mod user;
 pub(crate) mod world;
 
 use std::io;
@@ -293,7 +293,7 @@ impl Ring {
             // SAFETY: the caller's promise is handed on unchanged.
             Ring::Kernel(ring) => unsafe { ring.push(chain) },
             // SAFETY: so it is here.
-            Ring::Emulated(ring) => ring.engine.push(chain.iter().map(|entry| unsafe { sqe::decode(entry) })),
+            Ring::Emulated(ring) => ring.engine.push(chain.iter().map(|entry| unsafe { request::decode(entry) })),
             // SAFETY: and here.
             Ring::Mixed(ring) => unsafe { ring.push(chain) },
             // SAFETY: and here.

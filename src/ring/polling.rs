@@ -19,7 +19,7 @@ use slab::Slab;
 
 use super::kernel::{KernelRing, errno_of_user_space, recover};
 use super::report::{Refusal, RingReport};
-use super::{Completion, Config, PushError, Ring, Traffic, Wait, buffer_table, machine, setup, sqe};
+use super::{Completion, Config, PushError, Ring, Traffic, Wait, buffer_table, machine, request, setup};
 use crate::sys;
 
 /// Two rings behind one seam.
@@ -81,14 +81,14 @@ impl Polling {
     /// As [`Ring::push`].
     pub(super) unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError> {
         if let [entry] = chain
-            && sqe::file_of_transfer(entry).is_some_and(|file| self.is_polled(file))
+            && request::file_of_transfer(entry).is_some_and(|file| self.is_polled(file))
         {
             // SAFETY: the caller's promise is handed on unchanged.
             return unsafe { self.push_polled(entry) };
         }
         // SAFETY: so it is here.
         unsafe { self.others.push(chain) }?;
-        for file in chain.iter().filter_map(sqe::file_that_closes) {
+        for file in chain.iter().filter_map(request::file_that_closes) {
             self.files.remove(&file);
         }
         Ok(())
@@ -177,7 +177,7 @@ impl Polling {
                     flags: ended.flags(),
                 });
             }
-            if let Some(polled) = sqe::file_of_transfer(&entry).and_then(|file| self.files.get_mut(&file))
+            if let Some(polled) = request::file_of_transfer(&entry).and_then(|file| self.files.get_mut(&file))
                 && std::mem::take(polled)
             {
                 self.traffic.poll_refusals += 1;

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use super::sqe::Request;
+use super::request::Call;
 use super::{Unparker, Wait};
 
 /// Shots of one multishot request until the others have their turn: as many as the kernel allows one socket in one enter.
@@ -87,8 +87,8 @@ pub(crate) enum Clock {
 
 /// What the engine's hardware is.
 pub(crate) trait World: std::fmt::Debug {
-    /// Tries a request without waiting. It may write down in the request how far it has come.
-    fn attempt(&mut self, request: &mut Request) -> Attempt;
+    /// Tries a call without waiting. It may write down in the call how far it has come.
+    fn attempt(&mut self, call: &mut Call) -> Attempt;
 
     /// Announces what happens on a descriptor, each event once, until [`unwatch`](World::unwatch).
     fn watch(&mut self, fd: RawFd, interest: Interest, key: Key) -> Watch;
@@ -96,7 +96,7 @@ pub(crate) trait World: std::fmt::Debug {
     fn unwatch(&mut self, fd: RawFd, key: Key);
 
     /// Has a worker make the call, however long it takes.
-    fn offload(&mut self, request: &Request, key: Key);
+    fn offload(&mut self, call: &Call, key: Key);
 
     /// Stops a worker's call if that is possible.
     fn abort(&mut self, key: Key) -> Abort;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::common::Random;
 use super::ring::host::Host;
-use super::ring::sqe::Request;
+use super::ring::request::{Call, PathCall, SocketCall, TransferCall};
 use super::ring::world::{Abort, Attempt, Clock, Interest, Key, Ready, Watch, World};
 use super::ring::{Unparker, Wait};
 
@@ -79,7 +79,7 @@ pub(crate) struct Chooser {
     /// What has happened before the next wait, to be told by that.
     arrived: Vec<Ready>,
     /// Calls that no thread has taken, and for how many turns.
-    held: VecDeque<(Key, Request, usize)>,
+    held: VecDeque<(Key, Call, usize)>,
 }
 
 impl std::fmt::Debug for Chooser {
@@ -112,15 +112,16 @@ impl Chooser {
     }
 
     /// Is a request put off that could be tried now? Never twice in a row, so that each turn brings everything one step further.
-    fn puts_off(&mut self, request: &Request) -> Option<Interest> {
-        let (fd, interest) = match *request {
-            Request::Recv(transfer) if may_wait(transfer.flags) => (transfer.fd, Interest::INPUT),
-            Request::Send(transfer) if may_wait(transfer.flags) => (transfer.fd, Interest::OUTPUT),
-            Request::RecvMsg { fd, flags, .. } if may_wait(flags) => (fd, Interest::INPUT),
-            Request::SendMsg { fd, flags, .. } if may_wait(flags) => (fd, Interest::OUTPUT),
-            Request::Read(transfer) | Request::Readv(transfer) if transfer.flags == 0 => (transfer.fd, Interest::INPUT),
-            Request::Write(transfer) | Request::Writev(transfer) if transfer.flags == 0 => (transfer.fd, Interest::OUTPUT),
-            Request::Accept { fd, .. } => (fd, Interest::INPUT),
+    fn puts_off(&mut self, call: &Call) -> Option<Interest> {
+        let (fd, interest) = match call {
+            Call::Socket(SocketCall::Recv(transfer)) if may_wait(transfer.flags) => (transfer.fd, Interest::INPUT),
+            Call::Socket(SocketCall::Send(transfer)) if may_wait(transfer.flags) => (transfer.fd, Interest::OUTPUT),
+            Call::Socket(SocketCall::RecvMsg { fd, flags, .. }) if may_wait(*flags) => (*fd, Interest::INPUT),
+            Call::Socket(SocketCall::SendMsg { fd, flags, .. }) if may_wait(*flags) => (*fd, Interest::OUTPUT),
+            Call::Socket(SocketCall::Accept { fd, .. }) => (*fd, Interest::INPUT),
+            Call::Transfer(call) if call.transfer().flags == 0 => {
+                (call.transfer().fd, if call.is_write() { Interest::OUTPUT } else { Interest::INPUT })
+            }
             _ => return None,
         };
         if self.put_off.take() == Some(fd) || !self.chooses(Choice::WaitsFirst) {
@@ -132,15 +133,20 @@ impl Chooser {
     }
 
     /// Asks for less than the request does, of what can be moved in parts.
-    fn shortens(&mut self, request: &Request) -> Option<(Request, bool)> {
-        let mut shorter = request.clone();
+    fn shortens(&mut self, call: &Call) -> Option<(Call, bool)> {
+        let mut shorter = call.clone();
         let (length, goes_on) = match &mut shorter {
-            Request::Recv(transfer) | Request::Send(transfer) => (&mut transfer.length, transfer.flags & libc::MSG_WAITALL as u32 != 0),
-            Request::Read(transfer) | Request::Write(transfer) => (&mut transfer.length, has_position(transfer.fd)),
+            Call::Socket(SocketCall::Recv(transfer) | SocketCall::Send(transfer)) => {
+                (&mut transfer.length, transfer.flags & libc::MSG_WAITALL as u32 != 0)
+            }
+            Call::Transfer(TransferCall::Read(transfer) | TransferCall::Write(transfer)) => {
+                (&mut transfer.length, has_position(transfer.fd))
+            }
             _ => return None,
         };
         // Whoever is sent a part may see to it that the rest does not come through.
-        let is_seen = matches!(request, Request::Send(_) | Request::Write(_)) || !goes_on;
+        let is_output = matches!(call, Call::Socket(SocketCall::Send(_)) | Call::Transfer(TransferCall::Write(_)));
+        let is_seen = is_output || !goes_on;
         if *length < 2 || (is_seen && !self.free) || !self.chooses(Choice::MovesLess) {
             return None;
         }
@@ -152,8 +158,8 @@ impl Chooser {
     fn release(&mut self, all: bool) {
         for _ in 0..self.held.len() {
             match self.held.pop_front() {
-                Some((key, request, turns)) if turns > 0 && !all => self.held.push_back((key, request, turns - 1)),
-                Some((key, request, _)) => self.machine.offload(&request, key),
+                Some((key, call, turns)) if turns > 0 && !all => self.held.push_back((key, call, turns - 1)),
+                Some((key, call, _)) => self.machine.offload(&call, key),
                 None => {}
             }
         }
@@ -180,19 +186,19 @@ fn has_position(fd: RawFd) -> bool {
 }
 
 impl World for Chooser {
-    fn attempt(&mut self, request: &mut Request) -> Attempt {
-        if let Some(interest) = self.puts_off(request) {
+    fn attempt(&mut self, call: &mut Call) -> Attempt {
+        if let Some(interest) = self.puts_off(call) {
             return Attempt::Blocked(interest);
         }
-        if matches!(request, Request::OpenAt { .. }) && self.chooses(Choice::Offloads) {
+        if matches!(call, Call::Path(PathCall::OpenAt { .. })) && self.chooses(Choice::Offloads) {
             return Attempt::Blocking;
         }
-        match self.shortens(request) {
+        match self.shortens(call) {
             Some((mut shorter, goes_on)) => match self.machine.attempt(&mut shorter) {
                 Attempt::Done(count @ 1..) | Attempt::Last(count @ 1.., _) if goes_on => Attempt::Part(count as u32),
                 attempt => attempt,
             },
-            None => self.machine.attempt(request),
+            None => self.machine.attempt(call),
         }
     }
 
@@ -209,20 +215,20 @@ impl World for Chooser {
         self.machine.unwatch(fd, key);
     }
 
-    fn offload(&mut self, request: &Request, key: Key) {
+    fn offload(&mut self, call: &Call, key: Key) {
         match self.chooses(Choice::Holds) {
-            true => self.held.push_back((key, request.clone(), self.random.up_to(TURNS_HELD))),
-            false => self.machine.offload(request, key),
+            true => self.held.push_back((key, call.clone(), self.random.up_to(TURNS_HELD))),
+            false => self.machine.offload(call, key),
         }
     }
 
     fn abort(&mut self, key: Key) -> Abort {
         let Some(index) = self.held.iter().position(|(held, ..)| *held == key) else { return self.machine.abort(key) };
-        let Some((key, request, _)) = self.held.remove(index) else { return Abort::Stopped };
+        let Some((key, call, _)) = self.held.remove(index) else { return Abort::Stopped };
         if !self.chooses(Choice::IsTaken) {
             return Abort::Stopped;
         }
-        self.machine.offload(&request, key);
+        self.machine.offload(&call, key);
         Abort::Running
     }
 

@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 
 use super::running::{Progress, Running, Stage};
 use super::{Engine, timers};
-use crate::ring::sqe::{Request, TIMEOUT_LINKED, Target, Time};
+use crate::ring::request::{Call, Poll, Request, Target, Time, TimeRequest};
 use crate::ring::world::{Abort, Attempt, Key};
 
 impl Engine {
@@ -16,11 +16,11 @@ impl Engine {
         let can_be_found = |running: &Running| {
             running.stage != Stage::Linked
                 && running.key != own
-                && !matches!(running.request, Request::LinkTimeout { .. })
+                && !running.request.is_link_timeout()
                 && target.fd.is_none_or(|fd| running.request.fd() == Some(fd))
         };
         if let Some(fd) = target.fd
-            && self.world.attempt(&mut Request::PollAdd { fd, mask: 0 }) == Attempt::Done(-libc::EBADF)
+            && self.world.attempt(&mut Call::Poll(Poll { fd, mask: 0 })) == Attempt::Done(-libc::EBADF)
         {
             return -libc::EBADF;
         }
@@ -70,25 +70,21 @@ impl Engine {
 
     /// The answer of `POLL_REMOVE`.
     pub(super) fn remove_poll(&mut self, token: u64) -> i32 {
-        let is_meant = |running: &Running| running.stage != Stage::Linked && matches!(running.request, Request::PollAdd { .. });
+        let is_meant = |running: &Running| running.stage != Stage::Linked && matches!(running.request, Request::Call(Call::Poll(_)));
         self.running.find(token, is_meant).map_or(-libc::ENOENT, |key| self.cancel_one(key))
     }
 
     /// The answer of `TIMEOUT_REMOVE`.
     pub(super) fn remove_timeout(&mut self, token: u64) -> i32 {
-        let is_meant = |running: &Running| running.stage != Stage::Linked && matches!(running.request, Request::Timeout { .. });
+        let is_meant =
+            |running: &Running| running.stage != Stage::Linked && matches!(running.request, Request::Time(TimeRequest::Timeout { .. }));
         self.running.find(token, is_meant).map_or(-libc::ENOENT, |key| self.cancel_one(key))
     }
 
     /// The answer of `TIMEOUT_REMOVE` with `TIMEOUT_UPDATE`: moves a timeout, and a linked one if the flags say so.
     pub(super) fn update_timeout(&mut self, token: u64, new_time: Time, new_flags: u32) -> i32 {
         let is_meant = |running: &Running| {
-            matches!(running.stage, Stage::Timed(_))
-                && match running.request {
-                    Request::Timeout { .. } => new_flags & TIMEOUT_LINKED == 0,
-                    Request::LinkTimeout { .. } => new_flags & TIMEOUT_LINKED != 0,
-                    _ => false,
-                }
+            matches!(running.stage, Stage::Timed(_)) && matches!(&running.request, Request::Time(time) if time.is_moved_by(new_flags))
         };
         let Some(key) = self.running.find(token, is_meant) else { return -libc::ENOENT };
         let deadline = timers::deadline(&*self.world, new_time, new_flags);

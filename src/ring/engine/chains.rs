@@ -8,15 +8,15 @@ use std::time::Instant;
 use super::running::{Progress, Running, Stage};
 use super::{Engine, timers};
 use crate::ring::COMPLETION_MORE;
-use crate::ring::sqe::{Decoded, Refused, Request, Submission};
+use crate::ring::request::{Decoded, Refused, Request, Submission, TimeRequest};
 use crate::ring::world::Key;
 
 impl Engine {
     /// Takes the rest of a chain out of the queue, and starts it. A chain ends with its first member that is not linked, or with the queue.
     pub(super) fn submit_chain(&mut self, first: Decoded) {
         let mut members = vec![first];
-        while let Some(Ok(Submission { course, .. }) | Err(Refused { course, .. })) = members.last()
-            && course.is_linked()
+        while let Some(Ok(Submission { flags, .. }) | Err(Refused { flags, .. })) = members.last()
+            && flags.is_linked()
             && let Some(next) = self.queue.pop_front()
         {
             self.traffic.submissions += 1;
@@ -52,22 +52,22 @@ impl Engine {
     }
 
     fn is_linked_timeout(&self, key: Key) -> bool {
-        self.running.get(key).is_some_and(|running| matches!(running.request, Request::LinkTimeout { .. }))
+        self.running.get(key).is_some_and(|running| running.request.is_link_timeout())
     }
 
     /// Nothing of it runs. Those that were refused say why, the others are cancelled.
     fn refuse_chain(&mut self, members: Vec<Decoded>) {
         let mut is_quiet = false;
         for (position, member) in members.into_iter().enumerate() {
-            let (token, course, errno) = match member {
-                Ok(submission) => (submission.token, submission.course, libc::ECANCELED),
-                Err(refused) => (refused.token, refused.course, refused.errno),
+            let (token, flags, errno) = match member {
+                Ok(submission) => (submission.token, submission.flags, libc::ECANCELED),
+                Err(refused) => (refused.token, refused.flags, refused.errno),
             };
             if position == 0 || !is_quiet {
                 self.refuse(token, errno);
             }
             if position == 0 {
-                is_quiet = course.is_quiet();
+                is_quiet = flags.is_quiet();
             }
         }
     }
@@ -96,7 +96,8 @@ impl Engine {
     /// Starts the time of a member that did not end at once.
     fn arm_linked_timeout(&mut self, key: Key) {
         let Some(limit) = self.running.get(key).and_then(|running| running.partner) else { return };
-        let Some(Running { request: Request::LinkTimeout { time, flags }, .. }) = self.running.get(limit) else { return };
+        let Some(running) = self.running.get(limit) else { return };
+        let Request::Time(TimeRequest::LinkTimeout { time, flags }) = &running.request else { return };
         let deadline = timers::deadline(&*self.world, *time, *flags);
         let due = self.timers.insert(deadline, limit);
         if let Some(timeout) = self.running.get_mut(limit) {
@@ -110,8 +111,8 @@ impl Engine {
             self.drop_linked(limit, false);
         }
         let Some(next) = ended.next else { return };
-        if failed && !ended.course.goes_on() {
-            self.cancel_chain(next, ended.course.is_quiet());
+        if failed && !ended.flags.goes_on() {
+            self.cancel_chain(next, ended.flags.is_quiet());
         } else {
             self.members.push_back(next);
         }
@@ -122,7 +123,7 @@ impl Engine {
         let mut key = Some(first);
         while let Some(member) = key {
             if let Some(running) = self.running.get_mut(member) {
-                running.course.set_quiet(is_quiet);
+                running.flags.set_quiet(is_quiet);
             }
             let limit = self.running.get(member).and_then(|running| running.partner);
             key = self.drop_linked(member, is_quiet);
@@ -138,7 +139,7 @@ impl Engine {
         if let Stage::Timed(due) = running.stage {
             self.timers.remove(due);
         }
-        let is_quiet_timeout = matches!(running.request, Request::LinkTimeout { .. }) && running.course.is_quiet();
+        let is_quiet_timeout = running.request.is_link_timeout() && running.flags.is_quiet();
         if !is_quiet && !is_quiet_timeout {
             self.completions.post(running.completion(-libc::ECANCELED, 0));
         }
@@ -165,17 +166,22 @@ impl Engine {
         let Some(running) = self.running.get_mut(key) else { return };
         running.stage = Stage::Ready;
         match running.request {
-            Request::Timeout { .. } => self.fire_timeout(key, now),
-            Request::LinkTimeout { .. } => self.fire_linked_timeout(key),
-            _ => self.advance(key, None),
+            Request::Time(TimeRequest::Timeout { .. }) => self.fire_timeout(key, now),
+            Request::Time(TimeRequest::LinkTimeout { .. }) => self.fire_linked_timeout(key),
+            // Its pause is over.
+            Request::Call(_) => self.advance(key, None),
+            // These have ended at once.
+            Request::Time(TimeRequest::TimeoutRemove { .. } | TimeRequest::TimeoutUpdate { .. })
+            | Request::Cancel(_)
+            | Request::Message(_) => {}
         }
     }
 
     fn fire_timeout(&mut self, key: Key, now: Instant) {
         let Some(running) = self.running.get_mut(key) else { return };
         let completion = running.completion(-libc::ETIME, COMPLETION_MORE);
-        let Request::Timeout { time, ref mut count, flags } = running.request else { return };
-        let is_last = !running.manner.multishot || *count == 1;
+        let Request::Time(TimeRequest::Timeout { time, ref mut count, flags }) = running.request else { return };
+        let is_last = !running.modifiers.multishot || *count == 1;
         *count = count.saturating_sub(1);
         if is_last || !self.completions.post_if_room(completion) {
             return self.end(key, -libc::ETIME, 0);
@@ -194,7 +200,7 @@ impl Engine {
             limited.partner = None;
         }
         let answer = self.cancel_found(limited);
-        if !running.course.is_quiet() {
+        if !running.flags.is_quiet() {
             self.completions.post(running.completion(if answer == 0 { -libc::ETIME } else { answer }, 0));
         }
     }
@@ -205,13 +211,13 @@ fn refuse_misplaced_timeouts(members: &mut [Decoded]) {
     let mut may_follow = false;
     for member in members {
         match member {
-            Ok(Submission { request: Request::LinkTimeout { .. }, token, course, .. }) => {
+            Ok(Submission { request, token, flags, .. }) if request.is_link_timeout() => {
                 if !may_follow {
-                    *member = Err(Refused { token: *token, course: *course, errno: libc::EINVAL });
+                    *member = Err(Refused { token: *token, flags: *flags, errno: libc::EINVAL });
                 }
                 may_follow = false;
             }
-            _ => may_follow = true,
+            Ok(_) | Err(_) => may_follow = true,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::buf::BufferRing;
-use crate::ring::sqe::Address;
+use crate::ring::memory::Address;
 
 /// A buffer that was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Groups {
         }
         let entry = group.ring.entry(group.head);
         group.head = group.head.wrapping_add(1);
-        Some(Buffer { address: Address::of_buffer(entry.address), room: entry.length, id: entry.id })
+        Some(Buffer { address: Address::vouched(entry.address), room: entry.length, id: entry.id })
     }
 
     /// Gives back a buffer that was taken and not used.

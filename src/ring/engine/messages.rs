@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use io_uring::{opcode, types};
 
 use super::Engine;
-use crate::ring::sqe::Request;
+use crate::ring::request::{Call, Poll};
 use crate::ring::world::{Attempt, World};
 use crate::ring::{Completion, Unparker};
 use crate::sys;
@@ -84,7 +84,7 @@ impl Engine {
         if self.mailbox.post(ring, message) {
             return 0;
         }
-        if self.world.attempt(&mut Request::PollAdd { fd: ring, mask: 0 }) == Attempt::Done(-libc::EBADF) {
+        if self.world.attempt(&mut Call::Poll(Poll { fd: ring, mask: 0 })) == Attempt::Done(-libc::EBADF) {
             return -libc::EBADF;
         }
         let mut entry = opcode::MsgRingData::new(types::Fd(ring), message.result, message.token, flags).build();

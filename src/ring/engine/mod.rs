@@ -22,7 +22,7 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::sqe::{Decoded, Refused, Request, Submission};
+use super::request::{CancelRequest, Decoded, Message, Refused, Request, Submission, TimeRequest};
 use super::world::{Attempt, Key, Ready, World};
 use super::{COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, Config, PushError, Traffic, Unparker, Wait};
 use crate::buf::BufferRing;
@@ -203,8 +203,8 @@ impl Engine {
         while let Some(first) = self.queue.pop_front() {
             self.traffic.submissions += 1;
             let is_linked = match &first {
-                Ok(submission) => submission.course.is_linked(),
-                Err(refused) => refused.course.is_linked(),
+                Ok(submission) => submission.flags.is_linked(),
+                Err(refused) => refused.flags.is_linked(),
             };
             if is_linked && !self.queue.is_empty() {
                 self.submit_chain(first);
@@ -212,7 +212,7 @@ impl Engine {
             }
             match first {
                 // There is nothing that it could limit.
-                Ok(Submission { token, request: Request::LinkTimeout { .. }, .. }) => self.refuse(token, libc::EINVAL),
+                Ok(Submission { token, request, .. }) if request.is_link_timeout() => self.refuse(token, libc::EINVAL),
                 Ok(submission) => self.start(submission),
                 Err(Refused { token, errno, .. }) => self.refuse(token, errno),
             }
@@ -227,16 +227,16 @@ impl Engine {
     /// Starts a request that stands alone. One that ends at once never enters the table.
     fn start(&mut self, mut submission: Submission) {
         let mut first = None;
-        if submission.is_plain() {
+        if let Some(call) = submission.plain_transfer() {
             // Most of these end at once, and then nothing needs to be kept of them.
-            match self.world.attempt(&mut submission.request) {
+            match self.world.attempt(call) {
                 Attempt::Done(result) | Attempt::Last(result, _) => {
                     return self.completions.post(Completion { token: submission.token, result, flags: 0 });
                 }
                 attempt => first = Some(attempt),
             }
         }
-        if let Request::AsyncCancel(_) = submission.request {
+        if let Request::Cancel(CancelRequest::AsyncCancel(_)) = submission.request {
             return self.start_cancel(submission);
         }
         self.start_running(submission, first);
@@ -270,24 +270,27 @@ impl Engine {
 
     /// Begins what is the engine's own business. `None`: the request is for the world.
     fn begin(&mut self, request: &Request, key: Key) -> Option<Progress> {
-        let result = match *request {
-            Request::Nop { result } => result,
-            Request::AsyncCancel(target) => self.cancel(target, key),
-            Request::PollRemove { token } => self.remove_poll(token),
-            Request::TimeoutRemove { token } => self.remove_timeout(token),
-            Request::TimeoutUpdate { token, time, flags } => self.update_timeout(token, time, flags),
-            Request::MsgRing { ring, token, result, flags } => {
-                self.send_message(ring, Completion { token, result, flags: flags.unwrap_or(0) }, flags)
-            }
-            Request::Timeout { time, flags, .. } => {
-                let deadline = timers::deadline(&*self.world, time, flags);
-                return Some(Progress::Waits(Stage::Timed(self.timers.insert(deadline, key))));
-            }
-            Request::Close { fd } => {
-                self.end_waits_for(fd);
+        let result = match request {
+            Request::Call(call) => {
+                if let Some(fd) = call.closes() {
+                    self.end_waits_for(fd);
+                }
                 return None;
             }
-            _ => return None,
+            Request::Time(TimeRequest::Timeout { time, flags, .. }) => {
+                let deadline = timers::deadline(&*self.world, *time, *flags);
+                return Some(Progress::Waits(Stage::Timed(self.timers.insert(deadline, key))));
+            }
+            Request::Time(TimeRequest::TimeoutRemove { token }) => self.remove_timeout(*token),
+            Request::Time(TimeRequest::TimeoutUpdate { token, time, flags }) => self.update_timeout(*token, *time, *flags),
+            // It begins with the request that it limits.
+            Request::Time(TimeRequest::LinkTimeout { .. }) => -libc::EINVAL,
+            Request::Cancel(CancelRequest::AsyncCancel(target)) => self.cancel(*target, key),
+            Request::Cancel(CancelRequest::PollRemove { token }) => self.remove_poll(*token),
+            Request::Message(Message::Nop { result }) => *result,
+            Request::Message(Message::MsgRing { ring, token, result, flags }) => {
+                self.send_message(*ring, Completion { token: *token, result: *result, flags: flags.unwrap_or(0) }, *flags)
+            }
         };
         Some(Progress::Ended(result, 0))
     }
@@ -342,11 +345,11 @@ impl Engine {
             self.world.unwatch(fd, running.key);
         }
         let failed = running.fails_with(result);
-        if running.manner.notifies {
-            let usage = if running.manner.reports_usage { COMPLETION_COPIED as i32 } else { 0 };
+        if running.modifiers.notifies {
+            let usage = if running.modifiers.reports_usage { COMPLETION_COPIED as i32 } else { 0 };
             self.completions.post(running.completion(result, flags | COMPLETION_MORE));
             self.completions.post(running.completion(usage, COMPLETION_NOTIFICATION));
-        } else if failed || !running.course.is_quiet() {
+        } else if failed || !running.flags.is_quiet() {
             self.completions.post(running.completion(result, flags));
         }
         self.go_on_after(&running, failed);

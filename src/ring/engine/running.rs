@@ -8,8 +8,7 @@ use std::time::Duration;
 use super::completions::Completions;
 use super::groups::{Buffer, Groups};
 use super::timers::Due;
-use crate::ring::sqe::{Course, Manner, Request, Submission, TIMEOUT_SUCCEEDS};
-use crate::ring::user;
+use crate::ring::request::{Call, EntryFlags, Modifiers, Poll, Request, Submission, TransferCall};
 use crate::ring::world::{Attempt, Interest, Key, Watch, World};
 use crate::ring::{COMPLETION_BUFFER, COMPLETION_MORE, Completion};
 
@@ -22,9 +21,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(64);
 pub(super) struct Running {
     pub(super) key: Key,
     pub(super) token: u64,
-    pub(super) course: Course,
+    pub(super) flags: EntryFlags,
     pub(super) request: Request,
-    pub(super) manner: Manner,
+    pub(super) modifiers: Modifiers,
     pub(super) stage: Stage,
     /// The world announces events to it.
     pub(super) watched: bool,
@@ -83,9 +82,9 @@ impl Running {
         Running {
             key,
             token: submission.token,
-            course: submission.course,
+            flags: submission.flags,
             request: submission.request,
-            manner: submission.manner,
+            modifiers: submission.modifiers,
             stage: Stage::Ready,
             watched: false,
             cancelled: false,
@@ -142,7 +141,7 @@ impl Running {
             if !self.goes_on(result) || !means.completions.post_if_room(self.completion(result, flags | COMPLETION_MORE)) {
                 return Progress::Ended(result, flags);
             }
-            if matches!(self.request, Request::PollAdd { .. }) {
+            if self.is_poll() {
                 // From now on it is for news.
                 return Progress::Waits(Stage::Watching);
             }
@@ -162,23 +161,24 @@ impl Running {
         if self.watched {
             return None;
         }
-        if std::mem::take(&mut self.manner.poll_first) {
+        if std::mem::take(&mut self.modifiers.poll_first) {
             self.tried = true;
             return self.wait_for_readiness(means);
         }
-        let (interest, refusal) = match self.request {
-            Request::PollAdd { .. } if self.manner.multishot => (Interest::ANYTHING, 0),
-            Request::Read(_) if self.manner.multishot => (Interest::INPUT, libc::EBADFD),
-            _ => return None,
+        let call = self.request.call_mut()?;
+        let (interest, refusal) = match call {
+            Call::Poll(_) if self.modifiers.multishot => (Interest::ANYTHING, 0),
+            Call::Transfer(_) if self.modifiers.multishot => (Interest::INPUT, libc::EBADFD),
+            Call::Poll(_) | Call::Transfer(_) | Call::Socket(_) | Call::File(_) | Call::Path(_) => return None,
         };
-        match means.world.watch(self.request.fd()?, interest, self.key) {
+        match means.world.watch(call.fd()?, interest, self.key) {
             watch @ (Watch::Beginning | Watch::Watching) => {
                 self.watched = true;
                 // A poll need not look for what is about to be announced; a read tells at once if it has no buffer.
                 let is_announced = watch == Watch::Beginning && refusal == 0;
                 is_announced.then_some(Progress::Waits(Stage::Watching))
             }
-            Watch::Never if refusal == 0 => match means.world.attempt(&mut self.request) {
+            Watch::Never if refusal == 0 => match means.world.attempt(call) {
                 Attempt::Done(result) => Some(Progress::Ended(result, 0)),
                 _ => Some(Progress::Ended(-libc::EINVAL, 0)),
             },
@@ -189,32 +189,32 @@ impl Running {
 
     /// Waits for input, or for room for output. `None`: it is there.
     fn wait_for_readiness(&mut self, means: &mut Means<'_>) -> Option<Progress> {
-        let interest = self.interest();
-        let mut look = Request::PollAdd { fd: self.request.fd()?, mask: interest.0 };
+        let call = self.request.call()?;
+        let interest = if call.is_output() { Interest::OUTPUT } else { Interest::INPUT };
+        let mut look = Call::Poll(Poll { fd: call.fd()?, mask: interest.0 });
         let Attempt::Blocked(_) = means.world.attempt(&mut look) else { return None };
         Some(self.watch(means, interest))
     }
 
-    fn interest(&self) -> Interest {
-        match self.request {
-            Request::Send(_) | Request::SendMsg { .. } => Interest::OUTPUT,
-            _ => Interest::INPUT,
-        }
+    fn is_poll(&self) -> bool {
+        matches!(self.request, Request::Call(Call::Poll(_)))
     }
 
     /// Tries, adding up the parts of a transfer.
     fn attempt(&mut self, world: &mut dyn World, mut first: Option<Attempt>) -> Attempt {
+        // The engine has begun, and mostly ended, all else.
+        let Some(call) = self.request.call_mut() else { return Attempt::Done(-libc::EINVAL) };
         loop {
             let attempt = match first.take() {
                 Some(attempt) => attempt,
                 // A socket that lingers sleeps in its close, which whoever submits it knows.
-                None if self.course.is_async() && matches!(self.request, Request::Close { .. }) => Attempt::Blocking,
-                None => world.attempt(&mut self.request),
+                None if self.flags.is_async() && call.closes().is_some() => Attempt::Blocking,
+                None => world.attempt(call),
             };
             match attempt {
                 Attempt::Part(count) => {
                     self.done += count;
-                    self.request.skip(count);
+                    call.skip(count);
                 }
                 attempt => return attempt,
             }
@@ -231,7 +231,7 @@ impl Running {
                 self.watched = true;
                 Progress::Waits(Stage::Watching)
             }
-            Watch::Never if matches!(self.request, Request::PollAdd { .. }) => Progress::Ended(-libc::EINVAL, 0),
+            Watch::Never if self.is_poll() => Progress::Ended(-libc::EINVAL, 0),
             Watch::Never => self.offload(means),
             Watch::Failed(errno) => {
                 let (result, flags) = self.settle(errno, means.groups);
@@ -245,19 +245,23 @@ impl Running {
         if let Err(errno) = self.take_buffer(means.groups) {
             return Progress::Ended(-errno, 0);
         }
-        means.world.offload(&self.request, self.key);
+        if let Some(call) = self.request.call() {
+            means.world.offload(call, self.key);
+        }
         Progress::Waits(Stage::Working)
     }
 
     /// Takes a provided buffer, if it is to use one and has none.
     fn take_buffer(&mut self, groups: &mut Groups) -> Result<(), i32> {
-        let Some(group) = self.manner.group else { return Ok(()) };
+        let Some(group) = self.modifiers.group else { return Ok(()) };
         if self.buffer.is_some() {
             return Ok(());
         }
         let buffer = groups.take(group).ok_or(libc::ENOBUFS)?;
         let room = if self.asked == 0 { buffer.room } else { buffer.room.min(self.asked) };
-        self.request.set_buffer(buffer.address, room, self.manner.multishot);
+        if let Some(call) = self.request.call_mut() {
+            call.set_buffer(buffer.address, room, self.modifiers.multishot);
+        }
         self.buffer = Some(buffer);
         Ok(())
     }
@@ -266,7 +270,7 @@ impl Running {
     fn give_back(&mut self, groups: &mut Groups) {
         if self.done == 0
             && let Some(buffer) = self.buffer.take()
-            && let Some(group) = self.manner.group
+            && let Some(group) = self.modifiers.group
         {
             groups.give_back(group, buffer);
         }
@@ -276,7 +280,8 @@ impl Running {
     fn settle(&mut self, result: i32, groups: &mut Groups) -> (i32, u32) {
         let result = if self.done > 0 { self.done as i32 + result.max(0) } else { result };
         let has_looked = result == 0 || result == -libc::EISDIR;
-        let uses_up = has_looked && matches!(self.request, Request::Read(_)) && !self.manner.multishot;
+        let uses_up =
+            has_looked && matches!(self.request, Request::Call(Call::Transfer(TransferCall::Read(_)))) && !self.modifiers.multishot;
         if result <= 0 && !uses_up {
             self.give_back(groups);
         }
@@ -286,13 +291,8 @@ impl Running {
 
     /// Is there another shot after this one?
     fn goes_on(&self, result: i32) -> bool {
-        let succeeded = match self.request {
-            Request::Accept { .. } => result >= 0,
-            // Nothing behind the head is the end of a stream.
-            Request::RecvMsg { buffer: Some(buffer), .. } => i64::from(result) > i64::from(buffer.head.unwrap_or(0)),
-            _ => result > 0,
-        };
-        self.manner.multishot && !self.cancelled && succeeded
+        let brought_something = || self.request.call().is_some_and(|call| call.brought_something(result));
+        self.modifiers.multishot && !self.cancelled && brought_something()
     }
 
     /// What it reports if it is cancelled now.
@@ -304,26 +304,8 @@ impl Running {
 
     /// Does a chain break at this result?
     pub(super) fn fails_with(&self, result: i32) -> bool {
-        let waits_for_all = |flags: u32| flags & libc::MSG_WAITALL as u32 != 0;
         // The request has been shortened by what is through.
         let whole = i64::from(self.done) + i64::from(self.request.length());
-        match &self.request {
-            // A repeated read asks for no length, and its end is no failure.
-            Request::Read(_) if self.manner.multishot => result < 0,
-            Request::Read(_) | Request::Write(_) => i64::from(result) != whole,
-            Request::Readv(transfer) | Request::Writev(transfer) => result < 0 || result as u64 != user::total_length(transfer),
-            Request::Recv(transfer) | Request::Send(transfer) if waits_for_all(transfer.flags) => i64::from(result) < whole,
-            Request::Timeout { flags, .. } => !(result == -libc::ETIME && flags & TIMEOUT_SUCCEEDS != 0),
-            Request::LinkTimeout { .. } => false,
-            // The kernel reports their errors without taking them for failures, unless they never came so far.
-            Request::Statx { .. }
-            | Request::RenameAt { .. }
-            | Request::UnlinkAt { .. }
-            | Request::MkdirAt { .. }
-            | Request::Fsync { .. }
-            | Request::Ftruncate { .. }
-            | Request::Shutdown { .. } => matches!(-result, libc::EBADF | libc::ENOTSOCK | libc::ECANCELED),
-            _ => result < 0,
-        }
+        self.request.breaks_chain(result, whole, &self.modifiers)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::ring::sqe::{TIMEOUT_ABSOLUTE, TIMEOUT_BOOTTIME, TIMEOUT_REALTIME, Time};
+use crate::ring::request::{TIMEOUT_ABSOLUTE, TIMEOUT_BOOTTIME, TIMEOUT_REALTIME, Time};
 use crate::ring::world::{Clock, Key, World};
 
 /// As far as any time goes: instants have a bound that nobody knows.

@@ -11,8 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use crate::ring::sqe::Request;
-use crate::ring::user::{self, Patience};
+use super::calls::{self, MayWait};
+use crate::ring::request::{Call, SocketCall};
 use crate::ring::world::{Abort, Key};
 use crate::sys;
 use crate::threads;
@@ -45,7 +45,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    calls: VecDeque<(Key, Request)>,
+    calls: VecDeque<(Key, Call)>,
     results: Vec<Worked>,
     /// Threads that take calls.
     threads: usize,
@@ -75,10 +75,10 @@ impl Workers {
         Workers { shared: Arc::new(shared), bound, in_flight: 0, spare: Vec::new() }
     }
 
-    pub(super) fn offload(&mut self, key: Key, request: Request) {
+    pub(super) fn offload(&mut self, key: Key, call: Call) {
         self.in_flight += 1;
         let mut queue = self.shared.lock();
-        queue.calls.push_back((key, request));
+        queue.calls.push_back((key, call));
         if queue.calls.len() <= queue.free - queue.idle.len() {
             return;
         }
@@ -101,9 +101,9 @@ impl Workers {
     fn make_calls(&self) {
         let _off = sys::SignalOfLargeFiles::off();
         let mut queue = self.shared.lock();
-        while let Some((key, request)) = queue.calls.pop_front() {
+        while let Some((key, call)) = queue.calls.pop_front() {
             drop(queue);
-            let worked = perform(key, &request);
+            let worked = perform(key, &call);
             queue = self.shared.lock();
             queue.results.push(worked);
             self.shared.has_results.store(true, Ordering::SeqCst);
@@ -173,9 +173,9 @@ impl Shared {
         let _off = sys::SignalOfLargeFiles::off();
         let mut queue = self.lock();
         loop {
-            while let Some((key, request)) = queue.calls.pop_front() {
+            while let Some((key, call)) = queue.calls.pop_front() {
                 drop(queue);
-                let worked = perform(key, &request);
+                let worked = perform(key, &call);
                 queue = self.bring(worked);
             }
             if queue.event.is_none() {
@@ -223,10 +223,9 @@ impl Shared {
     }
 }
 
-fn perform(key: Key, request: &Request) -> Worked {
+fn perform(key: Key, call: &Call) -> Worked {
     // Somebody else may have taken the connection that the owner saw; better to say so than to wait for the next where no cancel reaches.
-    let stolen = matches!(request, Request::Accept { fd, .. } if user::poll(*fd, libc::POLLIN as u32) == 0);
-    let result = if stolen { -libc::EAGAIN } else { user::call(request, Patience::Unlimited) };
-    let is_descriptor = result >= 0 && matches!(request, Request::Accept { .. } | Request::OpenAt { .. });
-    Worked { key, result, is_descriptor }
+    let stolen = matches!(call, Call::Socket(SocketCall::Accept { fd, .. }) if calls::poll(*fd, libc::POLLIN as u32) == 0);
+    let result = if stolen { -libc::EAGAIN } else { calls::make(call, MayWait::Yes) };
+    Worked { key, result, is_descriptor: result >= 0 && call.makes_descriptor() }
 }

@@ -1,0 +1,658 @@
+//! The machine as a world: epoll, the pool of threads, and system calls that do not wait.
+//!
+//! A descriptor is registered with epoll once, edge-triggered and for both directions, when something first has to wait for it; from then on
+//! its readiness is kept here and costs no call. What is known of a descriptor is only ever an economy: numbers are closed and reused behind
+//! our back, so nothing rests on a number meaning the file that it meant before. A wait on a registration of old is looked after once.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::calls::{self, MayWait};
+use super::direct::{Direct, Returned};
+use super::workers::{self, Workers};
+use crate::ring::file_kind::FileKind;
+use crate::ring::request::{Call, Poll, SocketCall, TransferCall, Waits};
+use crate::ring::world::{Abort, Attempt, Clock, Interest, Key, Ready, Watch, World};
+use crate::ring::{Unparker, Wait, refusal};
+use crate::sys;
+
+/// Most events that one wait takes; the rest comes with the next. So few that the sockets of a turn are still in the processor's cache when
+/// their answers are sent: 512 took a fifth more of its time with 2000 connections.
+const EVENTS_AT_ONCE: usize = 64;
+/// What every registration listens for.
+const LISTEN: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLPRI | libc::EPOLLET) as u32;
+/// Events with which input may be had, if only an end or an error.
+const INPUT: u32 = (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
+const OUTPUT: u32 = (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR) as u32;
+/// Events after which a short transfer does not mean that the next would wait.
+const REMARKABLE: u32 = (libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
+/// The eventfd's, which no descriptor has.
+const KICK: u64 = u64::MAX;
+/// How long a wait may rest on a registration that might be of a file that is no more, before it is looked after. Longer than the pauses of
+/// connections that have something to do, since looking costs a call.
+const CHECK_AFTER: Duration = Duration::from_millis(100);
+
+/// The machine.
+#[derive(Debug)]
+pub(crate) struct Host {
+    epoll: OwnedFd,
+    /// Ends a wait. It is registered edge-triggered: each write is an event, and nobody needs to read it.
+    event: Arc<File>,
+    workers: Workers,
+    direct: Direct,
+    /// By number.
+    descriptors: Vec<Descriptor>,
+    /// Requests that waited for files which are no more, to be told with the next wait.
+    gone: Vec<Key>,
+    events: Vec<libc::epoll_event>,
+    check: Check,
+    /// Directions in which no file can be asked not to wait.
+    always_waits: Interest,
+}
+
+/// What is known of a descriptor.
+#[derive(Debug, Default)]
+struct Descriptor {
+    /// Tells the files apart that have had the number, in events.
+    life: u32,
+    registered: bool,
+    /// Events since the last attempt that would have waited.
+    ready: u32,
+    /// Directions in which an attempt would have waited. Before that it may be one that the file does not have.
+    tried: u32,
+    /// A socket's call would have waited on it, so it is one.
+    is_socket: bool,
+    /// A short transfer means that the next would wait.
+    is_tcp: bool,
+    /// A Unix socket. No event says that the peer has stopped reading, so output that waits is
+    /// tried again.
+    is_unix: bool,
+    /// Directions in which calls cannot be asked not to wait.
+    always_waits: u32,
+    /// Whether that was asked of the file's kind.
+    is_kind_known: bool,
+    /// A file of a process in user space, which may take its time even to say what is ready.
+    is_fuse: bool,
+    /// It has positions, so a limit on the size of files holds for it.
+    is_limited: bool,
+    /// Whether transfers go around the page cache, once somebody asked.
+    is_direct: Option<bool>,
+    waiters: Vec<(Key, Interest)>,
+    /// In the list of those to look after, and the round in which the last wait began.
+    listed: bool,
+    round: u32,
+}
+
+/// Registrations that waits rest on and that have not been looked after since.
+#[derive(Debug)]
+struct Check {
+    list: Vec<RawFd>,
+    round: u32,
+    next: Instant,
+}
+
+impl Host {
+    /// `workers`: most calls that threads make at a time.
+    pub(crate) fn open(workers: Option<u32>) -> io::Result<Host> {
+        let refused = |call| move |error| refusal::explain_epoll(call, error);
+        let epoll = sys::patiently(sys::epoll).map_err(refused("epoll_create1"))?;
+        let event = Arc::new(File::from(sys::patiently(sys::event).map_err(refused("eventfd2"))?));
+        let listen = (libc::EPOLLIN | libc::EPOLLET) as u32;
+        let add = || sys::epoll_control(epoll.as_fd(), libc::EPOLL_CTL_ADD, event.as_raw_fd(), listen, KICK);
+        sys::patiently(add).map_err(refused("epoll_ctl"))?;
+        let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_AT_ONCE];
+        // Nothing can be done without waits, so this is the time to hear of a refusal.
+        let wait = || sys::epoll_wait(epoll.as_fd(), &mut events, Some(Duration::ZERO));
+        sys::patiently(wait).map_err(refused("epoll_wait"))?;
+        Ok(Host {
+            epoll,
+            workers: Workers::new(Arc::clone(&event), workers.map_or(workers::DEFAULT_BOUND, |bound| bound as usize)),
+            direct: Direct::new(Arc::clone(&event)),
+            event,
+            descriptors: Vec::new(),
+            gone: Vec::new(),
+            events,
+            check: Check { list: Vec::new(), round: 0, next: Instant::now() },
+            always_waits: calls::directions_that_wait(),
+        })
+    }
+
+    /// What is known of a descriptor, which is open.
+    #[inline]
+    fn descriptor(&mut self, fd: RawFd) -> &mut Descriptor {
+        let index = usize::try_from(fd).unwrap_or(0);
+        if index >= self.descriptors.len() {
+            self.grow_to(index + 1);
+        }
+        &mut self.descriptors[index]
+    }
+
+    #[cold]
+    fn grow_to(&mut self, length: usize) {
+        self.descriptors.resize_with(length, Descriptor::default);
+    }
+
+    /// A descriptor has come into being: what its number meant before has gone.
+    fn born(&mut self, fd: RawFd) {
+        if let Some(descriptor) = self.descriptors.get_mut(fd as usize) {
+            descriptor.forget(&mut self.gone);
+        }
+    }
+
+    /// recv(2), send(2) and their likes, which can be asked not to wait.
+    #[inline]
+    fn attempt_without_waiting(
+        &mut self,
+        fd: RawFd,
+        flags: u32,
+        interest: Interest,
+        socket: &SocketCall,
+        call: impl FnOnce() -> i32,
+    ) -> Attempt {
+        // These look at something other than the stream of data, or want to know at once.
+        let special = flags & (libc::MSG_PEEK | libc::MSG_OOB | libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) as u32 != 0;
+        let descriptor = self.descriptor(fd);
+        if !special && descriptor.is_socket && descriptor.would_wait(interest) && socket.piece() != Some(0) && !socket.has_no_room() {
+            return Attempt::Blocked(interest);
+        }
+        let result = call();
+        if result == -libc::EAGAIN {
+            descriptor.is_socket = true;
+            if flags & libc::MSG_DONTWAIT as u32 != 0 {
+                return Attempt::Done(result);
+            }
+            descriptor.blocked(interest);
+            return Attempt::Blocked(if special { Interest::ANYTHING } else { interest });
+        }
+        if result <= 0 || special || socket.piece().is_none_or(|length| result as u32 >= length) {
+            return Attempt::Done(result);
+        }
+        let is_last = descriptor.transferred_short(interest);
+        match flags & libc::MSG_WAITALL as u32 != 0 && is_stream(fd) {
+            true => Attempt::Part(result as u32),
+            false if is_last => Attempt::Last(result, interest),
+            false => Attempt::Done(result),
+        }
+    }
+
+    #[inline]
+    fn attempt_on_socket(&mut self, socket: &mut SocketCall) -> Attempt {
+        match *socket {
+            SocketCall::Recv(transfer) => {
+                let receive = || calls::receive(transfer, MayWait::No);
+                self.attempt_without_waiting(transfer.fd, transfer.flags, Interest::INPUT, socket, receive)
+            }
+            SocketCall::Send(transfer) => {
+                let send = || calls::send(transfer, MayWait::No);
+                self.attempt_without_waiting(transfer.fd, transfer.flags, Interest::OUTPUT, socket, send)
+            }
+            SocketCall::RecvMsg { fd, flags, .. } => {
+                let receive = || calls::on_socket(socket, MayWait::No);
+                self.attempt_without_waiting(fd, flags, Interest::INPUT, socket, receive)
+            }
+            SocketCall::SendMsg { fd, flags, .. } => {
+                let send = || calls::on_socket(socket, MayWait::No);
+                self.attempt_without_waiting(fd, flags, Interest::OUTPUT, socket, send)
+            }
+            SocketCall::Accept { fd, .. } => self.attempt_to_accept(fd, socket),
+            SocketCall::Connect { fd, .. } => Host::attempt_to_connect(fd, socket),
+            SocketCall::Shutdown { .. } => Attempt::Done(calls::on_socket(socket, MayWait::No)),
+        }
+    }
+
+    /// A call on a file as a whole, or on a name.
+    fn attempt_on_files(&mut self, call: &Call, waits: Waits) -> Attempt {
+        let result = match waits {
+            Waits::Never => return Attempt::Done(calls::make(call, MayWait::No)),
+            Waits::Regardless => return Attempt::Blocking,
+            Waits::UnlessAsked => calls::make(call, MayWait::No),
+        };
+        if result == -libc::EAGAIN {
+            return Attempt::Blocking;
+        }
+        if result >= 0 && call.makes_descriptor() {
+            self.born(result);
+        }
+        Attempt::Done(result)
+    }
+
+    /// accept(2) has no flag against waiting. On a listener that waits the call is a worker's, since another thread may take the connection
+    /// first; the listener's flags are its other users' too.
+    fn attempt_to_accept(&mut self, fd: RawFd, accept: &SocketCall) -> Attempt {
+        if self.descriptor(fd).would_wait(Interest::INPUT) {
+            return Attempt::Blocked(Interest::INPUT);
+        }
+        // Asked each time: a listener that waits, under a number that meant one that does not, would stop the loop.
+        let result = match calls::status_flags(fd) {
+            Err(errno) => -errno,
+            Ok(flags) if flags & libc::O_NONBLOCK != 0 => calls::on_socket(accept, MayWait::No),
+            Ok(_) => match calls::option(fd, libc::SO_ACCEPTCONN) {
+                Err(errno) => -errno,
+                // What does not listen says so at once, and is never ready.
+                Ok(0) => return Attempt::Done(calls::on_socket(accept, MayWait::No)),
+                Ok(_) => match calls::poll(fd, libc::POLLIN as u32) {
+                    0 => -libc::EAGAIN,
+                    _ => return Attempt::Blocking,
+                },
+            },
+        };
+        match result {
+            e if e == -libc::EAGAIN => {
+                self.descriptor(fd).blocked(Interest::INPUT);
+                Attempt::Blocked(Interest::INPUT)
+            }
+            fd if fd >= 0 => {
+                self.born(fd);
+                Attempt::Done(fd)
+            }
+            errno => Attempt::Done(errno),
+        }
+    }
+
+    /// Writes down in the request whether it has begun.
+    fn attempt_to_connect(fd: RawFd, connect: &mut SocketCall) -> Attempt {
+        let result = calls::on_socket(connect, MayWait::No);
+        let SocketCall::Connect { begun, .. } = connect else { return Attempt::Done(result) };
+        match -result {
+            libc::EINPROGRESS => {
+                *begun = true;
+                Attempt::Blocked(Interest::OUTPUT)
+            }
+            libc::EAGAIN if *begun => Attempt::Blocked(Interest::OUTPUT),
+            // The backlog of a Unix listener is full, and no event says when it is not.
+            libc::EAGAIN if calls::status_flags(fd).is_ok_and(|flags| flags & libc::O_NONBLOCK == 0) => Attempt::Busy,
+            _ => Attempt::Done(result),
+        }
+    }
+
+    /// preadv2(2) and pwritev2(2): with `RWF_NOWAIT` where the file knows it, else on a worker, once something is ready.
+    fn attempt_to_move(&mut self, call: &TransferCall) -> Attempt {
+        let (transfer, interest) = (call.transfer(), if call.is_write() { Interest::OUTPUT } else { Interest::INPUT });
+        let fd = transfer.fd;
+        let must_not_wait = transfer.flags & libc::RWF_NOWAIT as u32 != 0;
+        if !must_not_wait && call.piece() != Some(0) && self.descriptor(fd).would_wait(interest) {
+            return Attempt::Blocked(interest);
+        }
+        if !self.descriptor(fd).is_kind_known {
+            self.find_out_kind(fd);
+        }
+        if self.descriptor(fd).is_fuse && !must_not_wait {
+            return Attempt::Blocking;
+        }
+        let result = match (self.always_waits.0 | self.descriptor(fd).always_waits) & interest.0 {
+            // Direct transfers come from the device, for which the call would wait however impatient one is.
+            0 if self.is_direct(fd) => return Attempt::Blocking,
+            // The signal that comes with an error for a file that is too long ends the process.
+            // Threads keep it off.
+            0 if interest == Interest::OUTPUT && self.descriptor(fd).is_limited && sys::limits_file_sizes() => return Attempt::Blocking,
+            0 => calls::move_bytes(call, MayWait::No),
+            _ => -libc::EOPNOTSUPP,
+        };
+        match -result {
+            libc::EAGAIN | libc::EOPNOTSUPP if must_not_wait => Attempt::Done(result),
+            libc::EAGAIN => {
+                self.descriptor(fd).blocked(interest);
+                Attempt::Blocked(interest)
+            }
+            libc::EOPNOTSUPP => {
+                self.descriptor(fd).always_waits |= interest.0;
+                match calls::poll(fd, interest.0) {
+                    0 => {
+                        self.descriptor(fd).blocked(interest);
+                        Attempt::Blocked(interest)
+                    }
+                    _ => Attempt::Blocking,
+                }
+            }
+            _ if result > 0 && call.piece().is_some_and(|length| (result as u32) < length) && calls::has_position(fd) => {
+                Attempt::Part(result as u32)
+            }
+            _ => Attempt::Done(result),
+        }
+    }
+
+    /// A terminal waits for its other side, and a file in user space for its process, though they
+    /// are asked not to.
+    #[cold]
+    fn find_out_kind(&mut self, fd: RawFd) {
+        let kind = calls::file_kind(fd);
+        let has_position = kind == FileKind::Fuse || calls::has_position(fd);
+        let waits = kind.waits_regardless(!has_position);
+        let descriptor = self.descriptor(fd);
+        descriptor.is_kind_known = true;
+        descriptor.is_fuse = kind == FileKind::Fuse;
+        descriptor.is_limited = has_position;
+        if waits {
+            descriptor.always_waits |= Interest::INPUT.0 | Interest::OUTPUT.0;
+        }
+    }
+
+    /// Do transfers go around the page cache? Asked once per file. If the number has come to mean another behind our back, a transfer waits for
+    /// its device here instead of elsewhere, or the other way round, which costs time only; but what has no positions could wait for ever, and
+    /// is none of them, though a pipe may have the flag too.
+    fn is_direct(&mut self, fd: RawFd) -> bool {
+        let is_direct = match self.descriptor(fd).is_direct {
+            Some(is_direct) => is_direct,
+            None => {
+                let asked = calls::status_flags(fd).ok().map(|flags| flags & libc::O_DIRECT != 0);
+                self.descriptor(fd).is_direct = asked;
+                asked.unwrap_or(false)
+            }
+        };
+        is_direct && calls::has_position(fd)
+    }
+
+    /// Has the kernel make a direct transfer by itself. `false`: it is for a worker.
+    fn goes_to_the_device(&mut self, transfer: &TransferCall, key: Key) -> bool {
+        let known = usize::try_from(transfer.transfer().fd).ok().and_then(|fd| self.descriptors.get(fd));
+        let is_direct = known.is_some_and(|known| known.is_direct == Some(true) && known.always_waits == 0);
+        is_direct && !(transfer.is_write() && sys::limits_file_sizes()) && self.direct.take_on(key, transfer)
+    }
+
+    /// Puts events where their waiters are found.
+    fn take_event(&mut self, event: libc::epoll_event, ready: &mut Vec<Ready>) {
+        let (events, data) = (event.events, event.u64);
+        let (fd, life) = (data as u32 as usize, (data >> 32) as u32);
+        let Some(descriptor) = self.descriptors.get_mut(fd).filter(|descriptor| descriptor.life == life && descriptor.registered) else {
+            return;
+        };
+        descriptor.ready |= events;
+        for (key, interest) in &descriptor.waiters {
+            if events & interest.events() != 0 {
+                ready.push(Ready::Descriptor(*key));
+            }
+        }
+    }
+
+    fn register(&mut self, fd: RawFd) -> io::Result<()> {
+        let data = u64::from(self.descriptor(fd).life) << 32 | u64::from(fd as u32);
+        let add = sys::epoll_control(self.epoll.as_fd(), libc::EPOLL_CTL_ADD, fd, LISTEN, data);
+        match add {
+            // The number was closed, and the same file has it again.
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                sys::epoll_control(self.epoll.as_fd(), libc::EPOLL_CTL_MOD, fd, LISTEN, data)?;
+            }
+            other => other?,
+        }
+        let is_tcp = calls::option(fd, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP);
+        let is_unix = !is_tcp && calls::option(fd, libc::SO_DOMAIN) == Ok(libc::AF_UNIX);
+        let descriptor = self.descriptor(fd);
+        (descriptor.registered, descriptor.ready, descriptor.is_tcp, descriptor.is_unix) = (true, 0, is_tcp, is_unix);
+        Ok(())
+    }
+
+    /// Has the kernel begin the transfers that it makes by itself.
+    fn submit_direct(&mut self) {
+        let (workers, descriptors) = (&mut self.workers, &mut self.descriptors);
+        self.direct.submit(|returned| go_to_a_worker(returned, workers, descriptors));
+    }
+
+    fn take_results(&mut self, ready: &mut Vec<Ready>) {
+        let (workers, descriptors) = (&mut self.workers, &mut self.descriptors);
+        let give_back = |returned| go_to_a_worker(returned, workers, descriptors);
+        self.direct.collect(|key, result| ready.push(Ready::Worked(key, result)), give_back);
+        let (descriptors, gone) = (&mut self.descriptors, &mut self.gone);
+        self.workers.collect(|worked| {
+            // What the number of a new descriptor meant before has gone.
+            if worked.is_descriptor
+                && let Some(descriptor) = descriptors.get_mut(worked.result as usize)
+            {
+                descriptor.forget(gone);
+            }
+            ready.push(Ready::Worked(worked.key, worked.result));
+        });
+        ready.extend(self.gone.drain(..).map(Ready::Gone));
+    }
+
+    /// Finds the waits that began on a registration of old and have seen nothing since: the number may have been closed and given to another
+    /// file. Those are registered anew, or tried again to learn that there is no such file. Changing a registration announces once more what is
+    /// ready, so this is safe for the others. Output of Unix sockets is tried again.
+    fn look_after_waits(&mut self, ready: &mut Vec<Ready>) {
+        let round = self.check.round;
+        self.check.round = round.wrapping_add(1);
+        self.check.next = Instant::now() + CHECK_AFTER;
+        let mut list = std::mem::take(&mut self.check.list);
+        list.retain(|fd| {
+            let descriptor = self.descriptor(*fd);
+            if !descriptor.waiters.is_empty() && descriptor.round == round {
+                // Not long enough to wonder.
+                return true;
+            }
+            let tries_again = descriptor.tries_output_again();
+            descriptor.listed = tries_again;
+            if !descriptor.waiters.is_empty() && descriptor.registered {
+                self.look_after(*fd, ready);
+            }
+            tries_again
+        });
+        list.append(&mut self.check.list);
+        self.check.list = list;
+    }
+
+    fn look_after(&mut self, fd: RawFd, ready: &mut Vec<Ready>) {
+        let descriptor = self.descriptor(fd);
+        if descriptor.tries_output_again() {
+            // Whatever is known of it, the next attempt asks the kernel.
+            descriptor.tried &= !Interest::OUTPUT.0;
+            let outputs = descriptor.waiters.iter().filter(|(_, interest)| *interest == Interest::OUTPUT);
+            ready.extend(outputs.map(|(key, _)| Ready::Descriptor(*key)));
+        }
+        let data = u64::from(self.descriptor(fd).life) << 32 | u64::from(fd as u32);
+        if sys::epoll_control(self.epoll.as_fd(), libc::EPOLL_CTL_MOD, fd, LISTEN, data).is_ok() {
+            return;
+        }
+        let descriptor = self.descriptor(fd);
+        descriptor.life = descriptor.life.wrapping_add(1);
+        descriptor.registered = false;
+        if self.register(fd).is_err() {
+            let keys = self.descriptor(fd).waiters.iter().map(|(key, _)| Ready::Descriptor(*key));
+            ready.extend(keys);
+        }
+    }
+
+    /// How long epoll may wait, which is less if there are waits to look after.
+    fn timeout(&self, wait: Wait, now: Option<Instant>) -> Option<Duration> {
+        let until = match wait {
+            Wait::No => return Some(Duration::ZERO),
+            Wait::Until(deadline) => Some(deadline),
+            Wait::Forever => None,
+        };
+        let check = (!self.check.list.is_empty()).then_some(self.check.next);
+        let first = [until, check].into_iter().flatten().min()?;
+        Some(first.saturating_duration_since(now.unwrap_or_else(Instant::now)))
+    }
+}
+
+impl Descriptor {
+    /// The number means nothing now, or another file. Those who wait for the old one are `gone`.
+    fn forget(&mut self, gone: &mut Vec<Key>) {
+        gone.extend(self.waiters.drain(..).map(|(key, _)| key));
+        let life = self.life.wrapping_add(1);
+        let waiters = std::mem::take(&mut self.waiters);
+        *self = Descriptor { life, waiters, listed: self.listed, round: self.round, ..Descriptor::default() };
+    }
+
+    fn would_wait(&self, interest: Interest) -> bool {
+        self.registered && self.tried & interest.0 == interest.0 && self.ready & interest.events() == 0
+    }
+
+    /// No event tells whether output may be had.
+    fn tries_output_again(&self) -> bool {
+        self.is_unix && self.waiters.iter().any(|(_, interest)| *interest == Interest::OUTPUT)
+    }
+
+    /// The next event is news.
+    fn blocked(&mut self, interest: Interest) {
+        self.ready &= !interest.events();
+        self.tried |= interest.0;
+    }
+
+    /// Is the next transfer known to wait?
+    fn transferred_short(&mut self, interest: Interest) -> bool {
+        let is_last = self.is_tcp && self.ready & REMARKABLE == 0;
+        if is_last {
+            self.blocked(interest);
+        }
+        is_last && self.registered
+    }
+}
+
+impl Interest {
+    fn events(self) -> u32 {
+        match self {
+            Interest::INPUT => INPUT,
+            Interest::OUTPUT => OUTPUT,
+            Interest(mask) => mask | (libc::EPOLLHUP | libc::EPOLLERR) as u32,
+        }
+    }
+}
+
+/// A direct transfer that the kernel does not make by itself, or never with such a file.
+fn go_to_a_worker(returned: Returned, workers: &mut Workers, descriptors: &mut [Descriptor]) {
+    let fd = usize::try_from(returned.transfer.transfer().fd).ok();
+    if returned.for_good
+        && let Some(descriptor) = fd.and_then(|fd| descriptors.get_mut(fd))
+    {
+        descriptor.always_waits |= Interest::INPUT.0 | Interest::OUTPUT.0;
+    }
+    workers.offload(returned.key, Call::Transfer(returned.transfer));
+}
+
+fn is_stream(fd: RawFd) -> bool {
+    matches!(calls::option(fd, libc::SO_TYPE), Ok(libc::SOCK_STREAM | libc::SOCK_SEQPACKET))
+}
+
+impl World for Host {
+    fn attempt(&mut self, call: &mut Call) -> Attempt {
+        // Before the table grows, since an entry may name any number.
+        if let Some(fd) = call.fd()
+            && usize::try_from(fd).map_or(true, |index| index >= self.descriptors.len())
+            && let Err(errno) = calls::status_flags(fd)
+        {
+            return Attempt::Done(-errno);
+        }
+        match call {
+            Call::Socket(socket) => self.attempt_on_socket(socket),
+            Call::Transfer(transfer) => self.attempt_to_move(transfer),
+            Call::Poll(Poll { fd, mask }) => match calls::poll(*fd, *mask) {
+                0 => Attempt::Blocked(Interest::ANYTHING),
+                result => Attempt::Done(result),
+            },
+            Call::File(file) => {
+                let waits = file.waits();
+                self.attempt_on_files(call, waits)
+            }
+            Call::Path(path) => {
+                let waits = path.waits();
+                self.attempt_on_files(call, waits)
+            }
+        }
+    }
+
+    fn watch(&mut self, fd: RawFd, interest: Interest, key: Key) -> Watch {
+        if fd < 0 {
+            return Watch::Failed(-libc::EBADF);
+        }
+        let begins = !self.descriptor(fd).registered;
+        if begins && let Err(error) = self.register(fd) {
+            return match error.raw_os_error() {
+                Some(libc::EPERM) => Watch::Never,
+                errno => Watch::Failed(-errno.unwrap_or(libc::EIO)),
+            };
+        }
+        let round = self.check.round;
+        let descriptor = self.descriptor(fd);
+        descriptor.round = round;
+        descriptor.waiters.push((key, interest));
+        let is_to_check = !begins || descriptor.tries_output_again();
+        if is_to_check && !std::mem::replace(&mut descriptor.listed, true) {
+            self.check.list.push(fd);
+        }
+        if begins { Watch::Beginning } else { Watch::Watching }
+    }
+
+    fn unwatch(&mut self, fd: RawFd, key: Key) {
+        self.descriptor(fd).waiters.retain(|(waiter, _)| *waiter != key);
+    }
+
+    fn offload(&mut self, call: &Call, key: Key) {
+        if !matches!(call, Call::Transfer(transfer) if self.goes_to_the_device(transfer, key)) {
+            self.workers.offload(key, call.clone());
+        } else if self.direct.is_a_batch() {
+            self.submit_direct();
+        }
+    }
+
+    fn abort(&mut self, key: Key) -> Abort {
+        self.direct.abort(key).unwrap_or_else(|| self.workers.abort(key))
+    }
+
+    /// The registration goes first: the file may live on under another number, and would announce events of this one.
+    fn forget(&mut self, fd: RawFd, waiting: &mut Vec<Key>) {
+        if usize::try_from(fd).is_ok_and(|index| index < self.descriptors.len()) {
+            if self.descriptor(fd).registered {
+                // Closed behind our back, it is not there any more.
+                let _ = sys::epoll_control(self.epoll.as_fd(), libc::EPOLL_CTL_DEL, fd, 0, 0);
+            }
+            self.descriptor(fd).forget(waiting);
+        }
+    }
+
+    fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> io::Result<()> {
+        self.submit_direct();
+        let now = (!self.check.list.is_empty()).then(Instant::now);
+        if now.is_some_and(|now| now >= self.check.next) {
+            self.look_after_waits(ready);
+        }
+        let may_sleep = wait != Wait::No && ready.is_empty() && self.gone.is_empty() && self.workers.announce_sleep();
+        let timeout = if may_sleep { self.timeout(wait, now) } else { Some(Duration::ZERO) };
+        let mut events = std::mem::take(&mut self.events);
+        let waited = sys::epoll_wait(self.epoll.as_fd(), &mut events, timeout);
+        self.workers.end_sleep();
+        for event in &events[..*waited.as_ref().unwrap_or(&0)] {
+            self.take_event(*event, ready);
+        }
+        self.events = events;
+        self.take_results(ready);
+        match waited {
+            // A signal: the caller looks at what it waits for and comes back.
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn descriptor(&self) -> RawFd {
+        self.epoll.as_raw_fd()
+    }
+
+    fn doze(&mut self, wait: Wait) -> Wait {
+        self.submit_direct();
+        match self.workers.announce_sleep() {
+            true => wait.no_later_than((!self.check.list.is_empty()).then_some(self.check.next)),
+            false => Wait::No,
+        }
+    }
+
+    fn rouse(&mut self) {
+        self.workers.end_sleep();
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn clock(&self, clock: Clock) -> Duration {
+        sys::clock(match clock {
+            Clock::Monotonic => libc::CLOCK_MONOTONIC,
+            Clock::SinceBoot => libc::CLOCK_BOOTTIME,
+            Clock::TimeOfDay => libc::CLOCK_REALTIME,
+        })
+    }
+
+    fn unparker(&self) -> Unparker {
+        Unparker::Event(Arc::clone(&self.event))
+    }
+}

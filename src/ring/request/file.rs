@@ -1,0 +1,58 @@
+//! Calls on an open file as a whole.
+
+use std::os::fd::RawFd;
+
+use super::entry::RawEntry;
+use super::kinds::{Waits, never_began};
+use crate::ring::catalogue::FileCode;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileCall {
+    Fsync { fd: RawFd, data_only: bool },
+    Ftruncate { fd: RawFd, length: u64 },
+    Fallocate { fd: RawFd, mode: u32, offset: u64, length: u64 },
+    Close { fd: RawFd },
+}
+
+pub(super) fn decode(code: FileCode, raw: &RawEntry) -> Result<FileCall, i32> {
+    let (fd, flags) = (raw.fd, raw.operation_flags);
+    Ok(match code {
+        FileCode::Fsync if flags & !1 == 0 => FileCall::Fsync { fd, data_only: flags == 1 },
+        FileCode::Ftruncate => FileCall::Ftruncate { fd, length: raw.offset },
+        FileCode::Fallocate => FileCall::Fallocate { fd, mode: raw.length, offset: raw.offset, length: raw.address },
+        FileCode::Close if raw.file_index == 0 => FileCall::Close { fd },
+        // Flags that they do not have, and a file of a table that there is not.
+        FileCode::Fsync | FileCode::Close => return Err(libc::EINVAL),
+    })
+}
+
+impl FileCall {
+    /// The descriptor, where it may be waited for: what is being closed is not.
+    pub(super) fn fd(&self) -> Option<RawFd> {
+        match *self {
+            FileCall::Fsync { fd, .. } | FileCall::Ftruncate { fd, .. } | FileCall::Fallocate { fd, .. } => Some(fd),
+            FileCall::Close { .. } => None,
+        }
+    }
+
+    pub(super) fn closes(&self) -> Option<RawFd> {
+        match *self {
+            FileCall::Close { fd } => Some(fd),
+            FileCall::Fsync { .. } | FileCall::Ftruncate { .. } | FileCall::Fallocate { .. } => None,
+        }
+    }
+
+    pub(crate) fn waits(&self) -> Waits {
+        match self {
+            FileCall::Close { .. } => Waits::Never,
+            FileCall::Fsync { .. } | FileCall::Ftruncate { .. } | FileCall::Fallocate { .. } => Waits::Regardless,
+        }
+    }
+
+    pub(super) fn breaks_chain(&self, result: i32) -> bool {
+        match self {
+            FileCall::Fsync { .. } | FileCall::Ftruncate { .. } => never_began(result),
+            FileCall::Fallocate { .. } | FileCall::Close { .. } => result < 0,
+        }
+    }
+}

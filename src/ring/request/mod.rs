@@ -1,0 +1,30 @@
+//! Requests: what the entries of a program ask for, for a ring that executes them itself.
+//!
+//! Each family of operations has a file, with the fields, the decoding and the rule for chains.
+
+mod cancel;
+mod entry;
+mod file;
+mod kinds;
+mod message;
+mod path;
+mod poll;
+mod socket;
+mod time;
+mod transfer;
+
+pub(crate) use cancel::{CancelRequest, Target};
+pub(crate) use entry::{Decoded, EntryFlags, Refused, Submission, decode};
+pub(super) use entry::{file_of_transfer, file_that_closes, in_parts};
+pub(crate) use file::FileCall;
+pub(crate) use kinds::{Call, Modifiers, Request, Waits};
+pub(crate) use message::Message;
+pub(crate) use path::PathCall;
+pub(crate) use poll::Poll;
+pub(crate) use socket::{MessageBuffer, SocketCall, SocketTransfer};
+pub(super) use time::{TIMEOUT_ABSOLUTE, TIMEOUT_BOOTTIME, TIMEOUT_REALTIME};
+pub(crate) use time::{Time, TimeRequest};
+pub(crate) use transfer::{Transfer, TransferCall};
+
+#[cfg(test)]
+mod tests;

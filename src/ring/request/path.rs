@@ -1,0 +1,58 @@
+//! Calls on names: opening, looking at, renaming, removing and making what they name.
+
+use std::os::fd::RawFd;
+
+use super::entry::RawEntry;
+use super::kinds::{Waits, never_began};
+use crate::ring::catalogue::PathCode;
+use crate::ring::memory::Address;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PathCall {
+    OpenAt { directory: RawFd, path: Address, flags: u32, mode: u32 },
+    Statx { directory: RawFd, path: Address, flags: u32, mask: u32, status: Address },
+    RenameAt { from_directory: RawFd, from: Address, to_directory: RawFd, to: Address, flags: u32 },
+    UnlinkAt { directory: RawFd, path: Address, flags: u32 },
+    MkdirAt { directory: RawFd, path: Address, mode: u32 },
+}
+
+pub(super) fn decode(code: PathCode, raw: &RawEntry) -> Result<PathCall, i32> {
+    let (directory, path, flags) = (raw.fd, raw.first_address(), raw.operation_flags);
+    Ok(match code {
+        // A descriptor of the ring's own table is nothing that this side has.
+        PathCode::OpenAt if raw.file_index != 0 => return Err(libc::EINVAL),
+        PathCode::OpenAt => PathCall::OpenAt { directory, path, flags, mode: raw.length },
+        PathCode::Statx => PathCall::Statx { directory, path, flags, mask: raw.length, status: raw.second_address() },
+        PathCode::RenameAt => {
+            PathCall::RenameAt { from_directory: directory, from: path, to_directory: raw.length as i32, to: raw.second_address(), flags }
+        }
+        PathCode::UnlinkAt => PathCall::UnlinkAt { directory, path, flags },
+        PathCode::MkDirAt => PathCall::MkdirAt { directory, path, mode: raw.length },
+    })
+}
+
+impl PathCall {
+    pub(crate) fn waits(&self) -> Waits {
+        match self {
+            PathCall::OpenAt { .. } => Waits::UnlessAsked,
+            PathCall::Statx { .. } | PathCall::RenameAt { .. } | PathCall::UnlinkAt { .. } | PathCall::MkdirAt { .. } => Waits::Regardless,
+        }
+    }
+
+    /// Is a success a descriptor that was not there before?
+    pub(super) fn makes_descriptor(&self) -> bool {
+        match self {
+            PathCall::OpenAt { .. } => true,
+            PathCall::Statx { .. } | PathCall::RenameAt { .. } | PathCall::UnlinkAt { .. } | PathCall::MkdirAt { .. } => false,
+        }
+    }
+
+    pub(super) fn breaks_chain(&self, result: i32) -> bool {
+        match self {
+            PathCall::OpenAt { .. } => result < 0,
+            PathCall::Statx { .. } | PathCall::RenameAt { .. } | PathCall::UnlinkAt { .. } | PathCall::MkdirAt { .. } => {
+                never_began(result)
+            }
+        }
+    }
+}
