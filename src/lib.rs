@@ -298,7 +298,7 @@
 //! |---|---|---|
 //! | 6.15 | `NO_IOWAIT` | an idle runtime shows as I/O wait in the statistics |
 //! | 6.13 | waking by a message to the ring | wakes from other threads go through an eventfd |
-//! | 6.13 | [places in the ring](Builder::registered_files) for files that are used often | each read and write looks up its descriptor |
+//! | 6.13 | [registered files](Builder::registered_files) | each read and write looks up its descriptor |
 //! | 6.12 | minimal waits | [`Builder::min_wait`] has no effect, which the ring's report says |
 //! | 6.9 | `FTRUNCATE` | [`File::set_len`](fs::File::set_len) takes the software path |
 //! | 6.7 | `READ_MULTISHOT` | `chunks` of a pipe submit each read |
