@@ -1,4 +1,5 @@
-//! Which ring does this process get, what is missing, and what would have to change? The diagnosis that a program can print.
+//! The diagnosis that a program can print: which ring this process gets, what is missing, and what
+//! would have to change.
 //!
 //! It opens a ring, looks, and closes it. Causes of a refused ring are `ring/refusal.rs`'s business; here they are put together with limits,
 //! settings and the operations that the kernel lacks.
@@ -7,7 +8,7 @@ use std::fmt;
 use std::io;
 
 use crate::ring::catalogue::{self, Row, Without};
-use crate::ring::{Limit, Machine, Refusal, Ring, RingKind, RingReport, Seccomp, SetupError};
+use crate::ring::{Limit, Refusal, Ring, RingKind, RingReport, Seccomp, SetupError, SystemReport};
 use crate::runtime::Builder;
 
 /// What an ordinary user may lock by default since Linux 5.16. With less, a hundred runtimes do not fit.
@@ -31,7 +32,7 @@ pub fn diagnose() -> Diagnosis {
 }
 
 fn examine(builder: Builder) -> Diagnosis {
-    let machine = Machine::look();
+    let system = SystemReport::read();
     let opened = builder.config().and_then(|config| Ring::open(&config));
     let mut shortfalls = Vec::new();
     let mut missing = Vec::new();
@@ -41,7 +42,7 @@ fn examine(builder: Builder) -> Diagnosis {
             shortfalls.extend(report.refusal().map(of_refused_ring));
             let lacks = || needed_on(report.kind()).filter(|operation| !ring.supports(operation.code));
             missing.extend(lacks().map(|operation| operation.name));
-            shortfalls.extend(report.refused().iter().map(|refusal| of_refusal(&machine, refusal)));
+            shortfalls.extend(report.refused().iter().map(|refusal| of_refusal(&system, refusal)));
             shortfalls.extend(lacks().map(of_operation));
             shortfalls.extend(report.by_software().iter().map(|name| of_software_path(name)));
             Ok(report)
@@ -51,14 +52,14 @@ fn examine(builder: Builder) -> Diagnosis {
             Err(error)
         }
     };
-    shortfalls.extend(of_limits(&machine));
-    Diagnosis { machine, ring, missing, shortfalls }
+    shortfalls.extend(of_limits(&system));
+    Diagnosis { system, ring, missing, shortfalls }
 }
 
 /// What [`diagnose`] found.
 #[derive(Debug)]
 pub struct Diagnosis {
-    machine: Machine,
+    system: SystemReport,
     ring: io::Result<RingReport>,
     missing: Vec<&'static str>,
     shortfalls: Vec<Shortfall>,
@@ -86,44 +87,44 @@ impl Diagnosis {
 
     /// The kernel's release, as uname(2) gives it.
     pub fn kernel(&self) -> &str {
-        &self.machine.release
+        &self.system.release
     }
 
     /// How many bytes may be locked: `RLIMIT_MEMLOCK`. The queues of rings count, for the user and not for the process, unless it has
     /// CAP_IPC_LOCK.
     pub fn memlock(&self) -> Limit {
-        self.machine.memlock
+        self.system.memlock
     }
 
     /// How many descriptors may be open: `RLIMIT_NOFILE`.
     pub fn nofile(&self) -> Limit {
-        self.machine.nofile
+        self.system.nofile
     }
 
     /// The setting `kernel.io_uring_disabled`: 0 allows io_uring, 1 forbids it to ordinary users outside
     /// [`io_uring_group`](Diagnosis::io_uring_group), 2 to everybody. `None` if the kernel has no such setting (before 6.6).
     pub fn io_uring_disabled(&self) -> Option<u32> {
-        self.machine.disabled
+        self.system.disabled
     }
 
     /// The setting `kernel.io_uring_group`: a group's number, -1 for none.
     pub fn io_uring_group(&self) -> Option<i64> {
-        self.machine.group
+        self.system.group
     }
 
     /// Does seccomp restrict this thread?
     pub fn seccomp(&self) -> Seccomp {
-        self.machine.seccomp
+        self.system.seccomp
     }
 
     /// The Linux security modules that are on, as far as this process may see them.
     pub fn security_modules(&self) -> &[String] {
-        &self.machine.modules
+        &self.system.modules
     }
 
     /// The block devices that [`Builder::iopoll`] can ask whether they are done, by their names in /sys/block: those whose `queue/io_poll` is 1.
     pub fn polling_devices(&self) -> &[String] {
-        &self.machine.polling_devices
+        &self.system.polling_devices
     }
 
     /// What is missing, what that costs, and what to do about it. The gravest comes first. Empty on a recent kernel with ample limits.
@@ -248,13 +249,13 @@ fn of_software_path(name: &str) -> Shortfall {
 }
 
 /// A refusal that the set-up got around.
-fn of_refusal(machine: &Machine, refusal: &Refusal) -> Shortfall {
+fn of_refusal(system: &SystemReport, refusal: &Refusal) -> Shortfall {
     let known = SET_UP.iter().find(|(name, _, _)| *name == refusal.what());
     let (since, cost) = known.map_or(("6.18", "what was asked for is not in force"), |(_, since, cost)| (*since, *cost));
     let remedy = match refusal.errno() {
-        libc::ENOMEM => raise_memlock(machine),
+        libc::ENOMEM => raise_memlock(system),
         libc::EBUSY => "drop runtimes of this thread: it can register sixteen rings".to_owned(),
-        libc::EPERM | libc::EACCES | libc::ENOSYS if machine.seccomp == Seccomp::Filter => {
+        libc::EPERM | libc::EACCES | libc::ENOSYS if system.seccomp == Seccomp::Filter => {
             "allow io_uring_register with all its opcodes in the seccomp profile".to_owned()
         }
         _ => format!("run Linux {since} or later"),
@@ -285,24 +286,24 @@ fn of_refused_ring(setup: &SetupError) -> Shortfall {
     }
 }
 
-fn of_limits(machine: &Machine) -> impl Iterator<Item = Shortfall> {
-    let memlock = (machine.counts_locked_memory() && machine.memlock.soft < USUAL_MEMLOCK).then(|| Shortfall {
-        what: format!("RLIMIT_MEMLOCK is {}", machine.memlock),
+fn of_limits(system: &SystemReport) -> impl Iterator<Item = Shortfall> {
+    let memlock = (system.counts_locked_memory() && system.memlock.soft < USUAL_MEMLOCK).then(|| Shortfall {
+        what: format!("RLIMIT_MEMLOCK is {}", system.memlock),
         cost: "the queues of rings, registered buffers and zero-copy sends of this user share it; what does not fit is refused with ENOMEM"
             .to_owned(),
-        remedy: raise_memlock(machine),
+        remedy: raise_memlock(system),
     });
-    let nofile = (machine.nofile.soft <= USUAL_NOFILE && machine.nofile.soft < machine.nofile.hard).then(|| Shortfall {
-        what: format!("RLIMIT_NOFILE is {}", machine.nofile),
-        cost: format!("no more than {} files and connections at once", machine.nofile.soft),
-        remedy: format!("ulimit -n {} in the shell, LimitNOFILE= in a systemd unit, docker run --ulimit nofile=", machine.nofile.hard),
+    let nofile = (system.nofile.soft <= USUAL_NOFILE && system.nofile.soft < system.nofile.hard).then(|| Shortfall {
+        what: format!("RLIMIT_NOFILE is {}", system.nofile),
+        cost: format!("no more than {} files and connections at once", system.nofile.soft),
+        remedy: format!("ulimit -n {} in the shell, LimitNOFILE= in a systemd unit, docker run --ulimit nofile=", system.nofile.hard),
     });
     memlock.into_iter().chain(nofile)
 }
 
-fn raise_memlock(machine: &Machine) -> String {
+fn raise_memlock(system: &SystemReport) -> String {
     // `ulimit -l` counts KiB. Beyond the hard limit only an administrator can go.
-    let shell = match machine.memlock.hard >= USUAL_MEMLOCK {
+    let shell = match system.memlock.hard >= USUAL_MEMLOCK {
         true => format!("ulimit -l {} in the shell", USUAL_MEMLOCK >> 10),
         false => "`* - memlock 8192` in /etc/security/limits.conf (the hard limit is too low for ulimit -l)".to_owned(),
     };
@@ -315,13 +316,13 @@ mod tests {
 
     #[test]
     fn every_refused_flag_of_the_ladder_has_its_price_and_its_kernel() {
-        let machine = Machine::default();
+        let system = SystemReport::default();
         for (rung, refusals) in crate::ring::refusals_of_every_rung().into_iter().enumerate() {
             assert_eq!(refusals.len(), rung, "as that kernel refuses them");
             for refusal in refusals {
                 let known = SET_UP.iter().find(|(name, _, _)| *name == refusal.what());
                 let (_, since, cost) = known.unwrap_or_else(|| panic!("{refusal} is not in the table"));
-                let shortfall = of_refusal(&machine, &refusal);
+                let shortfall = of_refusal(&system, &refusal);
                 assert_eq!((shortfall.cost(), shortfall.remedy()), (*cost, &*format!("run Linux {since} or later")));
             }
         }
@@ -329,29 +330,36 @@ mod tests {
 
     #[test]
     fn a_ring_made_smaller_a_full_table_and_a_filter_have_their_own_remedies() {
-        let remedy = |machine: &Machine, what: &str, errno| {
+        let remedy = |system: &SystemReport, what: &str, errno| {
             let refusal = Refusal::new(what, &io::Error::from_raw_os_error(errno));
-            of_refusal(machine, &refusal).remedy().to_owned()
+            of_refusal(system, &refusal).remedy().to_owned()
         };
-        let small = Machine { memlock: Limit { soft: 65536, hard: 65536 }, ..Machine::default() };
-        let large = Machine { memlock: Limit { soft: 65536, hard: u64::MAX }, ..Machine::default() };
+        let small = SystemReport { memlock: Limit { soft: 65536, hard: 65536 }, ..SystemReport::default() };
+        let large = SystemReport { memlock: Limit { soft: 65536, hard: u64::MAX }, ..SystemReport::default() };
         assert!(remedy(&small, "256 entries", libc::ENOMEM).contains("limits.conf"));
         assert!(remedy(&large, "256 entries", libc::ENOMEM).starts_with("ulimit -l 8192"));
         assert!(remedy(&small, "REGISTER_RING_FDS", libc::EBUSY).contains("sixteen"));
-        let filtered = Machine { seccomp: Seccomp::Filter, ..Machine::default() };
+        let filtered = SystemReport { seccomp: Seccomp::Filter, ..SystemReport::default() };
         assert!(remedy(&filtered, "REGISTER_RING_FDS", libc::EPERM).contains("seccomp profile"));
         assert!(remedy(&filtered, "REGISTER_RING_FDS", libc::EINVAL).contains("5.18"), "the kernel's own answer");
     }
 
     #[test]
     fn limits_are_a_shortfall_only_where_they_bind() {
-        let named = |machine: &Machine| of_limits(machine).map(|shortfall| shortfall.what).collect::<Vec<_>>().join("; ");
-        let ample =
-            Machine { memlock: Limit { soft: 8 << 20, hard: 8 << 20 }, nofile: Limit { soft: 4096, hard: 4096 }, ..Machine::default() };
+        let named = |system: &SystemReport| of_limits(system).map(|shortfall| shortfall.what).collect::<Vec<_>>().join("; ");
+        let ample = SystemReport {
+            memlock: Limit { soft: 8 << 20, hard: 8 << 20 },
+            nofile: Limit { soft: 4096, hard: 4096 },
+            ..SystemReport::default()
+        };
         assert_eq!(named(&ample), "");
-        let tight = Machine { memlock: Limit { soft: 65536, hard: 65536 }, nofile: Limit { soft: 1024, hard: 4096 }, ..Machine::default() };
+        let tight = SystemReport {
+            memlock: Limit { soft: 65536, hard: 65536 },
+            nofile: Limit { soft: 1024, hard: 4096 },
+            ..SystemReport::default()
+        };
         assert_eq!(named(&tight), "RLIMIT_MEMLOCK is 65536 soft, 65536 hard; RLIMIT_NOFILE is 1024 soft, 4096 hard");
-        let privileged = Machine { capabilities: u64::MAX, nofile: ample.nofile, ..tight };
+        let privileged = SystemReport { capabilities: u64::MAX, nofile: ample.nofile, ..tight };
         assert_eq!(named(&privileged), "");
     }
 

@@ -1,4 +1,4 @@
-//! Tests: do programs run on kernels that lack operations? The same ones as elsewhere, on this kernel's ring made to lack them, so that they
+//! Tests: programs on kernels that lack operations. They are the same ones as elsewhere, on this kernel's ring made to lack them, so that they
 //! take the software path while the rest stays with the kernel.
 
 use std::future::Future;

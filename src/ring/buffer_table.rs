@@ -1,13 +1,13 @@
-//! What does an io_uring's table of registered buffers hold? Filling and emptying its places, io_uring_register(2).
+//! The table of registered buffers of an io_uring: filling and emptying it, io_uring_register(2).
 //!
-//! Which places are free is for the caller to know.
+//! Which indices are free is for the caller to know.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::sys;
 
-/// Places: the most that the kernel gives. Eight bytes each, from the first that is registered on.
+/// FreeIndices: the most that the kernel gives. Eight bytes each, from the first that is registered on.
 pub(super) const PLACES: u32 = 1 << 14;
 
 /// Makes an empty table.

@@ -1,4 +1,5 @@
-//! Which ring shall it be? What the program says, else what `ANNULUS_RING` says, else the kernel's if the machine grants it.
+//! The choice between rings: what the program says, else what `ANNULUS_RING` says, else the
+//! kernel's if the machine grants it.
 
 use std::env;
 use std::ffi::OsStr;
@@ -33,7 +34,7 @@ impl fmt::Display for RingKind {
 /// Why it is this kind of ring.
 #[derive(Debug, Clone)]
 pub(crate) enum Reason {
-    /// Nobody wished for another.
+    /// Nobody asked for another.
     Default,
     /// `Builder::ring`.
     Program,
@@ -54,18 +55,18 @@ impl fmt::Display for Reason {
     }
 }
 
-/// The kind of ring that was wished for, and by whom; `None` for the best that there is.
+/// The kind of ring that was asked for, and by whom; `None` for the best that there is.
 ///
 /// # Errors
 /// `InvalidInput` if the variable names no kind.
-pub(super) fn wish(program: Option<RingKind>) -> io::Result<Option<(RingKind, Reason)>> {
+pub(super) fn asked_for(program: Option<RingKind>) -> io::Result<Option<(RingKind, Reason)>> {
     match program {
         Some(kind) => Ok(Some((kind, Reason::Program))),
-        None => wish_of_environment(env::var_os(VARIABLE).as_deref()),
+        None => asked_by_environment(env::var_os(VARIABLE).as_deref()),
     }
 }
 
-fn wish_of_environment(value: Option<&OsStr>) -> io::Result<Option<(RingKind, Reason)>> {
+fn asked_by_environment(value: Option<&OsStr>) -> io::Result<Option<(RingKind, Reason)>> {
     let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
     let kind = [RingKind::Kernel, RingKind::Software].into_iter().find(|kind| value == kind.to_string().as_str());
     kind.map(|kind| Some((kind, Reason::Environment))).ok_or_else(|| {
@@ -79,7 +80,7 @@ fn wish_of_environment(value: Option<&OsStr>) -> io::Result<Option<(RingKind, Re
 pub(super) fn refusal_of_io_uring(error: io::Error) -> io::Result<SetupError> {
     let refusal = error.downcast::<SetupError>()?;
     match refusal.raw_os_error() {
-        Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::ENOMEM | libc::EINVAL) if !refusal.is_of_wish() => Ok(refusal),
+        Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::ENOMEM | libc::EINVAL) if !refusal.is_of_choice() => Ok(refusal),
         _ => Err(refusal.into_io_error()),
     }
 }
@@ -91,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_program_decides_before_the_environment_and_an_unknown_value_is_an_error() {
-        let kind = |value: Option<&str>| wish_of_environment(value.map(OsStr::new)).map(|wish| wish.map(|(kind, _)| kind));
+        let kind = |value: Option<&str>| asked_by_environment(value.map(OsStr::new)).map(|asked| asked.map(|(kind, _)| kind));
         assert_eq!(kind(None).expect("nothing said"), None);
         assert_eq!(kind(Some("")).expect("nothing said"), None);
         assert_eq!(kind(Some("kernel")).expect("known"), Some(RingKind::Kernel));
@@ -101,7 +102,7 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             assert!(error.to_string().contains(unknown) && error.to_string().contains("\"software\""), "{error}");
         }
-        let (kind, reason) = wish(Some(RingKind::Software)).expect("known").expect("a wish");
+        let (kind, reason) = asked_for(Some(RingKind::Software)).expect("known").expect("a choice");
         assert_eq!((kind, reason.to_string().as_str()), (RingKind::Software, "as the program asks"));
     }
 

@@ -1,4 +1,4 @@
-//! What is an open file, as far as calls on it wait for somebody?
+//! The kind of an open file, as far as calls on it wait for somebody.
 //!
 //! The file system itself is not asked, since that may wait: the list of mounts says what a device
 //! is, and what it says is remembered.

@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 
 use super::choice::{Reason, RingKind};
+use super::free_indices::FreeIndices;
 use super::opcodes::Opcodes;
-use super::places::Places;
 use super::provided::{Handing, Provided};
 use super::report::{Refusal, RingReport};
 use super::setup::Opened;
@@ -40,8 +40,9 @@ const ALARM_MOVED: u64 = FIRST_PRIVATE_TOKEN + 1;
 /// Another thread wants the owner.
 const KICK: u64 = FIRST_PRIVATE_TOKEN + 2;
 
-/// Places for files, eight bytes each from the start. The kernel allows no more than `RLIMIT_NOFILE`.
-const FILE_PLACES: u64 = 1024;
+/// The length of the table of registered files, eight bytes each from the start. The kernel allows no
+/// more than `RLIMIT_NOFILE`.
+const REGISTERED_FILES: u64 = 1024;
 /// A far deadline is approached in steps of this length, so that its timespec never comes near the kernel's bound (292 years).
 const LONGEST_ALARM: Duration = Duration::from_secs(24 * 3600);
 /// Most times that a flush lets other threads run, the kernel's submission thread among them, before it gives up.
@@ -70,10 +71,10 @@ pub(crate) struct KernelRing {
     opcodes: Opcodes,
     report: RingReport,
     traffic: Traffic,
-    /// The places for registered buffers, from the first that is wanted on.
-    buffers: Option<Places>,
-    /// The places for files.
-    files: Option<Places>,
+    /// The free indices of the table of registered buffers, from the first that is wanted on.
+    buffers: Option<FreeIndices>,
+    /// The free indices of the table of registered files.
+    files: Option<FreeIndices>,
 }
 
 /// One ring TIMEOUT that only ever moves earlier. It may ring too early; then nothing is due and it is armed again.
@@ -138,7 +139,7 @@ impl KernelRing {
         ring.ask_for_idle_waits()?;
         ring.ask_for_kicks()?;
         if config.registered_files {
-            ring.ask_for_file_places();
+            ring.ask_for_file_table();
         }
         ring.ask_for_workers(config.workers)?;
         ring.ask_for_min_wait(config.min_wait, has_min_wait);
@@ -188,17 +189,17 @@ impl KernelRing {
         Ok(())
     }
 
-    /// A table for the files that are used most. Before Linux 6.13, which is known by its messages, a place that was emptied kept its file open
+    /// A table for the files that are used most. Before Linux 6.13, which is known by its messages, an entry that was emptied kept its file open
     /// until all operations that had begun earlier were over, those of other files too.
-    fn ask_for_file_places(&mut self) {
+    fn ask_for_file_table(&mut self) {
         if !matches!(self.kick, Kick::Message) {
             return;
         }
         let limit = sys::limit(libc::RLIMIT_NOFILE).map_or(u64::MAX, |(limit, _)| limit);
-        let count = limit.min(FILE_PLACES) as u32;
+        let count = limit.min(REGISTERED_FILES) as u32;
         match sys::patiently(|| self.uring.submitter().register_files_sparse(count)) {
             Ok(()) => {
-                self.files = Some(Places::new(count as usize));
+                self.files = Some(FreeIndices::new(count as usize));
                 self.report.granted.push("REGISTER_FILES2");
             }
             Err(error) => self.report.refused.push(Refusal::new("REGISTER_FILES2", &error)),
@@ -215,10 +216,10 @@ impl KernelRing {
     }
 
     /// Waits for several completions come back with the first where the kernel has none.
-    fn ask_for_min_wait(&mut self, wish: Option<MinWait>, is_known: bool) {
-        match wish {
+    fn ask_for_min_wait(&mut self, asked: Option<MinWait>, is_known: bool) {
+        match asked {
             Some(_) if is_known => {
-                self.min_wait = wish;
+                self.min_wait = asked;
                 self.report.granted.push("MIN_TIMEOUT");
             }
             Some(_) => self.report.refused.push(Refusal::new("MIN_TIMEOUT", &io::Error::from_raw_os_error(libc::EINVAL))),
@@ -502,48 +503,48 @@ impl KernelRing {
     pub(crate) fn register_buffers(&mut self, buffers: &[libc::iovec]) -> io::Result<u16> {
         if self.buffers.is_none() {
             buffer_table::make(self.fd())?;
-            self.buffers = Some(Places::new(buffer_table::PLACES as usize));
+            self.buffers = Some(FreeIndices::new(buffer_table::PLACES as usize));
         }
         let full = || {
             let sentence = format!("a runtime registers at most {} areas of memory, one for a pool of buffers", buffer_table::PLACES);
             io::Error::new(io::ErrorKind::InvalidInput, sentence)
         };
-        let first = self.buffers.as_mut().and_then(|places| places.take(buffers.len())).ok_or_else(full)?;
+        let first = self.buffers.as_mut().and_then(|indices| indices.take(buffers.len())).ok_or_else(full)?;
         let filled = buffer_table::fill(self.fd(), first as u16, buffers);
-        if let (Err(_), Some(places)) = (&filled, &mut self.buffers) {
-            places.give_back(first, buffers.len());
+        if let (Err(_), Some(indices)) = (&filled, &mut self.buffers) {
+            indices.give_back(first, buffers.len());
         }
         filled.map(|()| first as u16)
     }
 
     pub(crate) fn forget_buffers(&mut self, first: u16, count: usize) {
         buffer_table::empty(self.fd(), first, count);
-        if let Some(places) = &mut self.buffers {
-            places.give_back(first.into(), count);
+        if let Some(indices) = &mut self.buffers {
+            indices.give_back(first.into(), count);
         }
     }
 
     pub(crate) fn register_file(&mut self, file: BorrowedFd<'_>) -> Option<i32> {
-        let places = self.files.as_mut()?;
-        let place = places.take(1)?;
-        match sys::patiently(|| self.uring.submitter().register_files_update(place as u32, &[file.as_raw_fd()])) {
+        let indices = self.files.as_mut()?;
+        let index = indices.take(1)?;
+        match sys::patiently(|| self.uring.submitter().register_files_update(index as u32, &[file.as_raw_fd()])) {
             Ok(_) => {
                 self.traffic.registered_files += 1;
-                Some(place as i32)
+                Some(index as i32)
             }
             Err(_) => {
-                places.give_back(place, 1);
+                indices.give_back(index, 1);
                 None
             }
         }
     }
 
-    pub(crate) fn forget_file(&mut self, place: i32) {
-        // Emptying a place fails only where there is no table.
-        let _ = sys::patiently(|| self.uring.submitter().register_files_update(place as u32, &[-1]));
+    pub(crate) fn forget_file(&mut self, index: i32) {
+        // Emptying an entry fails only where there is no table.
+        let _ = sys::patiently(|| self.uring.submitter().register_files_update(index as u32, &[-1]));
         self.traffic.registered_files -= 1;
-        if let Some(places) = &mut self.files {
-            places.give_back(place as usize, 1);
+        if let Some(indices) = &mut self.files {
+            indices.give_back(index as usize, 1);
         }
     }
 

@@ -13,19 +13,19 @@ pub(crate) mod catalogue;
 mod choice;
 mod engine;
 mod file_kind;
+mod free_indices;
 pub(crate) mod host;
+mod hybrid;
+mod iopoll;
 mod kernel;
-mod machine;
 mod memory;
-mod mixed;
 mod opcodes;
-mod places;
-mod polling;
 mod provided;
 mod refusal;
 mod report;
 pub(crate) mod request;
 mod setup;
+mod system_report;
 mod unpark;
 pub(crate) mod world;
 
@@ -39,20 +39,20 @@ use io_uring::squeue;
 
 pub use choice::RingKind;
 pub(crate) use file_kind::FileKind;
-pub(crate) use machine::Machine;
-pub use machine::{Limit, Seccomp};
 pub use refusal::SetupError;
 pub use report::{Refusal, RingReport};
+pub(crate) use system_report::SystemReport;
+pub use system_report::{Limit, Seccomp};
 pub(crate) use unpark::Unparker;
 
 use crate::buf::BufferRing;
 use choice::Reason;
 use engine::Engine;
 use host::Host;
+use hybrid::{Hybrid, Lacking};
+use iopoll::Iopoll;
 use kernel::KernelRing;
-use mixed::{Lacking, Mixed};
 use opcodes::Opcodes;
-use polling::Polling;
 use world::World;
 
 /// Bits of [`Completion::flags`], io_uring_enter(2).
@@ -126,9 +126,9 @@ pub(crate) enum PushError {
 pub(crate) struct Config {
     /// The kind of ring, `None` for the best that there is.
     pub(crate) kind: Option<RingKind>,
-    /// Places in the submission queue; the kernel rounds up to a power of two.
+    /// FreeIndices in the submission queue; the kernel rounds up to a power of two.
     pub(crate) entries: u32,
-    /// Places in the completion queue.
+    /// FreeIndices in the completion queue.
     pub(crate) completion_entries: u32,
     /// Most worker threads for blocking file work, `None` for the source's own bound.
     pub(crate) workers: Option<u32>,
@@ -161,7 +161,7 @@ pub(crate) struct Sqpoll {
 }
 
 impl Config {
-    /// Queues of these lengths, and no further wishes.
+    /// Queues of these lengths, and nothing further.
     pub(crate) const fn new(entries: u32, completion_entries: u32) -> Config {
         Config {
             kind: None,
@@ -199,9 +199,9 @@ pub(crate) enum Ring {
     Kernel(KernelRing),
     Emulated(Box<Emulated>),
     /// The kernel's, and the software ring for what that lacks.
-    Mixed(Box<Mixed>),
+    Hybrid(Box<Hybrid>),
     /// One of the kernel's, and another that asks devices.
-    Polling(Box<Polling>),
+    Iopoll(Box<Iopoll>),
 }
 
 /// The software ring, and what it says of itself.
@@ -231,8 +231,8 @@ impl Emulated {
 impl Ring {
     /// Opens the best ring that the machine grants. The calling thread becomes its owner: all other calls come from it.
     pub(crate) fn open(config: &Config) -> io::Result<Ring> {
-        let (kind, reason) = match choice::wish(config.kind)? {
-            Some(wish) => wish,
+        let (kind, reason) = match choice::asked_for(config.kind)? {
+            Some(asked) => asked,
             None => match KernelRing::open(config) {
                 Ok(ring) => return Ring::on(ring, config),
                 Err(error) => {
@@ -260,14 +260,14 @@ impl Ring {
 
     /// The kernel's ring as it is, or with an engine for what it lacks, or with a second one that asks devices.
     fn on(mut kernel: KernelRing, config: &Config) -> io::Result<Ring> {
-        let polling = if config.iopoll { Polling::open(&mut kernel, config) } else { None };
+        let polling = if config.iopoll { Iopoll::open(&mut kernel, config) } else { None };
         let ring = match Lacking::of(&kernel) {
             None => Ring::Kernel(kernel),
-            Some(lacking) => Ring::Mixed(Box::new(Mixed::open(kernel, lacking, config)?)),
+            Some(lacking) => Ring::Hybrid(Box::new(Hybrid::open(kernel, lacking, config)?)),
         };
         Ok(match polling {
             None => ring,
-            Some(uring) => Ring::Polling(Box::new(Polling::beside(ring, uring))),
+            Some(uring) => Ring::Iopoll(Box::new(Iopoll::beside(ring, uring))),
         })
     }
 
@@ -277,8 +277,8 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.supports(opcode),
             Ring::Emulated(ring) => ring.opcodes.contains(opcode),
-            Ring::Mixed(ring) => ring.supports(opcode),
-            Ring::Polling(ring) => ring.others().supports(opcode),
+            Ring::Hybrid(ring) => ring.supports(opcode),
+            Ring::Iopoll(ring) => ring.others().supports(opcode),
         }
     }
 
@@ -295,9 +295,9 @@ impl Ring {
             // SAFETY: so it is here.
             Ring::Emulated(ring) => ring.engine.push(chain.iter().map(|entry| unsafe { request::decode(entry) })),
             // SAFETY: and here.
-            Ring::Mixed(ring) => unsafe { ring.push(chain) },
+            Ring::Hybrid(ring) => unsafe { ring.push(chain) },
             // SAFETY: and here.
-            Ring::Polling(ring) => unsafe { ring.push(chain) },
+            Ring::Iopoll(ring) => unsafe { ring.push(chain) },
         }
     }
 
@@ -312,7 +312,7 @@ impl Ring {
         match self {
             // SAFETY: the caller's promise is handed on unchanged.
             Ring::Kernel(ring) => unsafe { ring.push_at_once(entry) },
-            Ring::Emulated(_) | Ring::Mixed(_) | Ring::Polling(_) => false,
+            Ring::Emulated(_) | Ring::Hybrid(_) | Ring::Iopoll(_) => false,
         }
     }
 
@@ -332,9 +332,9 @@ impl Ring {
             Ring::Kernel(kernel) => unsafe { kernel.provide(group, ring) },
             Ring::Emulated(emulated) => emulated.engine.provide(group, Rc::clone(ring)),
             // SAFETY: and here.
-            Ring::Mixed(mixed) => unsafe { mixed.provide(group, ring) },
+            Ring::Hybrid(hybrid) => unsafe { hybrid.provide(group, ring) },
             // SAFETY: and here.
-            Ring::Polling(polling) => unsafe { polling.others_mut().provide(group, ring) },
+            Ring::Iopoll(polling) => unsafe { polling.others_mut().provide(group, ring) },
         }
     }
 
@@ -345,8 +345,8 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.enter(wait, in_flight),
             Ring::Emulated(ring) => ring.engine.enter(wait),
-            Ring::Mixed(ring) => ring.enter(wait, in_flight),
-            Ring::Polling(ring) => ring.enter(wait, in_flight),
+            Ring::Hybrid(ring) => ring.enter(wait, in_flight),
+            Ring::Iopoll(ring) => ring.enter(wait, in_flight),
         }
     }
 
@@ -355,8 +355,8 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.submit_alone(),
             Ring::Emulated(_) => Ok(()),
-            Ring::Mixed(ring) => ring.kernel_mut().submit_alone(),
-            Ring::Polling(ring) => ring.others_mut().submit_alone(),
+            Ring::Hybrid(ring) => ring.kernel_mut().submit_alone(),
+            Ring::Iopoll(ring) => ring.others_mut().submit_alone(),
         }
     }
 
@@ -365,8 +365,8 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.flush(),
             Ring::Emulated(ring) => ring.engine.enter(Wait::No),
-            Ring::Mixed(ring) => ring.flush(),
-            Ring::Polling(ring) => ring.flush(),
+            Ring::Hybrid(ring) => ring.flush(),
+            Ring::Iopoll(ring) => ring.flush(),
         }
     }
 
@@ -376,8 +376,8 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.reap(),
             Ring::Emulated(ring) => ring.engine.reap(),
-            Ring::Mixed(ring) => ring.reap(),
-            Ring::Polling(ring) => ring.reap(),
+            Ring::Hybrid(ring) => ring.reap(),
+            Ring::Iopoll(ring) => ring.reap(),
         }
     }
 
@@ -387,8 +387,8 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.has_queued(),
             Ring::Emulated(ring) => ring.engine.has_queued(),
-            Ring::Mixed(ring) => ring.has_queued(),
-            Ring::Polling(ring) => ring.has_queued(),
+            Ring::Hybrid(ring) => ring.has_queued(),
+            Ring::Iopoll(ring) => ring.has_queued(),
         }
     }
 
@@ -398,8 +398,8 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.has_completions(),
             Ring::Emulated(ring) => ring.engine.has_completions(),
-            Ring::Mixed(ring) => ring.has_completions(),
-            Ring::Polling(ring) => ring.has_completions(),
+            Ring::Hybrid(ring) => ring.has_completions(),
+            Ring::Iopoll(ring) => ring.has_completions(),
         }
     }
 
@@ -414,22 +414,22 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.has_work(),
             Ring::Emulated(ring) => ring.engine.has_completions(),
-            Ring::Mixed(ring) => ring.has_work(),
-            Ring::Polling(ring) => ring.has_work(),
+            Ring::Hybrid(ring) => ring.has_work(),
+            Ring::Iopoll(ring) => ring.has_work(),
         }
     }
 
     /// As [`has_work`](Ring::has_work), but `true` also where only a call would tell.
     pub(crate) fn may_have_work(&mut self) -> bool {
-        matches!(self, Ring::Emulated(_) | Ring::Mixed(_)) || self.has_work()
+        matches!(self, Ring::Emulated(_) | Ring::Hybrid(_)) || self.has_work()
     }
 
     /// The time by which this source's waits end.
     pub(crate) fn now(&self) -> Instant {
         match self {
-            Ring::Kernel(_) | Ring::Mixed(_) => Instant::now(),
+            Ring::Kernel(_) | Ring::Hybrid(_) => Instant::now(),
             Ring::Emulated(ring) => ring.engine.now(),
-            Ring::Polling(ring) => ring.others().now(),
+            Ring::Iopoll(ring) => ring.others().now(),
         }
     }
 
@@ -438,8 +438,8 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.unparker(),
             Ring::Emulated(ring) => ring.engine.unparker(),
-            Ring::Mixed(ring) => ring.kernel().unparker(),
-            Ring::Polling(ring) => ring.others().unparker(),
+            Ring::Hybrid(ring) => ring.kernel().unparker(),
+            Ring::Iopoll(ring) => ring.others().unparker(),
         }
     }
 
@@ -452,8 +452,8 @@ impl Ring {
             Ring::Kernel(ring) => ring.register_buffers(buffers),
             // There would be nothing to gain: transfers are made by address.
             Ring::Emulated(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "the software ring has no use for registered buffers")),
-            Ring::Mixed(ring) => ring.kernel_mut().register_buffers(buffers),
-            Ring::Polling(ring) => ring.register_buffers(buffers),
+            Ring::Hybrid(ring) => ring.kernel_mut().register_buffers(buffers),
+            Ring::Iopoll(ring) => ring.register_buffers(buffers),
         };
         registered.map_err(refusal::explain_buffers)
     }
@@ -463,8 +463,8 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.forget_buffers(first, count),
             Ring::Emulated(_) => {}
-            Ring::Mixed(ring) => ring.kernel_mut().forget_buffers(first, count),
-            Ring::Polling(ring) => ring.forget_buffers(first, count),
+            Ring::Hybrid(ring) => ring.kernel_mut().forget_buffers(first, count),
+            Ring::Iopoll(ring) => ring.forget_buffers(first, count),
         }
     }
 
@@ -474,8 +474,8 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.register_file(file),
             // The software ring reads the number in an entry as a descriptor.
-            Ring::Emulated(_) | Ring::Mixed(_) => None,
-            Ring::Polling(ring) => ring.register_file(file),
+            Ring::Emulated(_) | Ring::Hybrid(_) => None,
+            Ring::Iopoll(ring) => ring.register_file(file),
         }
     }
 
@@ -483,8 +483,8 @@ impl Ring {
     pub(crate) fn forget_file(&mut self, place: i32) {
         match self {
             Ring::Kernel(ring) => ring.forget_file(place),
-            Ring::Emulated(_) | Ring::Mixed(_) => {}
-            Ring::Polling(ring) => ring.others_mut().forget_file(place),
+            Ring::Emulated(_) | Ring::Hybrid(_) => {}
+            Ring::Iopoll(ring) => ring.others_mut().forget_file(place),
         }
     }
 
@@ -494,8 +494,8 @@ impl Ring {
         match self {
             Ring::Kernel(_) => {}
             Ring::Emulated(ring) => ring.engine.end_waits_for(fd),
-            Ring::Mixed(ring) => ring.forget(fd),
-            Ring::Polling(ring) => ring.forget(fd),
+            Ring::Hybrid(ring) => ring.forget(fd),
+            Ring::Iopoll(ring) => ring.forget(fd),
         }
     }
 
@@ -506,8 +506,8 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => !ring.has_queued(),
             Ring::Emulated(ring) => ring.engine.let_go(fd),
-            Ring::Mixed(ring) => ring.let_go(fd),
-            Ring::Polling(ring) => ring.let_go(fd),
+            Ring::Hybrid(ring) => ring.let_go(fd),
+            Ring::Iopoll(ring) => ring.let_go(fd),
         }
     }
 
@@ -516,8 +516,8 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.report().clone(),
             Ring::Emulated(ring) => ring.report.clone(),
-            Ring::Mixed(ring) => ring.kernel().report().clone(),
-            Ring::Polling(ring) => ring.report(),
+            Ring::Hybrid(ring) => ring.kernel().report().clone(),
+            Ring::Iopoll(ring) => ring.report(),
         }
     }
 
@@ -525,8 +525,8 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.traffic(),
             Ring::Emulated(ring) => ring.engine.traffic(),
-            Ring::Mixed(ring) => ring.traffic(),
-            Ring::Polling(ring) => ring.traffic(),
+            Ring::Hybrid(ring) => ring.traffic(),
+            Ring::Iopoll(ring) => ring.traffic(),
         }
     }
 }
@@ -544,8 +544,8 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.descriptor(),
             Ring::Emulated(ring) => ring.engine.descriptor(),
-            Ring::Mixed(ring) => ring.kernel().descriptor(),
-            Ring::Polling(ring) => ring.others().descriptor(),
+            Ring::Hybrid(ring) => ring.kernel().descriptor(),
+            Ring::Iopoll(ring) => ring.others().descriptor(),
         }
     }
 
@@ -567,8 +567,8 @@ impl Ring {
         match self {
             Ring::Kernel(ring) => ring.support_nothing(),
             Ring::Emulated(ring) => ring.opcodes = Opcodes::default(),
-            Ring::Mixed(ring) => ring.support_nothing(),
-            Ring::Polling(ring) => ring.others_mut().support_nothing(),
+            Ring::Hybrid(ring) => ring.support_nothing(),
+            Ring::Iopoll(ring) => ring.others_mut().support_nothing(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which operations? A set of opcodes, asked once for each operation.
+//! A set of opcodes, asked once for each operation.
 
 use io_uring::Probe;
 

@@ -1,4 +1,4 @@
-//! Why is there no ring? Turns the errno of a refused set-up into the likely cause and its remedy.
+//! The refusal of a ring: the errno of a refused set-up, with the likely cause and its remedy.
 //!
 //! It looks at the machine only after a refusal, and changes nothing.
 
@@ -6,7 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use super::machine::{Machine, Seccomp};
+use super::system_report::{Seccomp, SystemReport};
 use super::{RingKind, Sqpoll};
 
 /// Why no ring could be opened, and what to do about it.
@@ -29,8 +29,8 @@ pub struct SetupError {
     source: io::Error,
     cause: String,
     remedy: String,
-    /// The machine grants rings, but not as the program wishes.
-    of_wish: bool,
+    /// The machine grants rings, but not as the program asks.
+    of_choice: bool,
 }
 
 impl SetupError {
@@ -60,9 +60,9 @@ impl SetupError {
         &self.remedy
     }
 
-    /// Does the machine refuse only what the program wishes, and not every ring?
-    pub(crate) fn is_of_wish(&self) -> bool {
-        self.of_wish
+    /// Does the machine refuse only what the program asks for, and not every ring?
+    pub(crate) fn is_of_choice(&self) -> bool {
+        self.of_choice
     }
 
     /// Nor could the software ring be opened in its place.
@@ -109,19 +109,19 @@ const EPOLL_REMEDY: &str = "allow epoll_create1, epoll_ctl, epoll_wait, epoll_pw
 
 /// Wraps the errno of a refused `call` of the software ring with the cause and the remedy.
 pub(super) fn explain_epoll(call: &'static str, source: io::Error) -> io::Error {
-    let machine = Machine::look();
+    let system = SystemReport::read();
     let (cause, remedy) = match source.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE) => want_of_descriptors(&machine),
+        Some(libc::EMFILE | libc::ENFILE) => want_of_descriptors(&system),
         Some(libc::EINTR) => interrupted(),
         Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => refused_for_now(),
         _ => ("a seccomp filter or a security module forbids epoll, on which it rests".to_owned(), EPOLL_REMEDY.to_owned()),
     };
-    SetupError { ring: RingKind::Software, call, source, cause, remedy, of_wish: false }.into_io_error()
+    SetupError { ring: RingKind::Software, call, source, cause, remedy, of_choice: false }.into_io_error()
 }
 
 /// Wraps the errno of a refused `call` with the cause and the remedy.
 pub(crate) fn explain(call: &'static str, source: io::Error) -> io::Error {
-    explain_on(&Machine::look(), call, source)
+    explain_on(&SystemReport::read(), call, source)
 }
 
 /// The errno of an error, be it explained or not.
@@ -150,14 +150,14 @@ pub(crate) fn explain_sqpoll(explained: io::Error, sqpoll: Sqpoll) -> io::Error 
             "leave `Builder::sqpoll` out".to_owned(),
         ),
     };
-    SetupError { ring: RingKind::Kernel, call: "io_uring_setup", source, cause, remedy, of_wish: true }.into_io_error()
+    SetupError { ring: RingKind::Kernel, call: "io_uring_setup", source, cause, remedy, of_choice: true }.into_io_error()
 }
 
 /// Why buffers are not registered, where the errno alone says too little.
 pub(super) fn explain_buffers(source: io::Error) -> io::Error {
     match source.raw_os_error() {
         Some(libc::ENOMEM) => {
-            let limit = Machine::look().memlock.soft;
+            let limit = SystemReport::read().memlock.soft;
             let sentence = format!(
                 "cannot register buffers: {source}: they count against RLIMIT_MEMLOCK, which is {limit} bytes for this user over all its \
                  processes; raise it ({RAISE_MEMLOCK}), or make fewer or smaller ones"
@@ -169,26 +169,26 @@ pub(super) fn explain_buffers(source: io::Error) -> io::Error {
     }
 }
 
-fn explain_on(machine: &Machine, call: &'static str, source: io::Error) -> io::Error {
+fn explain_on(system: &SystemReport, call: &'static str, source: io::Error) -> io::Error {
     let (cause, remedy) = match source.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => refused(machine),
-        Some(libc::ENOSYS) => missing(machine),
+        Some(libc::EPERM | libc::EACCES) => refused(system),
+        Some(libc::ENOSYS) => missing(system),
         Some(libc::ENOMEM) => (
             format!(
                 "ring memory counts against RLIMIT_MEMLOCK, which is {} bytes for this user over all its processes",
-                machine.memlock.soft
+                system.memlock.soft
             ),
             format!("raise it ({RAISE_MEMLOCK}), make fewer runtimes, or ask for fewer entries"),
         ),
-        Some(libc::EMFILE | libc::ENFILE) => want_of_descriptors(machine),
+        Some(libc::EMFILE | libc::ENFILE) => want_of_descriptors(system),
         Some(libc::EINVAL) => {
-            (format!("the kernel ({}) does not know the request", machine.release), "annulus needs Linux 5.10 or later".to_owned())
+            (format!("the kernel ({}) does not know the request", system.release), "annulus needs Linux 5.10 or later".to_owned())
         }
         Some(libc::EINTR) => interrupted(),
         Some(libc::EAGAIN | libc::EBUSY) => refused_for_now(),
         _ => ("the kernel gives no reason that is known for this call".to_owned(), format!("see the errors in {call}(2)")),
     };
-    SetupError { ring: RingKind::Kernel, call, source, cause, remedy, of_wish: false }.into_io_error()
+    SetupError { ring: RingKind::Kernel, call, source, cause, remedy, of_choice: false }.into_io_error()
 }
 
 fn interrupted() -> (String, String) {
@@ -205,33 +205,33 @@ fn refused_for_now() -> (String, String) {
     )
 }
 
-fn want_of_descriptors(machine: &Machine) -> (String, String) {
+fn want_of_descriptors(system: &SystemReport) -> (String, String) {
     (
-        format!("no descriptor is left (RLIMIT_NOFILE is {})", machine.nofile.soft),
+        format!("no descriptor is left (RLIMIT_NOFILE is {})", system.nofile.soft),
         "close descriptors or raise the limit (ulimit -n, LimitNOFILE=, docker run --ulimit nofile=)".to_owned(),
     )
 }
 
-fn refused(machine: &Machine) -> (String, String) {
-    match machine.disabled {
+fn refused(system: &SystemReport) -> (String, String) {
+    match system.disabled {
         Some(2) => (
             "the setting kernel.io_uring_disabled is 2, which forbids io_uring to everybody".to_owned(),
             "an administrator can allow it with `sysctl -w kernel.io_uring_disabled=0`".to_owned(),
         ),
-        Some(1) if !machine.may_administrate() => (
+        Some(1) if !system.may_administrate() => (
             "the setting kernel.io_uring_disabled is 1, which forbids io_uring to ordinary users".to_owned(),
             format!(
                 "run as a member of the group in kernel.io_uring_group (now {}), or allow it with `sysctl -w kernel.io_uring_disabled=0`",
-                machine.group.unwrap_or(-1)
+                system.group.unwrap_or(-1)
             ),
         ),
-        _ if machine.seccomp == Seccomp::Filter => {
+        _ if system.seccomp == Seccomp::Filter => {
             ("a seccomp filter, as container runtimes install by default, forbids io_uring".to_owned(), FILTER_REMEDY.to_owned())
         }
         _ => {
-            let modules = match machine.modules.is_empty() {
+            let modules = match system.modules.is_empty() {
                 true => String::new(),
-                false => format!(" ({} are on)", machine.modules.join(", ")),
+                false => format!(" ({} are on)", system.modules.join(", ")),
             };
             (
                 format!("a security module{modules} forbids io_uring to this process"),
@@ -241,12 +241,12 @@ fn refused(machine: &Machine) -> (String, String) {
     }
 }
 
-fn missing(machine: &Machine) -> (String, String) {
-    if machine.seccomp == Seccomp::Filter {
-        return (format!("a seccomp filter hides io_uring, or the kernel ({}) has none", machine.release), FILTER_REMEDY.to_owned());
+fn missing(system: &SystemReport) -> (String, String) {
+    if system.seccomp == Seccomp::Filter {
+        return (format!("a seccomp filter hides io_uring, or the kernel ({}) has none", system.release), FILTER_REMEDY.to_owned());
     }
     (
-        format!("the kernel ({}) has no io_uring, or was built without CONFIG_IO_URING", machine.release),
+        format!("the kernel ({}) has no io_uring, or was built without CONFIG_IO_URING", system.release),
         "annulus needs Linux 5.10 or later with io_uring".to_owned(),
     )
 }
@@ -254,24 +254,24 @@ fn missing(machine: &Machine) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::machine::Limit;
+    use crate::ring::system_report::Limit;
 
-    fn sentence(machine: &Machine, errno: i32) -> String {
-        explain_on(machine, "io_uring_setup", io::Error::from_raw_os_error(errno)).to_string()
+    fn sentence(system: &SystemReport, errno: i32) -> String {
+        explain_on(system, "io_uring_setup", io::Error::from_raw_os_error(errno)).to_string()
     }
 
     #[test]
     fn each_refusal_names_its_cause_and_remedy() {
-        let plain = Machine { release: "6.1.0".to_owned(), memlock: Limit { soft: 65536, hard: 65536 }, ..Machine::default() };
-        let disabled = Machine { disabled: Some(2), seccomp: Seccomp::Filter, ..plain.clone() };
-        let group = Machine { disabled: Some(1), ..plain.clone() };
-        let filtered = Machine { disabled: Some(0), seccomp: Seccomp::Filter, ..plain.clone() };
+        let plain = SystemReport { release: "6.1.0".to_owned(), memlock: Limit { soft: 65536, hard: 65536 }, ..SystemReport::default() };
+        let disabled = SystemReport { disabled: Some(2), seccomp: Seccomp::Filter, ..plain.clone() };
+        let group = SystemReport { disabled: Some(1), ..plain.clone() };
+        let filtered = SystemReport { disabled: Some(0), seccomp: Seccomp::Filter, ..plain.clone() };
         assert!(sentence(&disabled, libc::EPERM).contains("kernel.io_uring_disabled=0"));
         assert!(sentence(&group, libc::EPERM).contains("kernel.io_uring_group"));
         assert!(sentence(&filtered, libc::EPERM).contains("seccomp profile"));
         assert!(sentence(&filtered, libc::ENOSYS).contains("seccomp profile"));
         assert!(sentence(&plain, libc::EPERM).contains("security module forbids"));
-        let guarded = Machine { modules: vec!["yama".to_owned(), "selinux".to_owned()], ..plain.clone() };
+        let guarded = SystemReport { modules: vec!["yama".to_owned(), "selinux".to_owned()], ..plain.clone() };
         assert!(sentence(&guarded, libc::EPERM).contains("(yama, selinux are on)"));
         assert!(sentence(&plain, libc::ENOSYS).contains("6.1.0"));
         assert!(sentence(&plain, libc::ENOMEM).contains("65536"));
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn the_errno_stays_reachable() {
-        let error = explain_on(&Machine::default(), "io_uring_setup", io::Error::from_raw_os_error(libc::EPERM));
+        let error = explain_on(&SystemReport::default(), "io_uring_setup", io::Error::from_raw_os_error(libc::EPERM));
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<SetupError>());
         assert_eq!(inner.and_then(SetupError::raw_os_error), Some(libc::EPERM));
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);

@@ -1,4 +1,4 @@
-//! What did the machine grant? The report that a program can print, log or ask.
+//! The report on a ring, which a program can print, log or ask: what the machine granted.
 
 use std::fmt;
 use std::io;
@@ -46,12 +46,12 @@ impl RingReport {
         }
     }
 
-    /// Places in the submission queue.
+    /// FreeIndices in the submission queue.
     pub fn entries(&self) -> u32 {
         self.entries
     }
 
-    /// Places in the completion queue.
+    /// FreeIndices in the completion queue.
     pub fn completion_entries(&self) -> u32 {
         self.completion_entries
     }

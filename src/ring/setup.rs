@@ -1,4 +1,4 @@
-//! Which set-up does this kernel grant? The ladder from everything a recent kernel has down to what 5.10 knows.
+//! The set-up of an io_uring: the ladder from everything a recent kernel has down to what 5.10 knows.
 //!
 //! One step down at a time, and each refusal is kept for the report. It opens rings and registers nothing.
 
@@ -17,7 +17,7 @@ const FEWEST_ENTRIES: u32 = 64;
 
 /// How long the smallest ring may be refused for want of memory. Some kernels give the locked memory of closed rings back late: up to
 /// 27 ms were seen.
-const PATIENCE: Duration = Duration::from_millis(250);
+const LONGEST_RETRY: Duration = Duration::from_millis(250);
 /// How often it is tried again meanwhile.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -89,7 +89,7 @@ pub(crate) fn open(config: &Config) -> io::Result<Opened> {
 
 /// Opens a ring that asks devices whether they are done instead of waiting for their interrupts. It is granted wherever a ring is, since
 /// only a transfer shows whether its device can be asked.
-pub(super) fn open_polling(config: &Config) -> io::Result<IoUring> {
+pub(super) fn open_iopoll(config: &Config) -> io::Result<IoUring> {
     let polling = |config: &Config, flags: &[Flag], entries, completion_entries| {
         let mut builder = builder(config, flags, completion_entries);
         builder.setup_iopoll().build(entries)
@@ -97,14 +97,14 @@ pub(super) fn open_polling(config: &Config) -> io::Result<IoUring> {
     Ok(climb_down(&Config { sqpoll: None, ..config.clone() }, polling)?.uring)
 }
 
-/// Walks the ladder: EINVAL is one rung down, ENOMEM half the entries and then some patience, anything else final.
+/// Walks the ladder: EINVAL is one rung down, ENOMEM half the entries and then tries for a while, anything else final.
 fn climb_down(config: &Config, mut attempt: impl FnMut(&Config, &[Flag], u32, u32) -> io::Result<IoUring>) -> io::Result<Opened> {
     let mut refused = Vec::new();
     let mut entries = config.entries;
     let mut completion_entries = config.completion_entries;
     let rungs = rungs(config);
     let mut rung = 0;
-    let mut patience = PATIENCE;
+    let mut time_left = LONGEST_RETRY;
     loop {
         let flags = &rungs[rung];
         let error = match sys::patiently(|| attempt(config, flags, entries, completion_entries)) {
@@ -121,9 +121,9 @@ fn climb_down(config: &Config, mut attempt: impl FnMut(&Config, &[Flag], u32, u3
                 entries = (entries / 2).max(FEWEST_ENTRIES);
                 completion_entries = (completion_entries / 2).max(entries);
             }
-            Some(libc::ENOMEM) if !patience.is_zero() => {
+            Some(libc::ENOMEM) if !time_left.is_zero() => {
                 std::thread::sleep(PAUSE);
-                patience = patience.saturating_sub(PAUSE);
+                time_left = time_left.saturating_sub(PAUSE);
             }
             _ => return Err(refusal::explain("io_uring_setup", error)),
         }

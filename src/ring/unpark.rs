@@ -1,4 +1,4 @@
-//! How does another thread end a ring's wait? By one message that becomes a completion.
+//! The end of a ring's wait by another thread: one message that becomes a completion.
 
 use std::fs::File;
 use std::io::{self, Write};

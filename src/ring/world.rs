@@ -1,4 +1,5 @@
-//! What is the software ring's hardware? Descriptors that become ready, workers that call, and a clock.
+//! The software ring's hardware, as a trait: descriptors that become ready, workers that call, and a
+//! clock.
 //!
 //! The engine knows none of them: it is written once, for the real machine ([`Host`](super::host::Host)) and for any other.
 
@@ -44,7 +45,7 @@ pub(crate) enum Attempt {
     Busy,
 }
 
-/// What came of the wish to wait for a descriptor.
+/// What came of asking for the events of a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Watch {
     /// A [`Ready::Descriptor`] will come with the next event.
@@ -57,7 +58,7 @@ pub(crate) enum Watch {
     Failed(i32),
 }
 
-/// What became of the wish to stop a worker's call.
+/// What came of stopping a worker's call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Abort {
     /// It had not begun, and never will: no [`Ready::Worked`] comes.
@@ -111,10 +112,10 @@ pub(crate) trait World: std::fmt::Debug {
     fn descriptor(&self) -> RawFd;
 
     /// Somebody waits for the [descriptor](World::descriptor) in this world's place. Returns how long that may take at most; until
-    /// [`rouse`](World::rouse) what workers bring shows there as well.
-    fn doze(&mut self, wait: Wait) -> Wait;
+    /// [`end_wait_elsewhere`](World::end_wait_elsewhere) what workers bring shows there as well.
+    fn begin_wait_elsewhere(&mut self, wait: Wait) -> Wait;
 
-    fn rouse(&mut self);
+    fn end_wait_elsewhere(&mut self);
 
     fn now(&self) -> Instant;
 

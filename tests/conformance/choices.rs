@@ -251,12 +251,12 @@ impl World for Chooser {
         self.machine.descriptor()
     }
 
-    fn doze(&mut self, wait: Wait) -> Wait {
-        self.machine.doze(wait)
+    fn begin_wait_elsewhere(&mut self, wait: Wait) -> Wait {
+        self.machine.begin_wait_elsewhere(wait)
     }
 
-    fn rouse(&mut self) {
-        self.machine.rouse();
+    fn end_wait_elsewhere(&mut self) {
+        self.machine.end_wait_elsewhere();
     }
 
     fn now(&self) -> Instant {

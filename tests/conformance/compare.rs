@@ -1,4 +1,5 @@
-//! What counts as the same? The records of two runs, made equal where io_uring promises nothing, and a divergence cut down to its core.
+//! The comparison: the records of two runs, made equal where io_uring promises nothing, and a
+//! divergence cut down to its core.
 
 use std::fmt::Write;
 use std::io;

@@ -1,4 +1,5 @@
-//! Which programs are made at random? Small ones, of everything that the crate submits, in which two rings have no choice.
+//! Programs made at random: small ones, of everything that the crate submits, in which two rings have
+//! no choice.
 //!
 //! A program is made while it runs on one ring, so that the next step knows what is in flight: two operations never compete for the same
 //! bytes, and what is cancelled either waits or has ended. Where io_uring leaves a choice all the same, `compare` allows for it.

@@ -1,4 +1,5 @@
-//! Do two rings give the same completions? Programs of submission entries run on one and on the other, and what came is compared.
+//! Two rings must give the same completions. Programs of submission entries run on one and on the
+//! other, and what came is compared.
 //!
 //! The floor of the ring is compiled into this test as it stands, so that programs are pushed at the seam itself, below any future.
 //! `program` says what a program is, `world` what it works on, `run` how it runs, `compare` what counts as the same; `choices` has the software

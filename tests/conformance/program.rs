@@ -1,4 +1,5 @@
-//! What is a program? Objects, and steps on them: entries for the ring, and what the other end of an object does meanwhile.
+//! A program: objects, and steps on them. Steps are entries for the ring, and what the other end of an
+//! object does meanwhile.
 //!
 //! A program is data. It prints as the code that makes it, so that one which was found at random becomes a test by copying.
 

@@ -1,4 +1,5 @@
-//! Where io_uring promises nothing, what must hold all the same? Cancels that race with data and connections, and queues that overflow.
+//! Races, where io_uring promises little: what must hold all the same of cancels that race with data
+//! and connections, and of queues that overflow.
 //!
 //! Who wins is free, and so are the answers of cancels. But each entry has one last completion, no byte and no connection is lost, doubled or
 //! out of order, and a cancelled entry says either that it was cancelled or what it did. And the software ring, whose choices come from a seed,

@@ -1,4 +1,5 @@
-//! How does a program run? Step by step on one ring; after each step the ring is turned until it is at rest.
+//! The run of a program, step by step on one ring. After each step the ring is turned until it is at
+//! rest.
 //!
 //! What completes by itself (files, short timeouts, connects) is waited for; what waits for a peer is not. Whether a ring is at rest after
 //! an event of a peer cannot be known from outside, so the runner has patience: none at first, and more when two runs differ.

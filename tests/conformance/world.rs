@@ -1,4 +1,5 @@
-//! What do the entries of a program work on? Descriptors and memory, made anew for each run, and kept until the ring has let go of them.
+//! The descriptors and the memory that a program's entries work on, made anew for each run, and kept
+//! until the ring has let go of them.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

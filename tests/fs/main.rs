@@ -9,13 +9,13 @@ mod common;
 
 mod direct;
 mod events;
+mod iopoll;
 mod limits;
 mod one_by_one;
 mod open;
 mod paths;
-mod places;
-mod polling;
 mod pool;
+mod registered_files;
 
 mod terminals;
 mod transfer;

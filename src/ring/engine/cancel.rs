@@ -1,11 +1,12 @@
-//! How does a request end before its time? Cancels by token, by descriptor, or all; removing and moving timeouts. io_uring_cancelation(7).
+//! Requests that end before their time: cancels by token, by descriptor, or all; timeouts removed
+//! and moved. io_uring_cancelation(7).
 //!
 //! What waits ends at once with `ECANCELED`. What a worker has not begun never begins; what it has begun runs to its end, which the answer
 //! `EALREADY` says. A member of a chain that has not started is not found, as in the kernel.
 
 use std::os::fd::RawFd;
 
-use super::running::{Progress, Running, Stage};
+use super::running::{Advance, Running, WaitsFor};
 use super::{Engine, timers};
 use crate::ring::request::{Call, Poll, Request, Target, Time, TimeRequest};
 use crate::ring::world::{Abort, Attempt, Key};
@@ -14,7 +15,7 @@ impl Engine {
     /// The answer of `ASYNC_CANCEL`, which does not find itself.
     pub(super) fn cancel(&mut self, target: Target, own: Key) -> i32 {
         let can_be_found = |running: &Running| {
-            running.stage != Stage::Linked
+            running.waits_for != WaitsFor::Linked
                 && running.key != own
                 && !running.request.is_link_timeout()
                 && target.fd.is_none_or(|fd| running.request.fd() == Some(fd))
@@ -51,18 +52,18 @@ impl Engine {
     /// Ends a request in the table: 0, or why not.
     pub(super) fn cancel_one(&mut self, key: Key) -> i32 {
         let Some(running) = self.running.get_mut(key) else { return -libc::ENOENT };
-        match running.stage {
-            Stage::Linked => return -libc::ENOENT,
-            Stage::Working => {
+        match running.waits_for {
+            WaitsFor::Linked => return -libc::ENOENT,
+            WaitsFor::Working => {
                 running.cancelled = true;
                 if self.world.abort(key) == Abort::Running {
                     return -libc::EALREADY;
                 }
             }
-            Stage::Timed(due) => self.timers.remove(due),
-            Stage::Ready | Stage::Watching => {}
+            WaitsFor::Timed(due) => self.timers.remove(due),
+            WaitsFor::Ready | WaitsFor::Watching => {}
         }
-        if let Progress::Ended(result, flags) = running.end_of_cancelled() {
+        if let Advance::Ended(result, flags) = running.end_of_cancelled() {
             self.end(key, result, flags);
         }
         0
@@ -70,28 +71,30 @@ impl Engine {
 
     /// The answer of `POLL_REMOVE`.
     pub(super) fn remove_poll(&mut self, token: u64) -> i32 {
-        let is_meant = |running: &Running| running.stage != Stage::Linked && matches!(running.request, Request::Call(Call::Poll(_)));
+        let is_meant = |running: &Running| running.waits_for != WaitsFor::Linked && matches!(running.request, Request::Call(Call::Poll(_)));
         self.running.find(token, is_meant).map_or(-libc::ENOENT, |key| self.cancel_one(key))
     }
 
     /// The answer of `TIMEOUT_REMOVE`.
     pub(super) fn remove_timeout(&mut self, token: u64) -> i32 {
-        let is_meant =
-            |running: &Running| running.stage != Stage::Linked && matches!(running.request, Request::Time(TimeRequest::Timeout { .. }));
+        let is_meant = |running: &Running| {
+            running.waits_for != WaitsFor::Linked && matches!(running.request, Request::Time(TimeRequest::Timeout { .. }))
+        };
         self.running.find(token, is_meant).map_or(-libc::ENOENT, |key| self.cancel_one(key))
     }
 
     /// The answer of `TIMEOUT_REMOVE` with `TIMEOUT_UPDATE`: moves a timeout, and a linked one if the flags say so.
     pub(super) fn update_timeout(&mut self, token: u64, new_time: Time, new_flags: u32) -> i32 {
         let is_meant = |running: &Running| {
-            matches!(running.stage, Stage::Timed(_)) && matches!(&running.request, Request::Time(time) if time.is_moved_by(new_flags))
+            matches!(running.waits_for, WaitsFor::Timed(_))
+                && matches!(&running.request, Request::Time(time) if time.is_moved_by(new_flags))
         };
         let Some(key) = self.running.find(token, is_meant) else { return -libc::ENOENT };
         let deadline = timers::deadline(&*self.world, new_time, new_flags);
         let Some(running) = self.running.get_mut(key) else { return -libc::ENOENT };
-        if let Stage::Timed(due) = running.stage {
+        if let WaitsFor::Timed(due) = running.waits_for {
             self.timers.remove(due);
-            running.stage = Stage::Timed(self.timers.insert(deadline, key));
+            running.waits_for = WaitsFor::Timed(self.timers.insert(deadline, key));
         }
         0
     }

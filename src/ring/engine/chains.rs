@@ -1,11 +1,12 @@
-//! What starts when a request has ended? Chains and their linked timeouts, io_uring_linked_requests(7).
+//! Chains and their linked timeouts: what starts when a request has ended.
+//! io_uring_linked_requests(7).
 //!
 //! A chain is refused whole if one member is; a member that fails ends those after it; a hard link goes on. What a member's
 //! `CQE_SKIP_SUCCESS` silences is as in the kernel: its own success, and after its failure everything behind it.
 
 use std::time::Instant;
 
-use super::running::{Progress, Running, Stage};
+use super::running::{Advance, Running, WaitsFor};
 use super::{Engine, timers};
 use crate::ring::COMPLETION_MORE;
 use crate::ring::request::{Decoded, Refused, Request, Submission, TimeRequest};
@@ -47,7 +48,7 @@ impl Engine {
 
     fn insert_linked(&mut self, member: Submission) -> Key {
         let mut running = Running::new(self.running.next_key(), member);
-        running.stage = Stage::Linked;
+        running.waits_for = WaitsFor::Linked;
         self.running.insert(running)
     }
 
@@ -83,7 +84,7 @@ impl Engine {
     fn start_each_member(&mut self) {
         while let Some(key) = self.members.pop_front() {
             let Some(running) = self.running.get_mut(key) else { continue };
-            running.stage = Stage::Ready;
+            running.waits_for = WaitsFor::Ready;
             let request = running.request.clone();
             match self.begin(&request, key) {
                 Some(progress) => self.settle(key, progress),
@@ -101,7 +102,7 @@ impl Engine {
         let deadline = timers::deadline(&*self.world, *time, *flags);
         let due = self.timers.insert(deadline, limit);
         if let Some(timeout) = self.running.get_mut(limit) {
-            timeout.stage = Stage::Timed(due);
+            timeout.waits_for = WaitsFor::Timed(due);
         }
     }
 
@@ -133,10 +134,10 @@ impl Engine {
         }
     }
 
-    /// Ends one that did nothing, and returns what would have come after it. Its own wish for quiet counts, too.
+    /// Ends one that did nothing, and returns what would have come after it. That it asks for quiet itself counts, too.
     fn drop_linked(&mut self, key: Key, is_quiet: bool) -> Option<Key> {
         let running = self.running.remove(key)?;
-        if let Stage::Timed(due) = running.stage {
+        if let WaitsFor::Timed(due) = running.waits_for {
             self.timers.remove(due);
         }
         let is_quiet_timeout = running.request.is_link_timeout() && running.flags.is_quiet();
@@ -164,7 +165,7 @@ impl Engine {
 
     fn fire(&mut self, key: Key, now: Instant) {
         let Some(running) = self.running.get_mut(key) else { return };
-        running.stage = Stage::Ready;
+        running.waits_for = WaitsFor::Ready;
         match running.request {
             Request::Time(TimeRequest::Timeout { .. }) => self.fire_timeout(key, now),
             Request::Time(TimeRequest::LinkTimeout { .. }) => self.fire_linked_timeout(key),
@@ -189,7 +190,7 @@ impl Engine {
         // From now on and not from when it was due: a late one is not made up for.
         let deadline = timers::deadline(&*self.world, time, flags).max(now);
         let due = self.timers.insert(deadline, key);
-        self.settle(key, Progress::Waits(Stage::Timed(due)));
+        self.settle(key, Advance::Waits(WaitsFor::Timed(due)));
     }
 
     /// Cancels what the timeout limits, and reports how that went: only the request's own completion says how it ended.

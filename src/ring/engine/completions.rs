@@ -1,4 +1,5 @@
-//! Where do completions wait for whoever reaps them? In a queue of the promised size, and beyond it in a list without a bound.
+//! Completions that wait for whoever reaps them: in a queue of the promised size, and beyond it in a
+//! list without a bound.
 
 use std::collections::VecDeque;
 

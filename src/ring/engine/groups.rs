@@ -1,4 +1,5 @@
-//! Which provided buffer does a receive take? The first of its group, from the memory that the kernel would read.
+//! The groups of provided buffers. A receive takes the first of its group, from the memory that the
+//! kernel would read.
 
 use std::rc::Rc;
 

@@ -1,4 +1,5 @@
-//! How are entries executed without the kernel's ring? By its own rule, in safe code: try at once, else wait for the descriptor, else have
+//! The engine of the software ring executes entries without the kernel's ring. Its rule is the
+//! kernel's own, in safe code: try at once, else wait for the descriptor, else have
 //! a worker do it.
 //!
 //! Links, linked timeouts, multishot requests, provided buffers, cancels and the completion queue's overflow are here, once; what a request
@@ -29,7 +30,7 @@ use crate::buf::BufferRing;
 use completions::Completions;
 use groups::Groups;
 use messages::OwnMailbox;
-use running::{Means, Progress, Running, Stage};
+use running::{Advance, Means, Running, WaitsFor};
 use table::Table;
 use timers::Timers;
 
@@ -97,7 +98,7 @@ impl Engine {
         self.groups.add(group, ring);
     }
 
-    /// Places in the submission queue.
+    /// FreeIndices in the submission queue.
     pub(crate) fn entries(&self) -> usize {
         self.entries
     }
@@ -184,18 +185,18 @@ impl Engine {
         self.world.descriptor()
     }
 
-    /// Somebody else is about to wait in this ring's place: for how long, at most? [`rouse`](Engine::rouse) ends it.
-    pub(crate) fn doze(&mut self, wait: Wait) -> Wait {
+    /// Somebody else is about to wait in this ring's place: for how long, at most? [`end_wait_elsewhere`](Engine::end_wait_elsewhere) ends it.
+    pub(crate) fn begin_wait_elsewhere(&mut self, wait: Wait) -> Wait {
         let has_work = !self.completions.is_empty() || !self.turns.is_empty() || !self.queue.is_empty();
         match wait {
             _ if has_work => Wait::No,
-            Wait::Until(_) | Wait::Forever if self.is_running() => self.world.doze(wait.no_later_than(self.timers.next())),
+            Wait::Until(_) | Wait::Forever if self.is_running() => self.world.begin_wait_elsewhere(wait.no_later_than(self.timers.next())),
             wait => wait,
         }
     }
 
-    pub(crate) fn rouse(&mut self) {
-        self.world.rouse();
+    pub(crate) fn end_wait_elsewhere(&mut self) {
+        self.world.end_wait_elsewhere();
     }
 
     /// Takes the entries out of the queue, chain by chain.
@@ -261,7 +262,7 @@ impl Engine {
                 running.advance(&mut self.means(), first)
             }
         };
-        if let Progress::Ended(result, flags) = progress {
+        if let Advance::Ended(result, flags) = progress {
             return self.finish(running, result, flags);
         }
         let key = self.running.insert(running);
@@ -269,7 +270,7 @@ impl Engine {
     }
 
     /// Begins what is the engine's own business. `None`: the request is for the world.
-    fn begin(&mut self, request: &Request, key: Key) -> Option<Progress> {
+    fn begin(&mut self, request: &Request, key: Key) -> Option<Advance> {
         let result = match request {
             Request::Call(call) => {
                 if let Some(fd) = call.closes() {
@@ -279,7 +280,7 @@ impl Engine {
             }
             Request::Time(TimeRequest::Timeout { time, flags, .. }) => {
                 let deadline = timers::deadline(&*self.world, *time, *flags);
-                return Some(Progress::Waits(Stage::Timed(self.timers.insert(deadline, key))));
+                return Some(Advance::Waits(WaitsFor::Timed(self.timers.insert(deadline, key))));
             }
             Request::Time(TimeRequest::TimeoutRemove { token }) => self.remove_timeout(*token),
             Request::Time(TimeRequest::TimeoutUpdate { token, time, flags }) => self.update_timeout(*token, *time, *flags),
@@ -292,7 +293,7 @@ impl Engine {
                 self.send_message(*ring, Completion { token: *token, result: *result, flags: flags.unwrap_or(0) }, *flags)
             }
         };
-        Some(Progress::Ended(result, 0))
+        Some(Advance::Ended(result, 0))
     }
 
     fn means(&mut self) -> Means<'_> {
@@ -301,7 +302,7 @@ impl Engine {
 
     /// Something has happened on the descriptor of a request, which may meanwhile wait for something else.
     fn wake(&mut self, key: Key) {
-        if self.running.get(key).is_some_and(|running| running.stage == Stage::Watching) {
+        if self.running.get(key).is_some_and(|running| running.waits_for == WaitsFor::Watching) {
             self.advance(key, None);
         }
     }
@@ -316,17 +317,17 @@ impl Engine {
     }
 
     /// Writes down what a request in the table waits for, or ends it.
-    fn settle(&mut self, key: Key, progress: Progress) {
-        let stage = match progress {
-            Progress::Ended(result, flags) => return self.end(key, result, flags),
-            Progress::Waits(stage) => stage,
-            Progress::Pauses(pause) => Stage::Timed(self.timers.insert(self.world.now() + pause, key)),
+    fn settle(&mut self, key: Key, progress: Advance) {
+        let waits_for = match progress {
+            Advance::Ended(result, flags) => return self.end(key, result, flags),
+            Advance::Waits(waits_for) => waits_for,
+            Advance::Pauses(pause) => WaitsFor::Timed(self.timers.insert(self.world.now() + pause, key)),
         };
-        if stage == Stage::Ready {
+        if waits_for == WaitsFor::Ready {
             self.turns.push_back(key);
         }
         if let Some(running) = self.running.get_mut(key) {
-            running.stage = stage;
+            running.waits_for = waits_for;
         }
     }
 
@@ -359,7 +360,7 @@ impl Engine {
     fn take_turns(&mut self) {
         for _ in 0..self.turns.len() {
             if let Some(key) = self.turns.pop_front()
-                && self.running.get(key).is_some_and(|running| running.stage == Stage::Ready)
+                && self.running.get(key).is_some_and(|running| running.waits_for == WaitsFor::Ready)
             {
                 self.advance(key, None);
             }

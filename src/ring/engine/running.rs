@@ -1,4 +1,4 @@
-//! What is a request between its submission and its last completion, and how far does one come by itself?
+//! A request between its submission and its last completion, and how far it comes by itself.
 //!
 //! Try at once; if it would wait, have its descriptor watched; if nothing announces its end, hand it to a worker. A multishot request makes
 //! a bounded number of shots before the others have their turn.
@@ -24,7 +24,7 @@ pub(super) struct Running {
     pub(super) flags: EntryFlags,
     pub(super) request: Request,
     pub(super) modifiers: Modifiers,
-    pub(super) stage: Stage,
+    pub(super) waits_for: WaitsFor,
     /// The world announces events to it.
     pub(super) watched: bool,
     /// A cancel found it on a worker's thread: what the worker brings is its end.
@@ -46,7 +46,7 @@ pub(super) struct Running {
 
 /// What does it wait for?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum WaitsFor {
     /// For those before it in its chain.
     Linked,
     /// For its turn.
@@ -61,10 +61,10 @@ pub(super) enum Stage {
 
 /// How far has it come?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum Advance {
     /// To its end: the result and the flags of its last completion.
     Ended(i32, u32),
-    Waits(Stage),
+    Waits(WaitsFor),
     /// It is to be tried again after a pause.
     Pauses(Duration),
 }
@@ -85,7 +85,7 @@ impl Running {
             flags: submission.flags,
             request: submission.request,
             modifiers: submission.modifiers,
-            stage: Stage::Ready,
+            waits_for: WaitsFor::Ready,
             watched: false,
             cancelled: false,
             tried: false,
@@ -111,7 +111,7 @@ impl Running {
     }
 
     /// Comes as far as it can without waiting. `first` is how an attempt went that was made before.
-    pub(super) fn advance(&mut self, means: &mut Means<'_>, mut first: Option<Attempt>) -> Progress {
+    pub(super) fn advance(&mut self, means: &mut Means<'_>, mut first: Option<Attempt>) -> Advance {
         if let Some(progress) = self.look_before(means) {
             return progress;
         }
@@ -120,7 +120,7 @@ impl Running {
             if let Err(errno) = self.take_buffer(means.groups) {
                 // A receive that goes on misses its buffer only when there is something to put there.
                 let waits = if self.tried { self.wait_for_readiness(means) } else { None };
-                return waits.unwrap_or(Progress::Ended(-errno, 0));
+                return waits.unwrap_or(Advance::Ended(-errno, 0));
             }
             self.tried = true;
             let (result, next) = match self.attempt(means.world, first.take()) {
@@ -134,30 +134,30 @@ impl Running {
                 Attempt::Busy | Attempt::Part(_) => {
                     let pause = self.pause;
                     self.pause = (2 * pause).min(LONGEST_PAUSE);
-                    return Progress::Pauses(pause);
+                    return Advance::Pauses(pause);
                 }
             };
             let (result, flags) = self.settle(result, means.groups);
             if !self.goes_on(result) || !means.completions.post_if_room(self.completion(result, flags | COMPLETION_MORE)) {
-                return Progress::Ended(result, flags);
+                return Advance::Ended(result, flags);
             }
             if self.is_poll() {
                 // From now on it is for news.
-                return Progress::Waits(Stage::Watching);
+                return Advance::Waits(WaitsFor::Watching);
             }
             shots += 1;
             if let Some(interest) = next {
                 return self.watch(means, interest);
             }
             if !means.world.goes_on_after(shots) {
-                return Progress::Waits(Stage::Ready);
+                return Advance::Waits(WaitsFor::Ready);
             }
         }
     }
 
     /// What comes before the first attempt: repeated polls and reads are registered first, so that the one hears of every change once, and the
     /// other is refused where nothing is announced; and a transfer may ask to wait first. `None`: there is nothing to wait for.
-    fn look_before(&mut self, means: &mut Means<'_>) -> Option<Progress> {
+    fn look_before(&mut self, means: &mut Means<'_>) -> Option<Advance> {
         if self.watched {
             return None;
         }
@@ -176,19 +176,19 @@ impl Running {
                 self.watched = true;
                 // A poll need not look for what is about to be announced; a read tells at once if it has no buffer.
                 let is_announced = watch == Watch::Beginning && refusal == 0;
-                is_announced.then_some(Progress::Waits(Stage::Watching))
+                is_announced.then_some(Advance::Waits(WaitsFor::Watching))
             }
             Watch::Never if refusal == 0 => match means.world.attempt(call) {
-                Attempt::Done(result) => Some(Progress::Ended(result, 0)),
-                _ => Some(Progress::Ended(-libc::EINVAL, 0)),
+                Attempt::Done(result) => Some(Advance::Ended(result, 0)),
+                _ => Some(Advance::Ended(-libc::EINVAL, 0)),
             },
-            Watch::Never => Some(Progress::Ended(-refusal, 0)),
-            Watch::Failed(errno) => Some(Progress::Ended(errno, 0)),
+            Watch::Never => Some(Advance::Ended(-refusal, 0)),
+            Watch::Failed(errno) => Some(Advance::Ended(errno, 0)),
         }
     }
 
     /// Waits for input, or for room for output. `None`: it is there.
-    fn wait_for_readiness(&mut self, means: &mut Means<'_>) -> Option<Progress> {
+    fn wait_for_readiness(&mut self, means: &mut Means<'_>) -> Option<Advance> {
         let call = self.request.call()?;
         let interest = if call.is_output() { Interest::OUTPUT } else { Interest::INPUT };
         let mut look = Call::Poll(Poll { fd: call.fd()?, mask: interest.0 });
@@ -221,34 +221,34 @@ impl Running {
         }
     }
 
-    fn watch(&mut self, means: &mut Means<'_>, interest: Interest) -> Progress {
+    fn watch(&mut self, means: &mut Means<'_>, interest: Interest) -> Advance {
         if self.watched {
-            return Progress::Waits(Stage::Watching);
+            return Advance::Waits(WaitsFor::Watching);
         }
         let Some(fd) = self.request.fd() else { return self.offload(means) };
         match means.world.watch(fd, interest, self.key) {
             Watch::Beginning | Watch::Watching => {
                 self.watched = true;
-                Progress::Waits(Stage::Watching)
+                Advance::Waits(WaitsFor::Watching)
             }
-            Watch::Never if self.is_poll() => Progress::Ended(-libc::EINVAL, 0),
+            Watch::Never if self.is_poll() => Advance::Ended(-libc::EINVAL, 0),
             Watch::Never => self.offload(means),
             Watch::Failed(errno) => {
                 let (result, flags) = self.settle(errno, means.groups);
-                Progress::Ended(result, flags)
+                Advance::Ended(result, flags)
             }
         }
     }
 
-    fn offload(&mut self, means: &mut Means<'_>) -> Progress {
+    fn offload(&mut self, means: &mut Means<'_>) -> Advance {
         // What was given back for the wait is needed after all.
         if let Err(errno) = self.take_buffer(means.groups) {
-            return Progress::Ended(-errno, 0);
+            return Advance::Ended(-errno, 0);
         }
         if let Some(call) = self.request.call() {
             means.world.offload(call, self.key);
         }
-        Progress::Waits(Stage::Working)
+        Advance::Waits(WaitsFor::Working)
     }
 
     /// Takes a provided buffer, if it is to use one and has none.
@@ -296,10 +296,10 @@ impl Running {
     }
 
     /// What it reports if it is cancelled now.
-    pub(super) fn end_of_cancelled(&mut self) -> Progress {
+    pub(super) fn end_of_cancelled(&mut self) -> Advance {
         let result = if self.done > 0 { self.done as i32 } else { -libc::ECANCELED };
         let flags = self.buffer.take().map_or(0, |buffer| COMPLETION_BUFFER | u32::from(buffer.id) << 16);
-        Progress::Ended(result, flags)
+        Advance::Ended(result, flags)
     }
 
     /// Does a chain break at this result?

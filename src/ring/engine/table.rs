@@ -1,4 +1,4 @@
-//! Which requests are in flight? A table by key, and an index by token for those who cancel.
+//! The table of the requests in flight, by key, and an index by token for those who cancel.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

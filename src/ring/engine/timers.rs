@@ -1,4 +1,4 @@
-//! When is a request's time over? The requests that wait for an instant, in order.
+//! The requests that wait for an instant, in order.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

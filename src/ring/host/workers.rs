@@ -1,4 +1,5 @@
-//! Who makes the calls that take long? Threads of the pool under `spawn_blocking`, a bounded number of them at a time.
+//! The workers, which make the calls that take long: threads of the pool under `spawn_blocking`, a
+//! bounded number of them at a time.
 //!
 //! A thread takes call after call, and waits a while for the next before it goes back to the pool, so that most calls cost no more than a wake,
 //! and none where a thread has just ended its call. What has not been taken can still be withdrawn.
@@ -29,7 +30,7 @@ pub(super) struct Workers {
     /// Calls of which no result has been collected. Without any, nothing that is shared need be looked at.
     in_flight: usize,
     /// Taken in exchange for the full one, so that neither grows anew each time.
-    spare: Vec<Worked>,
+    emptied: Vec<Worked>,
 }
 
 /// What the threads and the ring's owner share.
@@ -72,7 +73,7 @@ impl Workers {
     pub(super) fn new(event: Arc<File>, bound: usize) -> Workers {
         let queue = Mutex::new(Queue { event: Some(event), ..Queue::default() });
         let shared = Shared { queue, has_results: AtomicBool::new(false), sleeps: AtomicBool::new(false), let_go: Condvar::new() };
-        Workers { shared: Arc::new(shared), bound, in_flight: 0, spare: Vec::new() }
+        Workers { shared: Arc::new(shared), bound, in_flight: 0, emptied: Vec::new() }
     }
 
     pub(super) fn offload(&mut self, key: Key, call: Call) {
@@ -142,11 +143,11 @@ impl Workers {
         if self.in_flight == 0 || !self.shared.has_results.swap(false, Ordering::SeqCst) {
             return;
         }
-        let mut results = std::mem::take(&mut self.spare);
+        let mut results = std::mem::take(&mut self.emptied);
         std::mem::swap(&mut self.shared.lock().results, &mut results);
         self.in_flight -= results.len();
         results.drain(..).for_each(&mut take);
-        self.spare = results;
+        self.emptied = results;
     }
 }
 

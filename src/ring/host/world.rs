@@ -136,7 +136,7 @@ impl Host {
     }
 
     /// A descriptor has come into being: what its number meant before has gone.
-    fn born(&mut self, fd: RawFd) {
+    fn take_new_number(&mut self, fd: RawFd) {
         if let Some(descriptor) = self.descriptors.get_mut(fd as usize) {
             descriptor.forget(&mut self.gone);
         }
@@ -214,7 +214,7 @@ impl Host {
             return Attempt::Blocking;
         }
         if result >= 0 && call.makes_descriptor() {
-            self.born(result);
+            self.take_new_number(result);
         }
         Attempt::Done(result)
     }
@@ -245,7 +245,7 @@ impl Host {
                 Attempt::Blocked(Interest::INPUT)
             }
             fd if fd >= 0 => {
-                self.born(fd);
+                self.take_new_number(fd);
                 Attempt::Done(fd)
             }
             errno => Attempt::Done(errno),
@@ -628,7 +628,7 @@ impl World for Host {
         self.epoll.as_raw_fd()
     }
 
-    fn doze(&mut self, wait: Wait) -> Wait {
+    fn begin_wait_elsewhere(&mut self, wait: Wait) -> Wait {
         self.submit_direct();
         match self.workers.announce_sleep() {
             true => wait.no_later_than((!self.check.list.is_empty()).then_some(self.check.next)),
@@ -636,7 +636,7 @@ impl World for Host {
         }
     }
 
-    fn rouse(&mut self) {
+    fn end_wait_elsewhere(&mut self) {
         self.workers.end_sleep();
     }
 

@@ -1,4 +1,5 @@
-//! What of this machine and process bears on io_uring? Read from /proc, /sys and getrlimit(2), once, so that every explanation is a function of
+//! The report on this machine and process, as far as it bears on io_uring. It is read from /proc,
+//! /sys and getrlimit(2), once, so that every explanation is a function of
 //! data.
 //!
 //! It draws no conclusions and changes nothing.
@@ -52,7 +53,7 @@ impl fmt::Display for Seccomp {
 }
 
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Machine {
+pub(crate) struct SystemReport {
     /// `kernel.osrelease`.
     pub(crate) release: String,
     /// `kernel.io_uring_disabled`, `None` where the kernel has no such setting (before 6.6).
@@ -70,12 +71,12 @@ pub(crate) struct Machine {
     pub(crate) polling_devices: Vec<String>,
 }
 
-impl Machine {
-    pub(crate) fn look() -> Machine {
+impl SystemReport {
+    pub(crate) fn read() -> SystemReport {
         let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-        Machine {
+        SystemReport {
             release: setting("osrelease").unwrap_or_default(),
             disabled: setting("io_uring_disabled").and_then(|text| text.parse().ok()),
             group: setting("io_uring_group").and_then(|text| text.parse().ok()),
@@ -127,13 +128,13 @@ mod tests {
 
     #[test]
     fn the_machine_is_what_its_files_say() {
-        let machine = Machine::look();
-        assert!(machine.release.starts_with(|first: char| first.is_ascii_digit()), "{machine:?}");
-        assert!(machine.nofile.soft > 2 && machine.nofile.soft <= machine.nofile.hard, "{machine:?}");
-        assert_eq!(machine.memlock, limit(libc::RLIMIT_MEMLOCK));
-        let capable = Machine { capabilities: 1 << 14 | 1 << 21, memlock: Limit { soft: 1, hard: 1 }, ..machine.clone() };
+        let system = SystemReport::read();
+        assert!(system.release.starts_with(|first: char| first.is_ascii_digit()), "{system:?}");
+        assert!(system.nofile.soft > 2 && system.nofile.soft <= system.nofile.hard, "{system:?}");
+        assert_eq!(system.memlock, limit(libc::RLIMIT_MEMLOCK));
+        let capable = SystemReport { capabilities: 1 << 14 | 1 << 21, memlock: Limit { soft: 1, hard: 1 }, ..system.clone() };
         assert!(!capable.counts_locked_memory() && capable.may_administrate());
-        let ordinary = Machine { capabilities: 0, ..capable };
+        let ordinary = SystemReport { capabilities: 0, ..capable };
         assert!(ordinary.counts_locked_memory() && !ordinary.may_administrate());
     }
 

@@ -1,4 +1,5 @@
-//! Which transfers end by asking the device? Those of files that go around the page cache, where the user wants that (`IOPOLL`).
+//! Transfers that end by asking the device (`IOPOLL`): those of files that go around the page cache,
+//! where the user wants that.
 //!
 //! An io_uring that asks devices instead of waiting for their interrupts executes such reads and writes and nothing else. So it stands beside
 //! another ring, which has all the rest: timeouts, cancels, kicks. While one of its transfers is under way there is no wait, and each enter
@@ -19,11 +20,11 @@ use slab::Slab;
 
 use super::kernel::{KernelRing, errno_of_user_space, recover};
 use super::report::{Refusal, RingReport};
-use super::{Completion, Config, PushError, Ring, Traffic, Wait, buffer_table, machine, request, setup};
+use super::{Completion, Config, PushError, Ring, Traffic, Wait, buffer_table, request, setup, system_report};
 use crate::sys;
 
 /// Two rings behind one seam.
-pub(crate) struct Polling {
+pub(crate) struct Iopoll {
     others: Ring,
     /// The one that asks devices. Its tokens are keys of `under_way`.
     uring: IoUring,
@@ -40,13 +41,13 @@ pub(crate) struct Polling {
     traffic: Traffic,
 }
 
-impl Polling {
+impl Iopoll {
     /// Opens the ring that asks devices, and has the report of the other say what is in its way. `None`: the kernel grants none.
     pub(super) fn open(kernel: &mut KernelRing, config: &Config) -> Option<IoUring> {
-        let opened = setup::open_polling(config);
+        let opened = setup::open_iopoll(config);
         match &opened {
             Err(error) => kernel.note_refusal(Refusal::new("IOPOLL", error)),
-            Ok(_) if machine::polling_devices().is_some_and(|devices| devices.is_empty()) => {
+            Ok(_) if system_report::polling_devices().is_some_and(|devices| devices.is_empty()) => {
                 let unsupported = io::Error::from_raw_os_error(libc::EOPNOTSUPP);
                 kernel.note_refusal(Refusal::new("IOPOLL by a block device of this machine", &unsupported));
             }
@@ -56,8 +57,8 @@ impl Polling {
     }
 
     /// Stands it beside another ring.
-    pub(super) fn beside(others: Ring, uring: IoUring) -> Polling {
-        Polling {
+    pub(super) fn beside(others: Ring, uring: IoUring) -> Iopoll {
+        Iopoll {
             others,
             uring,
             under_way: Slab::new(),
@@ -246,8 +247,8 @@ impl Polling {
     }
 }
 
-impl fmt::Debug for Polling {
+impl fmt::Debug for Iopoll {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Polling").field("others", &self.others).field("traffic", &self.traffic).finish_non_exhaustive()
+        f.debug_struct("Iopoll").field("others", &self.others).field("traffic", &self.traffic).finish_non_exhaustive()
     }
 }

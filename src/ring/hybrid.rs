@@ -1,4 +1,5 @@
-//! What of the operations that an older kernel lacks? They take the software path, one by one, while the rest stays with the kernel.
+//! The ring for older kernels: what the kernel lacks takes the software path, while the rest stays
+//! with the kernel.
 //!
 //! A kernel's ring and an engine behind one seam. The kernel does all the waiting: the engine's descriptor is polled in its ring, and the
 //! engine's timers shorten the wait. Every entry goes to one side, and a chain whole; a cancel follows its target. It is made only where
@@ -64,7 +65,7 @@ impl Lacking {
 
 /// A kernel's ring, and an engine for what that lacks.
 #[derive(Debug)]
-pub(crate) struct Mixed {
+pub(crate) struct Hybrid {
     kernel: KernelRing,
     engine: Engine,
     lacking: Lacking,
@@ -72,11 +73,11 @@ pub(crate) struct Mixed {
     with_engine: HashSet<u64>,
 }
 
-impl Mixed {
-    pub(super) fn open(mut kernel: KernelRing, mut lacking: Lacking, config: &Config) -> io::Result<Mixed> {
+impl Hybrid {
+    pub(super) fn open(mut kernel: KernelRing, mut lacking: Lacking, config: &Config) -> io::Result<Hybrid> {
         let engine = Engine::new(Box::new(Host::open(config.workers)?), config);
         kernel.set_by_software(std::mem::take(&mut lacking.names));
-        Ok(Mixed { kernel, engine, lacking, with_engine: HashSet::new() })
+        Ok(Hybrid { kernel, engine, lacking, with_engine: HashSet::new() })
     }
 
     /// For what only the kernel's ring has.
@@ -156,9 +157,9 @@ impl Mixed {
         if self.engine.is_running() && !self.kernel.watch(self.engine.descriptor())? {
             wait = Wait::No;
         }
-        let wait = self.engine.doze(wait);
+        let wait = self.engine.begin_wait_elsewhere(wait);
         let entered = self.kernel.enter(wait, in_flight.saturating_sub(self.with_engine.len()));
-        self.engine.rouse();
+        self.engine.end_wait_elsewhere();
         entered
     }
 
@@ -210,7 +211,7 @@ impl Mixed {
 }
 
 #[cfg(test)]
-impl Mixed {
+impl Hybrid {
     pub(super) fn support_nothing(&mut self) {
         self.kernel.support_nothing();
         self.lacking.opcodes = Opcodes::default();
@@ -228,18 +229,18 @@ mod tests {
 
     const CONFIG: Config = Config::new(8, 32);
 
-    fn mixed() -> Mixed {
+    fn hybrid() -> Hybrid {
         match Ring::open_without(&[opcode::MkDirAt::CODE], &CONFIG).expect("a ring") {
-            Ring::Mixed(mixed) => *mixed,
+            Ring::Hybrid(hybrid) => *hybrid,
             other => panic!("{other:?} lacks nothing"),
         }
     }
 
-    fn results(mixed: &mut Mixed, count: usize) -> Vec<(u64, i32)> {
+    fn results(hybrid: &mut Hybrid, count: usize) -> Vec<(u64, i32)> {
         let mut results = Vec::new();
         while results.len() < count {
-            mixed.enter(Wait::Forever, count - results.len()).expect("the ring works");
-            results.extend(std::iter::from_fn(|| mixed.reap()).map(|completion| (completion.token, completion.result)));
+            hybrid.enter(Wait::Forever, count - results.len()).expect("the ring works");
+            results.extend(std::iter::from_fn(|| hybrid.reap()).map(|completion| (completion.token, completion.result)));
         }
         results
     }
@@ -252,23 +253,23 @@ mod tests {
         let make = |path: &std::ffi::CStr| opcode::MkDirAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).mode(0o777).build();
         let nop = || opcode::Nop::new().build();
         let link = squeue::Flags::IO_LINK;
-        let mut mixed = mixed();
+        let mut hybrid = hybrid();
         let chain = [nop().user_data(1).flags(link), make(&outer).user_data(2).flags(link), make(&inner).user_data(3)];
         // SAFETY: the paths live to the end of the test, after the last completion.
-        unsafe { mixed.push(&chain) }.expect("room");
-        assert_eq!(results(&mut mixed, 3), [(1, 0), (2, 0), (3, 0)]);
+        unsafe { hybrid.push(&chain) }.expect("room");
+        assert_eq!(results(&mut hybrid, 3), [(1, 0), (2, 0), (3, 0)]);
         let poll = opcode::PollAdd::new(types::Fd(-1), 1).build();
         let failing = [poll.user_data(4).flags(link), make(&outer).user_data(5)];
         // SAFETY: as above.
-        unsafe { mixed.push(&failing) }.expect("room");
-        assert_eq!(results(&mut mixed, 2), [(4, -libc::EBADF), (5, -libc::ECANCELED)]);
-        assert_eq!((mixed.engine.traffic().submissions, mixed.with_engine.len()), (5, 0));
+        unsafe { hybrid.push(&failing) }.expect("room");
+        assert_eq!(results(&mut hybrid, 2), [(4, -libc::EBADF), (5, -libc::ECANCELED)]);
+        assert_eq!((hybrid.engine.traffic().submissions, hybrid.with_engine.len()), (5, 0));
         // SAFETY: these name no memory.
-        unsafe { mixed.push(&[nop().user_data(6).flags(link), nop().user_data(7)]) }.expect("room");
-        assert_eq!(results(&mut mixed, 2), [(6, 0), (7, 0)]);
-        assert_eq!(mixed.engine.traffic().submissions, 5, "what the kernel has is the kernel's");
+        unsafe { hybrid.push(&[nop().user_data(6).flags(link), nop().user_data(7)]) }.expect("room");
+        assert_eq!(results(&mut hybrid, 2), [(6, 0), (7, 0)]);
+        assert_eq!(hybrid.engine.traffic().submissions, 5, "what the kernel has is the kernel's");
         let long = vec![make(&outer); 9];
         // SAFETY: as above; it is refused.
-        assert_eq!(unsafe { mixed.push(&long) }, Err(PushError::TooLong));
+        assert_eq!(unsafe { hybrid.push(&long) }, Err(PushError::TooLong));
     }
 }

@@ -24,14 +24,14 @@ fn runtime() -> Runtime {
     patiently(Builder::new().registered_files(true))
 }
 
-fn has_places(runtime: &Runtime) -> bool {
+fn registers_files(runtime: &Runtime) -> bool {
     runtime.ring().granted().contains(&"REGISTER_FILES2")
 }
 
 /// As many as there are, or none on a ring without a table.
 #[track_caller]
-fn assert_places(runtime: &Runtime, count: u64) {
-    let expected = if has_places(runtime) { count } else { 0 };
+fn assert_registered(runtime: &Runtime, count: u64) {
+    let expected = if registers_files(runtime) { count } else { 0 };
     assert_eq!(runtime.metrics().registered_files, expected);
 }
 
@@ -72,8 +72,8 @@ fn the_report_says_whether_files_have_places() {
     apart(|| {
         let runtime = runtime();
         let messages = runtime.ring().granted().contains(&"SEND_MSG_RING");
-        assert_eq!(has_places(&runtime), messages && !is_on_software_ring());
-        assert!(!has_places(&patiently(Builder::new())));
+        assert_eq!(registers_files(&runtime), messages && !is_on_software_ring());
+        assert!(!registers_files(&patiently(Builder::new())));
     });
 }
 
@@ -84,11 +84,11 @@ fn a_file_that_is_used_often_has_a_place_until_it_is_dropped() {
         let runtime = runtime();
         let file = file_of(scratch.path(), 1);
         runtime.block_on(assert_content(&file, 1, 8));
-        assert_places(&runtime, 0);
+        assert_registered(&runtime, 0);
         runtime.block_on(assert_content(&file, 1, OFTEN));
-        assert_places(&runtime, 1);
+        assert_registered(&runtime, 1);
         runtime.block_on(async { drop(file) });
-        assert_places(&runtime, 0);
+        assert_registered(&runtime, 0);
     });
 }
 
@@ -105,7 +105,7 @@ fn a_placed_file_is_read_and_written_by_every_operation() {
             for _ in 0..OFTEN {
                 file.write_all_at("warm", 0).await.unwrap();
             }
-            assert_places(&runtime, 1);
+            assert_registered(&runtime, 1);
             let content = file.write_all_at(content, 0).await.unwrap();
             let (count, content) = file.write_at(content, 1000).await.unwrap();
             assert_eq!(count, 1000);
@@ -140,12 +140,12 @@ fn each_runtime_of_a_thread_finds_its_own_files() {
                 assert_content(&one, 1, MORE_OFTEN).await;
                 assert_content(&two, 2, MORE_OFTEN).await;
             });
-            assert_places(runtime, 1);
+            assert_registered(runtime, 1);
         }
         second.block_on(async { drop(one) });
-        assert_places(&first, 0);
+        assert_registered(&first, 0);
         drop(two);
-        assert_places(&second, 0);
+        assert_registered(&second, 0);
     });
 }
 
@@ -158,7 +158,7 @@ fn closing_a_placed_file_closes_it_at_once() {
             reader.close().await.unwrap();
             assert_closed(&mut writer);
         });
-        assert_places(&runtime, 0);
+        assert_registered(&runtime, 0);
     });
 }
 
@@ -169,7 +169,7 @@ fn a_placed_file_given_to_std_is_stds_alone() {
         runtime.block_on(async {
             let (reader, mut writer) = placed_pipe().await;
             let mut reader = PipeReader::from(OwnedFd::from(reader.into_std().await));
-            assert_places(&runtime, 0);
+            assert_registered(&runtime, 0);
             writer.write_all(b"y").unwrap();
             let mut byte = [0];
             reader.read_exact(&mut byte).unwrap();
@@ -194,7 +194,7 @@ fn a_placed_file_dropped_with_a_read_in_flight_is_closed() {
             quiet().await;
             assert_closed(&mut writer);
         });
-        assert_places(&runtime, 0);
+        assert_registered(&runtime, 0);
     });
 }
 
@@ -203,7 +203,7 @@ fn a_runtime_that_ends_lets_go_of_the_files_in_its_table() {
     apart(|| {
         let runtime = runtime();
         let (reader, mut writer) = runtime.block_on(placed_pipe());
-        assert_places(&runtime, 1);
+        assert_registered(&runtime, 1);
         drop(runtime);
         // Outside a runtime this is close(2).
         drop(reader);
@@ -226,7 +226,7 @@ fn a_file_survives_the_runtime_in_whose_table_it_stood() {
             assert_content(&other, 2, OFTEN).await;
             assert_content(&file, 1, MORE_OFTEN).await;
         });
-        assert_places(&second, 1);
+        assert_registered(&second, 1);
     });
 }
 
@@ -254,20 +254,20 @@ fn files_beyond_the_table_are_used_without_a_place() {
             }
         };
         runtime.block_on(check(&files, OFTEN));
-        assert_places(&runtime, LIMIT);
+        assert_registered(&runtime, LIMIT);
         // The one that stands there first goes, and the last gets its place when it asks again.
         let first = std::mem::replace(&mut files[0], file_of(scratch.path(), 0));
         runtime.block_on(async { drop(first) });
-        assert_places(&runtime, LIMIT - 1);
+        assert_registered(&runtime, LIMIT - 1);
         runtime.block_on(check(&files, MORE_OFTEN));
-        assert_places(&runtime, LIMIT);
+        assert_registered(&runtime, LIMIT);
         drop(files);
-        assert_places(&runtime, 0);
+        assert_registered(&runtime, 0);
     });
 }
 
 #[test]
-fn more_files_than_the_largest_table_has_places_are_all_read() {
+fn more_files_than_the_largest_table_registers_files_are_all_read() {
     in_own_process(|| {
         let scratch = scratch_dir();
         let runtime = runtime();
@@ -287,9 +287,9 @@ fn more_files_than_the_largest_table_has_places_are_all_read() {
                 }
             }
         });
-        assert_places(&runtime, MOST_PLACES);
+        assert_registered(&runtime, MOST_PLACES);
         runtime.block_on(async { drop(files) });
-        assert_places(&runtime, 0);
+        assert_registered(&runtime, 0);
     });
 }
 
@@ -332,7 +332,7 @@ fn files_that_come_and_go_in_any_order_are_never_confused() {
                 assert!(metrics.registered_files <= most, "{} files in the table, at most {most} expected", metrics.registered_files);
             }
         });
-        assert_places(&runtime, 0);
+        assert_registered(&runtime, 0);
         assert_eq!(runtime.metrics().stale_completions, 0);
     });
 }
