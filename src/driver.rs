@@ -284,11 +284,11 @@ impl Driver {
 
     /// Replaces the waker of an operation in flight. Returns the one to drop, and whether the operation is still in flight: making the new
     /// waker was user code, which may have run the loop.
-    pub(crate) fn set_waker(&mut self, token: Token, waker: Waker) -> (Waker, bool) {
+    pub(crate) fn set_waker(&mut self, token: Token, waker: Waker) -> (Option<Waker>, bool) {
         match &mut self.slot(token).state {
-            State::Waiting(waiting) => (mem::replace(waiting, waker), true),
+            State::Waiting(waiting) => (Some(mem::replace(waiting, waker)), true),
             State::Several(several) => several.set_waker(waker),
-            _ => (waker, false),
+            _ => (Some(waker), false),
         }
     }
 

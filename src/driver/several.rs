@@ -14,7 +14,7 @@ use std::io;
 use std::iter;
 use std::mem;
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use io_uring::squeue;
 use slab::Slab;
@@ -40,8 +40,8 @@ pub(crate) struct Arrival {
 
 /// A multishot operation between its start and its last completion, and until the last has been taken.
 pub(super) struct Several {
-    /// Does nothing while something waits.
-    waker: Waker,
+    /// `None` while something waits.
+    waker: Option<Waker>,
     /// The place of the last that waits, which is followed by the first, or `NOWHERE`.
     last: u32,
     /// How many more may wait until the operation is to be stopped. Once it is being stopped, nobody asks any more.
@@ -55,7 +55,18 @@ const NOWHERE: u32 = u32::MAX;
 
 const _: () = assert!(size_of::<State>() <= 24, "an idle connection takes a slot, and little else");
 
+/// What the first that waits is.
+enum Bytes {
+    /// Nothing waits.
+    Nothing,
+    /// Bytes in a buffer of the pool.
+    Here { id: u16, length: usize },
+    /// An end, an error, a copy, or the last completion.
+    Other,
+}
+
 /// A completion that waits to be taken. A buffer that it names is in no chunk yet, and is not in the ring.
+#[derive(Clone, Copy)]
 struct Waiting {
     result: i32,
     flags: u32,
@@ -73,24 +84,20 @@ pub(super) struct Unclaimed {
 
 impl Several {
     fn new(waker: Waker, limit: u16) -> Several {
-        Several { waker, last: NOWHERE, room: limit, ended: false }
+        Several { waker: Some(waker), last: NOWHERE, room: limit, ended: false }
     }
 
     pub(super) fn will_wake(&self, waker: &Waker) -> bool {
-        self.waker.will_wake(waker)
+        self.waker.as_ref().is_some_and(|waiting| waiting.will_wake(waker))
     }
 
     /// Replaces the waker of one for which nothing waits; else the given one comes back.
     #[inline]
-    pub(super) fn set_waker(&mut self, waker: Waker) -> (Waker, bool) {
+    pub(super) fn set_waker(&mut self, waker: Waker) -> (Option<Waker>, bool) {
         match self.last {
-            NOWHERE => (mem::replace(&mut self.waker, waker), true),
-            _ => (waker, false),
+            NOWHERE => (self.waker.replace(waker), true),
+            _ => (Some(waker), false),
         }
-    }
-
-    fn take_waker(&mut self) -> Waker {
-        mem::replace(&mut self.waker, Waker::noop().clone())
     }
 }
 
@@ -108,7 +115,7 @@ impl Unclaimed {
         several.room = several.room.saturating_sub(1);
         let last = mem::replace(&mut several.last, place);
         if last == NOWHERE {
-            return Some(several.take_waker());
+            return several.waker.take();
         }
         let first = mem::replace(&mut self.waiting[last as usize].next, place);
         self.waiting[place as usize].next = first;
@@ -121,6 +128,36 @@ impl Unclaimed {
         several.last != NOWHERE && iter::successors(Some(several.last), next).take(count as usize).count() == count as usize
     }
 
+    /// Takes what came first, if that is bytes in a buffer and more will come.
+    #[inline]
+    fn take_bytes(&mut self, several: &mut Several) -> Bytes {
+        if several.last == NOWHERE {
+            return Bytes::Nothing;
+        }
+        let place = self.waiting[several.last as usize].next;
+        let Waiting { result, flags, next } = self.waiting[place as usize];
+        let completion = Completion { token: 0, result, flags };
+        match completion.buffer() {
+            Some(id) if result > 0 && !completion.is_last() && self.spared.is_empty() => {
+                several.room = several.room.saturating_add(1);
+                self.unlink(several, place, next);
+                Bytes::Here { id, length: result as usize }
+            }
+            _ => Bytes::Other,
+        }
+    }
+
+    /// Takes the first out of the ring of those that wait.
+    #[inline]
+    fn unlink(&mut self, several: &mut Several, place: u32, next: u32) {
+        self.waiting.remove(place as usize);
+        if place == several.last {
+            several.last = NOWHERE;
+        } else {
+            self.waiting[several.last as usize].next = next;
+        }
+    }
+
     /// What came first, if anything waits.
     #[inline]
     fn take(&mut self, several: &mut Several, token: Token, pool: Option<&Rc<ChunkPool>>) -> Option<Arrival> {
@@ -129,12 +166,8 @@ impl Unclaimed {
         }
         several.room = several.room.saturating_add(1);
         let place = self.waiting[several.last as usize].next;
-        let Waiting { result, flags, next } = self.waiting.remove(place as usize);
-        if place == several.last {
-            several.last = NOWHERE;
-        } else {
-            self.waiting[several.last as usize].next = next;
-        }
+        let Waiting { result, flags, next } = self.waiting[place as usize];
+        self.unlink(several, place, next);
         let completion = Completion { token: token.0, result, flags };
         let spared = if self.spared.is_empty() { None } else { self.spared.remove(&place) };
         // SAFETY: the pool was told when the completion came, and it is taken out of its place once.
@@ -170,10 +203,10 @@ impl Driver {
     }
 
     /// The future of a multishot operation goes away. Returns what has arrived, and the waker that waited; what still comes goes to the heir.
-    pub(crate) fn bequeath(&mut self, token: Token, heir: Rc<dyn Heir>) -> (Vec<Arrival>, Waker) {
+    pub(crate) fn bequeath(&mut self, token: Token, heir: Rc<dyn Heir>) -> (Vec<Arrival>, Option<Waker>) {
         let arrivals = iter::from_fn(|| self.take_any(token)).collect();
         let several = several(&mut self.slots, token);
-        let (waker, ended) = (several.take_waker(), several.ended);
+        let (waker, ended) = (several.waker.take(), several.ended);
         if ended {
             self.slots.remove(token);
         } else {
@@ -182,6 +215,26 @@ impl Driver {
             self.slot(token).state = State::Inherited(heir);
         }
         (arrivals, waker)
+    }
+
+    /// The short way to what [`take_arrival`](Driver::take_arrival) takes: bytes in a buffer of the
+    /// pool, as a chunk, with more to come. `Pending`: nothing waits, and `own`, which is the
+    /// `waker` if that is one of ours, is woken when something comes. `None`: it takes the long way.
+    #[inline]
+    pub(crate) fn poll_bytes(&mut self, token: Token, waker: &Waker, own: Option<Waker>) -> Poll<Option<Chunk>> {
+        let several = several(&mut self.slots, token);
+        match self.unclaimed.take_bytes(several) {
+            Bytes::Here { id, length } => {
+                // SAFETY: the pool was told when the completion came, and it has been taken once.
+                Poll::Ready(self.pool.as_ref().map(|pool| unsafe { pool.chunk_of(id, length) }))
+            }
+            Bytes::Nothing if several.will_wake(waker) => Poll::Pending,
+            Bytes::Nothing if several.waker.is_none() && own.is_some() => {
+                several.waker = own;
+                Poll::Pending
+            }
+            Bytes::Nothing | Bytes::Other => Poll::Ready(None),
+        }
     }
 
     /// Takes the next completion of a multishot operation, with whose last the slot is freed.
@@ -292,6 +345,7 @@ mod tests {
                 } else {
                     // Every third comes as from a pool that is short of buffers.
                     let spared = (action == 1).then(|| Chunk::copied(&[number as u8]));
+                    drop(several.set_waker(Waker::noop().clone()));
                     let waker = unclaimed.put(several, Completion { token: 0, result: number, flags: 0 }, spared);
                     prop_assert_eq!(waker.is_some(), expected.is_empty());
                     expected.push_back(number);

@@ -41,6 +41,12 @@ impl Budget {
         }
     }
 
+    /// Is nothing left?
+    #[inline]
+    pub(crate) fn is_spent(&self) -> bool {
+        self.0 == 0
+    }
+
     /// The future waits anyway.
     #[inline]
     pub(crate) fn refill(&mut self) {

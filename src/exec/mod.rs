@@ -35,7 +35,7 @@ use arena::Arena;
 use inbox::Inbox;
 use task::Header;
 use waker::TaskId;
-pub(crate) use waker::share;
+pub(crate) use waker::{own, share};
 
 thread_local! {
     /// The executor whose runtime is entered on this thread, or null. It has no destructor, so it can be asked at any time of a thread's life.

@@ -89,13 +89,16 @@ impl TaskId {
     }
 }
 
+/// A clone of a waker, if it is one of ours.
+#[inline]
+pub(crate) fn own(waker: &Waker) -> Option<Waker> {
+    TaskId::of(waker).map(TaskId::waker)
+}
+
 /// A clone of a waker, which is foreign code only if the waker is foreign.
 #[inline]
 pub(crate) fn share(waker: &Waker) -> Waker {
-    match TaskId::of(waker) {
-        Some(id) => id.waker(),
-        None => waker.clone(),
-    }
+    own(waker).unwrap_or_else(|| waker.clone())
 }
 
 const _: () = assert!(usize::BITS == 64, "a waker of annulus needs 64 bits");

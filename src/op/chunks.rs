@@ -132,6 +132,30 @@ impl<'h> Chunks<'h> {
         }
     }
 
+    /// All but bytes that have come, and the wait for them.
+    #[inline(never)]
+    fn poll_other(&mut self, context: &Context<'_>) -> Poll<Option<io::Result<Chunk>>> {
+        let item = loop {
+            if self.receive.is_armed() {
+                let arrival = ready!(self.receive.poll_arrival(context));
+                if let Some(item) = self.received(arrival) {
+                    break Some(item);
+                }
+            } else if self.receive.kind.ended {
+                break None;
+            } else {
+                break ready!(self.begin(context));
+            }
+        };
+        if !matches!(item, Some(Ok(_))) {
+            self.receive.kind.ended = true;
+        }
+        if self.receive.kind.ended && !self.receive.is_armed() {
+            self.receive.end_turn();
+        }
+        Poll::Ready(item)
+    }
+
     /// What an arrival means. `None`: nothing, and the receive goes on or is armed again.
     fn received(&mut self, arrival: Arrival) -> Option<io::Result<Chunk>> {
         match (arrival.completion.result, arrival.chunk) {
@@ -179,27 +203,14 @@ impl Kind for Bytes {
 impl Stream for Chunks<'_> {
     type Item = io::Result<Chunk>;
 
+    // Inlined, so that a chunk goes to where the caller wants it: in between it would be written in
+    // single words and read in wider steps at once, for which a processor stalls.
+    #[inline]
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Chunk>>> {
-        let this = &mut *self;
-        let item = loop {
-            if this.receive.is_armed() {
-                let arrival = ready!(this.receive.poll_arrival(context));
-                if let Some(item) = this.received(arrival) {
-                    break Some(item);
-                }
-            } else if this.receive.kind.ended {
-                break None;
-            } else {
-                break ready!(this.begin(context));
-            }
-        };
-        if !matches!(item, Some(Ok(_))) {
-            this.receive.kind.ended = true;
+        match ready!(self.receive.poll_bytes(context)) {
+            Some(chunk) => Poll::Ready(Some(Ok(chunk))),
+            None => self.poll_other(context),
         }
-        if this.receive.kind.ended && !this.receive.is_armed() {
-            this.receive.end_turn();
-        }
-        Poll::Ready(item)
     }
 }
 

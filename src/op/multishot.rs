@@ -16,6 +16,7 @@ use io_uring::squeue;
 
 use super::Handle;
 use super::lane::{Direction, Lane, Manner, Turn};
+use crate::buf::Chunk;
 use crate::driver::{Arrival, Heir, Token};
 use crate::exec::Budget;
 use crate::runtime::{Core, current};
@@ -79,6 +80,23 @@ impl<K: Kind> Multishot<K> {
     #[inline]
     pub(super) fn is_armed(&self) -> bool {
         self.armed.is_some()
+    }
+
+    /// Takes the next arrival of what is armed, if it is bytes in a buffer and more will come.
+    /// `None`: ask for it with [`poll_arrival`](Multishot::poll_arrival).
+    #[inline]
+    pub(super) fn poll_bytes(&mut self, context: &Context<'_>) -> Poll<Option<Chunk>> {
+        let Some((core, token)) = &self.armed else { return Poll::Ready(None) };
+        if self.budget.is_spent() {
+            return Poll::Ready(None);
+        }
+        let bytes = core.poll_bytes(*token, context.waker());
+        match bytes {
+            Poll::Ready(Some(_)) => _ = self.budget.take(),
+            Poll::Ready(None) => {}
+            Poll::Pending => self.budget.refill(),
+        }
+        bytes
     }
 
     /// Takes the next arrival of what is armed; if nothing is, it waits for ever.

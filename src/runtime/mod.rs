@@ -25,7 +25,7 @@ pub use builder::Builder;
 pub use metrics::{Metrics, metrics};
 pub(crate) use timer::{Timer, deadline_after};
 
-use crate::buf::{AlignedBuffer, ChunkPool, ChunkPoolConfig, IoBufMut};
+use crate::buf::{AlignedBuffer, Chunk, ChunkPool, ChunkPoolConfig, IoBufMut};
 use crate::driver::{Arrival, Deliveries, Driver, Heir, Orphan, Token};
 use crate::exec::{self, Entered, Executor, JoinHandle};
 use crate::ring::{Completion, Config, Ring, RingKind, RingReport, Wait};
@@ -445,6 +445,12 @@ impl Core {
                 None => {}
             }
         }
+    }
+
+    /// The short way for bytes: see [`Driver::poll_bytes`].
+    #[inline]
+    pub(crate) fn poll_bytes(&self, token: Token, waker: &Waker) -> Poll<Option<Chunk>> {
+        self.driver.borrow_mut().poll_bytes(token, waker, exec::own(waker))
     }
 
     /// The buffers that receives take by themselves.
