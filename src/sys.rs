@@ -63,6 +63,15 @@ struct ResourceUpdate {
     reserved2: u32,
 }
 
+/// What the clock of `Instant` says, in nanoseconds.
+#[inline]
+pub(crate) fn monotonic_nanoseconds() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel fills in the structure, which is this function's own, before the call returns.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// How often a call is made that a signal interrupts, or that the kernel refuses for the moment.
 const MOST_ATTEMPTS: u32 = 100;
 /// How long the kernel is left alone after such a refusal.

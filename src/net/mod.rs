@@ -66,7 +66,7 @@ const TURNS_TO_CLOSE: usize = 4;
 
 /// Lets the ring turn once.
 async fn turn() {
-    let mut timer = Timer::after(Duration::ZERO);
+    let mut timer = Timer::sleep(Duration::ZERO);
     poll_fn(|context| timer.poll(context)).await;
 }
 

@@ -8,7 +8,6 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use super::{Op, Operation};
 use crate::buf::Error;
@@ -48,8 +47,8 @@ pub struct Deadline<'h, O: Operation> {
 }
 
 impl<'h, O: Operation> Deadline<'h, O> {
-    pub(super) fn new(operation: Op<'h, O>, deadline: Instant) -> Deadline<'h, O> {
-        Deadline { operation, timer: Timer::new(deadline), expired: false }
+    pub(super) fn new(operation: Op<'h, O>, timer: Timer) -> Deadline<'h, O> {
+        Deadline { operation, timer, expired: false }
     }
 
     /// Cancels the operation now and waits for its end, as [`Op::cancel`] does.

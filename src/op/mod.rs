@@ -68,7 +68,7 @@ use stage::{Packed, Stage};
 use crate::driver::{Orphan, Token};
 use crate::exec::share;
 use crate::ring::Completion;
-use crate::runtime::{Core, current};
+use crate::runtime::{Core, Timer, current};
 
 /// The most bytes that one read or write moves: what Linux clamps to, read(2).
 const MOST_BYTES: usize = 0x7fff_f000;
@@ -265,7 +265,7 @@ impl<'h, O: Operation> Op<'h, O> {
     where
         O::Output: Expire,
     {
-        Deadline::new(self, crate::runtime::deadline_after(duration))
+        Deadline::new(self, Timer::after(duration))
     }
 
     /// As [`timeout`](Op::timeout), with the instant at which the operation is cancelled.
@@ -273,7 +273,7 @@ impl<'h, O: Operation> Op<'h, O> {
     where
         O::Output: Expire,
     {
-        Deadline::new(self, deadline)
+        Deadline::new(self, Timer::new(deadline))
     }
 
     /// Asks for the end, which comes with the operation's own completion.

@@ -3,12 +3,14 @@
 //! The wheel counts ticks of about half a millisecond from the runtime's start. A deadline is rounded up to a tick, so nothing fires early.
 
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::{Core, current};
 use crate::driver::Deliveries;
 use crate::exec;
+use crate::sys;
 use crate::wheel::{Key, Wheel};
 
 /// One tick of the wheel: 2^19 ns, 0.52 ms. Finer ticks would wake the loop more often for the same timers.
@@ -21,14 +23,14 @@ pub(super) struct Timers {
     /// `None` of a timer that wakes nobody any more, since the runtime ends.
     wheel: Wheel<Option<Waker>>,
     /// Tick 0.
-    start: Instant,
+    start: Time,
     /// Memory for what fires.
     fired: Vec<Option<Waker>>,
 }
 
 impl Timers {
     pub(super) fn new(start: Instant) -> Timers {
-        Timers { wheel: Wheel::new(), start, fired: Vec::new() }
+        Timers { wheel: Wheel::new(), start: Time::of(start), fired: Vec::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -38,19 +40,19 @@ impl Timers {
     /// When there is something to do next: no later than the earliest deadline.
     pub(super) fn next(&self) -> Option<Instant> {
         let nanoseconds = self.wheel.next()?.saturating_mul(TICK_NANOSECONDS);
-        self.start.checked_add(Duration::from_nanos(nanoseconds))
+        Some(Time(self.start.0.saturating_add(nanoseconds)).instant())
     }
 
     /// Hands over the wakers of all that is due.
     pub(super) fn fire(&mut self, now: Instant, deliveries: &mut Deliveries) {
-        let ticks = nanoseconds(now.saturating_duration_since(self.start)) / TICK_NANOSECONDS;
+        let ticks = Time::of(now).since(self.start) / TICK_NANOSECONDS;
         self.wheel.advance(ticks, &mut self.fired);
         deliveries.wake_all(self.fired.drain(..).flatten());
     }
 
     #[inline]
-    fn insert(&mut self, deadline: Instant, waker: Waker) -> Key {
-        let ticks = nanoseconds(deadline.saturating_duration_since(self.start)).div_ceil(TICK_NANOSECONDS);
+    fn insert(&mut self, deadline: Time, waker: Waker) -> Key {
+        let ticks = deadline.since(self.start).div_ceil(TICK_NANOSECONDS);
         self.wheel.insert(ticks, Some(waker))
     }
 
@@ -73,6 +75,56 @@ fn nanoseconds(duration: Duration) -> u64 {
     seconds.saturating_add(u64::from(duration.subsec_nanos()))
 }
 
+/// A time as the timers count: nanoseconds of the clock that [`Instant`] reads. To calculate with
+/// instants costs many times as much.
+#[derive(Debug, Clone, Copy)]
+struct Time(u64);
+
+impl Time {
+    #[inline]
+    fn after(duration: Duration) -> Time {
+        Time(sys::monotonic_nanoseconds().saturating_add(nanoseconds(duration)))
+    }
+
+    fn of(instant: Instant) -> Time {
+        let (time, known) = ONE_TIME.get_or_init(one_time);
+        Time(match instant.checked_duration_since(*known) {
+            Some(later) => time.0.saturating_add(nanoseconds(later)),
+            None => time.0.saturating_sub(nanoseconds(*known - instant)),
+        })
+    }
+
+    /// Exactly the instant that it was made of, unless that lies before the start of the machine.
+    fn instant(self) -> Instant {
+        let (time, known) = ONE_TIME.get_or_init(one_time);
+        match self.0.checked_sub(time.0) {
+            Some(later) => *known + Duration::from_nanos(later),
+            None => *known - Duration::from_nanos(time.0 - self.0),
+        }
+    }
+
+    /// In nanoseconds, none if it is earlier.
+    #[inline]
+    fn since(self, start: Time) -> u64 {
+        self.0.saturating_sub(start.0)
+    }
+}
+
+/// One time as a number and as an instant, from which all others follow.
+static ONE_TIME: OnceLock<(Time, Instant)> = OnceLock::new();
+
+/// Of some attempts the one with the least time between the two looks at the clock, since this
+/// thread may be interrupted there. The number is the earlier one: so an instant becomes too small a
+/// number, if anything, and no timer of a duration fires early.
+fn one_time() -> (Time, Instant) {
+    let attempt = |_| {
+        let (before, instant) = (sys::monotonic_nanoseconds(), Instant::now());
+        (sys::monotonic_nanoseconds() - before, before, instant)
+    };
+    let (_, time, instant) = (0..8).map(attempt).min().expect("there are eight");
+    (Time(time), instant)
+}
+
 /// The instant that lies `duration` from now, or one so far away that nobody sees it.
 #[inline]
 pub(crate) fn deadline_after(duration: Duration) -> Instant {
@@ -84,7 +136,7 @@ pub(crate) fn deadline_after(duration: Duration) -> Instant {
 /// that put it there: waiting for a deadline that has passed lets the others have their turn.
 #[derive(Debug)]
 pub(crate) struct Timer {
-    deadline: Instant,
+    deadline: Time,
     /// There is nothing to wait for but one turn of the loop, so the wheel's tick does not count.
     at_once: bool,
     registration: Option<Registration>,
@@ -97,28 +149,34 @@ struct Registration {
 
 impl Timer {
     pub(crate) fn new(deadline: Instant) -> Timer {
-        Timer { deadline, at_once: false, registration: None }
+        Timer { deadline: Time::of(deadline), at_once: false, registration: None }
     }
 
     /// A deadline that lies `duration` from now.
     #[inline]
     pub(crate) fn after(duration: Duration) -> Timer {
-        Timer { deadline: deadline_after(duration), at_once: duration.is_zero(), registration: None }
+        Timer { deadline: Time::after(duration), at_once: false, registration: None }
+    }
+
+    /// As [`after`](Timer::after). With a duration of zero it is over after one turn of the loop.
+    #[inline]
+    pub(crate) fn sleep(duration: Duration) -> Timer {
+        Timer { deadline: Time::after(duration), at_once: duration.is_zero(), registration: None }
     }
 
     pub(crate) fn deadline(&self) -> Instant {
-        self.deadline
+        self.deadline.instant()
     }
 
     /// Moves the deadline. Whoever waits for it is woken at the new one, without a poll in between.
     pub(crate) fn reset(&mut self, deadline: Instant) {
-        self.deadline = deadline;
+        self.deadline = Time::of(deadline);
         self.at_once = false;
         if let Some(Registration { core, key }) = self.registration.take() {
             let mut timers = core.timers.borrow_mut();
             let waker = timers.wheel.remove(key).flatten();
             if let Some(waker) = waker {
-                let key = timers.insert(deadline, waker);
+                let key = timers.insert(self.deadline, waker);
                 drop(timers);
                 self.registration = Some(Registration { core, key });
             }
@@ -189,5 +247,33 @@ impl Drop for Timer {
 impl std::fmt::Debug for Registration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Registration")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_exactly_the_instant_that_it_was_made_of() {
+        let now = Instant::now();
+        assert_eq!(Time::of(now).instant(), now);
+        for nanoseconds in [1, 999_999_999, 1_000_000_000] {
+            let distance = Duration::from_nanos(nanoseconds);
+            assert_eq!(Time::of(now + distance).instant(), now + distance);
+            assert_eq!(Time::of(now + distance).since(Time::of(now)), nanoseconds);
+            assert_eq!(Time::of(now - distance).instant(), now - distance);
+        }
+    }
+
+    #[test]
+    fn a_deadline_after_a_duration_is_not_before_it_as_instants_tell() {
+        for _ in 0..1000 {
+            let before = Instant::now();
+            let deadline = Timer::after(Duration::from_secs(1)).deadline();
+            assert!(deadline >= before + Duration::from_secs(1));
+            assert!(deadline < Instant::now() + Duration::from_millis(1100));
+        }
+        assert!(Timer::after(Duration::MAX).deadline() > Instant::now() + Duration::from_secs(1 << 32));
     }
 }

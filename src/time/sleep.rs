@@ -19,7 +19,7 @@ use crate::runtime::Timer;
 /// ```
 #[inline]
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep { timer: Timer::after(duration) }
+    Sleep { timer: Timer::sleep(duration) }
 }
 
 /// Waits until `deadline`. One that has passed lets the other tasks have their turn.

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::runtime::{Timer, deadline_after};
+use crate::runtime::Timer;
 
 /// Gives a future `duration` from this call to end, then drops it.
 ///
@@ -27,7 +27,7 @@ use crate::runtime::{Timer, deadline_after};
 /// # Errors
 /// [`Elapsed`] if the time was up first. A future that is ready at its first poll always wins.
 pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
-    timeout_at(deadline_after(duration), future)
+    unless(Timer::after(duration), future)
 }
 
 /// As [`timeout`], with the instant at which the future is dropped.
@@ -35,7 +35,11 @@ pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> impl Future<Outp
 /// # Errors
 /// As [`timeout`].
 pub fn timeout_at<F: IntoFuture>(deadline: Instant, future: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
-    let mut timer = Timer::new(deadline);
+    unless(Timer::new(deadline), future)
+}
+
+/// A future, unless a timer fires first.
+fn unless<F: IntoFuture>(mut timer: Timer, future: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
     async move {
         let mut future = pin!(future.into_future());
         poll_fn(|context| match future.as_mut().poll(context) {
