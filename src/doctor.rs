@@ -7,16 +7,20 @@
 use std::fmt;
 use std::io;
 
+use crate::buf::ChunkPoolConfig;
 use crate::ring::catalogue::{self, Row, Without};
 use crate::ring::{Limit, Refusal, Ring, RingKind, RingReport, Seccomp, SetupError, SystemReport};
-use crate::runtime::Builder;
+use crate::runtime::{self, Builder};
 
+/// With fewer receives, a runtime has not shown yet what its messages are like.
+const FEWEST_RECEIVES: u64 = 100;
 /// What an ordinary user may lock by default since Linux 5.16. With less, a hundred runtimes do not fit.
 const USUAL_MEMLOCK: u64 = 8 << 20;
 /// The soft limit that most systems start programs with, for the sake of select(2). A server needs more.
 const USUAL_NOFILE: u64 = 1024;
 
 /// Finds out which ring a runtime with default settings gets here, what it lacks, and how to mend that.
+/// Called within a runtime, it also says whether that runtime's buffers for chunks are too small.
 ///
 /// A ring is opened and closed again; nothing else changes. [`Display`](fmt::Display) gives a page for people; `cargo run --example doctor`
 /// prints it.
@@ -53,6 +57,7 @@ fn examine(builder: Builder) -> Diagnosis {
         }
     };
     shortfalls.extend(of_limits(&system));
+    shortfalls.extend(of_chunks());
     Diagnosis { system, ring, missing, shortfalls }
 }
 
@@ -299,6 +304,19 @@ fn of_limits(system: &SystemReport) -> impl Iterator<Item = Shortfall> {
         remedy: format!("ulimit -n {} in the shell, LimitNOFILE= in a systemd unit, docker run --ulimit nofile=", system.nofile.hard),
     });
     memlock.into_iter().chain(nofile)
+}
+
+/// Are the runtime's buffers for chunks smaller than what comes? The default size is large enough:
+/// longer streams fill any buffer, and lose little by it.
+fn of_chunks() -> Option<Shortfall> {
+    let core = runtime::try_current()?;
+    let (metrics, size) = (core.metrics(), core.pool_config().size);
+    let is_filled = metrics.chunk_receives >= FEWEST_RECEIVES && metrics.chunk_fills > metrics.chunk_receives / 2;
+    (is_filled && size < ChunkPoolConfig::default().size).then(|| Shortfall {
+        what: format!("{} of {} receives filled their buffer of {size} bytes", metrics.chunk_fills, metrics.chunk_receives),
+        cost: "messages come in pieces, each with its own turn of the loop, and an echo may cost 2.5 times as much".to_owned(),
+        remedy: "Builder::chunk_size of the largest usual message, or the default of 16 KiB".to_owned(),
+    })
 }
 
 fn raise_memlock(system: &SystemReport) -> String {

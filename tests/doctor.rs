@@ -250,3 +250,32 @@ fn an_environment_that_names_no_ring_is_a_shortfall_of_the_environment() {
         assert!(first.remedy().contains("environment variable") && !first.remedy().contains("Linux"), "{diagnosis}");
     });
 }
+
+/// What the diagnosis says of buffers of this size, into which messages of a KiB came.
+fn of_chunks(runtime: &Runtime) -> Option<Shortfall> {
+    runtime.block_on(async {
+        let (ours, theirs) = annulus::net::UnixStream::pair().expect("a pair");
+        for _ in 0..60 {
+            theirs.write_all(vec![1; 1024]).await.expect("sent");
+            let mut length = 0;
+            while length < 1024 {
+                length += ours.read_chunk().await.expect("received").len();
+            }
+        }
+        let (receives, fills) = (annulus::metrics().chunk_receives, annulus::metrics().chunk_fills);
+        assert!(receives >= 60 && fills <= receives, "{fills} of {receives}");
+        diagnose().shortfalls().iter().find(|shortfall| shortfall.what().contains("filled their buffer")).cloned()
+    })
+}
+
+#[test]
+fn buffers_that_are_too_small_for_what_comes_are_a_shortfall_of_the_runtime() {
+    bounded(|| {
+        let small = annulus::Builder::new().chunk_size(256).build().expect("a ring");
+        let shortfall = of_chunks(&small).expect("every receive has filled its buffer");
+        assert_eq!(shortfall.what(), "240 of 240 receives filled their buffer of 256 bytes");
+        assert!(shortfall.remedy().contains("chunk_size"));
+        assert!(diagnose().shortfalls().iter().all(|other| *other != shortfall), "outside the runtime nothing is known of it");
+        assert_eq!(of_chunks(&common::runtime()), None);
+    });
+}

@@ -86,6 +86,9 @@ pub(crate) struct ChunkPoolCounts {
     /// How often the number of buffers was doubled, and halved.
     pub(crate) growths: u64,
     pub(crate) shrinkings: u64,
+    /// Receives that took a buffer, and those that filled it.
+    pub(crate) receives: u64,
+    pub(crate) fills: u64,
     /// How often a receive found no buffer.
     pub(crate) exhaustions: u64,
     /// Chunks that were copied since buffers were scarce.
@@ -119,6 +122,8 @@ pub(crate) struct ChunkPool {
     /// Returns in a row that found at least half of the buffers on the pile.
     quiet: Cell<usize>,
     most_lent: Cell<usize>,
+    receives: Cell<u64>,
+    fills: Cell<u64>,
     growths: Cell<u64>,
     shrinkings: Cell<u64>,
     exhaustions: Cell<u64>,
@@ -149,6 +154,8 @@ impl ChunkPool {
             received: Cell::new(0),
             quiet: Cell::new(0),
             most_lent: Cell::new(0),
+            receives: Cell::new(0),
+            fills: Cell::new(0),
             growths: Cell::new(0),
             shrinkings: Cell::new(0),
             exhaustions: Cell::new(0),
@@ -181,6 +188,8 @@ impl ChunkPool {
             buffers: self.buffers.get(),
             lent: self.buffers.get() - self.free.get(),
             most_lent: self.most_lent.get(),
+            receives: self.receives.get(),
+            fills: self.fills.get(),
             growths: self.growths.get(),
             shrinkings: self.shrinkings.get(),
             exhaustions: self.exhaustions.get(),
@@ -207,6 +216,10 @@ impl ChunkPool {
         self.in_ring.set(in_ring);
         self.fewest.set(self.fewest.get().min(in_ring));
         self.received.set(self.received.get() + length);
+        self.receives.set(self.receives.get() + 1);
+        if length == self.config.size {
+            self.fills.set(self.fills.get() + 1);
+        }
         let free = self.free.get() - 1;
         self.free.set(free);
         self.most_lent.set(self.most_lent.get().max(self.buffers.get() - free));

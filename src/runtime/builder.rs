@@ -95,6 +95,11 @@ impl Builder {
     /// [`Chunk`](crate::buf::Chunk) of a single byte keeps, too.
     ///
     /// Memory is taken when a buffer is first filled, and only as far as it is.
+    ///
+    /// A message that is longer comes in pieces, and each piece takes its own turn of the loop. So a
+    /// size far below that of the messages is expensive: an echo of 16 KiB by buffers of 4 KiB costs
+    /// 2.5 times as much. [`Metrics::chunk_fills`](crate::Metrics) counts the receives that filled a
+    /// buffer, and [`diagnose`](crate::diagnose), called within the runtime, says when they are many.
     pub fn chunk_size(mut self, bytes: usize) -> Builder {
         self.chunks.size = bytes;
         self

@@ -59,6 +59,11 @@ pub struct Metrics {
     pub chunk_buffers_lent: u64,
     /// Most that were in chunks at one time.
     pub chunk_buffers_most_lent: u64,
+    /// Receives that took such a buffer.
+    pub chunk_receives: u64,
+    /// Those of them that filled it. If they are many, messages come in pieces, each with its own
+    /// turn of the loop: a larger [`chunk_size`](crate::Builder::chunk_size) saves these.
+    pub chunk_fills: u64,
     /// How often their number was doubled since they ran short.
     pub chunk_growths: u64,
     /// How often their number was halved since they were not needed.
@@ -99,6 +104,8 @@ impl Metrics {
             chunk_buffers: pool.buffers as u64,
             chunk_buffers_lent: pool.lent as u64,
             chunk_buffers_most_lent: pool.most_lent as u64,
+            chunk_receives: pool.receives,
+            chunk_fills: pool.fills,
             chunk_growths: pool.growths,
             chunk_shrinkings: pool.shrinkings,
             chunk_exhaustions: pool.exhaustions,

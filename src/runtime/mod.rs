@@ -520,7 +520,12 @@ impl Core {
         self.driver.borrow().check(opcode)
     }
 
-    fn metrics(&self) -> Metrics {
+    /// How the buffers for chunks are configured.
+    pub(crate) fn pool_config(&self) -> ChunkPoolConfig {
+        self.pool_config
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
         let driver = self.driver.borrow();
         let (pool, spins) = (driver.pool_counts(), self.spin.as_ref().map_or_else(SpinCounts::default, |spin| spin.borrow().counts));
         Metrics::new(driver.traffic(), driver.counters(), spins, pool, driver.in_flight(), self.executor.task_count())
