@@ -2,7 +2,7 @@
 
 use crate::exec::JoinHandle;
 use crate::runtime::spawn;
-use crate::threads;
+use crate::sys::threads;
 
 /// Runs a blocking function on a thread of a pool that all runtimes of the process share (the `blocking` crate's, up to 500 threads that
 /// end after half a second without work), and returns a handle for its result.

@@ -351,7 +351,6 @@ mod op;
 mod ring;
 mod runtime;
 mod sys;
-mod threads;
 pub mod time;
 mod unwind;
 mod wheel;

@@ -12,8 +12,7 @@ use std::thread;
 
 use futures_channel::oneshot;
 
-use crate::sys;
-use crate::threads;
+use crate::sys::{self, threads};
 
 /// Closes what was dropped. Errors go nowhere, as in `Drop` of std's files. `at_once`: closing it
 /// waits for nobody.

@@ -15,7 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::stream::FusedStream;
@@ -101,7 +101,7 @@ impl<S: Accepted> Incoming<'_, S> {
                 // Stopped at the limit: it is armed again.
                 libc::ECANCELED | libc::EINTR => {}
                 libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => {
-                    self.pause = Some(Timer::new(Instant::now() + PAUSE));
+                    self.pause = Some(Timer::after(PAUSE));
                     return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
                 }
                 _ => return Poll::Ready(Err(io::Error::from_raw_os_error(errno))),

@@ -29,6 +29,7 @@ use crate::buf::{AlignedBuffer, Chunk, ChunkPool, ChunkPoolConfig, IoBufMut};
 use crate::driver::{Arrival, Deliveries, Driver, Heir, Orphan, Token};
 use crate::exec::{self, Entered, Executor, JoinHandle};
 use crate::ring::{Completion, Config, Ring, RingKind, RingReport, Wait};
+use crate::sys;
 use crate::unwind::{self, FirstPanic};
 use spin::{Spin, SpinCounts};
 use timer::Timers;
@@ -378,7 +379,7 @@ impl Core {
     }
 
     fn now(&self) -> Instant {
-        self.driver.borrow().ring().map_or_else(Instant::now, Ring::now)
+        self.driver.borrow().ring().map_or_else(sys::now, Ring::now)
     }
 
     /// Takes the last completion of an operation, or keeps the waker for it.
@@ -537,11 +538,11 @@ impl Core {
     fn shut_down(self: &Rc<Self>) {
         let _entered = self.enter();
         let _closing = Closing(self);
-        let mut step = Instant::now();
+        let mut step = sys::now();
         let bound = step + SHUTDOWN_BOUND;
         loop {
             let dropped = self.drop_tasks_and_wakers();
-            let now = Instant::now();
+            let now = sys::now();
             match self.driver.borrow().in_flight() {
                 _ if now >= bound => break,
                 0 if dropped > 0 => continue,

@@ -118,7 +118,7 @@ static ONE_TIME: OnceLock<(Time, Instant)> = OnceLock::new();
 /// number, if anything, and no timer of a duration fires early.
 fn one_time() -> (Time, Instant) {
     let attempt = |_| {
-        let (before, instant) = (sys::monotonic_nanoseconds(), Instant::now());
+        let (before, instant) = (sys::monotonic_nanoseconds(), sys::now());
         (sys::monotonic_nanoseconds() - before, before, instant)
     };
     let (_, time, instant) = (0..8).map(attempt).min().expect("there are eight");
@@ -128,7 +128,7 @@ fn one_time() -> (Time, Instant) {
 /// The instant that lies `duration` from now, or one so far away that nobody sees it.
 #[inline]
 pub(crate) fn deadline_after(duration: Duration) -> Instant {
-    let now = Instant::now();
+    let now = sys::now();
     now.checked_add(duration).unwrap_or_else(|| now + FAR)
 }
 

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::runtime::{Timer, deadline_after};
+use crate::sys;
 
 /// A tick that comes less than this late has not been missed.
 const TOLERATED_LATENESS: Duration = Duration::from_millis(5);
@@ -24,7 +25,7 @@ const TOLERATED_LATENESS: Duration = Duration::from_millis(5);
 /// If `period` is zero.
 #[track_caller]
 pub fn interval(period: Duration) -> Interval {
-    interval_at(Instant::now(), period)
+    interval_at(sys::now(), period)
 }
 
 /// Ticks every `period`, for the first time at `start`.
@@ -90,7 +91,7 @@ impl Interval {
     pub fn poll_tick(&mut self, context: &mut Context<'_>) -> Poll<Instant> {
         ready!(self.timer.poll(context));
         let due = self.timer.deadline();
-        self.timer.reset(self.missed_tick_behavior.next(due, Instant::now(), self.period));
+        self.timer.reset(self.missed_tick_behavior.next(due, sys::now(), self.period));
         Poll::Ready(due)
     }
 

@@ -15,11 +15,9 @@ mod common;
 #[path = "../../src/ring/mod.rs"]
 #[allow(dead_code, unused_imports, unreachable_pub)]
 mod ring;
-#[path = "../../src/sys.rs"]
-#[allow(dead_code)]
+#[path = "../../src/sys/mod.rs"]
+#[allow(dead_code, unused_imports, unreachable_pub)]
 mod sys;
-#[path = "../../src/threads.rs"]
-mod threads;
 
 mod by_hand;
 mod choices;

@@ -20,7 +20,7 @@ use slab::Slab;
 use super::calls::answer;
 use crate::ring::request::TransferCall;
 use crate::ring::world::{Abort, Key};
-use crate::threads;
+use crate::sys::threads;
 
 /// Most transfers at a time; more are for workers. What a context has room for counts against a limit of the machine's, fs.aio-max-nr.
 const CAPACITY: usize = 256;

@@ -15,8 +15,7 @@ use std::time::Duration;
 use super::calls::{self, MayWait};
 use crate::ring::request::{Call, SocketCall};
 use crate::ring::world::{Abort, Key};
-use crate::sys;
-use crate::threads;
+use crate::sys::{self, threads};
 
 /// Calls at a time, unless the user wants another number: enough to keep a disk busy, and few threads.
 pub(super) const DEFAULT_BOUND: usize = 32;

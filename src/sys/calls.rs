@@ -1,6 +1,7 @@
-//! Which system calls does annulus make by itself? The raw ones that neither std nor the `io-uring` crate offers in the form needed.
+//! The system calls that neither std nor the `io-uring` crate offers in the form needed.
 //!
-//! Each function is one system call with its arguments checked by Rust types. Nothing here knows a queue, an operation or a task.
+//! Each function is one call, whose arguments are checked by Rust types. Nothing here knows a
+//! queue, an operation or a task.
 //!
 //! # Safety
 //! Every block is a system call on descriptors that the caller holds open and on memory that outlives the call: the kernel keeps no
@@ -61,15 +62,6 @@ struct ResourceUpdate {
     tags: u64,
     count: u32,
     reserved2: u32,
-}
-
-/// What the clock of `Instant` says, in nanoseconds.
-#[inline]
-pub(crate) fn monotonic_nanoseconds() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel fills in the structure, which is this function's own, before the call returns.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// How often a call is made that a signal interrupts, or that the kernel refuses for the moment.
@@ -316,15 +308,6 @@ fn wait_for_milliseconds_masked(epoll: RawFd, events: &mut [libc::epoll_event], 
 /// Rounded up: who wakes too early waits again, and again.
 fn milliseconds(timeout: Option<Duration>) -> i32 {
     timeout.map_or(-1, |timeout| i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX))
-}
-
-/// clock_gettime(2): the time since the clock's zero.
-pub(crate) fn clock(clock: libc::clockid_t) -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a local variable.
-    let result = unsafe { libc::clock_gettime(clock, &mut time) };
-    debug_assert_eq!(result, 0, "every Linux has the clocks that are asked for");
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), time.tv_nsec as u32)
 }
 
 /// Has the file positions to read at? Pipes, sockets, terminals, and the descriptors of events

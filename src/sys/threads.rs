@@ -1,7 +1,8 @@
-//! Does the system grant this process threads? The pool for calls that block does not say: it waits for a thread as long as that takes.
+//! The threads that the system grants this process, or does not.
 //!
-//! A filter may refuse clone3(2), and a limit of processes may be reached. Then whoever has such a call makes it itself, and waits for its end:
-//! late is better than never.
+//! A filter may refuse clone3(2), and a limit of processes may be reached. The pool for calls that
+//! block does not say so: it waits for a thread as long as that takes. So whoever has such a call
+//! asks here first, and makes it itself where there is no thread: late is better than never.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
