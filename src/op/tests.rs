@@ -4,9 +4,12 @@ use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::task::Waker;
 
+use io_uring::opcode;
+
 use super::*;
-use crate::buf::Error;
-use crate::runtime::{block_on, metrics};
+use crate::buf::{ChunkPoolConfig, Error};
+use crate::ring::{Config, Ring};
+use crate::runtime::{Runtime, block_on, metrics};
 
 fn handle() -> Resource {
     Resource::new(OwnedFd::from(std::fs::File::open("/dev/null").expect("a file")))
@@ -93,8 +96,10 @@ fn every_errno_of_the_kernel_comes_out_unchanged_and_with_the_buffer() {
 
 #[test]
 fn an_operation_that_the_ring_does_not_know_is_unsupported_and_gives_its_buffer_back() {
-    block_on(async {
-        current().driver.borrow_mut().ring_mut().expect("it is open").support_nothing();
+    let config = Config::new(8, 64);
+    let ring = Ring::open_without(&[opcode::Read::CODE, opcode::Send::CODE, opcode::Fsync::CODE], &config).expect("a ring");
+    let runtime = Runtime::on(ring, &config, ChunkPoolConfig::default()).expect("a runtime");
+    runtime.block_on(async {
         let handle = handle();
         let error = ReadAt::op(&handle, vec![1, 2, 3], 0).await.expect_err("unknown");
         assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::Unsupported, Some(libc::EOPNOTSUPP)));

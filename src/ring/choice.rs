@@ -7,29 +7,11 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::SetupError;
+use super::config::RingKind;
+use super::refusal::SetupError;
 
 /// The variable that overrides the default.
 const VARIABLE: &str = "ANNULUS_RING";
-
-/// Who executes operations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RingKind {
-    /// The kernel's io_uring.
-    Kernel,
-    /// This crate: the same operations by way of epoll and a pool of threads. It needs no io_uring at all.
-    Software,
-}
-
-impl fmt::Display for RingKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            RingKind::Kernel => "kernel",
-            RingKind::Software => "software",
-        })
-    }
-}
 
 /// Why it is this kind of ring.
 #[derive(Debug, Clone)]
@@ -88,7 +70,8 @@ pub(super) fn refusal_of_io_uring(error: io::Error) -> io::Result<SetupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::{Sqpoll, refusal};
+    use crate::ring::config::Sqpoll;
+    use crate::ring::refusal;
 
     #[test]
     fn the_program_decides_before_the_environment_and_an_unknown_value_is_an_error() {

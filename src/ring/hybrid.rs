@@ -17,12 +17,15 @@ use std::rc::Rc;
 use io_uring::{opcode, squeue};
 
 use super::catalogue::{self, MULTISHOT_ACCEPT, MULTISHOT_RECEIVE, Without};
+use super::config::Config;
 use super::engine::Engine;
 use super::host::Host;
 use super::kernel::KernelRing;
 use super::opcodes::Opcodes;
+use super::report::RingReport;
 use super::request::{self, Call, CancelRequest, Decoded, Request, SocketCall, Submission};
-use super::{Completion, Config, PushError, Traffic, Wait};
+use super::seam::{Completion, PushError, Source, Traffic, Wait};
+use super::unpark::Unparker;
 use crate::buf::BufferRing;
 
 /// What the kernel lacks and the engine does.
@@ -80,42 +83,6 @@ impl Hybrid {
         Ok(Hybrid { kernel, engine, lacking, with_engine: HashSet::new() })
     }
 
-    /// For what only the kernel's ring has.
-    pub(super) fn kernel(&self) -> &KernelRing {
-        &self.kernel
-    }
-
-    pub(super) fn kernel_mut(&mut self) -> &mut KernelRing {
-        &mut self.kernel
-    }
-
-    pub(super) fn supports(&self, opcode: u8) -> bool {
-        self.kernel.supports(opcode) || self.lacking.opcodes.contains(opcode)
-    }
-
-    /// # Safety
-    /// As [`Ring::push`](super::Ring::push).
-    pub(super) unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError> {
-        // SAFETY: the caller's promise holds for a copy of the entries as well.
-        let decode = |entry: &squeue::Entry| unsafe { request::decode(entry) };
-        let is_for_engine = |entry: &squeue::Entry| self.is_for_engine(entry.get_opcode() as u8, &decode(entry));
-        if !chain.iter().any(is_for_engine) {
-            match chain {
-                // SAFETY: the caller's promise holds for what is another entry only in how far it goes.
-                [entry] if self.lacking.counts => unsafe { self.kernel.push(&[request::in_parts(entry)]) },
-                // SAFETY: it is handed on unchanged.
-                _ => unsafe { self.kernel.push(chain) },
-            }?;
-            chain.iter().for_each(|entry| self.forget_what_closes(&decode(entry)));
-            return Ok(());
-        }
-        self.engine.push(chain.iter().map(decode))?;
-        // Nobody cancels a cancel.
-        let targets = chain.iter().filter(|entry| entry.get_opcode() as u8 != opcode::AsyncCancel::CODE);
-        self.with_engine.extend(targets.map(squeue::Entry::get_user_data));
-        Ok(())
-    }
-
     fn is_for_engine(&self, opcode: u8, decoded: &Decoded) -> bool {
         match decoded {
             Ok(Submission { request: Request::Cancel(CancelRequest::AsyncCancel(target)), .. }) => {
@@ -139,10 +106,39 @@ impl Hybrid {
             self.engine.end_waits_for(fd);
         }
     }
+}
+
+impl Source for Hybrid {
+    fn supports(&self, opcode: u8) -> bool {
+        self.kernel.supports(opcode) || self.lacking.opcodes.contains(opcode)
+    }
 
     /// # Safety
-    /// As [`Ring::provide`](super::Ring::provide).
-    pub(super) unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>) {
+    /// As [`Source::push`].
+    unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError> {
+        // SAFETY: the caller's promise holds for a copy of the entries as well.
+        let decode = |entry: &squeue::Entry| unsafe { request::decode(entry) };
+        let is_for_engine = |entry: &squeue::Entry| self.is_for_engine(entry.get_opcode() as u8, &decode(entry));
+        if !chain.iter().any(is_for_engine) {
+            match chain {
+                // SAFETY: the caller's promise holds for what is another entry only in how far it goes.
+                [entry] if self.lacking.counts => unsafe { self.kernel.push(&[request::in_parts(entry)]) },
+                // SAFETY: it is handed on unchanged.
+                _ => unsafe { self.kernel.push(chain) },
+            }?;
+            chain.iter().for_each(|entry| self.forget_what_closes(&decode(entry)));
+            return Ok(());
+        }
+        self.engine.push(chain.iter().map(decode))?;
+        // Nobody cancels a cancel.
+        let targets = chain.iter().filter(|entry| entry.get_opcode() as u8 != opcode::AsyncCancel::CODE);
+        self.with_engine.extend(targets.map(squeue::Entry::get_user_data));
+        Ok(())
+    }
+
+    /// # Safety
+    /// As [`Source::provide`].
+    unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>) {
         match self.lacking.receives {
             true => self.engine.provide(group, Rc::clone(ring)),
             // SAFETY: the caller's promise is handed on unchanged.
@@ -151,7 +147,7 @@ impl Hybrid {
     }
 
     /// What the engine's descriptor announced ends this wait, and the next enter takes it: callers look at what they wait for, and come back.
-    pub(super) fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
+    fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
         self.engine.enter(Wait::No)?;
         let mut wait = wait;
         if self.engine.is_running() && !self.kernel.watch(self.engine.descriptor())? {
@@ -163,20 +159,20 @@ impl Hybrid {
         entered
     }
 
-    pub(super) fn forget(&mut self, fd: RawFd) {
+    fn forget(&mut self, fd: RawFd) {
         self.engine.end_waits_for(fd);
     }
 
-    pub(super) fn let_go(&mut self, fd: RawFd) -> bool {
+    fn let_go(&mut self, fd: RawFd) -> bool {
         !self.kernel.has_queued() && self.engine.let_go(fd)
     }
 
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         self.engine.enter(Wait::No)?;
         self.kernel.flush()
     }
 
-    pub(super) fn reap(&mut self) -> Option<Completion> {
+    fn reap(&mut self) -> Option<Completion> {
         if let Some(completion) = self.kernel.reap() {
             return Some(completion);
         }
@@ -187,19 +183,19 @@ impl Hybrid {
         Some(completion)
     }
 
-    pub(super) fn has_queued(&mut self) -> bool {
+    fn has_queued(&mut self) -> bool {
         self.engine.has_queued() || self.kernel.has_queued()
     }
 
-    pub(super) fn has_completions(&mut self) -> bool {
+    fn has_completions(&mut self) -> bool {
         self.engine.has_completions() || self.kernel.has_completions()
     }
 
-    pub(super) fn has_work(&mut self) -> bool {
+    fn has_work(&mut self) -> bool {
         self.engine.has_completions() || self.kernel.has_work()
     }
 
-    pub(super) fn traffic(&self) -> Traffic {
+    fn traffic(&self) -> Traffic {
         let (kernel, engine) = (self.kernel.traffic(), self.engine.traffic());
         Traffic {
             enters: kernel.enters + engine.enters,
@@ -208,13 +204,34 @@ impl Hybrid {
             ..Traffic::default()
         }
     }
-}
 
-#[cfg(test)]
-impl Hybrid {
-    pub(super) fn support_nothing(&mut self) {
-        self.kernel.support_nothing();
-        self.lacking.opcodes = Opcodes::default();
+    fn submit_alone(&mut self) -> io::Result<()> {
+        self.kernel.submit_alone()
+    }
+
+    fn may_have_work(&mut self) -> bool {
+        true
+    }
+
+    fn unparker(&self) -> Unparker {
+        self.kernel.unparker()
+    }
+
+    fn register_buffers(&mut self, buffers: &[libc::iovec]) -> io::Result<u16> {
+        self.kernel.register_buffers(buffers)
+    }
+
+    fn forget_buffers(&mut self, first: u16, count: usize) {
+        self.kernel.forget_buffers(first, count);
+    }
+
+    fn report(&self) -> RingReport {
+        self.kernel.report()
+    }
+
+    #[cfg(test)]
+    fn descriptor(&self) -> RawFd {
+        self.kernel.descriptor()
     }
 }
 
@@ -225,15 +242,14 @@ mod tests {
     use io_uring::types;
 
     use super::*;
-    use crate::ring::Ring;
 
     const CONFIG: Config = Config::new(8, 32);
 
     fn hybrid() -> Hybrid {
-        match Ring::open_without(&[opcode::MkDirAt::CODE], &CONFIG).expect("a ring") {
-            Ring::Hybrid(hybrid) => *hybrid,
-            other => panic!("{other:?} lacks nothing"),
-        }
+        let mut kernel = KernelRing::open(&CONFIG).expect("a ring");
+        kernel.unlearn(&[opcode::MkDirAt::CODE]);
+        let lacking = Lacking::of(&kernel).expect("that operation");
+        Hybrid::open(kernel, lacking, &CONFIG).expect("an engine")
     }
 
     fn results(hybrid: &mut Hybrid, count: usize) -> Vec<(u64, i32)> {

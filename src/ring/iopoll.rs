@@ -14,13 +14,20 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::rc::Rc;
+use std::time::Instant;
 
 use io_uring::{IoUring, squeue};
 use slab::Slab;
 
+use super::config::Config;
+use super::in_force::Ring;
 use super::kernel::{KernelRing, errno_of_user_space, recover};
 use super::report::{Refusal, RingReport};
-use super::{Completion, Config, PushError, Ring, Traffic, Wait, buffer_table, request, setup, system_report};
+use super::seam::{Completion, PushError, Source, Traffic, Wait};
+use super::unpark::Unparker;
+use super::{buffer_table, request, setup, system_report};
+use crate::buf::BufferRing;
 use crate::sys;
 
 /// Two rings behind one seam.
@@ -69,39 +76,13 @@ impl Iopoll {
         }
     }
 
-    /// For what concerns no transfer.
-    pub(super) fn others(&self) -> &Ring {
-        &self.others
-    }
-
-    pub(super) fn others_mut(&mut self) -> &mut Ring {
-        &mut self.others
-    }
-
-    /// # Safety
-    /// As [`Ring::push`].
-    pub(super) unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError> {
-        if let [entry] = chain
-            && request::file_of_transfer(entry).is_some_and(|file| self.is_polled(file))
-        {
-            // SAFETY: the caller's promise is handed on unchanged.
-            return unsafe { self.push_polled(entry) };
-        }
-        // SAFETY: so it is here.
-        unsafe { self.others.push(chain) }?;
-        for file in chain.iter().filter_map(request::file_that_closes) {
-            self.files.remove(&file);
-        }
-        Ok(())
-    }
-
     fn is_polled(&mut self, file: RawFd) -> bool {
         // SAFETY: whoever pushes keeps the descriptor open.
         *self.files.entry(file).or_insert_with(|| sys::is_direct(unsafe { BorrowedFd::borrow_raw(file) }))
     }
 
     /// # Safety
-    /// As [`Ring::push`].
+    /// As [`Source::push`].
     unsafe fn push_polled(&mut self, entry: &squeue::Entry) -> Result<(), PushError> {
         let mut queue = self.uring.submission();
         let place = self.under_way.vacant_entry();
@@ -110,16 +91,6 @@ impl Iopoll {
         place.insert(entry.clone());
         self.traffic.submissions += 1;
         Ok(())
-    }
-
-    /// Never waits while the device must be asked.
-    pub(super) fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
-        self.hand_over();
-        if self.under_way.is_empty() && self.refused.is_empty() {
-            return self.others.enter(wait, in_flight);
-        }
-        self.others.enter(Wait::No, in_flight)?;
-        self.ask()
     }
 
     /// Submits to the ring that asks, and has it ask once.
@@ -140,30 +111,6 @@ impl Iopoll {
                 return self.refused.push_front(entry);
             }
         }
-    }
-
-    pub(super) fn forget(&mut self, fd: RawFd) {
-        self.files.remove(&fd);
-        self.others.forget(fd);
-    }
-
-    /// What is under way may be refused, and then its entry is used once more.
-    pub(super) fn let_go(&mut self, fd: RawFd) -> bool {
-        let lets_go = self.under_way.is_empty() && self.refused.is_empty() && self.others.let_go(fd);
-        if lets_go {
-            self.files.remove(&fd);
-        }
-        lets_go
-    }
-
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.hand_over();
-        self.others.flush()?;
-        self.ask()
-    }
-
-    pub(super) fn reap(&mut self) -> Option<Completion> {
-        self.others.reap().or_else(|| self.reap_polled())
     }
 
     fn reap_polled(&mut self) -> Option<Completion> {
@@ -187,50 +134,112 @@ impl Iopoll {
         }
     }
 
-    pub(super) fn has_queued(&mut self) -> bool {
+    fn uring_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor belongs to `self.uring`, which lives as long as the borrow of `self`.
+        unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }
+    }
+}
+
+impl Source for Iopoll {
+    fn supports(&self, opcode: u8) -> bool {
+        self.others.supports(opcode)
+    }
+
+    /// # Safety
+    /// As [`Source::push`].
+    unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError> {
+        if let [entry] = chain
+            && request::file_of_transfer(entry).is_some_and(|file| self.is_polled(file))
+        {
+            // SAFETY: the caller's promise is handed on unchanged.
+            return unsafe { self.push_polled(entry) };
+        }
+        // SAFETY: so it is here.
+        unsafe { self.others.push(chain) }?;
+        for file in chain.iter().filter_map(request::file_that_closes) {
+            self.files.remove(&file);
+        }
+        Ok(())
+    }
+
+    /// Never waits while the device must be asked.
+    fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
+        self.hand_over();
+        if self.under_way.is_empty() && self.refused.is_empty() {
+            return self.others.enter(wait, in_flight);
+        }
+        self.others.enter(Wait::No, in_flight)?;
+        self.ask()
+    }
+
+    fn forget(&mut self, fd: RawFd) {
+        self.files.remove(&fd);
+        self.others.forget(fd);
+    }
+
+    /// What is under way may be refused, and then its entry is used once more.
+    fn let_go(&mut self, fd: RawFd) -> bool {
+        let lets_go = self.under_way.is_empty() && self.refused.is_empty() && self.others.let_go(fd);
+        if lets_go {
+            self.files.remove(&fd);
+        }
+        lets_go
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.hand_over();
+        self.others.flush()?;
+        self.ask()
+    }
+
+    fn reap(&mut self) -> Option<Completion> {
+        self.others.reap().or_else(|| self.reap_polled())
+    }
+
+    fn has_queued(&mut self) -> bool {
         !self.refused.is_empty() || !self.uring.submission().is_empty() || self.others.has_queued()
     }
 
-    pub(super) fn has_completions(&mut self) -> bool {
+    fn has_completions(&mut self) -> bool {
         !self.uring.completion().is_empty() || self.uring.submission().cq_overflow() || self.others.has_completions()
     }
 
     /// While a transfer is under way, the next enter may find that it has ended.
-    pub(super) fn has_work(&mut self) -> bool {
+    fn has_work(&mut self) -> bool {
         !self.under_way.is_empty() || !self.refused.is_empty() || self.others.has_work()
     }
 
     /// Registers buffers with both rings, under the same numbers.
-    pub(super) fn register_buffers(&mut self, buffers: &[libc::iovec]) -> io::Result<u16> {
+    fn register_buffers(&mut self, buffers: &[libc::iovec]) -> io::Result<u16> {
         if !self.has_buffers {
-            buffer_table::make(self.descriptor())?;
+            buffer_table::make(self.uring_fd())?;
             self.has_buffers = true;
         }
         let first = self.others.register_buffers(buffers)?;
-        let filled = buffer_table::fill(self.descriptor(), first, buffers);
+        let filled = buffer_table::fill(self.uring_fd(), first, buffers);
         if filled.is_err() {
             self.others.forget_buffers(first, buffers.len());
         }
         filled.map(|()| first)
     }
 
-    pub(super) fn forget_buffers(&mut self, first: u16, count: usize) {
-        buffer_table::empty(self.descriptor(), first, count);
+    fn forget_buffers(&mut self, first: u16, count: usize) {
+        buffer_table::empty(self.uring_fd(), first, count);
         self.others.forget_buffers(first, count);
     }
 
     /// A file whose transfers this ring gets has no place in the table of the other.
-    pub(super) fn register_file(&mut self, file: BorrowedFd<'_>) -> Option<i32> {
+    fn register_file(&mut self, file: BorrowedFd<'_>) -> Option<i32> {
         if self.is_polled(file.as_raw_fd()) { None } else { self.others.register_file(file) }
     }
 
-    pub(super) fn report(&self) -> RingReport {
+    fn report(&self) -> RingReport {
         let mut report = self.others.report();
         report.granted.push("IOPOLL");
         report
     }
 
-    pub(super) fn traffic(&self) -> Traffic {
+    fn traffic(&self) -> Traffic {
         let others = self.others.traffic();
         Traffic {
             enters: others.enters + self.traffic.enters,
@@ -241,9 +250,30 @@ impl Iopoll {
         }
     }
 
-    fn descriptor(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor belongs to `self.uring`, which lives as long as the borrow of `self`.
-        unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }
+    unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>) {
+        // SAFETY: the caller's promise is handed on unchanged.
+        unsafe { self.others.provide(group, ring) }
+    }
+
+    fn submit_alone(&mut self) -> io::Result<()> {
+        self.others.submit_alone()
+    }
+
+    fn now(&self) -> Instant {
+        self.others.now()
+    }
+
+    fn unparker(&self) -> Unparker {
+        self.others.unparker()
+    }
+
+    fn forget_file(&mut self, index: i32) {
+        self.others.forget_file(index);
+    }
+
+    #[cfg(test)]
+    fn descriptor(&self) -> RawFd {
+        self.others.descriptor()
     }
 }
 

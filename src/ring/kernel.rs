@@ -22,14 +22,17 @@ use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 
-use super::choice::{Reason, RingKind};
+use super::choice::Reason;
+use super::config::RingKind;
+use super::config::{Config, MinWait};
 use super::free_indices::FreeIndices;
 use super::opcodes::Opcodes;
 use super::provided::{Handing, Provided};
 use super::report::{Refusal, RingReport};
+use super::seam::{Completion, FIRST_PRIVATE_TOKEN, GUEST, PROVIDED, PushError, Source, Traffic, Wait};
 use super::setup::Opened;
 use super::unpark::{self, Unparker};
-use super::{Completion, Config, FIRST_PRIVATE_TOKEN, GUEST, MinWait, PROVIDED, PushError, Traffic, Wait, buffer_table, refusal, setup};
+use super::{buffer_table, refusal, setup};
 use crate::buf::BufferRing;
 use crate::sys;
 
@@ -227,15 +230,6 @@ impl KernelRing {
         }
     }
 
-    #[inline]
-    pub(crate) fn supports(&self, opcode: u8) -> bool {
-        self.opcodes.contains(opcode)
-    }
-
-    pub(crate) fn report(&self) -> &RingReport {
-        &self.report
-    }
-
     pub(super) fn set_reason(&mut self, reason: Reason) {
         self.report.reason = reason;
     }
@@ -249,88 +243,14 @@ impl KernelRing {
         self.report.by_software = operations;
     }
 
-    pub(crate) fn traffic(&self) -> Traffic {
-        self.traffic
-    }
-
-    pub(crate) fn unparker(&self) -> Unparker {
-        match &self.kick {
-            Kick::Message => Unparker::Message { ring: self.fd().as_raw_fd(), token: KICK },
-            Kick::Event { event, .. } => Unparker::Event(Arc::clone(event)),
-        }
-    }
-
     /// # Safety
-    /// As [`Ring::push`](super::Ring::push).
-    #[inline]
-    pub(crate) unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError> {
-        let mut queue = self.uring.submission();
-        if chain.len() > queue.capacity() {
-            return Err(PushError::TooLong);
-        }
-        // SAFETY: the memory and descriptors of the chain belong to the caller's operations, which keep them until their last
-        // completion; the caller vouches for that. `push_multiple` takes all or nothing.
-        unsafe { queue.push_multiple(chain) }.map_err(|_| PushError::Full)?;
-        self.traffic.submissions += chain.len() as u64;
-        Ok(())
-    }
-
-    /// # Safety
-    /// As [`Ring::push`](super::Ring::push).
+    /// As [`Source::push`].
     #[inline(always)]
     pub(super) unsafe fn push_at_once(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: as in `push`.
         let pushed = unsafe { self.uring.submission().push(entry) }.is_ok();
         self.traffic.submissions += u64::from(pushed);
         pushed
-    }
-
-    #[inline(always)]
-    pub(crate) fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
-        let alarmed = match wait {
-            Wait::Until(deadline) => self.arm(deadline)?,
-            Wait::No | Wait::Forever => true,
-        };
-        let listening = self.listen_for_kicks()?;
-        self.hand_buffers_over();
-        // Without its own entries in the queue a wait could last too long: then the caller reaps and comes back.
-        let wanted = match &self.min_wait {
-            _ if wait == Wait::No || !alarmed || !listening => 0,
-            None => 1,
-            Some(MinWait { completions, .. }) => in_flight.clamp(1, *completions as usize) as u32,
-        };
-        self.submit(wanted)
-    }
-
-    /// An enter that submits looks twice for what has become ready, and each time handles up to 20 requests that were waiting. One that only
-    /// submits, before it, makes that once.
-    #[cold]
-    pub(crate) fn submit_alone(&mut self) -> io::Result<()> {
-        let queued = self.uring.submission().len() as u32;
-        if queued == 0 || self.sqpoll {
-            return Ok(());
-        }
-        self.traffic.enters += 1;
-        sys::enter(self.target(), queued, 0, self.enter_flags & !sys::ENTER_GETEVENTS).map(drop).or_else(recover)
-    }
-
-    /// # Safety
-    /// As [`Ring::provide`](super::Ring::provide).
-    pub(crate) unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>) {
-        // SAFETY: `self.provided` keeps the memory of the buffer ring for longer than the io_uring, and the caller vouches for the buffers.
-        let register = || unsafe { self.uring.submitter().register_buf_ring_with_flags(ring.address(), ring.places(), group, 0) };
-        let registered = sys::patiently(register);
-        let handing = match registered {
-            Ok(()) => {
-                self.report.granted.push("REGISTER_PBUF_RING");
-                None
-            }
-            Err(error) => {
-                self.report.refused.push(Refusal::new("REGISTER_PBUF_RING", &error));
-                Some(Handing::default())
-            }
-        };
-        self.provided = Some(Provided { group, ring: Rc::clone(ring), handing });
     }
 
     /// Gives the kernel the buffers that it does not take by itself, as many as there is room for.
@@ -351,39 +271,6 @@ impl KernelRing {
                 return self.provided.iter_mut().for_each(Provided::put_back);
             }
         }
-    }
-
-    #[inline]
-    pub(crate) fn has_completions(&mut self) -> bool {
-        !self.uring.completion().is_empty() || self.uring.submission().cq_overflow()
-    }
-
-    #[inline]
-    pub(crate) fn has_work(&mut self) -> bool {
-        let queue = self.uring.submission();
-        let pending = queue.taskrun() || queue.cq_overflow();
-        drop(queue);
-        pending || !self.uring.completion().is_empty()
-    }
-
-    #[inline]
-    pub(crate) fn has_queued(&mut self) -> bool {
-        !self.uring.submission().is_empty()
-    }
-
-    /// Submits, and returns when the kernel has taken all entries: its own thread takes its time,
-    /// and a signal or want of memory can keep an enter from it.
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.submit(0)?;
-        let attempts = if self.sqpoll { FLUSH_ATTEMPTS } else { FLUSH_ENTERS };
-        for _ in 0..attempts {
-            if self.uring.submission().is_empty() {
-                break;
-            }
-            std::thread::yield_now();
-            self.submit(0)?;
-        }
-        Ok(())
     }
 
     /// One io_uring_enter(2), or none where there is nothing to do: pending work shows in shared memory.
@@ -466,18 +353,6 @@ impl KernelRing {
         Ok(unsafe { self.push(chain) }.is_ok())
     }
 
-    #[inline(always)]
-    pub(crate) fn reap(&mut self) -> Option<Completion> {
-        loop {
-            let entry = self.uring.completion().next()?;
-            let token = entry.user_data();
-            if token < FIRST_PRIVATE_TOKEN {
-                return Some(Completion { token, result: errno_of_user_space(entry.result()), flags: entry.flags() });
-            }
-            self.take_own(token, entry.result());
-        }
-    }
-
     /// One of the completions that nothing above sees.
     #[cold]
     fn take_own(&mut self, token: u64, result: i32) {
@@ -500,7 +375,156 @@ impl KernelRing {
         }
     }
 
-    pub(crate) fn register_buffers(&mut self, buffers: &[libc::iovec]) -> io::Result<u16> {
+    fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor belongs to `self.uring`, which lives as long as the borrow of `self`.
+        unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }
+    }
+
+    /// What io_uring_enter(2) takes as its first argument.
+    fn target(&self) -> i32 {
+        self.index.map_or(self.uring.as_raw_fd(), |index| index as i32)
+    }
+}
+
+impl Source for KernelRing {
+    fn let_go(&mut self, _fd: RawFd) -> bool {
+        !self.has_queued()
+    }
+
+    #[cfg(test)]
+    fn descriptor(&self) -> RawFd {
+        self.uring.as_raw_fd()
+    }
+
+    #[inline]
+    fn supports(&self, opcode: u8) -> bool {
+        self.opcodes.contains(opcode)
+    }
+
+    fn report(&self) -> RingReport {
+        self.report.clone()
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    fn unparker(&self) -> Unparker {
+        match &self.kick {
+            Kick::Message => Unparker::Message { ring: self.fd().as_raw_fd(), token: KICK },
+            Kick::Event { event, .. } => Unparker::Event(Arc::clone(event)),
+        }
+    }
+
+    /// # Safety
+    /// As [`Source::push`].
+    #[inline]
+    unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError> {
+        let mut queue = self.uring.submission();
+        if chain.len() > queue.capacity() {
+            return Err(PushError::TooLong);
+        }
+        // SAFETY: the memory and descriptors of the chain belong to the caller's operations, which keep them until their last
+        // completion; the caller vouches for that. `push_multiple` takes all or nothing.
+        unsafe { queue.push_multiple(chain) }.map_err(|_| PushError::Full)?;
+        self.traffic.submissions += chain.len() as u64;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
+        let alarmed = match wait {
+            Wait::Until(deadline) => self.arm(deadline)?,
+            Wait::No | Wait::Forever => true,
+        };
+        let listening = self.listen_for_kicks()?;
+        self.hand_buffers_over();
+        // Without its own entries in the queue a wait could last too long: then the caller reaps and comes back.
+        let wanted = match &self.min_wait {
+            _ if wait == Wait::No || !alarmed || !listening => 0,
+            None => 1,
+            Some(MinWait { completions, .. }) => in_flight.clamp(1, *completions as usize) as u32,
+        };
+        self.submit(wanted)
+    }
+
+    /// An enter that submits looks twice for what has become ready, and each time handles up to 20 requests that were waiting. One that only
+    /// submits, before it, makes that once.
+    #[cold]
+    fn submit_alone(&mut self) -> io::Result<()> {
+        let queued = self.uring.submission().len() as u32;
+        if queued == 0 || self.sqpoll {
+            return Ok(());
+        }
+        self.traffic.enters += 1;
+        sys::enter(self.target(), queued, 0, self.enter_flags & !sys::ENTER_GETEVENTS).map(drop).or_else(recover)
+    }
+
+    /// # Safety
+    /// As [`Source::provide`].
+    unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>) {
+        // SAFETY: `self.provided` keeps the memory of the buffer ring for longer than the io_uring, and the caller vouches for the buffers.
+        let register = || unsafe { self.uring.submitter().register_buf_ring_with_flags(ring.address(), ring.places(), group, 0) };
+        let registered = sys::patiently(register);
+        let handing = match registered {
+            Ok(()) => {
+                self.report.granted.push("REGISTER_PBUF_RING");
+                None
+            }
+            Err(error) => {
+                self.report.refused.push(Refusal::new("REGISTER_PBUF_RING", &error));
+                Some(Handing::default())
+            }
+        };
+        self.provided = Some(Provided { group, ring: Rc::clone(ring), handing });
+    }
+
+    #[inline]
+    fn has_completions(&mut self) -> bool {
+        !self.uring.completion().is_empty() || self.uring.submission().cq_overflow()
+    }
+
+    #[inline]
+    fn has_work(&mut self) -> bool {
+        let queue = self.uring.submission();
+        let pending = queue.taskrun() || queue.cq_overflow();
+        drop(queue);
+        pending || !self.uring.completion().is_empty()
+    }
+
+    #[inline]
+    fn has_queued(&mut self) -> bool {
+        !self.uring.submission().is_empty()
+    }
+
+    /// Submits, and returns when the kernel has taken all entries: its own thread takes its time,
+    /// and a signal or want of memory can keep an enter from it.
+    fn flush(&mut self) -> io::Result<()> {
+        self.submit(0)?;
+        let attempts = if self.sqpoll { FLUSH_ATTEMPTS } else { FLUSH_ENTERS };
+        for _ in 0..attempts {
+            if self.uring.submission().is_empty() {
+                break;
+            }
+            std::thread::yield_now();
+            self.submit(0)?;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn reap(&mut self) -> Option<Completion> {
+        loop {
+            let entry = self.uring.completion().next()?;
+            let token = entry.user_data();
+            if token < FIRST_PRIVATE_TOKEN {
+                return Some(Completion { token, result: errno_of_user_space(entry.result()), flags: entry.flags() });
+            }
+            self.take_own(token, entry.result());
+        }
+    }
+
+    fn register_buffers(&mut self, buffers: &[libc::iovec]) -> io::Result<u16> {
         if self.buffers.is_none() {
             buffer_table::make(self.fd())?;
             self.buffers = Some(FreeIndices::new(buffer_table::PLACES as usize));
@@ -517,14 +541,14 @@ impl KernelRing {
         filled.map(|()| first as u16)
     }
 
-    pub(crate) fn forget_buffers(&mut self, first: u16, count: usize) {
+    fn forget_buffers(&mut self, first: u16, count: usize) {
         buffer_table::empty(self.fd(), first, count);
         if let Some(indices) = &mut self.buffers {
             indices.give_back(first.into(), count);
         }
     }
 
-    pub(crate) fn register_file(&mut self, file: BorrowedFd<'_>) -> Option<i32> {
+    fn register_file(&mut self, file: BorrowedFd<'_>) -> Option<i32> {
         let indices = self.files.as_mut()?;
         let index = indices.take(1)?;
         match sys::patiently(|| self.uring.submitter().register_files_update(index as u32, &[file.as_raw_fd()])) {
@@ -539,23 +563,13 @@ impl KernelRing {
         }
     }
 
-    pub(crate) fn forget_file(&mut self, index: i32) {
+    fn forget_file(&mut self, index: i32) {
         // Emptying an entry fails only where there is no table.
         let _ = sys::patiently(|| self.uring.submitter().register_files_update(index as u32, &[-1]));
         self.traffic.registered_files -= 1;
         if let Some(indices) = &mut self.files {
             indices.give_back(index as usize, 1);
         }
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor belongs to `self.uring`, which lives as long as the borrow of `self`.
-        unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }
-    }
-
-    /// What io_uring_enter(2) takes as its first argument.
-    fn target(&self) -> i32 {
-        self.index.map_or(self.uring.as_raw_fd(), |index| index as i32)
     }
 }
 
@@ -630,15 +644,6 @@ impl KernelRing {
     /// The ring of one rung of the ladder of set-up flags. `None`: there is no such rung.
     pub(super) fn open_on_rung(rung: usize, config: &Config) -> Option<io::Result<KernelRing>> {
         Some(setup::open_on_rung(rung, config)?.and_then(|opened| KernelRing::on(opened, config)))
-    }
-
-    pub(super) fn descriptor(&self) -> RawFd {
-        self.uring.as_raw_fd()
-    }
-
-    /// Forgets what the kernel supports.
-    pub(super) fn support_nothing(&mut self) {
-        self.opcodes = Opcodes::default();
     }
 
     /// Makes this the ring of a kernel without these operations.

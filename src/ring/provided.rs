@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use io_uring::{opcode, squeue};
 
-use super::PROVIDED;
+use super::seam::PROVIDED;
 use crate::buf::{BufferEntry, BufferRing};
 
 /// The buffers of one group.

@@ -6,8 +6,9 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use super::config::RingKind;
+use super::config::Sqpoll;
 use super::system_report::{Seccomp, SystemReport};
-use super::{RingKind, Sqpoll};
 
 /// Why no ring could be opened, and what to do about it.
 ///

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::io;
 
-use super::choice::{Reason, RingKind};
-use super::{SetupError, refusal};
+use super::choice::Reason;
+use super::config::RingKind;
+use super::refusal;
+use super::refusal::SetupError;
 
 /// What the ring of a runtime is made of: which set-up was granted, and what was refused on the way there.
 ///

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use io_uring::IoUring;
 
+use super::config::{Config, Sqpoll};
 use super::refusal;
 use super::report::Refusal;
-use super::{Config, Sqpoll};
 use crate::sys;
 
 /// Fewest submission entries that are worth a ring. Below it, ENOMEM is final.
@@ -182,6 +182,14 @@ fn given_up(from: &[Flag], to: &[Flag]) -> String {
 pub(super) fn open_on_rung(rung: usize, config: &Config) -> Option<io::Result<Opened>> {
     let known = LADDER.get(rung)?;
     Some(climb_down(config, tests::kernel_with(known)))
+}
+
+/// What the set-up reports of the kernels that the rungs of its ladder are there for.
+#[cfg(test)]
+pub(crate) fn refusals_of_every_rung() -> Vec<Vec<Refusal>> {
+    let config = Config::new(8, 32);
+    let opened = (0..).map_while(|rung| open_on_rung(rung, &config));
+    opened.map(|opened| opened.expect("this machine grants every rung").refused).collect()
 }
 
 #[cfg(test)]

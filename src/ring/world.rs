@@ -8,7 +8,8 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use super::request::Call;
-use super::{Unparker, Wait};
+use super::seam::Wait;
+use super::unpark::Unparker;
 
 /// Shots of one multishot request until the others have their turn: as many as the kernel allows one socket in one enter.
 const SHOTS: u32 = 33;

@@ -6,8 +6,9 @@
 
 use std::os::fd::RawFd;
 
+use super::execute::Engine;
 use super::running::{Advance, Running, WaitsFor};
-use super::{Engine, timers};
+use super::timers;
 use crate::ring::request::{Call, Poll, Request, Target, Time, TimeRequest};
 use crate::ring::world::{Abort, Attempt, Key};
 

@@ -6,10 +6,11 @@
 
 use std::time::Instant;
 
+use super::execute::Engine;
 use super::running::{Advance, Running, WaitsFor};
-use super::{Engine, timers};
-use crate::ring::COMPLETION_MORE;
+use super::timers;
 use crate::ring::request::{Decoded, Refused, Request, Submission, TimeRequest};
+use crate::ring::seam::COMPLETION_MORE;
 use crate::ring::world::Key;
 
 impl Engine {

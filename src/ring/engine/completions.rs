@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::ring::Completion;
+use crate::ring::seam::Completion;
 
 /// The completion queue.
 #[derive(Debug)]

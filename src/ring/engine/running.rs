@@ -9,8 +9,8 @@ use super::completions::Completions;
 use super::groups::{Buffer, Groups};
 use super::timers::Due;
 use crate::ring::request::{Call, EntryFlags, Modifiers, Poll, Request, Submission, TransferCall};
+use crate::ring::seam::{COMPLETION_BUFFER, COMPLETION_MORE, Completion};
 use crate::ring::world::{Attempt, Interest, Key, Watch, World};
-use crate::ring::{COMPLETION_BUFFER, COMPLETION_MORE, Completion};
 
 /// The pause before a request is tried again whose success no event announces; it doubles from one to the next.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);

@@ -14,9 +14,11 @@ use super::calls::{self, MayWait};
 use super::direct::{Direct, Returned};
 use super::workers::{self, Workers};
 use crate::ring::file_kind::FileKind;
+use crate::ring::refusal;
 use crate::ring::request::{Call, Poll, SocketCall, TransferCall, Waits};
+use crate::ring::seam::Wait;
+use crate::ring::unpark::Unparker;
 use crate::ring::world::{Abort, Attempt, Clock, Interest, Key, Ready, Watch, World};
-use crate::ring::{Unparker, Wait, refusal};
 use crate::sys;
 
 /// Most events that one wait takes; the rest comes with the next. So few that the sockets of a turn are still in the processor's cache when

@@ -2,7 +2,7 @@
 
 use std::os::fd::RawFd;
 
-use super::entry::RawEntry;
+use super::raw::RawEntry;
 use crate::ring::catalogue::CancelCode;
 
 const ALL: u32 = 1 << 0;

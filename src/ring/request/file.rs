@@ -2,8 +2,8 @@
 
 use std::os::fd::RawFd;
 
-use super::entry::RawEntry;
-use super::kinds::{Waits, never_began};
+use super::common::{Waits, never_began};
+use super::raw::RawEntry;
 use crate::ring::catalogue::FileCode;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

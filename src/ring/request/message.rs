@@ -2,7 +2,7 @@
 
 use std::os::fd::RawFd;
 
-use super::entry::RawEntry;
+use super::raw::RawEntry;
 use crate::ring::catalogue::MessageCode;
 
 const NOP_RESULT: u32 = 1 << 0;

@@ -2,8 +2,8 @@
 
 use std::os::fd::RawFd;
 
-use super::entry::RawEntry;
-use super::kinds::Modifiers;
+use super::common::Modifiers;
+use super::raw::RawEntry;
 use crate::ring::catalogue::PollCode;
 
 const MULTISHOT: u32 = 1 << 0;

@@ -2,8 +2,8 @@
 
 use std::os::fd::RawFd;
 
-use super::entry::RawEntry;
-use super::kinds::{Modifiers, never_began};
+use super::common::{Modifiers, never_began};
+use super::raw::RawEntry;
 use crate::ring::catalogue::SocketCode;
 use crate::ring::memory::{self, Address};
 

@@ -1,7 +1,7 @@
 //! Timeouts, and what removes or moves them.
 
-use super::entry::RawEntry;
-use super::kinds::Modifiers;
+use super::common::Modifiers;
+use super::raw::RawEntry;
 use crate::ring::catalogue::TimeCode;
 use crate::ring::memory::{self, Address};
 
