@@ -9,7 +9,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::Failure;
 use super::measure::{FIGURES, Figures};
-use super::report::{KNOWN_LIMITS, RATIO_MEANING, Report, Verdict, Workload, busy_line, losses, number, shown, verdict};
+use super::report::{KNOWN_LIMITS, RATIO_MEANING, Report, Verdict, Workload, answer, busy_line, losses, number, shown, verdict};
 
 const PLOT_SIZE: (u32, u32) = (460, 300);
 
@@ -204,11 +204,12 @@ body { margin: 0 auto; padding: 2rem 1.2rem 4rem; max-width: 62rem; background: 
 h1 { font-size: 1.7rem; line-height: 1.2 } h2 { margin-top: 2.6rem; font-size: 1.25rem }
 .soft, caption, figcaption { color: var(--soft) } code, pre { font: 0.86rem/1.5 ui-monospace, monospace }
 pre { padding: .8rem 1rem; white-space: pre-wrap; background: var(--card); border: 1px solid var(--line); border-radius: 8px }
-.scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
+.scroll { margin-top: 1rem; overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap } th:first-child, td:first-child { text-align: left }
 .good { color: var(--good); font-weight: 600 } .bad { color: var(--bad); font-weight: 600 } td small { display: block; color: var(--soft); font-weight: 400 }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: .8rem; margin-top: 1rem }
 .plots svg { width: 100%; height: auto; background: var(--card); border: 1px solid var(--line); border-radius: 8px }
+.answer { font-size: 1.15rem; font-weight: 600 } a { color: inherit }
 .note { padding: .6rem 1rem; border-left: 3px solid var(--bad); background: var(--card) }
 ";
 
@@ -240,14 +241,31 @@ fn head(html: &mut String, report: &Report) -> Result<(), Failure> {
     }
     let (rounds, slice_ms, seed) = (settings.rounds, settings.slice_ms, settings.seed);
     writeln!(html, ". {rounds} rounds of {slice_ms} ms slices, interleaved in shuffled order, seed {seed}.</p>")?;
-    if let Some(ring) = &report.machine.ring {
-        writeln!(html, "<h2>Ring set-up in force</h2>\n<pre>{}</pre>", escape(ring))?;
+    if report.workloads.len() > 1 {
+        html.push_str("<ul>\n");
+        for workload in &report.workloads {
+            let (name, answer) = (&workload.name, escape(&answer(workload)));
+            writeln!(html, "<li><a href=\"#{name}\">{name}</a>: {answer}</li>")?;
+        }
+        html.push_str("</ul>\n");
     }
     Ok(())
 }
 
+/// The answer, the plots, then the figures.
 fn section(html: &mut String, workload: &Workload) -> Result<(), Failure> {
-    writeln!(html, "<h2>{}</h2>\n<p>{}</p>", workload.name, escape(&workload.description))?;
+    let (name, description) = (&workload.name, escape(&workload.description));
+    writeln!(html, "<h2 id=\"{name}\">{name}</h2>\n<p class=\"answer\">{}</p>", escape(&answer(workload)))?;
+    writeln!(html, "<p class=\"soft\">{description}</p>")?;
+    for note in &workload.notes {
+        writeln!(html, "<p class=\"note\">{}</p>", escape(note))?;
+    }
+    plots(html, workload)?;
+    table(html, workload)?;
+    small_print(html, workload)
+}
+
+fn table(html: &mut String, workload: &Workload) -> Result<(), Failure> {
     html.push_str("<div class=\"scroll\"><table>\n<tr><th></th>");
     let figures = workload.figures();
     for figure in &figures {
@@ -280,11 +298,7 @@ fn section(html: &mut String, workload: &Workload) -> Result<(), Failure> {
         html.push_str("</tr>\n");
     }
     html.push_str("</table></div>\n");
-    for note in &workload.notes {
-        writeln!(html, "<p class=\"note\">{}</p>", escape(note))?;
-    }
-    plots(html, workload)?;
-    small_print(html, workload)
+    Ok(())
 }
 
 fn plots(html: &mut String, workload: &Workload) -> Result<(), Failure> {
@@ -332,6 +346,9 @@ fn findings(html: &mut String, report: &Report) -> Result<(), Failure> {
         writeln!(html, "<li>{}</li>", escape(limit))?;
     }
     html.push_str("</ul>\n");
+    if let Some(ring) = &report.machine.ring {
+        writeln!(html, "<h2>Ring set-up in force</h2>\n<pre>{}</pre>", escape(ring))?;
+    }
     Ok(())
 }
 

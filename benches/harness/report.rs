@@ -13,6 +13,9 @@ use super::workloads::Placement;
 /// Grows when a field changes its meaning or goes; fields may be added without.
 pub(crate) const SCHEMA: u32 = 1;
 
+/// How a note begins with which a workload has no result.
+const NO_RESULT: &str = "No result";
+
 /// Above this share of a core a load thread is called saturated,
 const LOAD_SATURATED: f64 = 0.95;
 /// and below this share a server that was to be saturated is called unsaturated.
@@ -123,12 +126,12 @@ impl Contender {
         let (name, load, server) = (self.name, load_busy * 100.0, self.cpu_busy * 100.0);
         if load_busy > LOAD_SATURATED && self.cpu_busy < SERVER_SATURATED {
             return Some(format!(
-                "No result: the load generator was the limit with {name}. It had work for {load:.0} % of the time, the server for \
-                 {server:.0} %."
+                "{NO_RESULT}: the load generator was the limit with {name}. It had work for {load:.0} % of the time, the server \
+                 for {server:.0} %."
             ));
         }
         (saturates && self.cpu_busy < SERVER_SATURATED).then(|| {
-            format!("No result: {name} was not saturated. It was busy for {server:.0} % of the time, the load generator for {load:.0} %.")
+            format!("{NO_RESULT}: {name} was not saturated. It was busy for {server:.0} % of the time, the load generator for {load:.0} %.")
         })
     }
 }
@@ -236,6 +239,34 @@ fn headline(workload: &Workload) -> Option<&'static Figure> {
     let figures = workload.figures();
     let cpu = figures.iter().position(|figure| figure.name == "cpu_us_per_op").unwrap_or(0);
     figures.get(cpu).copied()
+}
+
+/// What a workload has shown, in one sentence: by the figure that it is judged by.
+pub(crate) fn answer(workload: &Workload) -> String {
+    if let Some(note) = workload.notes.iter().find(|note| note.starts_with(NO_RESULT)) {
+        return note.clone();
+    }
+    let Some(figure) = headline(workload) else { return "Nothing was measured.".to_owned() };
+    let what = match figure.name {
+        "cpu_us_per_op" => "CPU time for an operation",
+        "bytes_per_connection" => "memory for a connection",
+        _ => figure.title,
+    };
+    let parts: Vec<String> = workload.ratios.iter().filter(|ratio| ratio.figure == figure.name).map(comparison).collect();
+    match (workload.contenders.first(), parts.is_empty()) {
+        (Some(first), false) => format!("Of {what}, {} needs {}.", first.name, parts.join(", and ")),
+        _ => "There was nothing to compare.".to_owned(),
+    }
+}
+
+/// Costs are divided other / ours, so a ratio of 1.25 means that ours are a fifth less.
+fn comparison(ratio: &Ratio) -> String {
+    let percent = ((1.0 / ratio.median - 1.0) * 100.0).round();
+    match verdict(ratio) {
+        Verdict::Of => format!("{:.0} % less than {}", -percent, ratio.to),
+        Verdict::To => format!("{percent:.0} % more than {}", ratio.to),
+        Verdict::Neither => format!("about as much as {}", ratio.to),
+    }
 }
 
 /// One line per row, as a Markdown table: the headline of each contender, the ratios with the middle half of their rounds, and what else
