@@ -6,10 +6,8 @@ use std::path::Path;
 
 use super::{Metadata, OpenOptions};
 use crate::buf::{IoBuf, IoBufMut, IoBufs};
-use crate::op::{
-    Chunks, Fsync, Op, ReadAt, ReadChunk, ReadExactAt, ReadVectoredAt, Resource, Source, Statx, Truncate, WriteAllAt, WriteAt,
-    WriteVectoredAt,
-};
+use crate::op::file::{Fsync, ReadAt, ReadExactAt, Truncate, WriteAllAt, WriteAt};
+use crate::op::{Chunks, Op, ReadChunk, ReadVectoredAt, Resource, Source, Statx, WriteVectoredAt};
 
 /// An open file. Operations name their position, so any number of them can be in flight at once.
 ///

@@ -34,7 +34,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-pub use file::File;
+pub use file::*;
 pub use metadata::Metadata;
 pub use open_options::OpenOptions;
 

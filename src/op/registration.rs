@@ -74,7 +74,8 @@ mod tests {
 
     use io_uring::opcode;
 
-    use super::super::{Handle, Operation, ReadAt, ReadExactAt, Resource, WriteAllAt, WriteAt};
+    use super::super::file::{ReadAt, ReadExactAt, WriteAllAt, WriteAt};
+    use super::super::{Handle, Operation, Resource};
     use super::*;
     use crate::buf::IoBuf;
     use crate::runtime::Builder;

@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use io_uring::opcode;
 
+use super::file::{Fsync, ReadAt, ReadExactAt, WriteAllAt, WriteAt};
 use super::*;
 use crate::buf::{ChunkPoolConfig, Error};
 use crate::ring::{Config, Ring};
