@@ -251,7 +251,7 @@ impl File {
 
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
     pub async fn into_std(self) -> std::fs::File {
-        self.handle.into_descriptor().await.into()
+        OwnedFd::from(self.handle.into_descriptor().await).into()
     }
 }
 
@@ -263,7 +263,7 @@ impl From<std::fs::File> for File {
 
 impl From<OwnedFd> for File {
     fn from(descriptor: OwnedFd) -> File {
-        File { handle: Resource::of_file(descriptor) }
+        File { handle: Resource::of_file(descriptor.into()) }
     }
 }
 

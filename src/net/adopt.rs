@@ -47,7 +47,7 @@ pub(super) fn adopt(socket: impl Into<OwnedFd>, wanted: Kind) -> io::Result<Reso
         (Err(error), _) | (_, Err(error)) => return Err(error),
     };
     match Kind::of(domain, kind) {
-        Some(found) if found == wanted => Ok(Resource::new(socket)),
+        Some(found) if found == wanted => Ok(Resource::new(socket.into())),
         Some(found) => Err(unfit(&format!("the socket is not of this type: {} fits", found.types()))),
         None => Err(unfit(&format!("the socket is not of this type, and no type here fits (domain {domain:?}, type {kind:?})"))),
     }

@@ -75,7 +75,7 @@ fn is_want_of_descriptors(error: &io::Error) -> bool {
 }
 
 fn into_handle(socket: Socket) -> Resource {
-    Resource::new(OwnedFd::from(socket))
+    Resource::new(OwnedFd::from(socket).into())
 }
 
 fn not_internet() -> io::Error {

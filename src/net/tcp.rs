@@ -13,6 +13,7 @@ use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods, zero_copy_methods};
 use super::{into_handle, not_internet, once_free, open_socket};
 use crate::op::{Accept, Accepted, Connect, Handle, Incoming, Listening, Op, Resource};
+use crate::sys::Descriptor;
 
 /// Connections that wait to be accepted, by default. The kernel cuts it down to `net.core.somaxconn`.
 const DEFAULT_BACKLOG: u32 = 1024;
@@ -192,7 +193,7 @@ impl TcpListener {
     ///
     /// A connection that a dropped accept took is closed: it waited here, not in the kernel.
     pub async fn into_std(self) -> std::net::TcpListener {
-        self.handle.into_descriptor().await.into()
+        OwnedFd::from(self.handle.into_descriptor().await).into()
     }
 }
 
@@ -332,7 +333,7 @@ impl TcpStream {
     /// Bytes that a dropped read took are not carried over: they waited here, not in the kernel. Where that matters end reads with
     /// [`cancel`](crate::Op::cancel).
     pub async fn into_std(self) -> std::net::TcpStream {
-        self.handle.into_descriptor().await.into()
+        OwnedFd::from(self.handle.into_descriptor().await).into()
     }
 }
 
@@ -345,8 +346,8 @@ impl Stream for TcpStream {
 impl Accepted for TcpStream {
     type Address = SocketAddr;
 
-    fn accepted(socket: OwnedFd, peer: &SockAddr) -> io::Result<(TcpStream, SocketAddr)> {
-        let stream = TcpStream::from(socket);
+    fn accepted(socket: Descriptor, peer: &SockAddr) -> io::Result<(TcpStream, SocketAddr)> {
+        let stream = TcpStream { handle: Resource::new(socket) };
         Ok((stream, peer.as_socket().ok_or_else(not_internet)?))
     }
 }

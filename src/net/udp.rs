@@ -224,7 +224,7 @@ impl UdpSocket {
     ///
     /// A datagram that a dropped receive took is not carried over: it waited here, not in the kernel.
     pub async fn into_std(self) -> std::net::UdpSocket {
-        self.handle.into_descriptor().await.into()
+        OwnedFd::from(self.handle.into_descriptor().await).into()
     }
 }
 

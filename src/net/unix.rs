@@ -14,6 +14,7 @@ use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods};
 use super::{into_handle, open_socket};
 use crate::op::{Accept, Accepted, Connect, Handle, Incoming, Listening, Op, Resource};
+use crate::sys::Descriptor;
 
 /// Connections that wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
@@ -120,7 +121,7 @@ impl UnixListener {
     ///
     /// A connection that a dropped accept took is closed: it waited here, not in the kernel.
     pub async fn into_std(self) -> std::os::unix::net::UnixListener {
-        self.handle.into_descriptor().await.into()
+        OwnedFd::from(self.handle.into_descriptor().await).into()
     }
 }
 
@@ -218,7 +219,7 @@ impl UnixStream {
     /// Bytes that a dropped read took are not carried over: they waited here, not in the kernel. Where that matters end reads with
     /// [`cancel`](crate::Op::cancel).
     pub async fn into_std(self) -> std::os::unix::net::UnixStream {
-        self.handle.into_descriptor().await.into()
+        OwnedFd::from(self.handle.into_descriptor().await).into()
     }
 }
 
@@ -253,7 +254,7 @@ impl Stream for UnixStream {
 impl Accepted for UnixStream {
     type Address = SocketAddr;
 
-    fn accepted(socket: OwnedFd, peer: &SockAddr) -> io::Result<(UnixStream, SocketAddr)> {
+    fn accepted(socket: Descriptor, peer: &SockAddr) -> io::Result<(UnixStream, SocketAddr)> {
         let stream = UnixStream { handle: Resource::new(socket) };
         Ok((stream, address_of(peer)?))
     }

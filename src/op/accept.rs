@@ -6,7 +6,7 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use io_uring::{opcode, squeue};
 use socket2::{SockAddr, SockRef, Socket};
@@ -16,6 +16,7 @@ use super::lane::{Direction, Left, Manner};
 use super::{Handle, Op, Operation, Resource, Step};
 use crate::ring::{Completion, RingKind};
 use crate::runtime;
+use crate::sys::Descriptor;
 
 /// What an accepted connection becomes.
 pub trait Accepted: Sized + 'static {
@@ -23,7 +24,7 @@ pub trait Accepted: Sized + 'static {
     type Address: 'static;
 
     /// Makes the stream and its peer's address.
-    fn accepted(socket: OwnedFd, peer: &SockAddr) -> io::Result<(Self, Self::Address)>;
+    fn accepted(socket: Descriptor, peer: &SockAddr) -> io::Result<(Self, Self::Address)>;
 }
 
 /// A listener's own descriptor. An accept whose future was dropped goes on waiting in it, and ends
@@ -46,7 +47,7 @@ impl Listening {
         if is_impatient {
             socket.set_nonblocking(true)?;
         }
-        Ok(Listening { resource: Resource::new(OwnedFd::from(socket)), is_impatient })
+        Ok(Listening { resource: Resource::new(OwnedFd::from(socket).into()), is_impatient })
     }
 
     pub(crate) fn handle(&self) -> &Handle {
@@ -59,7 +60,7 @@ impl Listening {
 
     /// Ends what is parked, waits for the end of operations whose futures were dropped, and gives up the descriptor as the user would have
     /// made it.
-    pub(crate) async fn into_descriptor(self) -> OwnedFd {
+    pub(crate) async fn into_descriptor(self) -> Descriptor {
         let descriptor = self.resource.into_descriptor().await;
         if self.is_impatient {
             // It was set without an error, and nothing but a bad descriptor would be one.
@@ -97,7 +98,7 @@ unsafe impl<S: Accepted> Operation for Accept<S> {
             return Step::Done(Err(error));
         }
         // SAFETY: the kernel has made this descriptor for this operation, and nobody else knows its number.
-        let socket = unsafe { OwnedFd::from_raw_fd(completion.result) };
+        let socket = unsafe { Descriptor::of_number(completion.result) };
         Step::Done(S::accepted(socket, &self.header.into_accepted_address()))
     }
 

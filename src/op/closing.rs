@@ -7,16 +7,15 @@
 //! closed.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::thread;
 
 use futures_channel::oneshot;
 
-use crate::sys::{self, threads};
+use crate::sys::{Descriptor, threads};
 
 /// Closes what was dropped. Errors go nowhere, as in `Drop` of std's files. `at_once`: closing it
 /// waits for nobody.
-pub(super) fn close_dropped(descriptor: OwnedFd, at_once: bool) {
+pub(super) fn close_dropped(descriptor: Descriptor, at_once: bool) {
     if at_once {
         drop(descriptor);
     } else {
@@ -26,9 +25,9 @@ pub(super) fn close_dropped(descriptor: OwnedFd, at_once: bool) {
 
 /// Closes, and waits as long as that takes. The number is given up whatever the outcome, also if
 /// this is dropped.
-pub(super) async fn close(descriptor: OwnedFd, at_once: bool) -> io::Result<()> {
+pub(super) async fn close(descriptor: Descriptor, at_once: bool) -> io::Result<()> {
     if at_once || !threads::are_granted() {
-        return sys::close(descriptor);
+        return descriptor.close();
     }
     // Without an outcome there was no thread this time, and nobody knows how it went.
     close_on_thread(descriptor).await.unwrap_or(Ok(()))
@@ -37,9 +36,9 @@ pub(super) async fn close(descriptor: OwnedFd, at_once: bool) -> io::Result<()> 
 /// The thread is one of its own, and not of the pool: it has the descriptors of whoever starts it,
 /// also where that thread has a table of its own. Where there is no thread to be had, the
 /// descriptor is closed here, with the closure that nobody runs, however long that takes.
-fn close_on_thread(descriptor: OwnedFd) -> oneshot::Receiver<io::Result<()>> {
+fn close_on_thread(descriptor: Descriptor) -> oneshot::Receiver<io::Result<()>> {
     let (tell, outcome) = oneshot::channel();
-    let close = move || drop(tell.send(sys::close(descriptor)));
+    let close = move || drop(tell.send(descriptor.close()));
     // Either way it is closed.
     let _ = thread::Builder::new().name("annulus-close".to_owned()).spawn(close);
     outcome

@@ -6,7 +6,7 @@
 //! soon as no entry that names it is on its way to the kernel.
 //!
 //! # Safety
-//! The number in [`Shared`] is an open descriptor that belongs to it until [`Shared::give_up`].
+//! The descriptor in [`Shared`] is open, and lent by its number, until [`Shared::give_up`].
 //! That is called by the last of its owners, or by the resource when only operations without
 //! futures are left: these make no further entries, and ask for the number no more.
 #![allow(unsafe_code)]
@@ -16,7 +16,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -27,7 +27,7 @@ use super::lane::{Direction, Kept, Lane};
 use super::place::{Place, Target};
 use crate::ring::FileKind;
 use crate::runtime;
-use crate::sys;
+use crate::sys::{self, Descriptor};
 
 /// What an operation has of a descriptor.
 pub struct Handle {
@@ -40,8 +40,8 @@ pub(crate) struct Resource(Handle);
 
 /// A few bytes for each connection that waits.
 struct Shared {
-    /// Negative once it was given up.
-    number: Cell<RawFd>,
+    /// `None` once it was given up.
+    descriptor: Cell<Option<Descriptor>>,
     /// Somebody waits until it is the only one. A flag, since every operation that goes asks.
     is_awaited: Cell<bool>,
     /// A file that is read from front to back, without positions.
@@ -71,9 +71,6 @@ enum Naming {
     Counted,
 }
 
-/// Of a descriptor that was given up.
-const GIVEN_UP: RawFd = -1;
-
 /// What a connection that only sends and receives does not need.
 #[derive(Default)]
 struct Rare {
@@ -91,19 +88,19 @@ const _: () = assert!(size_of::<Shared>() <= 24);
 
 impl Resource {
     /// Of a socket.
-    pub(crate) fn new(descriptor: OwnedFd) -> Resource {
+    pub(crate) fn new(descriptor: Descriptor) -> Resource {
         Resource::of(descriptor, false, Naming::Socket)
     }
 
     /// Of a file, which may be a pipe or a terminal.
-    pub(crate) fn of_file(descriptor: OwnedFd) -> Resource {
+    pub(crate) fn of_file(descriptor: Descriptor) -> Resource {
         let is_stream = !sys::has_position(descriptor.as_fd());
         Resource::of(descriptor, is_stream, Naming::Unknown)
     }
 
-    fn of(descriptor: OwnedFd, is_stream: bool, naming: Naming) -> Resource {
+    fn of(descriptor: Descriptor, is_stream: bool, naming: Naming) -> Resource {
         let shared = Rc::new(Shared {
-            number: Cell::new(descriptor.into_raw_fd()),
+            descriptor: Cell::new(Some(descriptor)),
             is_awaited: Cell::new(false),
             is_stream,
             is_direct: Cell::new(None),
@@ -123,7 +120,7 @@ impl Resource {
     }
 
     /// Waits for the end of operations whose futures were dropped, and gives up the descriptor.
-    pub(crate) async fn into_descriptor(self) -> OwnedFd {
+    pub(crate) async fn into_descriptor(self) -> Descriptor {
         self.wait_alone().await;
         self.shared().give_up()
     }
@@ -351,9 +348,10 @@ impl fmt::Debug for Handle {
 impl Shared {
     #[inline]
     fn number(&self) -> RawFd {
-        let number = self.number.get();
-        assert!(number >= 0, "a descriptor that was given up is not used");
-        number
+        // SAFETY: the cell belongs to this thread, and the reference ends before anybody takes the
+        // descriptor out of it.
+        let descriptor = unsafe { &*self.descriptor.as_ptr() };
+        descriptor.as_ref().expect("a descriptor that was given up is not used").as_raw_fd()
     }
 
     /// Does closing it wait for nobody?
@@ -373,21 +371,19 @@ impl Shared {
 
     /// Takes the descriptor out. Its place in the ring's table is emptied first, so that it is the
     /// closing that closes the file.
-    fn give_up(&self) -> OwnedFd {
+    fn give_up(&self) -> Descriptor {
         if let Some(rare) = self.rare.get() {
             rare.place.give_back();
         }
-        let number = self.number();
-        self.number.set(GIVEN_UP);
-        runtime::forget_descriptor(number);
-        // SAFETY: the number belonged to this, which has just forgotten it.
-        unsafe { OwnedFd::from_raw_fd(number) }
+        let descriptor = self.descriptor.take().expect("a descriptor is given up once");
+        runtime::forget_descriptor(descriptor.as_raw_fd());
+        descriptor
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if self.number.get() != GIVEN_UP {
+        if self.descriptor.get_mut().is_some() {
             let at_once = self.closes_at_once();
             closing::close_dropped(self.give_up(), at_once);
         }

@@ -12,7 +12,6 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -28,6 +27,7 @@ use super::{Accepted, Handle};
 use crate::driver::Arrival;
 use crate::ring::Completion;
 use crate::runtime::Timer;
+use crate::sys::Descriptor;
 
 /// Unclaimed connections at which the accept is stopped, by default.
 const DEFAULT_LIMIT: u16 = 64;
@@ -114,7 +114,7 @@ impl<S: Accepted> Incoming<'_, S> {
 /// gone by then counts as nowhere, and reading says the rest.
 fn accepted<S: Accepted>(completion: Completion) -> io::Result<(S, S::Address)> {
     // SAFETY: the kernel has made this descriptor for this completion, which is taken once.
-    let socket = unsafe { OwnedFd::from_raw_fd(completion.result) };
+    let socket = unsafe { Descriptor::of_number(completion.result) };
     let peer = SockRef::from(&socket).peer_addr();
     let nowhere = || SockAddr::from(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
     S::accepted(socket, &peer.unwrap_or_else(|_| nowhere()))

@@ -8,12 +8,12 @@
 use std::ffi::CString;
 use std::io;
 use std::mem;
-use std::os::fd::{FromRawFd, OwnedFd};
 
 use io_uring::{opcode, squeue, types};
 
 use super::{Handle, Op, Operation, Resource, Step};
 use crate::ring::Completion;
+use crate::sys::Descriptor;
 
 const HERE: types::Fd = types::Fd(libc::AT_FDCWD);
 
@@ -42,7 +42,7 @@ unsafe impl Operation for Open {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(|_| {
             // SAFETY: the kernel has made this descriptor for this operation, and nobody else knows its number.
-            Resource::of_file(unsafe { OwnedFd::from_raw_fd(completion.result) })
+            Resource::of_file(unsafe { Descriptor::of_number(completion.result) })
         }))
     }
 

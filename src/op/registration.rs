@@ -92,9 +92,9 @@ mod tests {
     #[test]
     fn a_registration_is_used_for_direct_files_on_its_own_runtime_and_nowhere_else() {
         let open = |flags| std::fs::File::options().read(true).custom_flags(flags).open(env!("CARGO_MANIFEST_DIR"));
-        let cached = Resource::of_file(OwnedFd::from(open(0).expect("a directory")));
+        let cached = Resource::of_file(OwnedFd::from(open(0).expect("a directory")).into());
         let direct = match std::fs::File::options().read(true).custom_flags(libc::O_DIRECT).open(file!()) {
-            Ok(file) => Resource::of_file(OwnedFd::from(file)),
+            Ok(file) => Resource::of_file(OwnedFd::from(file).into()),
             Err(error) => return println!("skipped: no O_DIRECT here ({error})"),
         };
         let plain = [opcode::Read::CODE, opcode::Read::CODE, opcode::Write::CODE, opcode::Write::CODE].map(u32::from);

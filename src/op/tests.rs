@@ -13,7 +13,7 @@ use crate::ring::{Config, Ring};
 use crate::runtime::{Runtime, block_on, metrics};
 
 fn handle() -> Resource {
-    Resource::new(OwnedFd::from(std::fs::File::open("/dev/null").expect("a file")))
+    Resource::new(OwnedFd::from(std::fs::File::open("/dev/null").expect("a file")).into())
 }
 
 /// What an operation yields whose only completion has this errno.
@@ -37,7 +37,7 @@ fn check<T, B: PartialEq + fmt::Debug>(what: &str, outcome: Result<T, Error<B>>,
 fn an_interrupted_operation_keeps_its_turn_and_starts_again() {
     block_on(async {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
-        let handle = Resource::new(OwnedFd::from(ours));
+        let handle = Resource::new(OwnedFd::from(ours).into());
         let mut read = Receive::op(&handle, vec![0; 8]);
         assert!(handle.lane(Direction::Inbound).enter_quietly(Manner::Alone));
         read.flags.alone = true;
