@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Metadata, OpenOptions};
 use crate::buf::{IoBuf, IoBufMut, IoBufs};
-use crate::op::file::{Fsync, ReadAt, ReadExactAt, Truncate, WriteAllAt, WriteAt};
+use crate::op::file::{Advise, Fsync, ReadAt, ReadExactAt, Truncate, WriteAllAt, WriteAt};
 use crate::op::{Chunks, Op, ReadChunk, ReadVectoredAt, Resource, Source, Statx, WriteVectoredAt};
 
 /// An open file. Operations name their position, so any number of them can be in flight at once.
@@ -30,6 +30,36 @@ use crate::op::{Chunks, Op, ReadChunk, ReadVectoredAt, Resource, Source, Statx, 
 #[derive(Debug)]
 pub struct File {
     handle: Resource,
+}
+
+/// How a part of a file will be used, for [`File::advise`]; posix_fadvise(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// Nothing is known of it: what holds for a file without advice (`POSIX_FADV_NORMAL`).
+    Normal,
+    /// From lower offsets to higher ones: the kernel reads further ahead (`POSIX_FADV_SEQUENTIAL`).
+    Sequential,
+    /// In no order: the kernel does not read ahead (`POSIX_FADV_RANDOM`).
+    Random,
+    /// Once only (`POSIX_FADV_NOREUSE`).
+    NoReuse,
+    /// Soon: the kernel begins to read it (`POSIX_FADV_WILLNEED`).
+    WillNeed,
+    /// Not soon: the kernel lets go of whole pages that it has cached (`POSIX_FADV_DONTNEED`).
+    DontNeed,
+}
+
+impl Advice {
+    fn code(self) -> i32 {
+        match self {
+            Advice::Normal => libc::POSIX_FADV_NORMAL,
+            Advice::Sequential => libc::POSIX_FADV_SEQUENTIAL,
+            Advice::Random => libc::POSIX_FADV_RANDOM,
+            Advice::NoReuse => libc::POSIX_FADV_NOREUSE,
+            Advice::WillNeed => libc::POSIX_FADV_WILLNEED,
+            Advice::DontNeed => libc::POSIX_FADV_DONTNEED,
+        }
+    }
 }
 
 impl File {
@@ -215,6 +245,31 @@ impl File {
     /// The kernel's; `InvalidInput` for a length over `i64::MAX`.
     pub fn set_len(&self, length: u64) -> Op<'_, Truncate> {
         Truncate::op(&self.handle, length)
+    }
+
+    /// Tells the kernel how a part of the file will be used, so that it reads ahead, or lets go of
+    /// what it has cached; posix_fadvise(2). `len` 0 means: to the end of the file. Nothing that is
+    /// read or written changes by it.
+    ///
+    /// It waits for nothing that is in flight, so pages that are not written yet stay in the cache:
+    /// [`sync_data`](File::sync_data) comes before [`Advice::DontNeed`]. If it is dropped it may
+    /// happen all the same.
+    ///
+    /// Yields `io::Result<()>`.
+    ///
+    /// ```
+    /// use annulus::fs::{Advice, File};
+    ///
+    /// # annulus::block_on(async {
+    /// let file = File::open("Cargo.toml").await?;
+    /// file.advise(0, 0, Advice::WillNeed).await?;
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// The kernel's, such as `ESPIPE` for a pipe; `InvalidInput` for an offset over `i64::MAX`.
+    pub fn advise(&self, offset: u64, len: u32, advice: Advice) -> Op<'_, Advise> {
+        Advise::op(&self.handle, offset, len, advice.code())
     }
 
     /// What the file is, how large, and when it changed; statx(2).

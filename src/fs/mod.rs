@@ -4,7 +4,7 @@
 //! [`std::path::Path`] can be made of; relative paths start at the process's current directory.
 //!
 //! # What the ring does not speed up
-//! Opening with `create`, metadata, sync, rename, remove, making directories, buffered writes, and everything on tmpfs run on worker
+//! Opening with `create`, metadata, sync, advice, rename, remove, making directories, buffered writes, and everything on tmpfs run on worker
 //! threads of the kernel (about 20 µs of CPU one at a time). Cached reads and `O_DIRECT` reads do not.
 //!
 //! So do transfers that may wait for somebody whatever they are told: those of terminals and other

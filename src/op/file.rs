@@ -1,4 +1,5 @@
-//! Operations on open files: positioned reads and writes, sync, truncate. pread(2), pwrite(2), fsync(2), ftruncate(2).
+//! Operations on open files: positioned reads and writes, sync, truncate, advice. pread(2), pwrite(2),
+//! fsync(2), ftruncate(2), posix_fadvise(2).
 //!
 //! # Safety
 //! Buffers belong to the operations, and `IoBuf` promises that their memory stays where it is while they move.
@@ -412,5 +413,33 @@ unsafe impl Operation for Truncate {
 
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.file, Direction::Outbound, Manner::AfterDropped))
+    }
+}
+
+/// Tells the kernel how a part of a file will be used.
+pub struct Advise {
+    file: Handle,
+    offset: u64,
+    length: u32,
+    advice: i32,
+}
+
+impl Advise {
+    pub(crate) fn op(file: &Handle, offset: u64, length: u32, advice: i32) -> Op<'_, Advise> {
+        Op::settled(Advise { file: file.clone(), offset, length, advice }, check_offset(offset))
+    }
+}
+
+// SAFETY: the entry names no memory; the handle keeps the descriptor open.
+unsafe impl Operation for Advise {
+    type Output = io::Result<()>;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let fd = self.file.target_for_worker();
+        opcode::Fadvise::new(fd, self.length.into(), self.advice).offset(self.offset).build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(completion.result().map(drop))
     }
 }

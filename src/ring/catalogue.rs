@@ -137,6 +137,7 @@ catalogue! {
         Fsync "FSYNC" (5, 1) Costs("`File::sync_all` and `sync_data` say `Unsupported`");
         Fallocate "FALLOCATE" (5, 6) Unused;
         Close "CLOSE" (5, 6) Unused;
+        Fadvise "FADVISE" (5, 6) Costs("`File::advise` says `Unsupported`");
         Ftruncate "FTRUNCATE" (6, 9) Software;
     }
     /// On names.

@@ -82,9 +82,9 @@ fn programs_made_at_random_do_the_same_on_every_kernel_ring() {
     });
 }
 
-/// Operations of the software ring that programs made at random do not contain. Registered buffers, zero-copy sends
+/// Operations of the software ring that programs made at random do not contain. Advice, registered buffers, zero-copy sends
 /// and messages have tests in `by_hand`.
-const NOT_AT_RANDOM: [&str; 7] = ["READ_FIXED", "WRITE_FIXED", "POLL_REMOVE", "FALLOCATE", "MSG_RING", "SEND_ZC", "SENDMSG_ZC"];
+const NOT_AT_RANDOM: [&str; 8] = ["READ_FIXED", "WRITE_FIXED", "POLL_REMOVE", "FALLOCATE", "FADVISE", "MSG_RING", "SEND_ZC", "SENDMSG_ZC"];
 
 #[test]
 fn programs_made_at_random_do_the_same_on_the_software_ring() {

@@ -2,11 +2,13 @@
 
 use std::fs as std_fs;
 use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use annulus::buf::{IoBuf, IoBufMut};
-use annulus::fs::{File, OpenOptions};
+use annulus::fs::{Advice, File, OpenOptions};
 use futures_util::future::join_all;
 
 use crate::common::{run, scratch_dir};
@@ -280,7 +282,7 @@ fn sync_succeeds_on_files_and_fails_like_std_on_pipes() {
         file.sync_data().await.unwrap();
         file.sync_all().await.unwrap();
         let (reader, _writer) = io::pipe().unwrap();
-        let std = std_fs::File::from(std::os::fd::OwnedFd::from(reader));
+        let std = std_fs::File::from(OwnedFd::from(reader));
         let (all, data) = (std.sync_all(), std.sync_data());
         let pipe = File::from(std);
         assert_same("sync_all", &pipe.sync_all().await, &all);
@@ -308,6 +310,49 @@ fn set_len_grows_with_zeroes_and_cuts_off() {
         let std = std_fs::File::open(scratch.path().join("file")).unwrap();
         let refused = std.set_len(1);
         assert_same("read-only", &File::from(std).set_len(1).await, &refused);
+    });
+}
+
+/// Is the first page of a file in the cache? `None`: the file system cannot say.
+fn is_cached(path: &Path) -> Option<bool> {
+    let file = std_fs::File::open(path).unwrap();
+    let mut byte = 0u8;
+    let part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    // SAFETY: the vector and its only byte are local variables.
+    match unsafe { libc::preadv2(file.as_raw_fd(), &part, 1, 0, libc::RWF_NOWAIT) } {
+        1 => Some(true),
+        _ if io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN) => Some(false),
+        _ => None,
+    }
+}
+
+#[test]
+fn advice_fetches_and_drops_what_is_cached_and_changes_no_byte() {
+    let scratch = scratch_dir();
+    run(async || {
+        let path = scratch.path().join("file");
+        let file = file_with(scratch.path(), "0123456789".repeat(1000)).await;
+        file.sync_all().await.unwrap();
+        let begun = Instant::now();
+        for (advice, cached) in [(Advice::DontNeed, false), (Advice::WillNeed, true)] {
+            // The kernel may be slow to fetch, or may hold a page for a moment.
+            while is_cached(&path).is_some_and(|is_cached| is_cached != cached) {
+                assert!(begun.elapsed() < Duration::from_secs(10), "{advice:?} has no effect");
+                file.advise(0, 0, advice).await.unwrap();
+            }
+        }
+        for advice in [Advice::Normal, Advice::Sequential, Advice::Random, Advice::NoReuse] {
+            file.advise(5, u32::MAX, advice).await.unwrap();
+        }
+        assert_eq!(content_of(scratch.path()), "0123456789".repeat(1000).as_bytes());
+        let refused = file.advise(u64::MAX, 0, Advice::WillNeed).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+        drop(file.advise(0, 0, Advice::WillNeed));
+
+        let (reader, _writer) = io::pipe().unwrap();
+        let pipe = File::from(std_fs::File::from(OwnedFd::from(reader)));
+        let refused = pipe.advise(0, 0, Advice::WillNeed).await.unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::ESPIPE));
     });
 }
 
@@ -358,7 +403,7 @@ fn times_before_1970_are_told_as_std_tells_them() {
     run(async || {
         let file = file_with(scratch.path(), "").await;
         let std = std_fs::OpenOptions::new().write(true).open(scratch.path().join("file")).unwrap();
-        let old = std::time::SystemTime::UNIX_EPOCH - std::time::Duration::new(1_000_000, 1);
+        let old = std::time::SystemTime::UNIX_EPOCH - Duration::new(1_000_000, 1);
         std.set_modified(old).unwrap();
         assert_eq!(file.metadata().await.unwrap().modified().unwrap(), std.metadata().unwrap().modified().unwrap());
     });

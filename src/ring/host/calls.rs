@@ -102,6 +102,10 @@ pub(super) fn on_file(call: &FileCall) -> i32 {
             FileCall::Ftruncate { fd, length } => libc::ftruncate(fd, length as i64),
             FileCall::Fallocate { fd, mode, offset, length } => libc::fallocate(fd, mode as i32, offset as i64, length as i64),
             FileCall::Close { fd } => libc::close(fd),
+            FileCall::Fadvise { fd, offset, length, advice } => {
+                // It returns the errno.
+                return -libc::posix_fadvise(fd, offset as i64, length as i64, advice as i32);
+            }
         }
     }))
 }

@@ -8,10 +8,30 @@ use crate::ring::catalogue::FileCode;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileCall {
-    Fsync { fd: RawFd, data_only: bool },
-    Ftruncate { fd: RawFd, length: u64 },
-    Fallocate { fd: RawFd, mode: u32, offset: u64, length: u64 },
-    Close { fd: RawFd },
+    Fsync {
+        fd: RawFd,
+        data_only: bool,
+    },
+    Ftruncate {
+        fd: RawFd,
+        length: u64,
+    },
+    Fallocate {
+        fd: RawFd,
+        mode: u32,
+        offset: u64,
+        length: u64,
+    },
+    Close {
+        fd: RawFd,
+    },
+    /// `length` 0: to the end.
+    Fadvise {
+        fd: RawFd,
+        offset: u64,
+        length: u64,
+        advice: u32,
+    },
 }
 
 pub(super) fn decode(code: FileCode, raw: &RawEntry) -> Result<FileCall, i32> {
@@ -21,6 +41,11 @@ pub(super) fn decode(code: FileCode, raw: &RawEntry) -> Result<FileCall, i32> {
         FileCode::Ftruncate => FileCall::Ftruncate { fd, length: raw.offset },
         FileCode::Fallocate => FileCall::Fallocate { fd, mode: raw.length, offset: raw.offset, length: raw.address },
         FileCode::Close if raw.file_index == 0 => FileCall::Close { fd },
+        FileCode::Fadvise => {
+            // The field of the address is for lengths that the other does not hold.
+            let length = if raw.address == 0 { raw.length.into() } else { raw.address };
+            FileCall::Fadvise { fd, offset: raw.offset, length, advice: flags }
+        }
         // Flags that they do not have, and a file of a table that there is not.
         FileCode::Fsync | FileCode::Close => return Err(libc::EINVAL),
     })
@@ -30,7 +55,9 @@ impl FileCall {
     /// The descriptor, where it may be waited for: what is being closed is not.
     pub(super) fn fd(&self) -> Option<RawFd> {
         match *self {
-            FileCall::Fsync { fd, .. } | FileCall::Ftruncate { fd, .. } | FileCall::Fallocate { fd, .. } => Some(fd),
+            FileCall::Fsync { fd, .. } | FileCall::Ftruncate { fd, .. } | FileCall::Fallocate { fd, .. } | FileCall::Fadvise { fd, .. } => {
+                Some(fd)
+            }
             FileCall::Close { .. } => None,
         }
     }
@@ -38,21 +65,23 @@ impl FileCall {
     pub(super) fn closes(&self) -> Option<RawFd> {
         match *self {
             FileCall::Close { fd } => Some(fd),
-            FileCall::Fsync { .. } | FileCall::Ftruncate { .. } | FileCall::Fallocate { .. } => None,
+            FileCall::Fsync { .. } | FileCall::Ftruncate { .. } | FileCall::Fallocate { .. } | FileCall::Fadvise { .. } => None,
         }
     }
 
     pub(crate) fn waits(&self) -> Waits {
         match self {
             FileCall::Close { .. } => Waits::Never,
-            FileCall::Fsync { .. } | FileCall::Ftruncate { .. } | FileCall::Fallocate { .. } => Waits::Regardless,
+            FileCall::Fsync { .. } | FileCall::Ftruncate { .. } | FileCall::Fallocate { .. } | FileCall::Fadvise { .. } => {
+                Waits::Regardless
+            }
         }
     }
 
     pub(super) fn breaks_chain(&self, result: i32) -> bool {
         match self {
             FileCall::Fsync { .. } | FileCall::Ftruncate { .. } => never_began(result),
-            FileCall::Fallocate { .. } | FileCall::Close { .. } => result < 0,
+            FileCall::Fallocate { .. } | FileCall::Close { .. } | FileCall::Fadvise { .. } => result < 0,
         }
     }
 }

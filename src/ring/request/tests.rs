@@ -90,6 +90,8 @@ fn reads_writes_and_calls_on_files_come_out_as_they_were_built() {
     is(unlink, PathCall::UnlinkAt { directory: libc::AT_FDCWD, path: Address::vouched(ONE), flags: libc::AT_REMOVEDIR as u32 });
     let mkdir = opcode::MkDirAt::new(HERE, pointer(ONE)).mode(0o755).build();
     is(mkdir, PathCall::MkdirAt { directory: libc::AT_FDCWD, path: Address::vouched(ONE), mode: 0o755 });
+    let advice = opcode::Fadvise::new(FD, 9, 4).offset(5).build();
+    is(advice, FileCall::Fadvise { fd: 7, offset: 5, length: 9, advice: 4 });
     is(opcode::Close::new(FD).build(), FileCall::Close { fd: 7 });
 }
 

@@ -163,3 +163,26 @@ fn a_limit_on_file_sizes_gives_an_error_and_no_signal() {
         expect(program([PipeWriter], [Submit(vec![write(50, -1).alone()])]), ["50"]);
     });
 }
+
+#[test]
+fn advice_on_a_file_succeeds_and_what_is_none_or_is_for_no_file_is_refused() {
+    let file = tempfile::tempfile().expect("a file");
+    let (reader, _writer) = std::io::pipe().expect("a pipe");
+    let (file, pipe) = (file.as_raw_fd(), reader.as_raw_fd());
+    let advice = [(file, libc::POSIX_FADV_WILLNEED, 0), (file, 99, -libc::EINVAL), (pipe, libc::POSIX_FADV_NORMAL, -libc::ESPIPE)];
+    for source in SOURCES {
+        let mut ring = source.open(&ROOMY);
+        for (fd, advice, expected) in advice.into_iter().chain([(-1, libc::POSIX_FADV_NORMAL, -libc::EBADF)]) {
+            let entry = opcode::Fadvise::new(types::Fd(fd), 0, advice).build();
+            // SAFETY: it names no memory, and the descriptors stay open to the end of the test.
+            unsafe { ring.push(&[entry]) }.expect("there is room");
+            let completion = loop {
+                ring.enter(Wait::Forever, 1).expect("the ring works");
+                if let Some(completion) = ring.reap() {
+                    break completion;
+                }
+            };
+            assert_eq!(completion.result, expected, "{source:?}: {advice} on {fd}");
+        }
+    }
+}
