@@ -345,8 +345,6 @@ mod exec;
 pub mod fs;
 mod join_set;
 pub mod net;
-#[cfg(test)]
-mod older_kernels;
 mod op;
 mod ring;
 mod runtime;

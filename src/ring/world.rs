@@ -11,9 +11,6 @@ use super::request::Call;
 use super::seam::Wait;
 use super::unpark::Unparker;
 
-/// Shots of one multishot request until the others have their turn: as many as the kernel allows one socket in one enter.
-const SHOTS: u32 = 33;
-
 /// Names a request in flight to the world. No two that are in flight have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(pub(crate) u64);
@@ -126,20 +123,20 @@ pub(crate) trait World: std::fmt::Debug {
     /// A handle that ends a wait from another thread.
     fn unparker(&self) -> Unparker;
 
-    // What io_uring leaves open. The machine does what follows; tests have a world that does the one and the other.
-
-    /// Is a request tried once more when a cancel has found it, so that what has come wins?
-    fn lets_arrivals_win(&mut self) -> bool {
-        false
+    /// What a world of tests chooses where io_uring leaves a choice; see `engine/leeway.rs`.
+    #[cfg(test)]
+    fn leeway(&mut self) -> Option<&mut dyn Leeway> {
+        None
     }
+}
 
-    /// Is a cancel's answer told before the ends of what it has ended?
-    fn tells_answers_first(&mut self) -> bool {
-        false
-    }
+/// What io_uring leaves open, as a world of tests has it.
+#[cfg(test)]
+pub(crate) trait Leeway {
+    fn lets_arrivals_win(&mut self) -> bool;
 
-    /// Does a multishot request that has made so many shots go on before the others have their turn?
-    fn goes_on_after(&mut self, shots: u32) -> bool {
-        shots < SHOTS
-    }
+    fn tells_answers_first(&mut self) -> bool;
+
+    /// Does it end the turn of a multishot request that might go on?
+    fn stops_shooting(&mut self) -> bool;
 }

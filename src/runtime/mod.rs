@@ -5,6 +5,8 @@
 
 mod builder;
 mod metrics;
+#[cfg(test)]
+mod older_kernels;
 mod spin;
 mod timer;
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::common::Random;
 use super::ring::host::Host;
 use super::ring::request::{Call, PathCall, SocketCall, TransferCall};
-use super::ring::world::{Abort, Attempt, Clock, Interest, Key, Ready, Watch, World};
+use super::ring::world::{Abort, Attempt, Clock, Interest, Key, Leeway, Ready, Watch, World};
 use super::ring::{Unparker, Wait};
 
 /// Turns that a call stays with this world, where the owner does not wait for it, before a thread of the pool has it.
@@ -271,6 +271,12 @@ impl World for Chooser {
         self.machine.unparker()
     }
 
+    fn leeway(&mut self) -> Option<&mut dyn Leeway> {
+        Some(self)
+    }
+}
+
+impl Leeway for Chooser {
     fn lets_arrivals_win(&mut self) -> bool {
         let lets = self.free && self.chooses(Choice::LetsArrivalsWin);
         if lets {
@@ -284,7 +290,7 @@ impl World for Chooser {
         self.chooses(Choice::TellsAnswersFirst)
     }
 
-    fn goes_on_after(&mut self, shots: u32) -> bool {
-        !self.chooses(Choice::StopsShooting) && self.machine.goes_on_after(shots)
+    fn stops_shooting(&mut self) -> bool {
+        self.chooses(Choice::StopsShooting)
     }
 }

@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 
 use super::execute::Engine;
 use super::running::{Advance, Running, WaitsFor};
-use super::timers;
+use super::{leeway, timers};
 use crate::ring::request::{Call, Poll, Request, Target, Time, TimeRequest};
 use crate::ring::world::{Abort, Attempt, Key};
 
@@ -44,7 +44,7 @@ impl Engine {
 
     /// Ends a request that waits or works, unless what it waits for has come and wins: 0, or why not.
     pub(super) fn cancel_found(&mut self, key: Key) -> i32 {
-        if self.world.lets_arrivals_win() {
+        if leeway::lets_arrivals_win(&mut *self.world) {
             self.wake(key);
         }
         self.cancel_one(key)

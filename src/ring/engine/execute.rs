@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use super::completions::Completions;
 use super::groups::Groups;
+use super::leeway;
 use super::mailbox::OwnMailbox;
 use super::running::{Advance, Means, Running, WaitsFor};
 use super::table::Table;
@@ -240,7 +241,7 @@ impl Engine {
     fn start_cancel(&mut self, submission: Submission) {
         let (token, before) = (submission.token, self.completions.len());
         self.start_running(submission, None);
-        if self.world.tells_answers_first() {
+        if leeway::tells_answers_first(&mut *self.world) {
             self.completions.bring_forward(token, before);
         }
     }

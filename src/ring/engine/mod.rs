@@ -6,6 +6,7 @@ mod chains;
 mod completions;
 mod execute;
 mod groups;
+mod leeway;
 mod mailbox;
 mod messages;
 mod running;

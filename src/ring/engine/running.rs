@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::completions::Completions;
 use super::groups::{Buffer, Groups};
+use super::leeway;
 use super::timers::Due;
 use crate::ring::request::{Call, EntryFlags, Modifiers, Poll, Request, Submission, TransferCall};
 use crate::ring::seam::{COMPLETION_BUFFER, COMPLETION_MORE, Completion};
@@ -149,7 +150,7 @@ impl Running {
             if let Some(interest) = next {
                 return self.watch(means, interest);
             }
-            if !means.world.goes_on_after(shots) {
+            if !leeway::goes_on_after(means.world, shots) {
                 return Advance::Waits(WaitsFor::Ready);
             }
         }

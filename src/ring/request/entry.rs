@@ -46,8 +46,26 @@ impl Submission {
 pub(in crate::ring) fn file_of_transfer(entry: &squeue::Entry) -> Option<RawFd> {
     let raw = RawEntry::of(entry);
     let is_transfer = match raw.opcode() {
-        Some(Opcode::Transfer(code)) => code != TransferCode::ReadMulti,
-        _ => false,
+        Some(Opcode::Transfer(
+            TransferCode::Read
+            | TransferCode::Write
+            | TransferCode::ReadFixed
+            | TransferCode::WriteFixed
+            | TransferCode::Readv
+            | TransferCode::Writev,
+        )) => true,
+        Some(Opcode::Transfer(TransferCode::ReadMulti)) => false,
+        Some(
+            Opcode::Socket(_)
+            | Opcode::Poll(_)
+            | Opcode::File(_)
+            | Opcode::Path(_)
+            | Opcode::Time(_)
+            | Opcode::Cancel(_)
+            | Opcode::Message(_)
+            | Opcode::KernelOnly(_),
+        )
+        | None => false,
     };
     (is_transfer && raw.flags == 0).then_some(raw.fd)
 }
