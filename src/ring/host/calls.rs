@@ -130,6 +130,7 @@ pub(super) fn on_path(call: &PathCall, may_wait: MayWait) -> i32 {
 }
 
 /// What a system call returned, in the way of a completion.
+#[inline]
 pub(super) fn answer(result: i64) -> i32 {
     match result {
         -1 => -errno(),

@@ -387,6 +387,7 @@ impl Host {
     }
 
     /// Has the kernel begin the transfers that it makes by itself.
+    #[inline]
     fn submit_direct(&mut self) {
         let (workers, descriptors) = (&mut self.workers, &mut self.descriptors);
         self.direct.submit(|returned| go_to_a_worker(returned, workers, descriptors));

@@ -38,6 +38,7 @@ pub(crate) enum Call {
     Path(PathCall),
 }
 
+#[inline(always)]
 pub(super) fn decode(opcode: Opcode, raw: &RawEntry) -> Result<(Request, Modifiers), i32> {
     let call = |call| (Request::Call(call), Modifiers::default());
     match opcode {

@@ -46,6 +46,7 @@ impl RawEntry {
         unsafe { std::ptr::from_ref(&self).cast::<squeue::Entry>().read() }
     }
 
+    #[inline]
     pub(super) fn opcode(&self) -> Option<Opcode> {
         Opcode::of(self.opcode)
     }

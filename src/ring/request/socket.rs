@@ -73,6 +73,7 @@ pub(crate) enum SocketCall {
     },
 }
 
+#[inline(always)]
 pub(super) fn decode(code: SocketCode, raw: &RawEntry) -> Result<(SocketCall, Modifiers), i32> {
     let (fd, address, flags) = (raw.fd, raw.first_address(), raw.operation_flags);
     let transfer = SocketTransfer { fd, address, length: raw.length, flags, peer: Address::NONE, peer_length: 0 };
@@ -91,6 +92,7 @@ pub(super) fn decode(code: SocketCode, raw: &RawEntry) -> Result<(SocketCall, Mo
     })
 }
 
+#[inline]
 fn of_receive(raw: &RawEntry) -> Result<Modifiers, i32> {
     raw.allow_modifiers(POLL_FIRST | MULTISHOT)?;
     let (group, multishot) = (raw.selected_group(), raw.ioprio & MULTISHOT != 0);

@@ -28,6 +28,7 @@ pub(crate) enum TransferCall {
     Writev(Transfer),
 }
 
+#[inline(always)]
 pub(super) fn decode(code: TransferCode, raw: &RawEntry) -> Result<(TransferCall, Modifiers), i32> {
     let transfer =
         Transfer { fd: raw.fd, address: raw.first_address(), length: raw.length, offset: raw.offset, flags: raw.operation_flags };
