@@ -279,12 +279,12 @@ impl Executor {
             running
         } else if id.cell() != self.root.id().cell() {
             return false;
-        } else if id == self.root.id() {
-            self.root()
         } else {
             match self.arena.find(id) {
                 // SAFETY: a cell that was found has its header; if it has the id, the task has it.
                 Some(cell) if unsafe { cell.as_ref() }.id() == id => cell,
+                // No chunk has the root's number.
+                _ if id == self.root.id() => self.root(),
                 _ => return true,
             }
         };
