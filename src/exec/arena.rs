@@ -1,19 +1,29 @@
-//! Where does a task live? In a cell of a chunk: cells of one size side by side, handed out again in the reverse order of their return.
+//! The memory of tasks: cells of a few sizes, in chunks.
 //!
-//! So a task costs no call of the allocator, lies where the processor has just been, and is found by its id: the number of the chunk and the place
-//! in it. Each size class fills chunks that double from 4 KiB to 2 MiB. A chunk that becomes empty goes back to the allocator, except the one
-//! whose cells are handed out. The arena knows no future: a vacant cell is the header of a task that has ended.
+//! The cells of a chunk have one size and lie side by side. The cell that came back last is handed
+//! out first. So a task costs no call of the allocator, and lies where the processor has just been.
+//! A task is found by its id, which holds the number of its chunk and its place there. Each class of
+//! cells fills chunks that double from 4 KiB to 2 MiB. A chunk that becomes empty goes back to the
+//! allocator, except the one whose cells are handed out. The arena knows no future: a vacant cell
+//! holds the header of a task that has ended.
 //!
 //! # Safety
-//! A chunk is one block from the allocator: its description, then cells, of which those before `end` hold an initialised header. The
-//! block goes back only when none of its cells is handed out (`live == 0`), and its number is taken out of the table before. A number
-//! belongs to one class for ever, also in the arenas of later runtimes with the same inbox cell, whose ids begin alike ([`Numbers`]). So the place
-//! in an id is always that of a header, or behind `end`, however old the id is. All pointers to cells are made from the block's own pointer, so they may reach the whole block. References to descriptions and headers are shared and
-//! short: what changes in them lies in `Cell`s, and no method here runs code of the user. One thread owns all of it; nothing here is `Send`.
+//! A chunk is one block from the allocator: its description, then cells. Those before `end` hold an
+//! initialised header. A [`Block`] is the way to the description; it says where one may be.
+//! The block goes back only when none of its cells is handed out (`live == 0`).
+//!
+//! A number belongs to one class for ever. That holds also in the arenas of later runtimes with the
+//! same inbox cell, whose ids begin alike ([`Numbers`]). So the place in an id is always that of a
+//! header, or behind `end`, however old the id is.
+//!
+//! All pointers to cells are made from the block's own pointer, so they may reach the whole block.
+//! References to descriptions and headers are shared and short: what changes in them lies in `Cell`s,
+//! and no method here runs code of the user. One thread owns all of it; nothing here is `Send`.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::cell::{Cell, UnsafeCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::ops::Deref;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
@@ -82,21 +92,19 @@ pub(super) struct Arena {
     cell: u16,
     classes: [Class; STRIDES.len()],
     /// By number. `None`: given back, and the number stands in `unused`.
-    chunks: UnsafeCell<Vec<Option<NonNull<Chunk>>>>,
+    chunks: UnsafeCell<Vec<Option<Block>>>,
     /// Numbers of chunks that were given back, each with its class.
-    unused: UnsafeCell<Vec<(usize, usize)>>,
+    unused: RefCell<Vec<(usize, usize)>>,
     /// Chunks there have been.
     made: Cell<u32>,
-    /// The runtime has ended: nothing is kept for a next task.
-    closed: Cell<bool>,
 }
 
 /// Chunks with cells of one size.
 struct Class {
     /// Whose cells are handed out now. It is kept when it is empty.
-    current: Cell<Option<NonNull<Chunk>>>,
+    current: Cell<Option<Block>>,
     /// A list of others with vacant cells, by `previous` and `next`.
-    partial: Cell<Option<NonNull<Chunk>>>,
+    partial: Cell<Option<Block>>,
     chunks: Cell<u32>,
 }
 
@@ -117,8 +125,34 @@ struct Chunk {
     place: Cell<i32>,
     /// The last cell that came back, and through its `next` all others.
     vacant: Cell<Option<NonNull<Header>>>,
-    previous: Cell<Option<NonNull<Chunk>>>,
-    next: Cell<Option<NonNull<Chunk>>>,
+    previous: Cell<Option<Block>>,
+    next: Cell<Option<Block>>,
+}
+
+/// The block of a chunk. One exists only where the block does: in the table, in the lists of a
+/// class, and in a function of this file that has just taken it from there. [`Arena::release`] gives
+/// the block back when all these have forgotten it.
+#[derive(Clone, Copy)]
+struct Block(NonNull<Chunk>);
+
+impl Deref for Block {
+    type Target = Chunk;
+
+    #[inline]
+    fn deref(&self) -> &Chunk {
+        // SAFETY: the block is there, see above, and begins with its description.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Block {
+    /// The place of a cell, so many bytes behind the start.
+    #[inline]
+    fn cell(self, offset: u32) -> NonNull<Header> {
+        debug_assert!(offset as usize + size_of::<Header>() <= self.layout.size(), "it lies in the block");
+        // SAFETY: the callers' offsets lie within the block.
+        unsafe { self.0.cast::<u8>().add(offset as usize).cast() }
+    }
 }
 
 impl Arena {
@@ -129,87 +163,90 @@ impl Arena {
             cell,
             classes: std::array::from_fn(|_| class()),
             chunks: UnsafeCell::new(vec![None; numbers.classes.len()]),
-            unused: UnsafeCell::new(numbers.classes.iter().map(|class| usize::from(*class)).enumerate().collect()),
+            unused: RefCell::new(numbers.classes.iter().map(|class| usize::from(*class)).enumerate().collect()),
             made: Cell::new(numbers.made),
-            closed: Cell::new(false),
         })
+    }
+
+    #[inline]
+    fn chunks(&self) -> &[Option<Block>] {
+        // SAFETY: only `set_chunk` changes the list, and no caller keeps the reference until then.
+        unsafe { &*self.chunks.get() }
+    }
+
+    fn set_chunk(&self, number: usize, chunk: Option<Block>) {
+        // SAFETY: the only other function that reaches into the list is `chunks`, of which nobody
+        // keeps a reference while this one runs. It runs no foreign code but the allocator's, which
+        // does not come back here.
+        let chunks = unsafe { &mut *self.chunks.get() };
+        if number == chunks.len() {
+            chunks.push(None);
+        }
+        chunks[number] = chunk;
     }
 
     /// Hands out a cell of a class, until [`free`] takes it back. Its header is that of a vacant one.
     #[inline]
     pub(super) fn allocate(self: &Rc<Self>, class: usize) -> NonNull<Header> {
-        if let Some(chunk) = self.classes[class].current.get()
-            // SAFETY: the current chunk is in the table, so its block is there.
-            && let Some(cell) = unsafe { chunk.as_ref() }.reuse()
-        {
-            return cell;
+        match self.classes[class].current.get().and_then(|chunk| chunk.reuse()) {
+            Some(cell) => cell,
+            None => self.allocate_unused(class),
         }
-        self.allocate_unused(class)
     }
 
-    /// A cell that was never used, or of another chunk.
+    /// A cell that was never used, or one of another chunk.
     #[cold]
     fn allocate_unused(self: &Rc<Self>, class: usize) -> NonNull<Header> {
         let mut chunk = self.classes[class].current.get().unwrap_or_else(|| self.next_chunk(class));
         loop {
-            // SAFETY: the current chunk is in the table, so its block is there.
-            let description = unsafe { chunk.as_ref() };
-            if let Some(cell) = description.reuse() {
+            if let Some(cell) = chunk.reuse().or_else(|| self.use_next(chunk)) {
                 return cell;
-            }
-            if description.has_unused() {
-                // SAFETY: as above.
-                return unsafe { self.use_next(chunk) };
             }
             chunk = self.next_chunk(class);
         }
     }
 
-    /// # Safety
-    /// The chunk is in the table and `has_unused` cells.
-    unsafe fn use_next(&self, chunk: NonNull<Chunk>) -> NonNull<Header> {
-        // SAFETY: the caller's promise.
-        let description = unsafe { chunk.as_ref() };
-        let offset = description.end.get();
-        let id = TaskId::new(self.cell, description.number, offset, description.first_generation);
-        // SAFETY: a cell from here on ends within the block, and is aligned since the block and all strides are.
-        let cell = unsafe { chunk.cast::<u8>().add(offset as usize).cast::<Header>() };
-        // SAFETY: the cell has room for a header, and nobody has used it yet.
+    /// The cell behind the last that was ever handed out, if there is room for one.
+    fn use_next(&self, chunk: Block) -> Option<NonNull<Header>> {
+        let offset = chunk.end.get();
+        if (offset + chunk.stride) as usize > chunk.layout.size() {
+            return None;
+        }
+        let id = TaskId::new(self.cell, chunk.number, offset, chunk.first_generation);
+        let cell = chunk.cell(offset);
+        // SAFETY: the cell has room for a header, is aligned since the block and all strides are, and
+        // nobody has used it yet.
         unsafe { cell.write(Header::vacant(id)) };
-        description.end.set(offset + description.stride);
-        description.live.set(description.live.get() + 1);
-        cell
+        chunk.end.set(offset + chunk.stride);
+        chunk.live.set(chunk.live.get() + 1);
+        Some(cell)
     }
 
-    /// Makes a chunk with room the current one; the one before has none.
-    fn next_chunk(self: &Rc<Self>, class: usize) -> NonNull<Chunk> {
+    /// Makes a chunk with room the current one. The one before has none.
+    fn next_chunk(self: &Rc<Self>, class: usize) -> Block {
         let next = match self.classes[class].partial.get() {
             Some(chunk) => {
-                // SAFETY: it is in the list.
-                unsafe { self.unlist(chunk) };
+                self.unlist(chunk);
                 chunk
             }
             None => self.add_chunk(class),
         };
-        // SAFETY: listed chunks are in the table, and `add_chunk` has just put its chunk there, so the blocks are there.
-        unsafe { next.as_ref() }.place.set(OF_CURRENT);
+        next.place.set(OF_CURRENT);
         if let Some(before) = self.classes[class].current.replace(Some(next)) {
-            // SAFETY: as above.
-            unsafe { before.as_ref() }.place.set(OF_FULL);
+            before.place.set(OF_FULL);
         }
         next
     }
 
-    fn add_chunk(self: &Rc<Self>, class: usize) -> NonNull<Chunk> {
+    fn add_chunk(self: &Rc<Self>, class: usize) -> Block {
         let before = self.classes[class].chunks.get();
         let size = size_of_chunk(before);
-        let layout = Layout::from_size_align(size, if size == LARGEST_CHUNK { size } else { 64 }).expect("both are powers of two");
-        // SAFETY: only this function and `release` reach into the two lists, neither calls the other, and neither runs foreign code
-        // but the allocator's, which does not come back here.
-        let (chunks, unused) = unsafe { (&mut *self.chunks.get(), &mut *self.unused.get()) };
+        let align = if size == LARGEST_CHUNK { size } else { 64 };
+        let layout = Layout::from_size_align(size, align).expect("both are powers of two");
+        let mut unused = self.unused.borrow_mut();
         let number = match unused.iter().rposition(|(_, of)| *of == class) {
             Some(index) => unused.swap_remove(index).0,
-            None => chunks.len(),
+            None => self.chunks().len(),
         };
         assert!(number < CHUNKS, "more tasks in one runtime than its wakers can number");
         // SAFETY: the size is not zero.
@@ -217,7 +254,6 @@ impl Arena {
         if before > 0 && size_of_chunk(before - 1) == LARGEST_CHUNK {
             sys::advise_huge_pages(block, size);
         }
-        let chunk = block.cast::<Chunk>();
         let made = self.made.replace(self.made.get().wrapping_add(1));
         let description = Chunk {
             arena: Rc::clone(self),
@@ -233,14 +269,12 @@ impl Arena {
             previous: Cell::new(None),
             next: Cell::new(None),
         };
+        let chunk = block.cast::<Chunk>();
         // SAFETY: the block is new, aligned to more than the description needs, and has room for it.
         unsafe { chunk.write(description) };
-        if number == chunks.len() {
-            chunks.push(None);
-        }
-        chunks[number] = Some(chunk);
+        self.set_chunk(number, Some(Block(chunk)));
         self.classes[class].chunks.set(before + 1);
-        chunk
+        Block(chunk)
     }
 
     /// The cell in which the task of an id is or was. `None`: it has gone.
@@ -252,22 +286,20 @@ impl Arena {
     /// A cell that has been handed out, by the number of its chunk and the place of a cell there.
     #[inline]
     fn cell_at(&self, number: usize, offset: u32) -> Option<NonNull<Header>> {
-        // SAFETY: nothing reaches into the list meanwhile, see `add_chunk`.
-        let chunk = (*unsafe { &*self.chunks.get() }.get(number)?)?;
-        // SAFETY: a chunk in the table has its block, and what lies before `end` is within it.
-        unsafe { (offset < chunk.as_ref().end.get()).then(|| chunk.cast::<u8>().add(offset as usize).cast::<Header>()) }
+        let chunk = (*self.chunks().get(number)?)?;
+        (offset < chunk.end.get()).then(|| chunk.cell(offset))
     }
 
-    /// Calls `each` with every cell that has ever been handed out, those that are handed out meanwhile perhaps included. `each` may do
-    /// anything, so each cell is looked up by itself.
+    /// Calls `each` with every cell that has ever been handed out, perhaps also with those that are
+    /// handed out meanwhile. `each` may do anything, so each cell is looked up by itself.
     pub(super) fn each(&self, mut each: impl FnMut(NonNull<Header>)) {
         let mut number = 0;
-        // SAFETY: as in `cell_at`; the borrow ends with the condition.
-        while number < unsafe { &*self.chunks.get() }.len() {
+        while number < self.chunks().len() {
             let mut offset = FIRST_CELL as u32;
-            while let Some(cell) = self.cell_at(number, offset) {
-                // SAFETY: the cell was found, so its chunk has its block.
-                offset += unsafe { chunk_of(cell).as_ref() }.stride;
+            while let Some(chunk) = self.chunks()[number]
+                && let Some(cell) = self.cell_at(number, offset)
+            {
+                offset += chunk.stride;
                 each(cell);
             }
             number += 1;
@@ -276,104 +308,79 @@ impl Arena {
 
     /// All that was ever numbered for the inbox cell, for the next runtime that has it.
     pub(super) fn numbers(&self) -> Numbers {
-        // SAFETY: as in `add_chunk`.
-        let (chunks, unused) = unsafe { (&*self.chunks.get(), &*self.unused.get()) };
-        let mut classes = vec![0; chunks.len()];
-        for (number, class) in unused {
+        let mut classes = vec![0; self.chunks().len()];
+        for (number, class) in self.unused.borrow().iter() {
             classes[*number] = *class as u8;
         }
-        for chunk in chunks.iter().flatten() {
-            // SAFETY: a chunk in the table has its block.
-            let description = unsafe { chunk.as_ref() };
-            classes[description.number] = description.class as u8;
+        for chunk in self.chunks().iter().flatten() {
+            classes[chunk.number] = chunk.class as u8;
         }
         Numbers { classes, made: self.made.get() }
     }
 
-    /// Keeps nothing for tasks to come: chunks go back when they are empty, at once or with the last handle.
+    /// Keeps no empty chunk for tasks to come: each goes back at once, or with the last handle.
     pub(super) fn close(&self) {
-        self.closed.set(true);
         for class in &self.classes {
             if let Some(chunk) = class.current.take() {
-                // SAFETY: it was the current one, so its block is there.
-                let description = unsafe { chunk.as_ref() };
-                description.place.set(OF_FULL);
-                if description.live.get() == 0 {
-                    // SAFETY: none of its cells is handed out, and it is in no list.
-                    unsafe { self.release(chunk) };
-                }
-            }
-        }
-    }
-
-    /// # Safety
-    /// The chunk is in the table and in no list.
-    unsafe fn list(&self, chunk: NonNull<Chunk>) {
-        // SAFETY: the caller's promise; listed chunks are in the table, so their blocks are there.
-        unsafe {
-            let description = chunk.as_ref();
-            let head = self.classes[description.class].partial.replace(Some(chunk));
-            if let Some(head) = head {
-                head.as_ref().previous.set(Some(chunk));
-            }
-            description.next.set(head);
-            description.place.set(OF_LISTED);
-        }
-    }
-
-    /// # Safety
-    /// The chunk is in the list of its class.
-    unsafe fn unlist(&self, chunk: NonNull<Chunk>) {
-        // SAFETY: the caller's promise; its neighbours are listed too, so their blocks are there.
-        unsafe {
-            let description = chunk.as_ref();
-            let (previous, next) = (description.previous.take(), description.next.take());
-            match previous {
-                Some(previous) => previous.as_ref().next.set(next),
-                None => self.classes[description.class].partial.set(next),
-            }
-            if let Some(next) = next {
-                next.as_ref().previous.set(previous);
-            }
-            description.place.set(OF_FULL);
-        }
-    }
-
-    /// A cell has come back to a chunk that is not the current one, so the chunk has room, or must go.
-    ///
-    /// # Safety
-    /// The chunk is in the table, and not the current one of its class.
-    #[cold]
-    unsafe fn moved(&self, chunk: NonNull<Chunk>) {
-        // SAFETY: the caller's promise, for all that follows.
-        unsafe {
-            let description = chunk.as_ref();
-            match (description.live.get(), description.place.get()) {
-                (0, OF_LISTED) => {
-                    self.unlist(chunk);
+                chunk.place.set(OF_FULL);
+                if chunk.live.get() == 0 {
                     self.release(chunk);
                 }
-                (0, _) => self.release(chunk),
-                (_, OF_FULL) => self.list(chunk),
-                _ => {}
             }
         }
     }
 
-    /// # Safety
-    /// The chunk is in the table, none of its cells is handed out, and it is in no list.
-    unsafe fn release(&self, chunk: NonNull<Chunk>) {
-        // SAFETY: the caller's promise. The description is moved out, and with it the reference that keeps the arena until the end of this
-        // function.
-        let description = unsafe { chunk.read() };
-        // SAFETY: as in `add_chunk`.
-        let (chunks, unused) = unsafe { (&mut *self.chunks.get(), &mut *self.unused.get()) };
-        chunks[description.number] = None;
-        unused.push((description.number, description.class));
-        let class = &self.classes[description.class];
+    /// Puts a chunk into the list of its class. It is in no list.
+    fn list(&self, chunk: Block) {
+        let head = self.classes[chunk.class].partial.replace(Some(chunk));
+        if let Some(head) = head {
+            head.previous.set(Some(chunk));
+        }
+        chunk.next.set(head);
+        chunk.place.set(OF_LISTED);
+    }
+
+    /// Takes a chunk out of the list of its class.
+    fn unlist(&self, chunk: Block) {
+        let (previous, next) = (chunk.previous.take(), chunk.next.take());
+        match previous {
+            Some(previous) => previous.next.set(next),
+            None => self.classes[chunk.class].partial.set(next),
+        }
+        if let Some(next) = next {
+            next.previous.set(previous);
+        }
+        chunk.place.set(OF_FULL);
+    }
+
+    /// A cell has come back to a chunk that is not the current one. So the chunk has room, or must
+    /// go.
+    #[cold]
+    fn moved(&self, chunk: Block) {
+        match (chunk.live.get(), chunk.place.get()) {
+            (0, OF_LISTED) => {
+                self.unlist(chunk);
+                self.release(chunk);
+            }
+            (0, _) => self.release(chunk),
+            (_, OF_FULL) => self.list(chunk),
+            _ => {}
+        }
+    }
+
+    /// Gives a block back. None of its cells is handed out, it is in no list of its class, and the
+    /// caller forgets it.
+    fn release(&self, chunk: Block) {
+        let Block(block) = chunk;
+        self.set_chunk(chunk.number, None);
+        self.unused.borrow_mut().push((chunk.number, chunk.class));
+        let class = &self.classes[chunk.class];
         class.chunks.set(class.chunks.get() - 1);
-        // SAFETY: the block came from `alloc` with this layout. Nobody has a cell of it, and the table does not lead there any more.
-        unsafe { dealloc(chunk.as_ptr().cast(), description.layout) };
+        // SAFETY: no other `Block` of it is left. The description is moved out, and with it the
+        // reference that keeps the arena until the end of this function.
+        let description = unsafe { block.read() };
+        // SAFETY: the block came from `alloc` with this layout, and nobody has a cell of it.
+        unsafe { dealloc(block.as_ptr().cast(), description.layout) };
     }
 }
 
@@ -387,40 +394,27 @@ impl Chunk {
         self.live.set(self.live.get() + 1);
         Some(cell)
     }
-
-    /// Is there room for a cell behind the last?
-    fn has_unused(&self) -> bool {
-        (self.end.get() + self.stride) as usize <= self.layout.size()
-    }
-}
-
-/// The chunk of a cell.
-///
-/// # Safety
-/// The chunk has its block.
-#[inline]
-unsafe fn chunk_of(cell: NonNull<Header>) -> NonNull<Chunk> {
-    // SAFETY: the cell has its header, and its id says how far into the block it lies.
-    unsafe { cell.cast::<u8>().sub(cell.as_ref().id().offset() as usize).cast::<Chunk>() }
 }
 
 /// Takes a cell back.
 ///
 /// # Safety
-/// The cell was handed out by [`Arena::allocate`], its body holds nothing that must be dropped, and nobody uses it from here on.
+/// The cell was handed out by [`Arena::allocate`], its body holds nothing that must be dropped, and
+/// nobody uses it from here on.
 #[inline]
 pub(super) unsafe fn free(cell: NonNull<Header>) {
-    // SAFETY: the caller's promise: the cell is handed out, so its block is there.
-    unsafe {
-        let chunk = chunk_of(cell);
-        let description = chunk.as_ref();
-        cell.as_ref().next.set(description.vacant.replace(Some(cell)));
-        let live = description.live.get() - 1;
-        description.live.set(live);
-        if live <= description.place.get() {
-            // The chunk may go, and with it the last reference but this one.
-            Rc::clone(&description.arena).moved(chunk);
-        }
+    // SAFETY: the caller's promise: the cell has its header, whose id says how far into the block it
+    // lies. The block is there, since the cell is handed out until here.
+    let (header, chunk) = unsafe {
+        let header = cell.as_ref();
+        (header, Block(cell.cast::<u8>().sub(header.id().offset() as usize).cast()))
+    };
+    header.next.set(chunk.vacant.replace(Some(cell)));
+    let live = chunk.live.get() - 1;
+    chunk.live.set(live);
+    if live <= chunk.place.get() {
+        // The chunk may go, and with it the last reference but this one.
+        Rc::clone(&chunk.arena).moved(chunk);
     }
 }
 
@@ -439,8 +433,7 @@ mod tests {
     }
 
     fn chunks(arena: &Arena) -> usize {
-        // SAFETY: no other method of the arena runs.
-        unsafe { &*arena.chunks.get() }.iter().flatten().count()
+        arena.chunks().iter().flatten().count()
     }
 
     #[test]
