@@ -21,7 +21,7 @@
 //! send count as one: `halves.rs`.)
 //!
 //! # Safety
-//! Entries are pushed under the contract of `op::Operation`: the operation's memory belongs to its
+//! Entries are pushed under the contract of `inflight::Operation`: the operation's memory belongs to its
 //! future while Waiting and to the slot while Orphaned, and goes only after the last completion. A
 //! Several or Inherited slot names no memory but buffers of the pool, which is kept until the ring
 //! is gone; the stream or its heir keeps the descriptor open.
@@ -229,7 +229,7 @@ impl Driver {
     /// That of [`check`](Driver::check), with the waker: dropping it is user code.
     ///
     /// # Safety
-    /// What the entry names stays valid until the token's last completion, as `op::Operation` demands. The caller keeps it until
+    /// What the entry names stays valid until the token's last completion, as `inflight::Operation` demands. The caller keeps it until
     /// [`take`](Driver::take) gives that completion, or hands it over with [`orphan`](Driver::orphan).
     #[inline(always)]
     pub(crate) unsafe fn start(&mut self, mut entry: squeue::Entry, waker: Waker) -> Result<Token, (i32, Waker)> {

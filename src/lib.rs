@@ -343,6 +343,7 @@ mod doctor;
 mod driver;
 mod exec;
 pub mod fs;
+mod inflight;
 mod join_set;
 pub mod net;
 mod op;
@@ -357,8 +358,9 @@ pub use blocking::spawn_blocking;
 pub use buf::Error;
 pub use doctor::{Diagnosis, Shortfall, diagnose};
 pub use exec::{AbortHandle, JoinError, JoinHandle};
+pub use inflight::{Cancel, Deadline, Expire, Op};
 pub use join_set::JoinSet;
-pub use op::{Cancel, Chunks, Datagram, Datagrams, Deadline, Expire, Op, no_op};
+pub use op::{Chunks, Datagram, Datagrams, no_op};
 pub use ring::{Limit, Refusal, RingKind, RingReport, Seccomp, SetupError};
 pub use runtime::{Builder, Metrics, Runtime, block_on, metrics, spawn, yield_now};
 

@@ -72,8 +72,9 @@ fn floor(module: &str) -> usize {
         "ring" => 1,
         "driver" | "exec" => 2,
         "runtime" => 3,
-        "op" | "blocking" | "doctor" => 4,
-        "fs" | "net" | "time" | "join_set" => 5,
+        "inflight" | "blocking" | "doctor" => 4,
+        "op" => 5,
+        "fs" | "net" | "time" | "join_set" => 6,
         other => panic!("which floor is the module {other} on?"),
     }
 }
@@ -95,8 +96,8 @@ fn imports(content: &str) -> BTreeSet<String> {
 fn modules_import_only_from_lower_floors() {
     for (name, content) in files() {
         let module = name.split('/').next().unwrap_or_default().trim_end_matches(".rs");
-        // The second is tests of whole programs.
-        if matches!(name.as_str(), "lib.rs" | "runtime/older_kernels.rs") {
+        // Tests may use what they like.
+        if name == "lib.rs" || name == "runtime/older_kernels.rs" || name.ends_with("/tests.rs") {
             continue;
         }
         for import in imports(&content) {

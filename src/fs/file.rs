@@ -6,8 +6,12 @@ use std::path::Path;
 
 use super::{Metadata, OpenOptions};
 use crate::buf::{IoBuf, IoBufMut, IoBufs};
+use crate::inflight::{Op, Resource};
+use crate::op::Chunks;
+use crate::op::chunks::{ReadChunk, Source};
 use crate::op::file::{Advise, Fsync, ReadAt, ReadExactAt, Truncate, WriteAllAt, WriteAt};
-use crate::op::{Chunks, Op, ReadChunk, ReadVectoredAt, Resource, Source, Statx, WriteVectoredAt};
+use crate::op::path::Statx;
+use crate::op::vectored::{ReadVectoredAt, WriteVectoredAt};
 
 /// An open file. Operations name their position, so any number of them can be in flight at once.
 ///

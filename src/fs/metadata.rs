@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use crate::op::Status;
+use crate::op::path::Status;
 
 /// What a file is, how large, whose, and when it changed. The fields are those of statx(2).
 #[derive(Clone)]

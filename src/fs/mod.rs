@@ -40,7 +40,7 @@ pub use open_options::OpenOptions;
 
 use crate::blocking::spawn_blocking;
 use crate::buf::{IoBuf, IoBufMut};
-use crate::op::{MakeDirectory, Rename, Statx, Unlink};
+use crate::op::path::{MakeDirectory, Rename, Statx, Unlink};
 
 /// What [`read`] asks for first. It doubles from there, as far as the file goes.
 const FIRST_READ: usize = 16 * 1024;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::{File, c_path};
-use crate::op::Open;
+use crate::op::path::Open;
 
 /// Options of [`open`](OpenOptions::open): std's, with the extensions of [`std::os::unix::fs::OpenOptionsExt`].
 ///

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Domain, SockRef, Type};
 
-use crate::op::Resource;
+use crate::inflight::Resource;
 
 /// What a type here stands for: a domain and a type, socket(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

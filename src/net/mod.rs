@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::op::Resource;
+use crate::inflight::Resource;
 use crate::runtime::Timer;
 
 /// A new socket, close-on-exec and blocking: the ring waits for it by polling, and some operations fail on a non-blocking one.

@@ -9,7 +9,7 @@ use socket2::SockRef;
 
 use super::TcpStream;
 use super::stream::{Stream, reading_methods, writing_methods, zero_copy_methods};
-use crate::op::Handle;
+use crate::inflight::Handle;
 
 /// The reading half of a stream, from its `into_split`.
 ///

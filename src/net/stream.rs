@@ -3,7 +3,7 @@
 //! TCP streams, Unix streams and their halves differ in how they come to be and in their addresses; what they do with bytes is the same
 //! operation on a socket. The macros are the table of those methods; each type says which of them it has.
 
-use crate::op::Handle;
+use crate::inflight::Handle;
 
 /// A connected stream that can be split.
 pub trait Stream: 'static {
@@ -27,8 +27,8 @@ macro_rules! reading_methods {
         ///
         /// # Errors
         /// The kernel's, with the buffer; `InvalidInput` for a buffer without room.
-        pub fn read<B: $crate::buf::IoBufMut>(&self, buffer: B) -> $crate::Op<'_, $crate::op::Receive<B>> {
-            $crate::op::Receive::op(self.handle(), buffer)
+        pub fn read<B: $crate::buf::IoBufMut>(&self, buffer: B) -> $crate::Op<'_, $crate::op::socket::Receive<B>> {
+            $crate::op::socket::Receive::op(self.handle(), buffer)
         }
 
         /// Reads what has come behind the bytes that the buffer holds, and returns the count and the buffer.
@@ -55,8 +55,8 @@ macro_rules! reading_methods {
         /// # Errors
         /// `UnexpectedEof` if the stream ends before, else the kernel's. The buffer that the error carries holds what was read until then,
         /// and [`transferred`](crate::Error::transferred) counts it; at 0 the buffer is as it was given.
-        pub fn read_exact<B: $crate::buf::IoBufMut>(&self, buffer: B) -> $crate::Op<'_, $crate::op::ReceiveExact<B>> {
-            $crate::op::ReceiveExact::op(self.handle(), buffer)
+        pub fn read_exact<B: $crate::buf::IoBufMut>(&self, buffer: B) -> $crate::Op<'_, $crate::op::socket::ReceiveExact<B>> {
+            $crate::op::socket::ReceiveExact::op(self.handle(), buffer)
         }
 
         /// The bytes as they come, in buffers of the runtime, as a stream; see [`Chunks`](crate::Chunks).
@@ -85,7 +85,7 @@ macro_rules! reading_methods {
         /// # Errors
         /// Its items: the kernel's.
         pub fn chunks(&self) -> $crate::Chunks<'_> {
-            $crate::op::Chunks::new(self.handle(), $crate::op::Source::Socket)
+            $crate::op::Chunks::new(self.handle(), $crate::op::chunks::Source::Socket)
         }
 
         /// Reads what has come into a buffer of the runtime; recv(2). While it waits it holds none.
@@ -97,8 +97,8 @@ macro_rules! reading_methods {
         ///
         /// # Errors
         /// The kernel's.
-        pub fn read_chunk(&self) -> $crate::Op<'_, $crate::op::ReadChunk> {
-            $crate::op::ReadChunk::op(self.handle(), $crate::op::Source::Socket)
+        pub fn read_chunk(&self) -> $crate::Op<'_, $crate::op::chunks::ReadChunk> {
+            $crate::op::chunks::ReadChunk::op(self.handle(), $crate::op::chunks::Source::Socket)
         }
 
         /// Reads what has come into several buffers, one after the other; recvmsg(2). Buffers that nothing was read into keep their length.
@@ -109,8 +109,8 @@ macro_rules! reading_methods {
         ///
         /// # Errors
         /// As [`read`](Self::read).
-        pub fn read_vectored<B: $crate::buf::IoBufMut>(&self, buffers: Vec<B>) -> $crate::Op<'_, $crate::op::ReceiveVectored<B>> {
-            $crate::op::ReceiveVectored::op(self.handle(), buffers)
+        pub fn read_vectored<B: $crate::buf::IoBufMut>(&self, buffers: Vec<B>) -> $crate::Op<'_, $crate::op::vectored::ReceiveVectored<B>> {
+            $crate::op::vectored::ReceiveVectored::op(self.handle(), buffers)
         }
     };
 }
@@ -127,8 +127,8 @@ macro_rules! writing_methods {
         ///
         /// # Errors
         /// The kernel's, with the buffer: `EPIPE` or `ECONNRESET` when the peer has gone. There is no `SIGPIPE`.
-        pub fn write<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::Send<B>> {
-            $crate::op::Send::op(self.handle(), buffer)
+        pub fn write<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::socket::Send<B>> {
+            $crate::op::socket::Send::op(self.handle(), buffer)
         }
 
         /// Writes all of the buffer, and returns it.
@@ -139,8 +139,8 @@ macro_rules! writing_methods {
         ///
         /// # Errors
         /// As [`write`](Self::write); [`transferred`](crate::Error::transferred) says how much was written before.
-        pub fn write_all<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::SendAll<B>> {
-            $crate::op::SendAll::op(self.handle(), buffer)
+        pub fn write_all<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::socket::SendAll<B>> {
+            $crate::op::socket::SendAll::op(self.handle(), buffer)
         }
 
         /// Writes several buffers, one after the other; sendmsg(2). It may write less than they hold, and at most 1024 take part.
@@ -151,8 +151,8 @@ macro_rules! writing_methods {
         ///
         /// # Errors
         /// As [`write`](Self::write).
-        pub fn write_vectored<B: $crate::buf::IoBufs>(&self, buffers: B) -> $crate::Op<'_, $crate::op::SendVectored<B>> {
-            $crate::op::SendVectored::op(self.handle(), buffers)
+        pub fn write_vectored<B: $crate::buf::IoBufs>(&self, buffers: B) -> $crate::Op<'_, $crate::op::vectored::SendVectored<B>> {
+            $crate::op::vectored::SendVectored::op(self.handle(), buffers)
         }
 
         /// Writes all of several buffers, one after the other, and returns them: as [`write_all`](Self::write_all) would if they were one.
@@ -163,8 +163,8 @@ macro_rules! writing_methods {
         ///
         /// # Errors
         /// As [`write_all`](Self::write_all).
-        pub fn write_all_vectored<B: $crate::buf::IoBufs>(&self, buffers: B) -> $crate::Op<'_, $crate::op::SendAllVectored<B>> {
-            $crate::op::SendAllVectored::op(self.handle(), buffers)
+        pub fn write_all_vectored<B: $crate::buf::IoBufs>(&self, buffers: B) -> $crate::Op<'_, $crate::op::vectored::SendAllVectored<B>> {
+            $crate::op::vectored::SendAllVectored::op(self.handle(), buffers)
         }
 
         /// Waits until every operation whose future was dropped has ended, and returns how the writes among them ended, in the order of
@@ -185,8 +185,8 @@ macro_rules! writing_methods {
         ///
         /// # Errors
         /// The kernel's.
-        pub fn shutdown(&self, how: std::net::Shutdown) -> $crate::Op<'_, $crate::op::Shutdown> {
-            $crate::op::Shutdown::op(self.handle(), how)
+        pub fn shutdown(&self, how: std::net::Shutdown) -> $crate::Op<'_, $crate::op::socket::Shutdown> {
+            $crate::op::socket::Shutdown::op(self.handle(), how)
         }
     };
 }
@@ -211,8 +211,8 @@ macro_rules! zero_copy_methods {
         ///
         /// # Errors
         /// As [`write`](Self::write).
-        pub fn send_zc<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::SendZeroCopy<B>> {
-            $crate::op::SendZeroCopy::op(self.handle(), buffer)
+        pub fn send_zc<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::zero_copy::SendZeroCopy<B>> {
+            $crate::op::zero_copy::SendZeroCopy::op(self.handle(), buffer)
         }
 
         /// Writes all of the buffer without copying it, as [`send_zc`](Self::send_zc) does with part of it.
@@ -221,8 +221,8 @@ macro_rules! zero_copy_methods {
         ///
         /// # Errors
         /// As [`write_all`](Self::write_all).
-        pub fn send_all_zc<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::SendZeroCopy<B>> {
-            $crate::op::SendZeroCopy::all(self.handle(), buffer)
+        pub fn send_all_zc<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::zero_copy::SendZeroCopy<B>> {
+            $crate::op::zero_copy::SendZeroCopy::all(self.handle(), buffer)
         }
 
         /// Writes several buffers without copying them; `IORING_OP_SENDMSG_ZC`, sendmsg_zc(2). At most 1024 take part. Otherwise as
@@ -232,8 +232,11 @@ macro_rules! zero_copy_methods {
         ///
         /// # Errors
         /// As [`write`](Self::write).
-        pub fn send_vectored_zc<B: $crate::buf::IoBufs>(&self, buffers: B) -> $crate::Op<'_, $crate::op::SendVectoredZeroCopy<B>> {
-            $crate::op::SendVectoredZeroCopy::op(self.handle(), buffers)
+        pub fn send_vectored_zc<B: $crate::buf::IoBufs>(
+            &self,
+            buffers: B,
+        ) -> $crate::Op<'_, $crate::op::zero_copy::SendVectoredZeroCopy<B>> {
+            $crate::op::zero_copy::SendVectoredZeroCopy::op(self.handle(), buffers)
         }
 
         /// Writes all of several buffers without copying them, as [`send_vectored_zc`](Self::send_vectored_zc) does with part of them.
@@ -242,8 +245,11 @@ macro_rules! zero_copy_methods {
         ///
         /// # Errors
         /// As [`write_all`](Self::write_all).
-        pub fn send_all_vectored_zc<B: $crate::buf::IoBufs>(&self, buffers: B) -> $crate::Op<'_, $crate::op::SendVectoredZeroCopy<B>> {
-            $crate::op::SendVectoredZeroCopy::all(self.handle(), buffers)
+        pub fn send_all_vectored_zc<B: $crate::buf::IoBufs>(
+            &self,
+            buffers: B,
+        ) -> $crate::Op<'_, $crate::op::zero_copy::SendVectoredZeroCopy<B>> {
+            $crate::op::zero_copy::SendVectoredZeroCopy::all(self.handle(), buffers)
         }
     };
 }

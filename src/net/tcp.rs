@@ -12,7 +12,10 @@ use super::adopt::{Kind, adopt, adopt_surely};
 use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods, zero_copy_methods};
 use super::{into_handle, not_internet, once_free, open_socket};
-use crate::op::{Accept, Accepted, Connect, Handle, Incoming, Listening, Op, Resource};
+use crate::inflight::{Handle, Op, Resource};
+use crate::op::Incoming;
+use crate::op::accept::{Accept, Accepted, Listening};
+use crate::op::socket::Connect;
 use crate::sys::Descriptor;
 
 /// Connections that wait to be accepted, by default. The kernel cuts it down to `net.core.somaxconn`.

@@ -10,7 +10,11 @@ use super::address::{ToSocketAddrs, first_that_works};
 use super::adopt::{Kind, adopt, adopt_surely};
 use super::{into_handle, not_internet, once_free, open_socket};
 use crate::buf::{IoBuf, IoBufMut};
-use crate::op::{Connect, Datagrams, Op, ReceiveDatagram, ReceiveFrom, Resource, Send, SendTo, SendZeroCopy};
+use crate::inflight::{Op, Resource};
+use crate::op::Datagrams;
+use crate::op::datagram::{ReceiveDatagram, ReceiveFrom, SendTo};
+use crate::op::socket::{Connect, Send};
+use crate::op::zero_copy::SendZeroCopy;
 
 /// A socket for datagrams.
 ///

@@ -13,7 +13,10 @@ use super::adopt::{Kind, adopt, adopt_surely};
 use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods};
 use super::{into_handle, open_socket};
-use crate::op::{Accept, Accepted, Connect, Handle, Incoming, Listening, Op, Resource};
+use crate::inflight::{Handle, Op, Resource};
+use crate::op::Incoming;
+use crate::op::accept::{Accept, Accepted, Listening};
+use crate::op::socket::Connect;
 use crate::sys::Descriptor;
 
 /// Connections that wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.

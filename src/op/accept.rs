@@ -11,9 +11,7 @@ use std::os::fd::OwnedFd;
 use io_uring::{opcode, squeue};
 use socket2::{SockAddr, SockRef, Socket};
 
-use super::header::Header;
-use super::lane::{Direction, Left, Manner};
-use super::{Handle, Op, Operation, Resource, Step};
+use crate::inflight::{Direction, Habits, Handle, Header, Left, Manner, Op, Operation, Resource, Step, Turns};
 use crate::ring::{Completion, RingKind};
 use crate::runtime;
 use crate::sys::Descriptor;
@@ -87,6 +85,9 @@ impl<S: Accepted> Accept<S> {
 unsafe impl<S: Accepted> Operation for Accept<S> {
     type Output = io::Result<(S, S::Address)>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    const HABITS: Habits<Self> = Habits { parks: true, ..Habits::USUAL };
+
     fn entry(&mut self) -> squeue::Entry {
         let address = self.header.address();
         let length = self.header.address_length_mut();
@@ -101,7 +102,9 @@ unsafe impl<S: Accepted> Operation for Accept<S> {
         let socket = unsafe { Descriptor::of_number(completion.result) };
         Step::Done(S::accepted(socket, &self.header.into_accepted_address()))
     }
+}
 
+impl<S: Accepted> Accept<S> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.listener, Direction::Inbound, Manner::Alone))
     }
@@ -123,6 +126,4 @@ unsafe impl<S: Accepted> Operation for Accept<S> {
             listener.lane(Direction::Inbound).leave(Left::Connection(Box::new(connection)));
         }
     }
-
-    const PARKS: bool = true;
 }

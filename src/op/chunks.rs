@@ -19,11 +19,9 @@ use futures_util::Stream;
 use futures_util::stream::FusedStream;
 use io_uring::{opcode, squeue};
 
-use super::lane::{Direction, Lane, Left, Manner};
-use super::multishot::{Kind, Multishot};
-use super::{Handle, Op, Operation, Step};
 use crate::buf::{Chunk, ChunkPool, MOST_BYTES};
 use crate::driver::{Arrival, BUFFER_GROUP};
+use crate::inflight::{Direction, Habits, Handle, Kind, Lane, Left, Manner, Multishot, Op, Operation, Step, Turns};
 use crate::ring::Completion;
 use crate::runtime::current;
 
@@ -247,6 +245,10 @@ impl ReadChunk {
 unsafe impl Operation for ReadChunk {
     type Output = io::Result<Chunk>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    // It does so in `complete`, since an interrupted one may have taken a buffer.
+    const HABITS: Habits<Self> = Habits::RUNS_ONCE;
+
     /// Without memory for the buffers it is an entry that does nothing: one that receives would lose
     /// what it receives.
     fn entry(&mut self) -> squeue::Entry {
@@ -274,12 +276,9 @@ unsafe impl Operation for ReadChunk {
             (errno, ..) => Step::Done(Err(io::Error::from_raw_os_error(-errno))),
         }
     }
+}
 
-    /// It does so in `complete`, since an interrupted one may have taken a buffer.
-    fn restarts(&self) -> bool {
-        false
-    }
-
+impl ReadChunk {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.handle, Direction::Inbound, Manner::Alone))
     }

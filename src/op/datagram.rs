@@ -11,11 +11,8 @@ use std::ptr;
 use io_uring::{opcode, squeue};
 use socket2::SockAddr;
 
-use super::file::{filled, needs_room, written};
-use super::header::Header;
-use super::lane::{Direction, Left, Manner};
-use super::{Handle, MOST_BYTES, Op, Operation, Step};
 use crate::buf::{Error, IoBuf, IoBufMut};
+use crate::inflight::{Direction, Handle, Header, Left, MOST_BYTES, Manner, Op, Operation, Step, Turns, filled, needs_room, written};
 use crate::ring::Completion;
 
 /// Receives one datagram and says where it came from. What the buffer has no room for is lost.
@@ -40,6 +37,8 @@ impl<B: IoBufMut> ReceiveFrom<B> {
 unsafe impl<B: IoBufMut> Operation for ReceiveFrom<B> {
     type Output = Result<(usize, SocketAddr, B), Error<B>>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+
     fn entry(&mut self) -> squeue::Entry {
         let length = self.buffer.capacity().min(MOST_BYTES);
         let buffer = libc::iovec { iov_base: self.buffer.as_mut_ptr().cast(), iov_len: length };
@@ -54,7 +53,9 @@ unsafe impl<B: IoBufMut> Operation for ReceiveFrom<B> {
             None => Err(Error::new(io::Error::other("a datagram from an address that is neither IPv4 nor IPv6"), buffer)),
         }))
     }
+}
 
+impl<B: IoBufMut> ReceiveFrom<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.socket, Direction::Inbound, Manner::Alone))
     }
@@ -103,6 +104,8 @@ impl<B: IoBufMut> ReceiveDatagram<B> {
 unsafe impl<B: IoBufMut> Operation for ReceiveDatagram<B> {
     type Output = Result<(usize, B), Error<B>>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+
     fn entry(&mut self) -> squeue::Entry {
         self.0.entry()
     }
@@ -110,7 +113,9 @@ unsafe impl<B: IoBufMut> Operation for ReceiveDatagram<B> {
     fn complete(self, completion: Completion) -> Step<Self> {
         Self::without_address(self.0.complete(completion))
     }
+}
 
+impl<B: IoBufMut> ReceiveDatagram<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         self.0.lane()
     }
@@ -142,6 +147,8 @@ impl<B: IoBuf> SendTo<B> {
 unsafe impl<B: IoBuf> Operation for SendTo<B> {
     type Output = Result<(usize, B), Error<B>>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns::of(Self::lane));
+
     fn entry(&mut self) -> squeue::Entry {
         let length = self.buffer.init_len().min(MOST_BYTES);
         let buffer = libc::iovec { iov_base: self.buffer.as_init_ptr().cast_mut().cast(), iov_len: length };
@@ -152,7 +159,9 @@ unsafe impl<B: IoBuf> Operation for SendTo<B> {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(written(self.buffer, completion.result()))
     }
+}
 
+impl<B: IoBuf> SendTo<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.socket, Direction::Outbound, Manner::AfterDropped))
     }

@@ -19,12 +19,10 @@ use futures_util::Stream;
 use futures_util::stream::FusedStream;
 use io_uring::opcode;
 
-use super::Handle;
 use super::chunks::UNCLAIMED;
-use super::lane::{Lane, Left};
-use super::multishot::{Kind, Multishot};
 use crate::buf::Chunk;
 use crate::driver::{Arrival, BUFFER_GROUP};
+use crate::inflight::{Handle, Kind, Lane, Left, Multishot};
 use crate::runtime::current;
 
 /// `struct io_uring_recvmsg_out`: the lengths of the name, of the control data and of the payload, and the flags.

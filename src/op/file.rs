@@ -10,11 +10,11 @@ use std::os::fd::AsFd;
 
 use io_uring::{opcode, squeue, types};
 
-use super::lane::{Direction, Manner};
-use super::registration::number_here;
-use super::socket::{claim, claim_exact, leave};
-use super::{Handle, MOST_BYTES, Op, Operation, Step};
 use crate::buf::{Error, IoBuf, IoBufMut};
+use crate::inflight::{
+    Direction, Habits, Handle, Manner, Op, Operation, Progress, Step, Turns, advance, claim, claim_exact, clamp, end_of_file, filled,
+    incomplete, leave, needs_room, number_here, write_zero, written,
+};
 use crate::ring::Completion;
 use crate::runtime::Core;
 use crate::sys;
@@ -22,86 +22,8 @@ use crate::sys;
 /// An offset beyond this is negative to the kernel, and -1 would mean "wherever the file's cursor is".
 const HIGHEST_OFFSET: u64 = i64::MAX as u64;
 
-/// What a single transfer asks for at most; longer ones are short, as in read(2).
-#[inline]
-pub(super) fn clamp(length: usize) -> u32 {
-    length.min(MOST_BYTES) as u32
-}
-
-/// The result of a read into a buffer without room: never an `Ok(0)` that looks like the end of the file.
-pub(super) fn needs_room<B: IoBufMut>(buffer: &B) -> Option<i32> {
-    (buffer.capacity() == 0).then_some(-libc::EINVAL)
-}
-
 pub(super) fn check_offset(offset: u64) -> Option<i32> {
     (offset > HIGHEST_OFFSET).then_some(-libc::EINVAL)
-}
-
-/// Ends a read: the buffer's length becomes the count, or the error takes the buffer along.
-#[inline]
-pub(super) fn filled<B: IoBufMut>(mut buffer: B, result: io::Result<usize>) -> Result<(usize, B), Error<B>> {
-    match result {
-        Ok(count) => {
-            assert!(count <= buffer.capacity(), "the kernel reports {count} bytes in a smaller buffer");
-            // SAFETY: the kernel has written the first `count` bytes, and the operation that it wrote them for has ended.
-            unsafe { buffer.set_init_len(count) };
-            Ok((count, buffer))
-        }
-        Err(error) if buffer.capacity() == 0 => Err(Error::new(no_room(error), buffer)),
-        Err(error) => Err(Error::new(error, buffer)),
-    }
-}
-
-/// Refused before submission; the kernel never says EINVAL for want of room.
-pub(super) fn no_room(error: io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(libc::EINVAL) => io::Error::new(io::ErrorKind::InvalidInput, "the buffer has no room to read into"),
-        _ => error,
-    }
-}
-
-/// Ends a write.
-#[inline]
-pub(super) fn written<B>(buffer: B, result: io::Result<usize>) -> Result<(usize, B), Error<B>> {
-    match result {
-        Ok(count) => Ok((count, buffer)),
-        Err(error) => Err(Error::new(error, buffer)),
-    }
-}
-
-/// Ends a read of an exact number of bytes before they were all there. What was read is in the buffer.
-pub(super) fn incomplete<B: IoBufMut>(mut buffer: B, filled: usize, error: io::Error) -> Error<B> {
-    if filled > 0 {
-        // SAFETY: the parts that have ended wrote the first `filled` bytes.
-        unsafe { buffer.set_init_len(filled) };
-    }
-    Error::new(error, buffer).with_transferred(filled)
-}
-
-pub(super) fn end_of_file() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "end of file before the buffer was full")
-}
-
-pub(super) fn write_zero() -> io::Error {
-    io::Error::new(io::ErrorKind::WriteZero, "the file takes no more bytes")
-}
-
-/// Where an operation in parts stands after one of them.
-pub(super) enum Progress {
-    Complete,
-    Partial,
-    Failed(io::Error),
-}
-
-/// Adds what a part has moved to `done` of `whole`. A part that moves nothing fails with `stuck`.
-#[inline]
-pub(super) fn advance(done: &mut usize, whole: usize, result: io::Result<usize>, stuck: fn() -> io::Error) -> Progress {
-    match result {
-        Err(error) => return Progress::Failed(error),
-        Ok(0) if *done < whole => return Progress::Failed(stuck()),
-        Ok(count) => *done += count,
-    }
-    if *done < whole { Progress::Partial } else { Progress::Complete }
 }
 
 /// A read into a part of a buffer. For a file that goes around the page cache, memory that the kernel knows saves pinning it; otherwise
@@ -155,7 +77,7 @@ impl<B: IoBufMut> ReadAt<B> {
         Op::settled(ReadAt::new(file, buffer, offset), refused)
     }
 
-    pub(super) fn new(file: &Handle, buffer: B, offset: u64) -> ReadAt<B> {
+    fn new(file: &Handle, buffer: B, offset: u64) -> ReadAt<B> {
         ReadAt { file: file.clone(), buffer, offset }
     }
 }
@@ -164,6 +86,9 @@ impl<B: IoBufMut> ReadAt<B> {
 unsafe impl<B: IoBufMut> Operation for ReadAt<B> {
     type Output = Result<(usize, B), Error<B>>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    const HABITS: Habits<Self> = Habits { past_the_ring: Some(Self::try_past_the_ring), ..Habits::USUAL };
+
     #[inline]
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.capacity());
@@ -171,20 +96,13 @@ unsafe impl<B: IoBufMut> Operation for ReadAt<B> {
         reading(&self.file, &self.buffer, address, length, self.offset)
     }
 
-    const HAS_WAY_PAST_THE_RING: bool = true;
-
-    #[inline(never)]
-    fn try_past_the_ring(&mut self, core: &Core) -> Option<i32> {
-        let length = clamp(self.buffer.capacity());
-        // SAFETY: the buffer belongs to the operation, and the kernel does not know it.
-        unsafe { read_past_the_ring(core, &self.file, self.buffer.as_mut_ptr(), length, self.offset) }
-    }
-
     #[inline(always)]
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(filled(self.buffer, completion.result()))
     }
+}
 
+impl<B: IoBufMut> ReadAt<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         self.file.is_stream().then_some((&self.file, Direction::Inbound, Manner::AfterDropped))
     }
@@ -201,6 +119,13 @@ unsafe impl<B: IoBufMut> Operation for ReadAt<B> {
             leave(&self.file, self.buffer, 0, completion);
         }
     }
+
+    #[inline(never)]
+    fn try_past_the_ring(&mut self, core: &Core) -> Option<i32> {
+        let length = clamp(self.buffer.capacity());
+        // SAFETY: the buffer belongs to the operation, and the kernel does not know it.
+        unsafe { read_past_the_ring(core, &self.file, self.buffer.as_mut_ptr(), length, self.offset) }
+    }
 }
 
 /// Reads at an offset until the buffer is full.
@@ -216,7 +141,7 @@ impl<B: IoBufMut> ReadExactAt<B> {
         Op::settled(ReadExactAt::new(file, buffer, offset), check_offset(offset))
     }
 
-    pub(super) fn new(file: &Handle, buffer: B, offset: u64) -> ReadExactAt<B> {
+    fn new(file: &Handle, buffer: B, offset: u64) -> ReadExactAt<B> {
         ReadExactAt { file: file.clone(), buffer, offset, filled: 0 }
     }
 }
@@ -225,23 +150,15 @@ impl<B: IoBufMut> ReadExactAt<B> {
 unsafe impl<B: IoBufMut> Operation for ReadExactAt<B> {
     type Output = Result<B, Error<B>>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    const HABITS: Habits<Self> = Habits { past_the_ring: Some(Self::try_past_the_ring), ..Habits::USUAL };
+
     #[inline]
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.capacity() - self.filled);
         // SAFETY: `filled` bytes of the buffer lie before this address.
         let address = unsafe { self.buffer.as_mut_ptr().add(self.filled) };
         reading(&self.file, &self.buffer, address, length, self.offset + self.filled as u64)
-    }
-
-    const HAS_WAY_PAST_THE_RING: bool = true;
-
-    #[inline(never)]
-    fn try_past_the_ring(&mut self, core: &Core) -> Option<i32> {
-        let length = clamp(self.buffer.capacity() - self.filled);
-        // SAFETY: `filled` bytes of the buffer lie before this address.
-        let address = unsafe { self.buffer.as_mut_ptr().add(self.filled) };
-        // SAFETY: the buffer belongs to the operation, and the kernel does not know it.
-        unsafe { read_past_the_ring(core, &self.file, address, length, self.offset + self.filled as u64) }
     }
 
     #[inline(always)]
@@ -252,7 +169,9 @@ unsafe impl<B: IoBufMut> Operation for ReadExactAt<B> {
             Progress::Failed(error) => Step::Done(Err(incomplete(self.buffer, self.filled, error))),
         }
     }
+}
 
+impl<B: IoBufMut> ReadExactAt<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         self.file.is_stream().then_some((&self.file, Direction::Inbound, Manner::AfterDropped))
     }
@@ -270,6 +189,15 @@ unsafe impl<B: IoBufMut> Operation for ReadExactAt<B> {
             leave(&self.file, self.buffer, self.filled, completion);
         }
     }
+
+    #[inline(never)]
+    fn try_past_the_ring(&mut self, core: &Core) -> Option<i32> {
+        let length = clamp(self.buffer.capacity() - self.filled);
+        // SAFETY: `filled` bytes of the buffer lie before this address.
+        let address = unsafe { self.buffer.as_mut_ptr().add(self.filled) };
+        // SAFETY: the buffer belongs to the operation, and the kernel does not know it.
+        unsafe { read_past_the_ring(core, &self.file, address, length, self.offset + self.filled as u64) }
+    }
 }
 
 /// One write at an offset.
@@ -284,7 +212,7 @@ impl<B: IoBuf> WriteAt<B> {
         Op::settled(WriteAt::new(file, buffer, offset), check_offset(offset))
     }
 
-    pub(super) fn new(file: &Handle, buffer: B, offset: u64) -> WriteAt<B> {
+    fn new(file: &Handle, buffer: B, offset: u64) -> WriteAt<B> {
         WriteAt { file: file.clone(), buffer, offset }
     }
 }
@@ -292,6 +220,8 @@ impl<B: IoBuf> WriteAt<B> {
 // SAFETY: the buffer belongs to the operation, at an address that `IoBuf` keeps; the handle keeps the descriptor open.
 unsafe impl<B: IoBuf> Operation for WriteAt<B> {
     type Output = Result<(usize, B), Error<B>>;
+
+    const TURNS: Option<Turns<Self>> = Some(Turns::of(Self::lane));
 
     #[inline]
     fn entry(&mut self) -> squeue::Entry {
@@ -303,7 +233,9 @@ unsafe impl<B: IoBuf> Operation for WriteAt<B> {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(written(self.buffer, completion.result()))
     }
+}
 
+impl<B: IoBuf> WriteAt<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.file, Direction::Outbound, Manner::AfterDropped))
     }
@@ -322,7 +254,7 @@ impl<B: IoBuf> WriteAllAt<B> {
         Op::settled(WriteAllAt::new(file, buffer, offset), check_offset(offset))
     }
 
-    pub(super) fn new(file: &Handle, buffer: B, offset: u64) -> WriteAllAt<B> {
+    fn new(file: &Handle, buffer: B, offset: u64) -> WriteAllAt<B> {
         WriteAllAt { file: file.clone(), buffer, offset, written: 0 }
     }
 }
@@ -330,6 +262,8 @@ impl<B: IoBuf> WriteAllAt<B> {
 // SAFETY: as for `WriteAt`; `written` never exceeds the length, so the address stays within the buffer.
 unsafe impl<B: IoBuf> Operation for WriteAllAt<B> {
     type Output = Result<B, Error<B>>;
+
+    const TURNS: Option<Turns<Self>> = Some(Turns { moved: Self::moved, ..Turns::of(Self::lane) });
 
     #[inline]
     fn entry(&mut self) -> squeue::Entry {
@@ -347,7 +281,9 @@ unsafe impl<B: IoBuf> Operation for WriteAllAt<B> {
             Progress::Failed(error) => Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.written))),
         }
     }
+}
 
+impl<B: IoBuf> WriteAllAt<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.file, Direction::Outbound, Manner::AfterDropped))
     }
@@ -373,6 +309,8 @@ impl Fsync {
 unsafe impl Operation for Fsync {
     type Output = io::Result<()>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns::of(Self::lane));
+
     fn entry(&mut self) -> squeue::Entry {
         let flags = if self.data_only { types::FsyncFlags::DATASYNC } else { types::FsyncFlags::empty() };
         opcode::Fsync::new(self.file.target_for_worker()).flags(flags).build()
@@ -381,7 +319,9 @@ unsafe impl Operation for Fsync {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(drop))
     }
+}
 
+impl Fsync {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.file, Direction::Outbound, Manner::AfterDropped))
     }
@@ -403,6 +343,8 @@ impl Truncate {
 unsafe impl Operation for Truncate {
     type Output = io::Result<()>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns::of(Self::lane));
+
     fn entry(&mut self) -> squeue::Entry {
         opcode::Ftruncate::new(self.file.target_for_worker(), self.length).build()
     }
@@ -410,7 +352,9 @@ unsafe impl Operation for Truncate {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(drop))
     }
+}
 
+impl Truncate {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.file, Direction::Outbound, Manner::AfterDropped))
     }
@@ -441,5 +385,59 @@ unsafe impl Operation for Advise {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(drop))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use io_uring::opcode;
+
+    use super::*;
+    use crate::buf::BufferPool;
+    use crate::inflight::{Handle, Operation, Resource};
+    use crate::runtime::Builder;
+
+    /// The opcodes of a read, an exact read, a write and a complete write with such a buffer.
+    fn opcodes<B: IoBufMut>(file: &Handle, mut buffer: impl FnMut() -> B) -> [u32; 4] {
+        let read = ReadAt::new(file, buffer(), 0).entry();
+        let exact = ReadExactAt::new(file, buffer(), 0).entry();
+        let write = WriteAt::new(file, buffer(), 0).entry();
+        let all = WriteAllAt::new(file, buffer(), 0).entry();
+        [read, exact, write, all].map(|entry| entry.get_opcode())
+    }
+
+    #[test]
+    fn a_registration_is_used_for_direct_files_on_its_own_runtime_and_nowhere_else() {
+        let open = |flags| std::fs::File::options().read(true).custom_flags(flags).open(env!("CARGO_MANIFEST_DIR"));
+        let cached = Resource::of_file(OwnedFd::from(open(0).expect("a directory")).into());
+        let direct = match std::fs::File::options().read(true).custom_flags(libc::O_DIRECT).open(file!()) {
+            Ok(file) => Resource::of_file(OwnedFd::from(file).into()),
+            Err(error) => return println!("skipped: no O_DIRECT here ({error})"),
+        };
+        let plain = [opcode::Read::CODE, opcode::Read::CODE, opcode::Write::CODE, opcode::Write::CODE].map(u32::from);
+        let fixed = [opcode::ReadFixed::CODE, opcode::ReadFixed::CODE, opcode::WriteFixed::CODE, opcode::WriteFixed::CODE].map(u32::from);
+        let (own, other) = (Builder::new().build().expect("a ring"), Builder::new().build().expect("a ring"));
+        let pool = own.block_on(async {
+            let pool = BufferPool::new(4, 4096);
+            if let Some(refusal) = pool.refusal() {
+                println!("skipped: {refusal}");
+                return pool;
+            }
+            let buffer = || pool.try_acquire().expect("it comes back at once");
+            assert_eq!(opcodes(&direct, buffer), fixed);
+            assert_eq!(opcodes(&direct, || buffer().slice(..100).slice(..)), fixed, "a part of it");
+            assert_eq!(opcodes(&cached, buffer), plain, "a file in the page cache");
+            assert_eq!(opcodes(&direct, || vec![0; 4096]), plain, "another buffer");
+            pool
+        });
+        let buffer = || pool.try_acquire().expect("it comes back at once");
+        other.block_on(async { assert_eq!(opcodes(&direct, buffer), plain, "another runtime") });
+        assert_eq!(opcodes(&direct, buffer), plain, "no runtime");
+        drop(own);
+        let third = Builder::new().build().expect("a ring");
+        third.block_on(async { assert_eq!(opcodes(&direct, buffer), plain, "a runtime that came later") });
     }
 }

@@ -21,10 +21,9 @@ use futures_util::stream::FusedStream;
 use io_uring::opcode;
 use socket2::{SockAddr, SockRef};
 
-use super::lane::{Lane, Left};
-use super::multishot::{Kind, Multishot};
-use super::{Accepted, Handle};
+use super::accept::Accepted;
 use crate::driver::Arrival;
+use crate::inflight::{Handle, Kind, Lane, Left, Multishot};
 use crate::ring::Completion;
 use crate::runtime::Timer;
 use crate::sys::Descriptor;

@@ -7,7 +7,7 @@ use std::io;
 
 use io_uring::{opcode, squeue};
 
-use super::{Op, Operation, Step};
+use crate::inflight::{Op, Operation, Step};
 use crate::ring::Completion;
 
 /// Does nothing, by way of the ring.

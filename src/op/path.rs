@@ -11,7 +11,7 @@ use std::mem;
 
 use io_uring::{opcode, squeue, types};
 
-use super::{Handle, Op, Operation, Resource, Step};
+use crate::inflight::{Habits, Handle, Op, Operation, Resource, Step};
 use crate::ring::Completion;
 use crate::sys::Descriptor;
 
@@ -35,6 +35,8 @@ impl Open {
 unsafe impl Operation for Open {
     type Output = io::Result<Resource>;
 
+    const HABITS: Habits<Self> = Habits { restarts: Self::restarts, ..Habits::USUAL };
+
     fn entry(&mut self) -> squeue::Entry {
         opcode::OpenAt::new(HERE, self.path.as_ptr()).flags(self.flags).mode(self.mode).build()
     }
@@ -45,7 +47,9 @@ unsafe impl Operation for Open {
             Resource::of_file(unsafe { Descriptor::of_number(completion.result) })
         }))
     }
+}
 
+impl Open {
     /// A second run would find the file that the first has made.
     fn restarts(&self) -> bool {
         self.flags & libc::O_EXCL == 0
@@ -68,17 +72,15 @@ impl Rename {
 unsafe impl Operation for Rename {
     type Output = io::Result<()>;
 
+    // A second run would find what the first has done.
+    const HABITS: Habits<Self> = Habits::RUNS_ONCE;
+
     fn entry(&mut self) -> squeue::Entry {
         opcode::RenameAt::new(HERE, self.from.as_ptr(), HERE, self.to.as_ptr()).build()
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(drop))
-    }
-
-    /// A second run would find what the first has done.
-    fn restarts(&self) -> bool {
-        false
     }
 }
 
@@ -98,6 +100,9 @@ impl Unlink {
 unsafe impl Operation for Unlink {
     type Output = io::Result<()>;
 
+    // A second run would find what the first has done.
+    const HABITS: Habits<Self> = Habits::RUNS_ONCE;
+
     fn entry(&mut self) -> squeue::Entry {
         let flags = if self.directory { libc::AT_REMOVEDIR } else { 0 };
         opcode::UnlinkAt::new(HERE, self.path.as_ptr()).flags(flags).build()
@@ -105,11 +110,6 @@ unsafe impl Operation for Unlink {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(drop))
-    }
-
-    /// A second run would find what the first has done.
-    fn restarts(&self) -> bool {
-        false
     }
 }
 
@@ -129,17 +129,15 @@ impl MakeDirectory {
 unsafe impl Operation for MakeDirectory {
     type Output = io::Result<()>;
 
+    // A second run would find what the first has done.
+    const HABITS: Habits<Self> = Habits::RUNS_ONCE;
+
     fn entry(&mut self) -> squeue::Entry {
         opcode::MkDirAt::new(HERE, self.path.as_ptr()).mode(self.mode).build()
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(drop))
-    }
-
-    /// A second run would find what the first has done.
-    fn restarts(&self) -> bool {
-        false
     }
 }
 

@@ -6,16 +6,15 @@
 
 use std::io;
 use std::net;
-use std::ptr;
 
 use io_uring::{opcode, squeue};
 use socket2::SockAddr;
 
-use super::file::{Progress, advance, clamp, end_of_file, filled, incomplete, needs_room, write_zero, written};
-use super::header::Header;
-use super::lane::{Direction, Left, Manner};
-use super::{Handle, Op, Operation, Step};
 use crate::buf::{Error, IoBuf, IoBufMut};
+use crate::inflight::{
+    Direction, Habits, Handle, Header, Manner, Op, Operation, Progress, Step, Turns, advance, claim, claim_exact, clamp, end_of_file,
+    filled, incomplete, leave, needs_room, write_zero, written,
+};
 use crate::ring::Completion;
 
 /// Connects a socket. Its handle is with the operation, so that a dropped attempt closes it.
@@ -34,6 +33,9 @@ impl Connect {
 unsafe impl Operation for Connect {
     type Output = io::Result<()>;
 
+    // Interrupted, the attempt goes on by itself, and a second one would only say so.
+    const HABITS: Habits<Self> = Habits::RUNS_ONCE;
+
     fn entry(&mut self) -> squeue::Entry {
         let address = self.header.address();
         opcode::Connect::new(self.socket.target(), address, self.header.address_length()).build()
@@ -41,11 +43,6 @@ unsafe impl Operation for Connect {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(drop))
-    }
-
-    /// Interrupted, the attempt goes on by itself, and a second one would only say so.
-    fn restarts(&self) -> bool {
-        false
     }
 }
 
@@ -66,6 +63,8 @@ impl<B: IoBufMut> Receive<B> {
 unsafe impl<B: IoBufMut> Operation for Receive<B> {
     type Output = Result<(usize, B), Error<B>>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.capacity());
         opcode::Recv::new(self.socket.target(), self.buffer.as_mut_ptr(), length).build()
@@ -75,7 +74,9 @@ unsafe impl<B: IoBufMut> Operation for Receive<B> {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(filled(self.buffer, completion.result()))
     }
+}
 
+impl<B: IoBufMut> Receive<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.socket, Direction::Inbound, Manner::Alone))
     }
@@ -89,45 +90,6 @@ unsafe impl<B: IoBufMut> Operation for Receive<B> {
 
     fn leave(self, completion: Completion) {
         leave(&self.socket, self.buffer, 0, completion);
-    }
-}
-
-/// Moves what is left of a stream into a buffer from `offset` on, or gives the error that is left.
-pub(super) fn claim<B: IoBufMut>(socket: &Handle, buffer: &mut B, offset: usize) -> Option<io::Result<usize>> {
-    let room = buffer.capacity() - offset;
-    // SAFETY: `offset` is not above the capacity.
-    let target = unsafe { buffer.as_mut_ptr().add(offset) };
-    socket.lane(Direction::Inbound).take_bytes(room, |bytes| {
-        // SAFETY: there are no more bytes than there is room behind `target`, in memory that belongs to the buffer, and so not to the lane.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) }
-    })
-}
-
-/// Moves what is left of a stream into a buffer until it is full.
-pub(super) fn claim_exact<B: IoBufMut>(socket: &Handle, buffer: &mut B, done: &mut usize) -> Progress {
-    while *done < buffer.capacity() {
-        match claim(socket, buffer, *done) {
-            None => return Progress::Partial,
-            Some(Ok(count)) => *done += count,
-            Some(Err(error)) => return Progress::Failed(error),
-        }
-    }
-    Progress::Complete
-}
-
-/// Leaves the bytes of a receive that nobody waits for: those of earlier parts, and those of its last completion.
-pub(super) fn leave<B: IoBufMut>(socket: &Handle, mut buffer: B, earlier: usize, completion: Completion) {
-    let lane = socket.lane(Direction::Inbound);
-    let result = completion.result();
-    let count = earlier + *result.as_ref().unwrap_or(&0);
-    if count > 0 {
-        assert!(count <= buffer.capacity(), "the kernel reports more bytes than the buffer holds");
-        // SAFETY: the kernel has written that many bytes, and the operation that it wrote them for has ended.
-        unsafe { buffer.set_init_len(count) };
-        lane.leave(Left::Bytes { bytes: buffer.as_init()[..count].to_vec(), start: 0 });
-    }
-    if let Err(error) = result {
-        lane.leave_error(&error);
     }
 }
 
@@ -150,6 +112,8 @@ impl<B: IoBufMut> ReceiveExact<B> {
 unsafe impl<B: IoBufMut> Operation for ReceiveExact<B> {
     type Output = Result<B, Error<B>>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.capacity() - self.filled);
         // SAFETY: `filled` bytes of the buffer lie before this address.
@@ -167,7 +131,9 @@ unsafe impl<B: IoBufMut> Operation for ReceiveExact<B> {
             Progress::Failed(error) => Step::Done(Err(incomplete(self.buffer, self.filled, error))),
         }
     }
+}
 
+impl<B: IoBufMut> ReceiveExact<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.socket, Direction::Inbound, Manner::Alone))
     }
@@ -208,6 +174,8 @@ impl<B: IoBuf> Send<B> {
 unsafe impl<B: IoBuf> Operation for Send<B> {
     type Output = Result<(usize, B), Error<B>>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns::of(Self::lane));
+
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.init_len());
         opcode::Send::new(self.socket.target(), self.buffer.as_init_ptr(), length).flags(libc::MSG_NOSIGNAL).build()
@@ -217,7 +185,9 @@ unsafe impl<B: IoBuf> Operation for Send<B> {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(written(self.buffer, completion.result()))
     }
+}
 
+impl<B: IoBuf> Send<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.socket, Direction::Outbound, self.manner))
     }
@@ -240,6 +210,8 @@ impl<B: IoBuf> SendAll<B> {
 unsafe impl<B: IoBuf> Operation for SendAll<B> {
     type Output = Result<B, Error<B>>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns { moved: Self::moved, ..Turns::of(Self::lane) });
+
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.init_len() - self.sent);
         // SAFETY: `sent` bytes of the buffer lie before this address.
@@ -256,7 +228,9 @@ unsafe impl<B: IoBuf> Operation for SendAll<B> {
             Progress::Failed(error) => Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.sent))),
         }
     }
+}
 
+impl<B: IoBuf> SendAll<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.socket, Direction::Outbound, Manner::Alone))
     }

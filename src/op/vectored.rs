@@ -9,11 +9,11 @@ use std::ptr;
 
 use io_uring::{opcode, squeue};
 
-use super::file::{Progress, advance, check_offset, no_room, write_zero, written};
-use super::header::Header;
-use super::lane::{Direction, Left, Manner};
-use super::{Handle, MOST_BYTES, Op, Operation, Step};
+use super::file::check_offset;
 use crate::buf::{Error, IoBufMut, IoBufs};
+use crate::inflight::{
+    Direction, Handle, Header, Left, MOST_BYTES, Manner, Op, Operation, Progress, Step, Turns, advance, no_room, write_zero, written,
+};
 use crate::ring::Completion;
 
 /// Most buffers that the kernel takes at once (`UIO_MAXIOV`); those beyond wait for the next call, as after any short transfer.
@@ -157,6 +157,8 @@ impl<B: IoBufMut> ReadVectoredAt<B> {
 unsafe impl<B: IoBufMut> Operation for ReadVectoredAt<B> {
     type Output = Result<(usize, Vec<B>), Error<Vec<B>>>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+
     fn entry(&mut self) -> squeue::Entry {
         let Vectors(vectors) = &self.vectors;
         let target = self.file.target_of_transfer();
@@ -166,7 +168,9 @@ unsafe impl<B: IoBufMut> Operation for ReadVectoredAt<B> {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(filled(self.buffers, completion.result()))
     }
+}
 
+impl<B: IoBufMut> ReadVectoredAt<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         self.file.is_stream().then_some((&self.file, Direction::Inbound, Manner::AfterDropped))
     }
@@ -204,6 +208,8 @@ impl<S: IoBufs> WriteVectoredAt<S> {
 unsafe impl<S: IoBufs> Operation for WriteVectoredAt<S> {
     type Output = Result<(usize, S), Error<S>>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns::of(Self::lane));
+
     fn entry(&mut self) -> squeue::Entry {
         let Vectors(vectors) = &self.vectors;
         let target = self.file.target_of_transfer();
@@ -213,7 +219,9 @@ unsafe impl<S: IoBufs> Operation for WriteVectoredAt<S> {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(written(self.buffers, completion.result()))
     }
+}
 
+impl<S: IoBufs> WriteVectoredAt<S> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.file, Direction::Outbound, Manner::AfterDropped))
     }
@@ -239,6 +247,8 @@ impl<B: IoBufMut> ReceiveVectored<B> {
 unsafe impl<B: IoBufMut> Operation for ReceiveVectored<B> {
     type Output = Result<(usize, Vec<B>), Error<Vec<B>>>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+
     fn entry(&mut self) -> squeue::Entry {
         let message = self.header.message(&self.vectors.0, false);
         opcode::RecvMsg::new(self.socket.target(), message).build()
@@ -247,7 +257,9 @@ unsafe impl<B: IoBufMut> Operation for ReceiveVectored<B> {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(filled(self.buffers, completion.result()))
     }
+}
 
+impl<B: IoBufMut> ReceiveVectored<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.socket, Direction::Inbound, Manner::Alone))
     }
@@ -283,6 +295,8 @@ impl<S: IoBufs> SendVectored<S> {
 unsafe impl<S: IoBufs> Operation for SendVectored<S> {
     type Output = Result<(usize, S), Error<S>>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns::of(Self::lane));
+
     fn entry(&mut self) -> squeue::Entry {
         let message = self.header.message(&self.vectors.0, false);
         opcode::SendMsg::new(self.socket.target(), message).flags(libc::MSG_NOSIGNAL as u32).build()
@@ -291,7 +305,9 @@ unsafe impl<S: IoBufs> Operation for SendVectored<S> {
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(written(self.buffers, completion.result()))
     }
+}
 
+impl<S: IoBufs> SendVectored<S> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.socket, Direction::Outbound, Manner::Alone))
     }
@@ -318,6 +334,8 @@ impl<S: IoBufs> SendAllVectored<S> {
 unsafe impl<S: IoBufs> Operation for SendAllVectored<S> {
     type Output = Result<S, Error<S>>;
 
+    const TURNS: Option<Turns<Self>> = Some(Turns { moved: Self::moved, ..Turns::of(Self::lane) });
+
     fn entry(&mut self) -> squeue::Entry {
         let message = self.header.message(self.vectors.of_next_call(), false);
         // MSG_WAITALL as in `SendAll`.
@@ -335,7 +353,9 @@ unsafe impl<S: IoBufs> Operation for SendAllVectored<S> {
             }
         }
     }
+}
 
+impl<S: IoBufs> SendAllVectored<S> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.socket, Direction::Outbound, Manner::Alone))
     }

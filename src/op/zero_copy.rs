@@ -13,12 +13,11 @@ use std::net::SocketAddr;
 use io_uring::{opcode, squeue, types};
 use socket2::SockAddr;
 
-use super::file::{Progress, advance, clamp, write_zero};
-use super::header::Header;
-use super::lane::{Direction, Manner};
 use super::vectored::Vectors;
-use super::{Handle, Op, Operation, Step};
 use crate::buf::{Error, IoBuf, IoBufs};
+use crate::inflight::{
+    Direction, Habits, Handle, Header, Manner, Notification, Op, Operation, Progress, Step, Turns, advance, clamp, write_zero,
+};
 use crate::ring::{COMPLETION_COPIED, Completion};
 
 /// `IORING_SEND_ZC_REPORT_USAGE`: the notification says whether the bytes were copied after all.
@@ -134,7 +133,9 @@ impl<B: IoBuf> SendZeroCopy<B> {
 unsafe impl<B: IoBuf> Operation for SendZeroCopy<B> {
     type Output = Result<(Sent, B), Error<B>>;
 
-    const NOTIFIES: bool = true;
+    const TURNS: Option<Turns<Self>> = Some(Turns { moved: Self::moved, ..Turns::of(Self::lane) });
+    const HABITS: Habits<Self> =
+        Habits { notification: Some(Notification { is_over: Self::is_over, release: Self::release }), ..Habits::USUAL };
 
     fn entry(&mut self) -> squeue::Entry {
         let (target, flags) = (self.course.target(), self.course.flags());
@@ -158,7 +159,9 @@ unsafe impl<B: IoBuf> Operation for SendZeroCopy<B> {
             Turnout::Failed(error) => Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.course.sent))),
         }
     }
+}
 
+impl<B: IoBuf> SendZeroCopy<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         self.course.lane()
     }
@@ -216,7 +219,9 @@ impl<S: IoBufs> SendVectoredZeroCopy<S> {
 unsafe impl<S: IoBufs> Operation for SendVectoredZeroCopy<S> {
     type Output = Result<(Sent, S), Error<S>>;
 
-    const NOTIFIES: bool = true;
+    const TURNS: Option<Turns<Self>> = Some(Turns { moved: Self::moved, ..Turns::of(Self::lane) });
+    const HABITS: Habits<Self> =
+        Habits { notification: Some(Notification { is_over: Self::is_over, release: Self::release }), ..Habits::USUAL };
 
     fn entry(&mut self) -> squeue::Entry {
         let message = self.header.message(self.vectors.of_next_call(), false);
@@ -234,7 +239,9 @@ unsafe impl<S: IoBufs> Operation for SendVectoredZeroCopy<S> {
             }
         }
     }
+}
 
+impl<S: IoBufs> SendVectoredZeroCopy<S> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         self.course.lane()
     }

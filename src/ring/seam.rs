@@ -111,7 +111,7 @@ pub(crate) trait Source: fmt::Debug {
     /// all.
     ///
     /// # Safety
-    /// Every address in `chain` and every descriptor must stay valid as `op::Operation` demands.
+    /// Every address in `chain` and every descriptor must stay valid as `inflight::Operation` demands.
     unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError>;
 
     /// Lets entries with [`BUFFER_SELECT`](squeue::Flags::BUFFER_SELECT) and this group take their

@@ -99,7 +99,7 @@ pub(crate) type Decoded = Result<Submission, Refused>;
 /// Decodes an entry.
 ///
 /// # Safety
-/// What the entry names stays valid as `op::Operation` demands, for as long as the submission or a
+/// What the entry names stays valid as `inflight::Operation` demands, for as long as the submission or a
 /// copy of it is executed.
 pub(crate) unsafe fn decode(entry: &squeue::Entry) -> Decoded {
     let raw = RawEntry::of(entry);

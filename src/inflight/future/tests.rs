@@ -1,14 +1,20 @@
 //! Tests: operations without a kernel that answers as a test needs it.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::task::Waker;
+use std::time::Duration;
 
 use io_uring::opcode;
 
-use super::file::{Fsync, ReadAt, ReadExactAt, WriteAllAt, WriteAt};
 use super::*;
 use crate::buf::{ChunkPoolConfig, Error};
+use crate::inflight::{Direction, Resource};
+use crate::op::datagram::{ReceiveDatagram, ReceiveFrom, SendTo};
+use crate::op::file::{Fsync, ReadAt, ReadExactAt, WriteAllAt, WriteAt};
+use crate::op::path::{MakeDirectory, Open, Rename, Unlink};
+use crate::op::socket::{Receive, ReceiveExact, Send, SendAll};
+use crate::op::vectored::{ReadVectoredAt, ReceiveVectored, SendVectored, WriteVectoredAt};
 use crate::ring::{Config, Ring};
 use crate::runtime::{Runtime, block_on, metrics};
 

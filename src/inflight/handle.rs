@@ -1,9 +1,7 @@
-//! Who keeps a descriptor open: its resource, and the operations in flight.
+//! What keeps a descriptor open: one share for its resource, and one for each of its operations.
 //!
-//! A [`Resource`] is what a file, a stream or a listener has, a [`Handle`] what each of its
-//! operations has. The descriptor is closed when all of them have gone. If the resource goes first,
-//! what is left are operations without futures: they are cancelled, and the descriptor is closed as
-//! soon as no entry that names it is on its way to the kernel.
+//! A `Resource` (`resource.rs`) is what a file, a stream or a listener has, a [`Handle`] what each of
+//! its operations has. The descriptor is closed when all of them have gone.
 //!
 //! # Safety
 //! The descriptor in [`Shared`] is open, and lent by its number, until [`Shared::give_up`].
@@ -13,18 +11,15 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
-use std::future::poll_fn;
-use std::io;
-use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 
 use io_uring::{squeue, types};
 
 use super::closing;
-use super::lane::{Direction, Kept, Lane};
-use super::place::{Place, Target};
+use super::fixed_file::{FixedFile, Target};
+use super::kept::{Direction, Kept};
 use crate::ring::FileKind;
 use crate::runtime;
 use crate::sys::{self, Descriptor};
@@ -34,9 +29,6 @@ pub struct Handle {
     /// `None` only within `drop`.
     shared: Option<Rc<Shared>>,
 }
-
-/// What a file, a stream or a listener has of its descriptor. With it, the descriptor is closed.
-pub(crate) struct Resource(Handle);
 
 /// A few bytes for each connection that waits.
 struct Shared {
@@ -67,7 +59,7 @@ enum Naming {
     Plain { closes_at_once: bool },
     /// By its descriptor, and a worker makes the transfer: it may wait whatever it is told.
     ByWorker,
-    /// By its place in the ring's table, once it was used often.
+    /// By its place in the ring's table of fixed files, once it was used often.
     Counted,
 }
 
@@ -79,26 +71,26 @@ struct Rare {
     /// There was an operation that a worker of the kernel makes, and perhaps has not begun.
     is_looked_up_late: Cell<bool>,
     /// Of a file, from its first transfer on.
-    place: Place,
+    fixed_file: FixedFile,
     /// By direction: what the lane keeps.
     kept: [OnceCell<Box<RefCell<Kept>>>; 2],
 }
 
 const _: () = assert!(size_of::<Shared>() <= 24);
 
-impl Resource {
+impl Handle {
     /// Of a socket.
-    pub(crate) fn new(descriptor: Descriptor) -> Resource {
-        Resource::of(descriptor, false, Naming::Socket)
+    pub(super) fn of_socket(descriptor: Descriptor) -> Handle {
+        Handle::of(descriptor, false, Naming::Socket)
     }
 
     /// Of a file, which may be a pipe or a terminal.
-    pub(crate) fn of_file(descriptor: Descriptor) -> Resource {
+    pub(super) fn of_file(descriptor: Descriptor) -> Handle {
         let is_stream = !sys::has_position(descriptor.as_fd());
-        Resource::of(descriptor, is_stream, Naming::Unknown)
+        Handle::of(descriptor, is_stream, Naming::Unknown)
     }
 
-    fn of(descriptor: Descriptor, is_stream: bool, naming: Naming) -> Resource {
+    fn of(descriptor: Descriptor, is_stream: bool, naming: Naming) -> Handle {
         let shared = Rc::new(Shared {
             descriptor: Cell::new(Some(descriptor)),
             is_awaited: Cell::new(false),
@@ -108,79 +100,34 @@ impl Resource {
             held: Default::default(),
             rare: OnceCell::new(),
         });
-        Resource(Handle { shared: Some(shared) })
+        Handle { shared: Some(shared) }
     }
 
-    /// Waits for the end of operations whose futures were dropped, then closes the descriptor and
-    /// says how that went.
-    pub(crate) async fn close(self) -> io::Result<()> {
-        self.wait_alone().await;
-        let at_once = self.shared().closes_at_once();
-        closing::close(self.shared().give_up(), at_once).await
+    /// Is this the only share?
+    #[inline]
+    pub(super) fn is_alone(&self) -> bool {
+        Rc::strong_count(self.shared()) == 1
     }
 
-    /// Waits for the end of operations whose futures were dropped, and gives up the descriptor.
-    pub(crate) async fn into_descriptor(self) -> Descriptor {
-        self.wait_alone().await;
-        self.shared().give_up()
+    /// Wakes when this is the only share.
+    pub(super) fn wake_when_alone(&self, waker: Waker) {
+        self.shared().is_awaited.set(true);
+        self.rare_or_new().closer.set(Some(waker));
     }
 
-    async fn wait_alone(&self) {
-        self.lane(Direction::Inbound).cancel_parked();
-        poll_fn(|context| {
-            // Before the look, since it is user code, which may change what there is to see.
-            let waker = context.waker().clone();
-            if Rc::strong_count(self.shared()) == 1 {
-                return Poll::Ready(());
-            }
-            self.shared().is_awaited.set(true);
-            self.rare_or_new().closer.set(Some(waker));
-            Poll::Pending
-        })
-        .await;
-    }
-
-    /// The resource goes, and operations without futures are in flight. They are cancelled now, and
-    /// not with the next turn.
-    #[cold]
-    fn close_early(&self) {
-        self.lane(Direction::Inbound).cancel_parked();
+    /// Has the ring let go of the number, though operations without futures are in flight?
+    pub(super) fn let_go(&self) -> bool {
         let shared = self.shared();
-        if let Some(core) = runtime::try_current()
-            && core.let_go(shared.number())
+        runtime::try_current().is_some_and(|core| core.let_go(shared.number()))
             && !shared.rare.get().is_some_and(|rare| rare.is_looked_up_late.get())
-        {
-            let at_once = shared.closes_at_once();
-            closing::close_dropped(shared.give_up(), at_once);
-        }
     }
-}
 
-impl Drop for Resource {
-    #[inline]
-    fn drop(&mut self) {
-        if Rc::strong_count(self.shared()) > 1 {
-            self.close_early();
-        }
+    /// Takes the descriptor out, and says whether closing it waits for nobody.
+    pub(super) fn give_up(&self) -> (Descriptor, bool) {
+        let at_once = self.shared().closes_at_once();
+        (self.shared().give_up(), at_once)
     }
-}
 
-impl Deref for Resource {
-    type Target = Handle;
-
-    #[inline]
-    fn deref(&self) -> &Handle {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Resource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Handle {
     #[inline]
     fn shared(&self) -> &Rc<Shared> {
         self.shared.as_ref().expect("a handle has its share until it is dropped")
@@ -188,12 +135,12 @@ impl Handle {
 
     /// Has it no positions, so that bytes once read do not come again?
     #[inline]
-    pub(super) fn is_stream(&self) -> bool {
+    pub(crate) fn is_stream(&self) -> bool {
         self.shared().is_stream
     }
 
     /// Is it a file that is read by way of the page cache, and by its descriptor?
-    pub(super) fn has_cache(&self) -> bool {
+    pub(crate) fn has_cache(&self) -> bool {
         if self.shared().naming.get() == Naming::Unknown {
             self.find_out_naming();
         }
@@ -202,7 +149,7 @@ impl Handle {
 
     /// Does it go around the page cache?
     #[inline]
-    pub(super) fn is_direct(&self) -> bool {
+    pub(crate) fn is_direct(&self) -> bool {
         self.shared().is_direct.get().unwrap_or_else(|| self.find_out_whether_direct())
     }
 
@@ -211,12 +158,6 @@ impl Handle {
         let is_direct = !self.is_stream() && sys::is_direct(self.as_fd());
         self.shared().is_direct.set(Some(is_direct));
         is_direct
-    }
-
-    /// Where operations of one direction take turns.
-    #[inline]
-    pub(super) fn lane(&self, direction: Direction) -> Lane<'_> {
-        Lane::new(self, direction)
     }
 
     #[inline]
@@ -240,7 +181,7 @@ impl Handle {
 
     /// As the entries of reads and writes of files take it.
     #[inline]
-    pub(super) fn target_of_transfer(&self) -> Target {
+    pub(crate) fn target_of_transfer(&self) -> Target {
         match self.shared().naming.get() {
             Naming::Plain { .. } | Naming::Socket => self.target_with(squeue::Flags::empty()),
             Naming::ByWorker => Target { number: self.target_for_worker(), flags: squeue::Flags::ASYNC },
@@ -259,8 +200,8 @@ impl Handle {
 
     fn target_of_counted_transfer(&self) -> Target {
         let rare = self.rare_or_new();
-        rare.place.here().unwrap_or_else(|| {
-            rare.place.count(self.as_fd());
+        rare.fixed_file.here().unwrap_or_else(|| {
+            rare.fixed_file.count(self.as_fd());
             self.target_with(squeue::Flags::empty())
         })
     }
@@ -278,7 +219,7 @@ impl Handle {
     }
 
     /// Do transfers of it wait whatever they are told, so that a worker makes them?
-    pub(super) fn is_for_workers(&self) -> bool {
+    pub(crate) fn is_for_workers(&self) -> bool {
         if self.shared().naming.get() == Naming::Unknown {
             self.find_out_naming();
         }
@@ -296,14 +237,6 @@ impl Handle {
     #[inline]
     pub(crate) fn target(&self) -> types::Fd {
         types::Fd(self.shared().number())
-    }
-
-    /// Waits for the end of operations whose futures were dropped, and says how the writes among them ended.
-    pub(crate) async fn quiesce(&self) -> Vec<io::Result<usize>> {
-        for direction in [Direction::Inbound, Direction::Outbound] {
-            poll_fn(|context| self.lane(direction).poll_quiet(context)).await;
-        }
-        self.lane(Direction::Outbound).take_results()
     }
 }
 
@@ -373,7 +306,7 @@ impl Shared {
     /// closing that closes the file.
     fn give_up(&self) -> Descriptor {
         if let Some(rare) = self.rare.get() {
-            rare.place.give_back();
+            rare.fixed_file.give_back();
         }
         let descriptor = self.descriptor.take().expect("a descriptor is given up once");
         runtime::forget_descriptor(descriptor.as_raw_fd());

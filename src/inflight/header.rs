@@ -33,7 +33,7 @@ struct Parts {
 
 /// A box of [`Parts`] on loan from the pool. It is a pointer, since the kernel has others to the
 /// same parts while an operation is in flight, and a `Box` claims to be the only one.
-pub(super) struct Header(NonNull<Parts>);
+pub(crate) struct Header(NonNull<Parts>);
 
 impl Header {
     fn new() -> Header {
@@ -48,12 +48,12 @@ impl Header {
     }
 
     /// With room for any address.
-    pub(super) fn for_any_address() -> Header {
+    pub(crate) fn for_any_address() -> Header {
         Header::with_address(SockAddrStorage::zeroed(), size_of::<SockAddrStorage>() as libc::socklen_t)
     }
 
     /// With an address to go to.
-    pub(super) fn for_address(address: &SockAddr) -> Header {
+    pub(crate) fn for_address(address: &SockAddr) -> Header {
         // SAFETY: a `SockAddr` is one whole `SockAddrStorage` on the other side of this pointer.
         let storage = unsafe { address.as_ptr().cast::<SockAddrStorage>().read() };
         Header::with_address(storage, address.len())
@@ -70,30 +70,30 @@ impl Header {
     }
 
     /// Where the address is.
-    pub(super) fn address(&mut self) -> *mut libc::sockaddr {
+    pub(crate) fn address(&mut self) -> *mut libc::sockaddr {
         // SAFETY: the parts belong to the header.
         unsafe { &raw mut (*self.parts()).address }.cast()
     }
 
-    pub(super) fn address_length(&self) -> libc::socklen_t {
+    pub(crate) fn address_length(&self) -> libc::socklen_t {
         // SAFETY: the parts belong to the header. The kernel writes the length before its completion,
         // and this is asked before the start or after the end.
         unsafe { (*self.0.as_ptr()).address_length }
     }
 
     /// Where the length of the address is, for accept(2) to fill in.
-    pub(super) fn address_length_mut(&mut self) -> *mut libc::socklen_t {
+    pub(crate) fn address_length_mut(&mut self) -> *mut libc::socklen_t {
         // SAFETY: the parts belong to the header.
         unsafe { &raw mut (*self.parts()).address_length }
     }
 
     /// The message header of sendmsg(2) and recvmsg(2): the buffers and, if asked for, the address.
-    pub(super) fn message(&mut self, buffers: &[libc::iovec], with_address: bool) -> *mut libc::msghdr {
+    pub(crate) fn message(&mut self, buffers: &[libc::iovec], with_address: bool) -> *mut libc::msghdr {
         self.message_at(buffers.as_ptr(), buffers.len(), with_address)
     }
 
     /// As [`message`](Header::message), for a single buffer.
-    pub(super) fn message_of_one(&mut self, buffer: libc::iovec, with_address: bool) -> *mut libc::msghdr {
+    pub(crate) fn message_of_one(&mut self, buffer: libc::iovec, with_address: bool) -> *mut libc::msghdr {
         // SAFETY: the parts belong to the header.
         let vector = unsafe { &raw mut (*self.parts()).vector };
         // SAFETY: as above, and the kernel does not know them, or has let go of them.
@@ -120,13 +120,13 @@ impl Header {
     }
 
     /// The address that accept(2) has filled in.
-    pub(super) fn into_accepted_address(self) -> SockAddr {
+    pub(crate) fn into_accepted_address(self) -> SockAddr {
         let length = self.address_length();
         self.into_socket_address(length)
     }
 
     /// The address that recvmsg(2) has filled in.
-    pub(super) fn into_message_address(mut self) -> SockAddr {
+    pub(crate) fn into_message_address(mut self) -> SockAddr {
         // SAFETY: the parts belong to the header, and the kernel has let go of them.
         let length = unsafe { (*self.parts()).message.msg_namelen };
         self.into_socket_address(length)

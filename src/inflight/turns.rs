@@ -1,57 +1,24 @@
-//! Whose turn is it in one direction of a descriptor, and what did dropped futures leave there?
+//! The turns of operations in one direction of a descriptor, and what dropped futures left there.
 //!
-//! The kernel runs two receives of one socket in no particular order, and finishes a cancelled one whenever it likes. So the operations of
-//! a direction take turns, a dropped one keeps its turn until its last completion, and what it brought waits here for the next. Nothing of
-//! this costs more than a flag as long as nobody is dropped and nobody waits.
+//! The kernel runs two receives of one socket in no particular order, and finishes a cancelled one
+//! whenever it likes. So the operations of a direction take turns, a dropped one keeps its turn
+//! until its last completion, and what it brought waits here for the next. Nothing of this costs
+//! more than a flag as long as nobody is dropped and nobody waits.
 
-use std::any::Any;
 use std::cell::{Cell, RefMut};
-use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::Handle;
-use crate::buf::Chunk;
+use super::handle::Handle;
+use super::kept::{Direction, Kept, Left, Manner};
 use crate::driver::Token;
-use crate::exec::{Budget, yield_once};
+use crate::exec::yield_once;
 use crate::ring::Completion;
 use crate::runtime::Core;
 use crate::unwind::FirstPanic;
-
-/// Which way the bytes go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// From the descriptor.
-    Inbound,
-    /// To it.
-    Outbound,
-}
-
-/// How operations of one kind share a direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
-    /// One at a time.
-    Alone,
-    /// Any number at a time, but none while a dropped one is in flight.
-    AfterDropped,
-}
-
-/// What a dropped operation left for the next one.
-pub(super) enum Left {
-    /// Bytes of a stream, from `start` on.
-    Bytes { bytes: Vec<u8>, start: usize },
-    /// Bytes of a stream, in a buffer of the runtime.
-    Chunk(Chunk),
-    /// One datagram, and where it came from.
-    Datagram { bytes: Vec<u8>, from: SocketAddr },
-    /// A connection with its address, of the type that the listener's operation knows.
-    Connection(Box<dyn Any>),
-    /// An error that the kernel reports only once.
-    Failed(i32),
-}
 
 /// Most results of dropped operations that wait to be asked for; the oldest go first.
 const RESULTS_KEPT: usize = 1024;
@@ -61,34 +28,29 @@ const ALONE: u32 = 1 << 31;
 
 /// One direction of a descriptor.
 #[derive(Clone, Copy)]
-pub(super) struct Lane<'h> {
+pub(crate) struct Lane<'h> {
     handle: &'h Handle,
     direction: Direction,
 }
 
-/// What a lane keeps once somebody has waited in it or something was left there.
-#[derive(Default)]
-pub(super) struct Kept {
-    /// Who waits, in order. The first is woken when the lane is free, and leaves when it is polled.
-    queue: VecDeque<(u64, Waker)>,
-    last_ticket: u64,
-    left: VecDeque<Left>,
-    /// A dropped operation that goes on waiting for the next one's sake.
-    parked: Option<(Weak<Core>, Token)>,
-    /// How dropped operations ended: counts, or negative errnos.
-    results: VecDeque<isize>,
-    /// Who waits until no dropped operation is in flight.
-    quiescing: Vec<Waker>,
-    /// How much may still be claimed of what is left in one go.
-    budget: Budget,
+impl Handle {
+    /// Where operations of one direction take turns.
+    #[inline]
+    pub(crate) fn lane(&self, direction: Direction) -> Lane<'_> {
+        Lane { handle: self, direction }
+    }
+
+    /// Waits for the end of operations whose futures were dropped, and says how the writes among them
+    /// ended.
+    pub(crate) async fn quiesce(&self) -> Vec<io::Result<usize>> {
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            poll_fn(|context| self.lane(direction).poll_quiet(context)).await;
+        }
+        self.lane(Direction::Outbound).take_results()
+    }
 }
 
 impl<'h> Lane<'h> {
-    #[inline]
-    pub(super) fn new(handle: &'h Handle, direction: Direction) -> Lane<'h> {
-        Lane { handle, direction }
-    }
-
     #[inline]
     fn held(self) -> &'h Cell<u32> {
         self.handle.held(self.direction)
@@ -111,7 +73,7 @@ impl<'h> Lane<'h> {
 
     /// Enters a lane in which nobody is or waits and nothing is left. `false`: it takes a [`Turn`].
     #[inline]
-    pub(super) fn enter_quietly(&self, manner: Manner) -> bool {
+    pub(crate) fn enter_quietly(&self, manner: Manner) -> bool {
         let quiet = self.held().get() == 0 && self.kept(|kept| kept.queue.is_empty() && kept.left.is_empty()).unwrap_or(true);
         if quiet && manner == Manner::Alone {
             self.held().set(ALONE);
@@ -121,7 +83,7 @@ impl<'h> Lane<'h> {
 
     /// Leaves it again. `false`: somebody has come meanwhile, so it takes a [`Turn`] to leave.
     #[inline]
-    pub(super) fn leave_quietly(&self) -> bool {
+    pub(crate) fn leave_quietly(&self) -> bool {
         let quiet = self.kept(|kept| kept.queue.is_empty()).unwrap_or(true);
         if quiet {
             // Operations that it let in beside it may have been dropped, and hold the lane on.
@@ -131,28 +93,28 @@ impl<'h> Lane<'h> {
     }
 
     /// Puts what a dropped operation brought behind what others left.
-    pub(super) fn leave(&self, left: Left) {
+    pub(crate) fn leave(&self, left: Left) {
         self.kept_mut().left.push_back(left);
     }
 
     /// To be asked before something that is left is claimed.
-    pub(super) fn poll_budget(&self, context: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_budget(&self, context: &Context<'_>) -> Poll<()> {
         let is_left = self.kept_mut().budget.take();
         if is_left { Poll::Ready(()) } else { yield_once(context) }
     }
 
     /// What was left longest ago.
-    pub(super) fn take_left(&self) -> Option<Left> {
+    pub(crate) fn take_left(&self) -> Option<Left> {
         self.kept(|kept| kept.left.pop_front())?
     }
 
     /// Puts back the rest of what was taken.
-    pub(super) fn put_back(&self, left: Left) {
+    pub(crate) fn put_back(&self, left: Left) {
         self.kept_mut().left.push_front(left);
     }
 
     /// Keeps an error that the kernel reports only once. A cancelled operation has nothing to report.
-    pub(super) fn leave_error(&self, error: &io::Error) {
+    pub(crate) fn leave_error(&self, error: &io::Error) {
         match error.raw_os_error() {
             None | Some(libc::ECANCELED | libc::EINTR) => {}
             Some(errno) => self.leave(Left::Failed(errno)),
@@ -160,7 +122,7 @@ impl<'h> Lane<'h> {
     }
 
     /// Takes as many bytes as there is room for in `room`, or the error that comes next. `None`: nothing is left.
-    pub(super) fn take_bytes(&self, room: usize, mut put: impl FnMut(&[u8])) -> Option<io::Result<usize>> {
+    pub(crate) fn take_bytes(&self, room: usize, mut put: impl FnMut(&[u8])) -> Option<io::Result<usize>> {
         match self.take_left()? {
             Left::Failed(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
             Left::Bytes { bytes, start } => {
@@ -185,17 +147,17 @@ impl<'h> Lane<'h> {
     }
 
     #[inline]
-    pub(super) fn has_left(&self) -> bool {
+    pub(crate) fn has_left(&self) -> bool {
         self.kept(|kept| !kept.left.is_empty()).unwrap_or(false)
     }
 
     /// Remembers a dropped operation that was not cancelled.
-    pub(super) fn park(&self, core: &Rc<Core>, token: Token) {
+    pub(crate) fn park(&self, core: &Rc<Core>, token: Token) {
         self.kept_mut().parked = Some((Rc::downgrade(core), token));
     }
 
     /// Asks for the end of the operation that is parked here, if it still is.
-    pub(super) fn cancel_parked(&self) {
+    pub(crate) fn cancel_parked(&self) {
         let parked = self.kept(|kept| kept.parked.take()).flatten();
         if let Some((core, token)) = parked
             && let Some(core) = core.upgrade()
@@ -205,7 +167,7 @@ impl<'h> Lane<'h> {
     }
 
     /// Waits until no dropped operation is in flight here.
-    pub(super) fn poll_quiet(&self, context: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_quiet(&self, context: &Context<'_>) -> Poll<()> {
         let waker = context.waker().clone();
         if self.dropped() == 0 {
             return Poll::Ready(());
@@ -223,7 +185,7 @@ impl<'h> Lane<'h> {
     }
 
     /// How the dropped operations ended that nobody has asked about.
-    pub(super) fn take_results(&self) -> Vec<io::Result<usize>> {
+    pub(crate) fn take_results(&self) -> Vec<io::Result<usize>> {
         let results = self.kept(|kept| mem::take(&mut kept.results)).unwrap_or_default();
         let to_result = |result: isize| usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result as i32));
         results.into_iter().map(to_result).collect()
@@ -291,7 +253,7 @@ impl<'h> Lane<'h> {
 }
 
 /// One operation's turn in its lane. Dropping it lets the next one in.
-pub(super) struct Turn {
+pub(crate) struct Turn {
     handle: Handle,
     direction: Direction,
     manner: Manner,
@@ -313,12 +275,12 @@ enum State {
 }
 
 impl Turn {
-    pub(super) fn new(handle: &Handle, direction: Direction, manner: Manner) -> Turn {
+    pub(crate) fn new(handle: &Handle, direction: Direction, manner: Manner) -> Turn {
         Turn { handle: handle.clone(), direction, manner, state: State::New }
     }
 
     /// The turn of an operation that is in the lane already.
-    pub(super) fn inside(handle: &Handle, direction: Direction, manner: Manner) -> Turn {
+    pub(crate) fn inside(handle: &Handle, direction: Direction, manner: Manner) -> Turn {
         let state = match manner {
             Manner::Alone => State::Holding,
             Manner::AfterDropped => State::Beside,
@@ -327,12 +289,12 @@ impl Turn {
     }
 
     #[inline]
-    pub(super) fn lane(&self) -> Lane<'_> {
+    pub(crate) fn lane(&self) -> Lane<'_> {
         self.handle.lane(self.direction)
     }
 
     /// Waits for the turn. Ready from then on.
-    pub(super) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
         let ticket = match self.state {
             State::Beside | State::Holding | State::Dropped => return Poll::Ready(()),
             State::New => None,
@@ -362,7 +324,7 @@ impl Turn {
     }
 
     /// The operation's future is gone, and the operation is in flight: from now on it keeps the others out.
-    pub(super) fn hold(&mut self) {
+    pub(crate) fn hold(&mut self) {
         let lane = self.handle.lane(self.direction);
         let others = match self.state {
             State::Holding => lane.dropped(),
@@ -374,7 +336,7 @@ impl Turn {
 
     /// The dropped operation has ended, after it had moved `earlier` bytes in parts that went well. What a dropped write did is kept for
     /// whoever asks; what a dropped read brought goes to the next read.
-    pub(super) fn ended(&self, earlier: usize, completion: Completion) {
+    pub(crate) fn ended(&self, earlier: usize, completion: Completion) {
         if self.direction == Direction::Outbound {
             let result = match completion.result {
                 errno @ ..0 if earlier == 0 => errno as isize,

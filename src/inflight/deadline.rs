@@ -8,10 +8,66 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use super::{Op, Operation};
+use super::future::Op;
+use super::operation::Operation;
 use crate::buf::Error;
 use crate::runtime::Timer;
+
+impl<'h, O: Operation> Op<'h, O> {
+    /// Cancels the operation and waits for its end.
+    ///
+    /// The output is the operation's own: if it won the race, that is success as if nobody had cancelled; else it is an error with
+    /// `ECANCELED`, or with `EINTR` if a worker thread of the kernel was interrupted at it. Either way the buffer comes back. One that was
+    /// never polled is not started any more.
+    ///
+    /// ```
+    /// # use annulus::net::UdpSocket;
+    /// # annulus::block_on(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// let mut receive = socket.recv(vec![0; 64]);
+    /// assert!(futures_util::poll!(&mut receive).is_pending());
+    /// let error = receive.cancel().await.unwrap_err();
+    /// assert_eq!(error.raw_os_error(), Some(125)); // ECANCELED: nothing had come
+    /// let buffer = error.into_buffer();
+    /// assert_eq!(buffer.len(), 64);
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    pub fn cancel(self) -> Cancel<'h, O> {
+        Cancel::new(self)
+    }
+
+    /// Gives the operation `duration` from now to end, then cancels it.
+    ///
+    /// Whether it was in time is decided by its own completion alone: a read that got bytes is never reported as a time-out. If it was
+    /// not, the error is of kind [`TimedOut`](io::ErrorKind::TimedOut) and carries the buffer. Operations that repeat (`read_exact`,
+    /// `write_all`) may have moved some bytes by then: [`transferred`](crate::Error::transferred) counts them.
+    ///
+    /// ```
+    /// # use annulus::net::UdpSocket;
+    /// # use std::{io::ErrorKind, time::Duration};
+    /// # annulus::block_on(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// let late = socket.recv(vec![0; 64]).timeout(Duration::from_millis(5)).await.unwrap_err();
+    /// assert_eq!(late.kind(), ErrorKind::TimedOut);
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    pub fn timeout(self, duration: Duration) -> Deadline<'h, O>
+    where
+        O::Output: Expire,
+    {
+        Deadline::new(self, Timer::after(duration))
+    }
+
+    /// As [`timeout`](Op::timeout), with the instant at which the operation is cancelled.
+    pub fn deadline(self, deadline: std::time::Instant) -> Deadline<'h, O>
+    where
+        O::Output: Expire,
+    {
+        Deadline::new(self, Timer::new(deadline))
+    }
+}
 
 /// The future of [`Op::cancel`].
 #[must_use = "an operation is not cancelled until this is awaited"]

@@ -1,4 +1,4 @@
-//! By what do entries name a file: by its descriptor, or by its place in the ring's table of files?
+//! By what entries name a file: by its descriptor, or by its place in the ring's table of fixed files.
 //!
 //! A file that is read or written often gets a place, and keeps its descriptor beside it. For an operation that names the place the kernel
 //! neither looks the descriptor up nor counts one more user of the file. But a file in the table is open, whatever becomes of its descriptor: the
@@ -19,14 +19,14 @@ const TRANSFERS_BETWEEN: u8 = u8::MAX;
 
 /// How an entry names a file. The flags go into the entry, too.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Target {
-    pub(super) number: types::Fd,
-    pub(super) flags: squeue::Flags,
+pub(crate) struct Target {
+    pub(crate) number: types::Fd,
+    pub(crate) flags: squeue::Flags,
 }
 
 /// The place of one file with the first runtime on which it was used often. Whoever gives the
 /// descriptor up gives it back.
-pub(super) struct Place {
+pub(super) struct FixedFile {
     /// Transfers until it asks for one.
     until: Cell<u8>,
     /// The runtime in whose table it is, or 0 for none.
@@ -35,16 +35,16 @@ pub(super) struct Place {
     core: OnceCell<Weak<Core>>,
 }
 
-impl Default for Place {
-    fn default() -> Place {
-        Place { until: Cell::new(TRANSFERS_BEFORE), ring: Cell::new(NO_RING), number: Cell::new(0), core: OnceCell::new() }
+impl Default for FixedFile {
+    fn default() -> FixedFile {
+        FixedFile { until: Cell::new(TRANSFERS_BEFORE), ring: Cell::new(NO_RING), number: Cell::new(0), core: OnceCell::new() }
     }
 }
 
 /// No runtime has this number.
 const NO_RING: u64 = 0;
 
-impl Place {
+impl FixedFile {
     /// The place on the current runtime.
     #[inline]
     pub(super) fn here(&self) -> Option<Target> {

@@ -14,21 +14,22 @@ use std::task::{Context, Poll, ready};
 
 use io_uring::squeue;
 
-use super::Handle;
-use super::lane::{Direction, Lane, Manner, Turn};
+use super::handle::Handle;
+use super::kept::{Direction, Manner};
+use super::turns::{Lane, Turn};
 use crate::buf::Chunk;
 use crate::driver::{Arrival, Heir, Token};
 use crate::exec::Budget;
 use crate::runtime::{Core, current};
 
 /// What is received, and how far its stream is.
-pub(super) trait Kind: 'static {
+pub(crate) trait Kind: 'static {
     /// What is done with an arrival of which the stream is gone: it goes into the lane, or nobody misses it.
     fn leave(lane: Lane<'_>, arrival: Arrival);
 }
 
 /// One direction of a descriptor, as a stream of arrivals.
-pub(super) struct Multishot<K: Kind> {
+pub(crate) struct Multishot<K: Kind> {
     handle: Handle,
     armed: Option<(Rc<Core>, Token)>,
     /// Its turn in its lane, where others wait or were dropped.
@@ -36,26 +37,26 @@ pub(super) struct Multishot<K: Kind> {
     /// It has a quiet lane to itself, which needs no turn.
     alone: bool,
     /// How many arrivals it may still hand over in one go.
-    pub(super) budget: Budget,
+    pub(crate) budget: Budget,
     /// The stream's own few bytes, which lie here in what would be a gap.
-    pub(super) kind: K,
+    pub(crate) kind: K,
 }
 
 impl<K: Kind> Multishot<K> {
-    pub(super) fn new(handle: &Handle, kind: K) -> Multishot<K> {
+    pub(crate) fn new(handle: &Handle, kind: K) -> Multishot<K> {
         Multishot { handle: handle.clone(), armed: None, turn: None, alone: false, budget: Budget::default(), kind }
     }
 
-    pub(super) fn handle(&self) -> &Handle {
+    pub(crate) fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    pub(super) fn lane(&self) -> Lane<'_> {
+    pub(crate) fn lane(&self) -> Lane<'_> {
         self.handle.lane(Direction::Inbound)
     }
 
     /// Waits for the turn, which lasts until this is dropped. Ready from then on.
-    pub(super) fn poll_turn(&mut self, context: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_turn(&mut self, context: &Context<'_>) -> Poll<()> {
         if self.alone {
             return Poll::Ready(());
         }
@@ -70,7 +71,7 @@ impl<K: Kind> Multishot<K> {
     }
 
     /// Lets others have their turn. Nothing must be armed.
-    pub(super) fn end_turn(&mut self) {
+    pub(crate) fn end_turn(&mut self) {
         if std::mem::take(&mut self.alone) && !self.lane().leave_quietly() {
             self.turn = Some(Box::new(Turn::inside(&self.handle, Direction::Inbound, Manner::Alone)));
         }
@@ -78,14 +79,14 @@ impl<K: Kind> Multishot<K> {
     }
 
     #[inline]
-    pub(super) fn is_armed(&self) -> bool {
+    pub(crate) fn is_armed(&self) -> bool {
         self.armed.is_some()
     }
 
     /// Takes the next arrival of what is armed, if it is bytes in a buffer and more will come.
     /// `None`: ask for it with [`poll_arrival`](Multishot::poll_arrival).
     #[inline]
-    pub(super) fn poll_bytes(&mut self, context: &Context<'_>) -> Poll<Option<Chunk>> {
+    pub(crate) fn poll_bytes(&mut self, context: &Context<'_>) -> Poll<Option<Chunk>> {
         let Some((core, token)) = &self.armed else { return Poll::Ready(None) };
         if self.budget.is_spent() {
             return Poll::Ready(None);
@@ -101,7 +102,7 @@ impl<K: Kind> Multishot<K> {
 
     /// Takes the next arrival of what is armed; if nothing is, it waits for ever.
     #[inline]
-    pub(super) fn poll_arrival(&mut self, context: &Context<'_>) -> Poll<Arrival> {
+    pub(crate) fn poll_arrival(&mut self, context: &Context<'_>) -> Poll<Arrival> {
         let Some((core, token)) = &self.armed else { return Poll::Pending };
         ready!(self.budget.spend(context));
         let Poll::Ready(arrival) = core.poll_arrival(*token, context.waker()) else {
@@ -121,7 +122,7 @@ impl<K: Kind> Multishot<K> {
     ///
     /// # Safety
     /// The entry names no memory, but perhaps the group of the runtime's pool, and no descriptor but that of the handle.
-    pub(super) unsafe fn arm(&mut self, entry: squeue::Entry, limit: u16, context: &Context<'_>) -> Result<(), i32> {
+    pub(crate) unsafe fn arm(&mut self, entry: squeue::Entry, limit: u16, context: &Context<'_>) -> Result<(), i32> {
         let core = current();
         core.check(entry.get_opcode() as u8)?;
         let waker = context.waker().clone();

@@ -1,0 +1,393 @@
+//! The future of one operation: it starts with the first poll, waits, and gives the operation to its
+//! slot when it is dropped.
+//!
+//! # Safety
+//! While an operation is in flight it lies in `MaybeUninit`: bytes that nobody reads, writes or
+//! asserts anything about, since the kernel works on the memory that it owns. It belongs to the
+//! `Op`, and to its slot once the `Op` is dropped; both keep it until the last completion.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use super::kept::Manner;
+use super::operation::{Notification, Operation, Step, lane, leave, moved};
+use super::orphan::Orphaned;
+use super::stage::{Packed, Stage};
+use super::turns::Turn;
+use crate::driver::{Orphan, Token};
+use crate::exec::share;
+use crate::ring::Completion;
+use crate::runtime::{Core, current};
+
+/// How often an operation is started again for which the kernel has no worker thread. Each time it tries three times within 15 ms.
+const MOST_RESTARTS: u8 = 16;
+
+/// The future of one operation on the ring.
+///
+/// It is submitted with its task's first poll of it, in the tick's one batch. A read of a cached file
+/// may end with that poll, if the program reads one by one. `'h` is the borrow of the handle that it works on.
+///
+/// # Cancelling
+/// Dropping it before its end cancels the operation, except that an accept goes on for the next one's sake. The kernel may finish it all the
+/// same; the buffer stays alive until then, and is freed. What a socket had received waits in it for the next call: [the guide to
+/// cancelling](crate::docs::cancellation) says what that means for each operation. To have the outcome and the buffer in every case, use
+/// [`cancel`](Op::cancel) or [`timeout`](Op::timeout), or keep the future and poll it again later; meanwhile it keeps its turn, for which
+/// later operations of the same direction wait. Forgetting it (`mem::forget`) keeps that turn for ever, and leaks the buffer, one slot of the
+/// runtime, and its share in the descriptor, which stays open.
+///
+/// # Panics
+/// When first polled outside a runtime, or polled again after it has yielded its output.
+#[must_use = "an operation does nothing until it is awaited"]
+// In this order what is zero at first lies together.
+#[repr(C)]
+pub struct Op<'h, O: Operation> {
+    /// The runtime that it was started on.
+    core: Option<Rc<Core>>,
+    /// Its turn in its lane, where others wait or were dropped: seldom there, and there is room for it in every future.
+    turn: Option<Box<Turn>>,
+    stage: Packed,
+    flags: Flags,
+    /// Initialised but in `Stage::Done`.
+    operation: MaybeUninit<O>,
+    handle: PhantomData<&'h ()>,
+}
+
+/// What is set of an operation.
+#[derive(Clone, Copy, Default)]
+#[repr(align(8))]
+struct Flags {
+    /// The user wants it to end: no further parts are started.
+    cancelled: bool,
+    /// It has a quiet lane to itself, which needs no turn.
+    alone: bool,
+    /// How often it was started again since the kernel had no thread for it.
+    restarts: u8,
+    /// So that the whole is zero at first.
+    _unused: [u8; 5],
+}
+
+impl<'h, O: Operation> Op<'h, O> {
+    #[inline(always)]
+    pub(crate) fn new(operation: O) -> Op<'h, O> {
+        Op::settled(operation, None)
+    }
+
+    /// An operation that may be settled before it is submitted: refused with a negative errno, or with nothing to do and a result of 0.
+    #[inline(always)]
+    pub(crate) fn settled(operation: O, result: Option<i32>) -> Op<'h, O> {
+        let stage = result.map_or(Packed::IDLE, |result| Stage::Settled(result).into());
+        Op { core: None, turn: None, stage, flags: Flags::default(), operation: MaybeUninit::new(operation), handle: PhantomData }
+    }
+
+    /// Asks for the end, which comes with the operation's own completion.
+    pub(super) fn request_cancel(&mut self) {
+        self.flags.cancelled = true;
+        match self.stage.unpack() {
+            Stage::Idle => self.stage = Stage::Settled(-libc::ECANCELED).into(),
+            Stage::InFlight(token) => self.core().cancel(token),
+            Stage::Settled(_) | Stage::Done => {}
+        }
+    }
+
+    /// The runtime that it was started on.
+    #[inline]
+    fn core(&self) -> &Rc<Core> {
+        self.core.as_ref().expect("an operation in flight was started on a runtime")
+    }
+
+    /// Enters the operation's lane if it has none, or if nobody is or waits there and nothing is left. `false`: it takes a [`Turn`].
+    #[inline]
+    fn enter_quietly(&mut self) -> bool {
+        if self.flags.alone {
+            // It was interrupted, and has never left.
+            return true;
+        }
+        if self.turn.is_some() {
+            return false;
+        }
+        // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
+        match lane(unsafe { self.operation.assume_init_ref() }) {
+            None => true,
+            Some((handle, direction, manner)) => {
+                let quiet = handle.lane(direction).enter_quietly(manner);
+                self.flags.alone = quiet && manner == Manner::Alone;
+                quiet
+            }
+        }
+    }
+
+    /// Waits for the operation's turn, and takes what is left in its lane. `None`: it is to be submitted.
+    #[cold]
+    fn queue_up(&mut self, context: &Context<'_>) -> Poll<Option<O::Output>> {
+        if self.turn.is_none() {
+            // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
+            let lane = lane(unsafe { self.operation.assume_init_ref() });
+            self.turn = lane.map(|(handle, direction, manner)| Box::new(Turn::new(handle, direction, manner)));
+        }
+        let Some(turn) = &mut self.turn else { return Poll::Ready(None) };
+        ready!(turn.poll(context));
+        if !turn.lane().has_left() {
+            return Poll::Ready(None);
+        }
+        ready!(turn.lane().poll_budget(context));
+        let Some(turns) = O::TURNS else { return Poll::Ready(None) };
+        // SAFETY: as above.
+        let operation = unsafe { self.take() };
+        Poll::Ready(self.proceed((turns.claim)(operation)))
+    }
+
+    /// Queues the entry for this tick's batch, or settles what the ring cannot take. One function for each kind of operation, whoever awaits it: the
+    /// rest of `poll` is small.
+    #[inline(never)]
+    fn start(&mut self, context: &Context<'_>) {
+        let core = current();
+        // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
+        let operation = unsafe { self.operation.assume_init_mut() };
+        if let Some(try_past_the_ring) = O::HABITS.past_the_ring
+            && core.driver.borrow().is_idle()
+            && let Some(result) = try_past_the_ring(operation, &core)
+        {
+            self.stage = Stage::Settled(result).into();
+            return;
+        }
+        let entry = operation.entry();
+        let waker = share(context.waker());
+        // SAFETY: `Operation` promises that what the entry names belongs to the operation. That stays in `self.operation`, or goes to the
+        // slot in `drop`, until the last completion.
+        let started = unsafe { core.driver.borrow_mut().start(entry, waker) };
+        self.core = Some(core);
+        self.stage = match started {
+            Ok(token) => Stage::InFlight(token),
+            Err((errno, _waker)) => Stage::Settled(-errno),
+        }
+        .into();
+    }
+
+    /// Has it ended without anybody's will, so that it is to be started again? A signal can interrupt it, and can keep the kernel from starting
+    /// the worker thread that it needs: that comes as `ECANCELED`, though nobody has cancelled it. If the runtime has ended since, that has. From
+    /// the software ring the errno means that the descriptor is another file's by now, which must not be touched.
+    #[cold]
+    fn is_interrupted(&mut self, result: i32) -> bool {
+        // SAFETY: this was the last completion of its part, so the kernel has let go of it.
+        if self.flags.cancelled || !(O::HABITS.restarts)(unsafe { self.operation.assume_init_ref() }) {
+            return false;
+        }
+        let without_thread =
+            result == -libc::ECANCELED && self.flags.restarts < MOST_RESTARTS && self.core.as_ref().is_some_and(|core| core.is_on_kernel());
+        self.flags.restarts += u8::from(without_thread);
+        without_thread || result == -libc::EINTR
+    }
+
+    /// Takes the operation out, which leaves `Stage::Done`.
+    ///
+    /// # Safety
+    /// It is initialised, and the kernel has let go of it.
+    unsafe fn take(&mut self) -> O {
+        self.stage = Stage::Done.into();
+        // SAFETY: the caller's promise. `Stage::Done` keeps it from being read again.
+        unsafe { self.operation.assume_init_read() }
+    }
+
+    /// Leaves a quiet lane, or makes a turn of it if others have come meanwhile.
+    ///
+    /// # Safety
+    /// The operation is initialised, and the kernel has let go of it.
+    #[inline]
+    unsafe fn leave_quietly(&mut self) {
+        if !std::mem::take(&mut self.flags.alone) {
+            return;
+        }
+        // SAFETY: the caller's promise.
+        if let Some((handle, direction, manner)) = lane(unsafe { self.operation.assume_init_ref() })
+            && !handle.lane(direction).leave_quietly()
+        {
+            self.turn = Some(Box::new(Turn::inside(handle, direction, manner)));
+        }
+    }
+
+    /// Lets the next one have its turn, and the descriptor be closed, when only the notification is still to come.
+    #[cold]
+    fn leave_early(&mut self, notification: Notification<O>, token: Token) {
+        let Some(early) = self.core().early_result(token) else { return };
+        // SAFETY: it is initialised. The kernel works on what it points to and not on the operation's own bytes, and only its handle and its
+        // counts are looked at.
+        let operation = unsafe { self.operation.assume_init_mut() };
+        if !(notification.is_over)(operation, early.result) {
+            return;
+        }
+        if std::mem::take(&mut self.flags.alone)
+            && let Some((handle, direction, manner)) = lane(operation)
+            && !handle.lane(direction).leave_quietly()
+        {
+            self.turn = Some(Box::new(Turn::inside(handle, direction, manner)));
+        }
+        let handle = (notification.release)(operation);
+        self.turn = None;
+        drop(handle);
+    }
+
+    /// The turn of an operation whose future goes away while it is in its lane.
+    fn turn_of_dropped(&mut self, operation: &O) -> Option<Turn> {
+        self.flags.alone = false;
+        self.turn.take().map(|turn| *turn).or_else(|| {
+            let (handle, direction, manner) = lane(operation)?;
+            Some(Turn::inside(handle, direction, manner))
+        })
+    }
+
+    /// Ends and lets the next one have its turn, or makes ready for the next part.
+    #[inline]
+    fn proceed(&mut self, step: Step<O>) -> Option<O::Output> {
+        match step {
+            Step::Done(output) => {
+                // Asked first, since there is hardly ever one, and dropping it is a call.
+                if self.turn.is_some() {
+                    self.turn = None;
+                }
+                Some(output)
+            }
+            Step::Again(operation) => {
+                self.operation = MaybeUninit::new(operation);
+                self.stage = if self.flags.cancelled { Stage::Settled(-libc::ECANCELED).into() } else { Packed::IDLE };
+                None
+            }
+        }
+    }
+}
+
+impl<O: Operation> Future for Op<'_, O> {
+    type Output = O::Output;
+
+    // Inlined, so that the output goes from the operation to where the caller wants it: in between it would be written in single words and read in
+    // wider steps at once, for which a processor stalls.
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<O::Output> {
+        loop {
+            let completion = match self.stage.unpack() {
+                Stage::Idle => {
+                    if !self.enter_quietly()
+                        && let Some(output) = ready!(self.queue_up(context))
+                    {
+                        return Poll::Ready(output);
+                    }
+                    self.start(context);
+                    match self.stage.unpack() {
+                        Stage::InFlight(_) => return Poll::Pending,
+                        _ => continue,
+                    }
+                }
+                Stage::InFlight(token) => match self.core().poll_operation(token, context.waker()) {
+                    Poll::Ready(completion) if completion.result < 0 && self.is_interrupted(completion.result) => {
+                        self.stage = Packed::IDLE;
+                        continue;
+                    }
+                    Poll::Ready(completion) => completion,
+                    Poll::Pending => {
+                        if let Some(notification) = O::HABITS.notification {
+                            self.leave_early(notification, token);
+                        }
+                        return Poll::Pending;
+                    }
+                },
+                Stage::Settled(result) => Completion::without_submission(result),
+                Stage::Done => panic!("an operation was polled again after it had yielded its output"),
+            };
+            // SAFETY: the operation was settled before submission, or this is its last completion.
+            let operation = unsafe {
+                self.leave_quietly();
+                self.take()
+            };
+            let step = operation.complete(completion);
+            if let Some(output) = self.proceed(step) {
+                return Poll::Ready(output);
+            }
+        }
+    }
+}
+
+impl<O: Operation> Unpin for Op<'_, O> {}
+
+impl<O: Operation> Drop for Op<'_, O> {
+    #[inline]
+    fn drop(&mut self) {
+        match self.stage.unpack() {
+            Stage::Done => {}
+            Stage::Idle | Stage::Settled(_) => self.drop_at_rest(),
+            Stage::InFlight(token) => self.drop_in_flight(token),
+        }
+    }
+}
+
+impl<O: Operation> Op<'_, O> {
+    #[cold]
+    fn drop_at_rest(&mut self) {
+        // SAFETY: it was never submitted, or only parts of it that have ended, so the future is its sole owner.
+        let operation = unsafe {
+            self.leave_quietly();
+            self.take()
+        };
+        // What its earlier parts have moved is accounted for as if the next had been cancelled.
+        let cancelled = Completion::without_submission(-libc::ECANCELED);
+        if let Some(turn) = &self.turn
+            && moved(&operation) > 0
+        {
+            turn.ended(moved(&operation), cancelled);
+        }
+        leave(operation, cancelled);
+    }
+
+    #[cold]
+    fn drop_in_flight(&mut self, token: Token) {
+        let Some(core) = self.core.take() else { return };
+        if let Some(completion) = core.abandon_operation(token) {
+            // SAFETY: this was its last completion.
+            let operation = unsafe { self.take() };
+            let turn = self.turn_of_dropped(&operation);
+            if let Some(turn) = &turn {
+                turn.ended(moved(&operation), completion);
+            }
+            leave(operation, completion);
+            drop(turn);
+            return;
+        }
+        self.stage = Stage::Done.into();
+        let operation = std::mem::replace(&mut self.operation, MaybeUninit::uninit());
+        // SAFETY: it is initialised. The kernel works on what it points to and not on the operation's own bytes, and only its handle is
+        // looked at.
+        let mut turn = self.turn_of_dropped(unsafe { operation.assume_init_ref() });
+        if let Some(turn) = &mut turn {
+            turn.hold();
+            if O::HABITS.parks {
+                turn.lane().park(&core, token);
+            }
+        }
+        let mut orphaned = Box::new(Orphaned { operation, turn });
+        if O::HABITS.notification.is_some()
+            && let Some(early) = core.early_result(token)
+        {
+            drop(orphaned.let_go(early));
+        }
+        core.adopt(token, orphaned, !O::HABITS.parks);
+    }
+}
+
+impl<O: Operation> fmt::Debug for Op<'_, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match self.stage.unpack() {
+            Stage::Idle => "idle",
+            Stage::Settled(_) => "settled",
+            Stage::InFlight(_) => "in flight",
+            Stage::Done => "done",
+        };
+        f.debug_struct("Op").field("stage", &stage).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! What every operation shares: its future, its turns, its descriptor, and its end without a future.
+//!
+//! The operations themselves are in `op/`.
+
+mod bytes;
+mod closing;
+mod deadline;
+mod fixed_file;
+mod future;
+mod handle;
+mod header;
+mod kept;
+mod multishot;
+mod operation;
+mod orphan;
+mod registration;
+mod resource;
+mod stage;
+mod turns;
+
+pub use deadline::{Cancel, Deadline, Expire};
+pub use future::Op;
+
+pub(crate) use bytes::{
+    Progress, advance, claim, claim_exact, clamp, end_of_file, filled, incomplete, leave, needs_room, no_room, write_zero, written,
+};
+pub(crate) use handle::Handle;
+pub(crate) use header::Header;
+pub(crate) use kept::{Direction, Left, Manner};
+pub(crate) use multishot::{Kind, Multishot};
+pub(crate) use operation::{Habits, MOST_BYTES, Notification, Operation, Step, Turns};
+pub(crate) use registration::number_here;
+pub(crate) use resource::Resource;
+pub(crate) use turns::Lane;
