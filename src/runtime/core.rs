@@ -18,7 +18,7 @@ use crate::exec::{self, Executor};
 use crate::ring::{Completion, Config, Ring, RingKind, RingReport};
 
 /// The parts of a runtime, shared with the operations and timers that it started.
-pub struct Core {
+pub(crate) struct Core {
     pub(crate) driver: RefCell<Driver>,
     pub(super) executor: Rc<Executor>,
     pub(super) timers: RefCell<Timers>,
