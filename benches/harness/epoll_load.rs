@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Failure;
+use super::connection::{Connection, Pattern};
 use super::epoll::{Epoll, Events, READABLE, WRITABLE};
-use super::load::{Connection, Pattern, Tally, Timetable};
+use super::timetable::{Tally, Timetable};
 
 /// The connections of one thread, asked by epoll.
 #[derive(Debug)]

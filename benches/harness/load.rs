@@ -22,41 +22,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Failure;
+use super::connection::{Connection, Pattern};
 use super::epoll_load::EpollLoad;
 use super::measure::{Histogram, empty_histogram};
-use super::random::Random;
 use super::ring_load::RingLoad;
 use super::system;
+use super::timetable::{Pace, Tally, Timetable};
 
-/// A server that has sent nothing for this long to any connection of a thread is given up.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Messages are windows into one pattern, beginning at one of this many places.
-const WINDOWS: usize = 4096;
 /// More threads than this have not been needed to keep one core of server busy.
 const MOST_THREADS: usize = 4;
-
-/// The bytes that messages are cut from: no copy per connection, yet a reply to another request does not match.
-#[derive(Debug)]
-pub(super) struct Pattern {
-    bytes: Vec<u8>,
-    message_size: usize,
-}
-
-impl Pattern {
-    fn new(message_size: usize, seed: u64) -> Pattern {
-        let mut random = Random::new(seed);
-        Pattern { bytes: (0..message_size + WINDOWS).map(|_| random.next() as u8).collect(), message_size }
-    }
-
-    pub(super) fn message_size(&self) -> usize {
-        self.message_size
-    }
-
-    pub(super) fn message(&self, number: usize) -> &[u8] {
-        let start = number % WINDOWS;
-        &self.bytes[start..start + self.message_size]
-    }
-}
 
 /// Where a server listens.
 #[derive(Clone, Debug)]
@@ -144,113 +118,6 @@ impl Load {
     }
 }
 
-/// How fast a thread asks, and until when.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    deadline: Instant,
-    /// Between two requests; `None` for full speed.
-    interval: Option<Duration>,
-}
-
-/// What one thread saw in one slice.
-#[derive(Debug)]
-pub(super) struct Tally {
-    latencies: Histogram,
-    /// For which it had something to do.
-    busy: Duration,
-}
-
-/// One slice of one thread: which connection asks next, and when.
-#[derive(Debug)]
-pub(super) struct Timetable {
-    pace: Pace,
-    /// It has no core to itself, so it must not keep the one that it has.
-    shares_core: bool,
-    started: Instant,
-    /// Connections without a request.
-    free: Vec<usize>,
-    /// Requests that are made whatever the deadline, at full speed: one on each connection.
-    firsts: usize,
-    /// When the next request is due, at a fixed rate.
-    due: Instant,
-    outstanding: usize,
-    /// When something came.
-    last: Instant,
-    idle_since: Option<Instant>,
-    idle: Duration,
-    latencies: Histogram,
-}
-
-impl Timetable {
-    fn new(pace: Pace, connections: usize, shares_core: bool) -> Timetable {
-        let now = Instant::now();
-        Timetable {
-            pace,
-            shares_core,
-            started: now,
-            free: (0..connections).rev().collect(),
-            firsts: connections,
-            due: now,
-            outstanding: 0,
-            last: now,
-            idle_since: None,
-            idle: Duration::ZERO,
-            latencies: empty_histogram(),
-        }
-    }
-
-    /// Who asks now, and since when the reply counts as awaited: at a fixed rate since it was due,
-    /// though no connection was free then.
-    pub(super) fn next(&mut self, now: Instant) -> Option<(usize, Instant)> {
-        let (is_time, asked) = match self.pace.interval {
-            None => (self.firsts > 0 || now < self.pace.deadline, now),
-            Some(_) => (self.due <= now && self.due < self.pace.deadline, self.due),
-        };
-        let index = if is_time { self.free.pop()? } else { return None };
-        self.firsts = self.firsts.saturating_sub(1);
-        self.due += self.pace.interval.unwrap_or_default();
-        self.outstanding += 1;
-        Some((index, asked))
-    }
-
-    pub(super) fn answered(&mut self, index: usize, latency: Duration) {
-        self.latencies.saturating_record(latency.as_nanos() as u64);
-        self.outstanding -= 1;
-        self.free.push(index);
-    }
-
-    /// To be asked when there is no next one.
-    pub(super) fn is_over(&self) -> bool {
-        self.outstanding == 0 && self.pace.interval.is_none_or(|_| self.due >= self.pace.deadline)
-    }
-
-    pub(super) fn something_came(&mut self, now: Instant) {
-        self.last = now;
-        if let Some(since) = self.idle_since.take() {
-            self.idle += now.duration_since(since);
-        }
-    }
-
-    /// There is nothing to do. It does not sleep, since a load that has to wake up first is no
-    /// load.
-    pub(super) fn nothing_came(&mut self, now: Instant) -> Result<(), Failure> {
-        self.idle_since.get_or_insert(now);
-        if self.outstanding > 0 && now.duration_since(self.last) > SILENCE_TIMEOUT {
-            return Err(format!("{} connections got no reply for {} s", self.outstanding, SILENCE_TIMEOUT.as_secs()).into());
-        }
-        if self.shares_core {
-            thread::yield_now()
-        } else {
-            std::hint::spin_loop()
-        }
-        Ok(())
-    }
-
-    pub(super) fn finish(self) -> Tally {
-        Tally { latencies: self.latencies, busy: self.started.elapsed().saturating_sub(self.idle) }
-    }
-}
-
 /// A thread that waits for a pace, loads the server, and tells what it saw. It ends with its
 /// handle.
 #[derive(Debug)]
@@ -311,38 +178,4 @@ fn load(
 enum Engine {
     Ring(Box<RingLoad>),
     Epoll(EpollLoad),
-}
-
-#[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) stream: File,
-    /// Which message is under way; counts up with each.
-    pub(super) number: usize,
-    pub(super) asked: Instant,
-    pub(super) sent: usize,
-    pub(super) received: usize,
-}
-
-impl Connection {
-    fn new(stream: File, number: usize) -> Connection {
-        Connection { stream, number, asked: Instant::now(), sent: 0, received: 0 }
-    }
-
-    /// The next message, whose reply is awaited since `asked`.
-    pub(super) fn begin(&mut self, asked: Instant) {
-        self.number += 1;
-        self.asked = asked;
-        self.sent = 0;
-        self.received = 0;
-    }
-
-    /// Checks what has come; `true` when the reply is complete.
-    pub(super) fn check(&mut self, bytes: &[u8], pattern: &Pattern) -> Result<bool, Failure> {
-        let rest = &pattern.message(self.number)[self.received..];
-        if rest.get(..bytes.len()) != Some(bytes) {
-            return Err(format!("the server sent back other bytes than it got (message {})", self.number).into());
-        }
-        self.received += bytes.len();
-        Ok(self.received == pattern.message_size)
-    }
 }

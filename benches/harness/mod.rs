@@ -7,6 +7,7 @@
 
 pub(crate) mod buffers;
 pub(crate) mod child;
+mod connection;
 pub(crate) mod data_file;
 pub(crate) mod epoll;
 mod epoll_load;
@@ -18,6 +19,7 @@ mod random;
 mod report;
 mod ring_load;
 pub(crate) mod system;
+mod timetable;
 pub(crate) mod workloads;
 
 use std::fs::{self, OpenOptions};

@@ -15,7 +15,8 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::Failure;
 use super::buffers::{Buffers, GROUP};
-use super::load::{Connection, Pattern, Tally, Timetable};
+use super::connection::{Connection, Pattern};
+use super::timetable::{Tally, Timetable};
 
 const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 8192;
