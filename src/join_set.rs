@@ -1,8 +1,10 @@
-//! How does a program wait for whichever of many tasks ends next? A set of their handles, and a queue of those that have ended.
+//! How does a program wait for whichever of many tasks ends next? A set of their handles, and a
+//! queue of those that have ended.
 //!
-//! It knows a task only by its `JoinHandle`. Each handle is polled twice: once with a waker of its own that puts the member's key into the
-//! queue, and once when the key is there. A task wakes whoever joins it after its end has been recorded, whichever end that was (return,
-//! panic, abort, end of the runtime), so a key in the queue means that the result can be taken.
+//! It knows a task only by its `JoinHandle`. Each handle is polled twice: once with a waker of its
+//! own that puts the member's key into the queue, and once when the key is there. A task wakes
+//! whoever joins it after its end has been recorded, whichever end that was (return, panic, abort,
+//! end of the runtime), so a key in the queue means that the result can be taken.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,7 +22,8 @@ use crate::exec::{AbortHandle, Budget, JoinError, JoinHandle};
 use crate::runtime::spawn;
 use crate::unwind::FirstPanic;
 
-/// Tasks with results of one type, which are waited for in the order in which they end, and which are aborted when the set is dropped.
+/// Tasks with results of one type, which are waited for in the order in which they end, and which
+/// are aborted when the set is dropped.
 ///
 /// ```
 /// use std::time::Duration;
@@ -43,21 +46,25 @@ use crate::unwind::FirstPanic;
 /// ```
 ///
 /// # Drop
-/// Dropping the set aborts all its tasks, wherever the drop comes from: the end of a scope, `?`, a [`timeout`](crate::time::timeout), a
-/// panic. It does not wait. Each task's future is dropped when the executor reaches it, which is before the runtime next goes to sleep, and
-/// no later than the end of the runtime; the code after the drop may run first, and with many tasks a few ticks of the loop. None of them is
-/// polled again, except that a member that drops its own set goes on to where it next waits. Where it matters that the futures have gone,
-/// call [`shutdown`](JoinSet::shutdown) and await it.
+/// Dropping the set aborts all its tasks, wherever the drop comes from: the end of a scope, `?`, a
+/// [`timeout`](crate::time::timeout), a panic. It does not wait. Each task's future is dropped when
+/// the executor reaches it, which is before the runtime next goes to sleep, and no later than the
+/// end of the runtime; the code after the drop may run first, and with many tasks a few ticks of
+/// the loop. None of them is polled again, except that a member that drops its own set goes on to
+/// where it next waits. Where it matters that the futures have gone, call
+/// [`shutdown`](JoinSet::shutdown) and await it.
 ///
-/// A future that is dropped may leave an operation in the kernel, which the runtime then cancels by itself. A function of
-/// [`spawn_blocking`](JoinSet::spawn_blocking) that has begun runs to its end on its thread, and nothing here waits for that.
+/// A future that is dropped may leave an operation in the kernel, which the runtime then cancels by
+/// itself. A function of [`spawn_blocking`](JoinSet::spawn_blocking) that has begun runs to its end
+/// on its thread, and nothing here waits for that.
 ///
 /// # Panics
-/// A panic in a task ends that task alone, and comes out of [`join_next`](JoinSet::join_next) as a [`JoinError`].
+/// A panic in a task ends that task alone, and comes out of [`join_next`](JoinSet::join_next) as a
+/// [`JoinError`].
 ///
 /// # Runtimes
-/// Tasks are spawned on the runtime that is entered. A set may be made outside a runtime and may outlive it; what the runtime's end
-/// interrupted counts as cancelled.
+/// Tasks are spawned on the runtime that is entered. A set may be made outside a runtime and may
+/// outlive it; what the runtime's end interrupted counts as cancelled.
 pub struct JoinSet<T> {
     /// The tasks whose results were not taken, ended or not.
     members: Slab<JoinHandle<T>>,
@@ -73,7 +80,8 @@ impl<T> JoinSet<T> {
         JoinSet { members: Slab::new(), ended: Arc::default(), budget: Budget::default() }
     }
 
-    /// The number of tasks in the set: those that run, and those that have ended and whose results were not taken.
+    /// The number of tasks in the set: those that run, and those that have ended and whose results
+    /// were not taken.
     pub fn len(&self) -> usize {
         self.members.len()
     }
@@ -85,9 +93,11 @@ impl<T> JoinSet<T> {
 }
 
 impl<T: 'static> JoinSet<T> {
-    /// Starts a task on the current runtime and puts it into the set. It runs whether or not somebody waits for the set.
+    /// Starts a task on the current runtime and puts it into the set. It runs whether or not
+    /// somebody waits for the set.
     ///
-    /// A task that is aborted through the handle stays in the set until [`join_next`](JoinSet::join_next) reports it.
+    /// A task that is aborted through the handle stays in the set until
+    /// [`join_next`](JoinSet::join_next) reports it.
     ///
     /// # Panics
     /// Outside a runtime.
@@ -95,9 +105,10 @@ impl<T: 'static> JoinSet<T> {
         self.insert(spawn(future))
     }
 
-    /// Runs a blocking function on a thread of the pool, as [`spawn_blocking`](crate::spawn_blocking) does, and puts the task that waits
-    /// for it into the set. Aborting keeps a function that has not begun from running; one that has begun runs to its end, and its result
-    /// is lost.
+    /// Runs a blocking function on a thread of the pool, as
+    /// [`spawn_blocking`](crate::spawn_blocking) does, and puts the task that waits for it into the
+    /// set. Aborting keeps a function that has not begun from running; one that has begun runs to
+    /// its end, and its result is lost.
     ///
     /// # Panics
     /// Outside a runtime.
@@ -125,8 +136,8 @@ impl<T: 'static> JoinSet<T> {
         abort
     }
 
-    /// Waits until a task of the set ends, takes it out and returns its result; results come in the order in which the tasks end. `None`:
-    /// the set is empty.
+    /// Waits until a task of the set ends, takes it out and returns its result; results come in the
+    /// order in which the tasks end. `None`: the set is empty.
     ///
     /// Cancel safe: dropping this future loses no result, the next call finds it.
     ///
@@ -136,8 +147,8 @@ impl<T: 'static> JoinSet<T> {
         poll_fn(|context| self.poll_join_next(context)).await
     }
 
-    /// The result of a task that has ended, as [`join_next`](JoinSet::join_next) gives it, without waiting. `None`: the set is empty, or
-    /// no task in it has ended.
+    /// The result of a task that has ended, as [`join_next`](JoinSet::join_next) gives it, without
+    /// waiting. `None`: the set is empty, or no task in it has ended.
     ///
     /// # Errors
     /// As [`join_next`](JoinSet::join_next).
@@ -146,9 +157,11 @@ impl<T: 'static> JoinSet<T> {
         Some(self.take(key))
     }
 
-    /// [`join_next`](JoinSet::join_next) for futures that are written by hand. `Ready(None)`: the set is empty.
+    /// [`join_next`](JoinSet::join_next) for futures that are written by hand. `Ready(None)`: the
+    /// set is empty.
     ///
-    /// Of several tasks that poll one set in turn, the one that polled last is woken, once; it need not be the same each time.
+    /// Of several tasks that poll one set in turn, the one that polled last is woken, once; it need
+    /// not be the same each time.
     ///
     /// # Errors
     /// As [`join_next`](JoinSet::join_next).
@@ -175,11 +188,12 @@ impl<T: 'static> JoinSet<T> {
 
     /// Waits for all tasks and returns their results in the order in which the tasks ended.
     ///
-    /// Dropping this future drops the set and the results that have come, and so aborts the tasks that are left.
+    /// Dropping this future drops the set and the results that have come, and so aborts the tasks
+    /// that are left.
     ///
     /// # Panics
-    /// If a task panicked, with its panic, and if a task was cancelled. The tasks that are left are aborted. To look at each result use
-    /// [`join_next`](JoinSet::join_next).
+    /// If a task panicked, with its panic, and if a task was cancelled. The tasks that are left are
+    /// aborted. To look at each result use [`join_next`](JoinSet::join_next).
     pub async fn join_all(mut self) -> Vec<T> {
         let mut results = Vec::with_capacity(self.len());
         while let Some(result) = self.join_next().await {
@@ -194,10 +208,11 @@ impl<T: 'static> JoinSet<T> {
         results
     }
 
-    /// Aborts all tasks and waits until they have ended: the futures have been dropped, and the set is empty. Results, and the panics of
-    /// tasks that had panicked, are dropped.
+    /// Aborts all tasks and waits until they have ended: the futures have been dropped, and the set
+    /// is empty. Results, and the panics of tasks that had panicked, are dropped.
     ///
-    /// Dropping this future leaves the tasks aborted and those in the set that were not seen to end; call it again to wait for them.
+    /// Dropping this future leaves the tasks aborted and those in the set that were not seen to
+    /// end; call it again to wait for them.
     ///
     /// ```
     /// # use std::rc::Rc;
@@ -220,16 +235,17 @@ impl<T: 'static> JoinSet<T> {
 }
 
 impl<T> JoinSet<T> {
-    /// Aborts all tasks. They stay in the set: [`join_next`](JoinSet::join_next) reports each as cancelled, except those that had ended
-    /// before or that end by themselves in the poll that aborts them, which keep their results.
+    /// Aborts all tasks. They stay in the set: [`join_next`](JoinSet::join_next) reports each as
+    /// cancelled, except those that had ended before or that end by themselves in the poll that
+    /// aborts them, which keep their results.
     pub fn abort_all(&mut self) {
         for (_, handle) in &self.members {
             handle.abort();
         }
     }
 
-    /// Takes all tasks out of the set without aborting them: they go on by themselves, as after dropping a [`JoinHandle`]. Results that
-    /// were not taken are dropped.
+    /// Takes all tasks out of the set without aborting them: they go on by themselves, as after
+    /// dropping a [`JoinHandle`]. Results that were not taken are dropped.
     pub fn detach_all(&mut self) {
         let members = mem::take(&mut self.members);
         // A new queue, so that no key of the old members can be taken for one of a new member.
@@ -295,8 +311,9 @@ fn drop_all<T>(members: Slab<JoinHandle<T>>) {
     panic.resume();
 }
 
-/// The members that have ended, and who waits for the next. In a mutex because wakers are `Sync`; all of it happens on one thread, so
-/// nobody ever waits for the lock. Only pushes, pops and moves take place under it: wakers are cloned, woken and dropped outside.
+/// The members that have ended, and who waits for the next. In a mutex because wakers are `Sync`;
+/// all of it happens on one thread, so nobody ever waits for the lock. Only pushes, pops and moves
+/// take place under it: wakers are cloned, woken and dropped outside.
 #[derive(Default)]
 struct Ended {
     queue: Mutex<Queue>,
@@ -336,12 +353,14 @@ impl Ended {
         let waiter = context.waker().clone();
         let before = self.lock().waiter.replace(waiter);
         drop(before);
-        // Cloning and dropping a waker is foreign code, which may have ended a member, so look again.
+        // Cloning and dropping a waker is foreign code, which may have ended a member, so look
+        // again.
         self.pop().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
-/// The waker in a member's handle. The task drops it with its end, the handle when it is dropped, so it wakes at most once.
+/// The waker in a member's handle. The task drops it with its end, the handle when it is dropped,
+/// so it wakes at most once.
 struct Member {
     key: usize,
     ended: Arc<Ended>,

@@ -1,16 +1,20 @@
 //! Which deadlines have passed, and when does the next one come?
 //!
-//! A hierarchical timer wheel as a pure data structure. It knows no clock, no waker and no ring: ticks are plain numbers, what a tick lasts is
-//! the caller's business, and an expired entry is merely a value pushed to a `Vec`, so that nothing of the caller's runs inside the wheel.
+//! A hierarchical timer wheel as a pure data structure. It knows no clock, no waker and no ring:
+//! ticks are plain numbers, what a tick lasts is the caller's business, and an expired entry is
+//! merely a value pushed to a `Vec`, so that nothing of the caller's runs inside the wheel.
 //!
-//! Eleven levels of 64 slots read a tick as eleven digits of six bits, so every `u64` has its place and no deadline needs to be clamped and
-//! put back later. One rule places everything: an entry stands at the level of the highest digit in which its deadline differs from the
-//! current tick, in the slot which that digit names. From the rule follows what the methods rest on:
+//! Eleven levels of 64 slots read a tick as eleven digits of six bits, so every `u64` has its place
+//! and no deadline needs to be clamped and put back later. One rule places everything: an entry
+//! stands at the level of the highest digit in which its deadline differs from the current tick, in
+//! the slot which that digit names. From the rule follows what the methods rest on:
 //!
-//! - all occupied slots of a level lie after the current tick's own digit, so a slot number never means "one turn later";
-//! - every entry of a level comes before every entry of a higher level, so the earliest slot is the first occupied slot of the lowest occupied
-//!   level, two bit scans away however far off it is;
-//! - entries of one deadline always share a slot, so they fire in the order in which they were inserted.
+//! - all occupied slots of a level lie after the current tick's own digit, so a slot number never
+//!   means "one turn later";
+//! - every entry of a level comes before every entry of a higher level, so the earliest slot is the
+//!   first occupied slot of the lowest occupied level, two bit scans away however far off it is;
+//! - entries of one deadline always share a slot, so they fire in the order in which they were
+//!   inserted.
 
 use std::fmt;
 use std::mem;
@@ -20,16 +24,19 @@ const LEVEL_BITS: u32 = 6;
 const SLOTS: usize = 1 << LEVEL_BITS;
 /// Eleven digits of six bits hold the 64 bits of a tick.
 const LEVELS: usize = u64::BITS.div_ceil(LEVEL_BITS) as usize;
-/// The list of entries that were already due when they were inserted; it stands behind those of the slots, as the first of one more level.
+/// The list of entries that were already due when they were inserted; it stands behind those of the
+/// slots, as the first of one more level.
 const OVERDUE: u16 = (LEVELS * SLOTS) as u16;
 const LISTS: usize = OVERDUE as usize + 1;
 /// No entry: the head of an empty list.
 const NIL: u32 = u32::MAX;
-/// How many entries of the earliest slot `next` looks through for the exact deadline. A wake-up too many costs a system call and more, a hop at
-/// most a cache miss: eight hops are well below it, and few programs have more timers than that in the slot that comes next.
+/// How many entries of the earliest slot `next` looks through for the exact deadline. A wake-up too
+/// many costs a system call and more, a hop at most a cache miss: eight hops are well below it, and
+/// few programs have more timers than that in the slot that comes next.
 const NEXT_HOPS: usize = 8;
 
-/// Timers by deadline. Inserting and removing are O(1); an entry changes place at most once per level before it fires.
+/// Timers by deadline. Inserting and removing are O(1); an entry changes place at most once per
+/// level before it fires.
 pub(crate) struct Wheel<T> {
     entries: Vec<Entry<T>>,
     /// The first of the vacant entries, which are linked by `next`: the one that was freed last.
@@ -44,13 +51,15 @@ pub(crate) struct Wheel<T> {
     overdue: Vec<(u64, u32)>,
 }
 
-/// The place of an entry in its wheel. It can be neither copied nor cloned and only [`Wheel::remove`] takes it back, so a place is never used
-/// again while somebody holds its key, and needs no generation.
+/// The place of an entry in its wheel. It can be neither copied nor cloned and only
+/// [`Wheel::remove`] takes it back, so a place is never used again while somebody holds its key,
+/// and needs no generation.
 #[derive(Debug)]
 #[must_use = "an entry whose key is lost keeps its place for ever"]
 pub(crate) struct Key(u32);
 
-/// A pending entry stands in exactly one list. A fired one stands in none and only waits for its key; then it is vacant.
+/// A pending entry stands in exactly one list. A fired one stands in none and only waits for its
+/// key; then it is vacant.
 struct Entry<T> {
     /// `None` once fired, and while vacant.
     value: Option<T>,
@@ -75,7 +84,8 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// Adds an entry. One whose deadline is not after the current tick fires at the next `advance`, whatever that advances to.
+    /// Adds an entry. One whose deadline is not after the current tick fires at the next `advance`,
+    /// whatever that advances to.
     #[inline]
     pub(crate) fn insert(&mut self, deadline: u64, value: T) -> Key {
         let index = self.occupy(deadline, value);
@@ -131,8 +141,9 @@ impl<T> Wheel<T> {
         value
     }
 
-    /// Moves time to `now` and appends the values of all entries whose deadline is not after it to `fired`, in the order of their deadlines and,
-    /// within one deadline, of their insertion. Time never moves back: with an earlier `now` only the overdue entries fire.
+    /// Moves time to `now` and appends the values of all entries whose deadline is not after it to
+    /// `fired`, in the order of their deadlines and, within one deadline, of their insertion. Time
+    /// never moves back: with an earlier `now` only the overdue entries fire.
     pub(crate) fn advance(&mut self, now: u64, fired: &mut Vec<T>) {
         let now = now.max(self.current);
         self.fire_overdue(fired);
@@ -140,8 +151,9 @@ impl<T> Wheel<T> {
         self.current = now;
     }
 
-    /// The tick to advance to next, `None` if nothing pends. It is never after the earliest deadline and nearly always that deadline; it can be
-    /// earlier only if more than eight entries share a slot above the lowest level, and then advancing to it sorts them into lower slots.
+    /// The tick to advance to next, `None` if nothing pends. It is never after the earliest
+    /// deadline and nearly always that deadline; it can be earlier only if more than eight entries
+    /// share a slot above the lowest level, and then advancing to it sorts them into lower slots.
     pub(crate) fn next(&self) -> Option<u64> {
         if self.pending == 0 {
             return None;
@@ -174,8 +186,9 @@ impl<T> Wheel<T> {
         self.pending
     }
 
-    /// Overdue deadlines are not after the current tick and those in slots are, so firing these first keeps the order; among themselves they
-    /// were linked as they came. The sort is stable, and sees only what was already late when it was inserted.
+    /// Overdue deadlines are not after the current tick and those in slots are, so firing these
+    /// first keeps the order; among themselves they were linked as they came. The sort is stable,
+    /// and sees only what was already late when it was inserted.
     fn fire_overdue(&mut self, fired: &mut Vec<T>) {
         let mut overdue = mem::take(&mut self.overdue);
         self.drain(OVERDUE, |wheel, index| overdue.push((wheel.entries[index as usize].deadline, index)));
@@ -186,11 +199,12 @@ impl<T> Wheel<T> {
         self.overdue = overdue;
     }
 
-    /// Moves time to the start of the earliest slot, unless that is after `now`, and puts the slot's entries where the rule wants them from
-    /// there: into a lower level, or out if their deadline is this very tick. At level 0 that is all of them.
+    /// Moves time to the start of the earliest slot, unless that is after `now`, and puts the
+    /// slot's entries where the rule wants them from there: into a lower level, or out if their
+    /// deadline is this very tick. At level 0 that is all of them.
     ///
-    /// Only this and the end of `advance` move time. No place becomes wrong thereby: up to the start of the earliest slot no digit in which
-    /// another entry first differs has been reached.
+    /// Only this and the end of `advance` move time. No place becomes wrong thereby: up to the
+    /// start of the earliest slot no digit in which another entry first differs has been reached.
     fn open_earliest_slot(&mut self, now: u64, fired: &mut Vec<T>) -> bool {
         let Some((level, slot)) = self.earliest_slot() else { return false };
         let start = self.slot_start(level, slot);
@@ -222,7 +236,8 @@ impl<T> Wheel<T> {
         self.pending -= 1;
     }
 
-    /// Empties a list and hands its entries over in order. The link to the next is read before `each` may link the entry elsewhere.
+    /// Empties a list and hands its entries over in order. The link to the next is read before
+    /// `each` may link the entry elsewhere.
     fn drain(&mut self, list: u16, mut each: impl FnMut(&mut Self, u32)) {
         let head = self.heads[list as usize];
         if head == NIL {

@@ -2,10 +2,10 @@
 //!
 //! The cells of a chunk have one size and lie side by side. The cell that came back last is handed
 //! out first. So a task costs no call of the allocator, and lies where the processor has just been.
-//! A task is found by its id, which holds the number of its chunk and its place there. Each class of
-//! cells fills chunks that double from 4 KiB to 2 MiB. A chunk that becomes empty goes back to the
-//! allocator, except the one whose cells are handed out. The arena knows no future: a vacant cell
-//! holds the header of a task that has ended.
+//! A task is found by its id, which holds the number of its chunk and its place there. Each class
+//! of cells fills chunks that double from 4 KiB to 2 MiB. A chunk that becomes empty goes back to
+//! the allocator, except the one whose cells are handed out. The arena knows no future: a vacant
+//! cell holds the header of a task that has ended.
 //!
 //! # Safety
 //! A chunk is one block from the allocator: its description, then cells. Those before `end` hold an
@@ -17,8 +17,9 @@
 //! header, or behind `end`, however old the id is.
 //!
 //! All pointers to cells are made from the block's own pointer, so they may reach the whole block.
-//! References to descriptions and headers are shared and short: what changes in them lies in `Cell`s,
-//! and no method here runs code of the user. One thread owns all of it; nothing here is `Send`.
+//! References to descriptions and headers are shared and short: what changes in them lies in
+//! `Cell`s, and no method here runs code of the user. One thread owns all of it; nothing here is
+//! `Send`.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -31,8 +32,9 @@ use super::task::Header;
 use super::waker::{CHUNK_BOUND, CHUNKS, STEP, TaskId};
 use crate::sys;
 
-/// The sizes of cells: small ones as close as their alignment allows, for these are the many, others four to a doubling, so that at most a fifth
-/// of a cell is wasted. The table ends where a copy of a future begins to cost more than the allocation that a cell saves.
+/// The sizes of cells: small ones as close as their alignment allows, for these are the many,
+/// others four to a doubling, so that at most a fifth of a cell is wasted. The table ends where a
+/// copy of a future begins to cost more than the allocation that a cell saves.
 const STRIDES: [u32; 25] =
     [64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048];
 /// What the strides and the first cell's place are a multiple of.
@@ -40,16 +42,18 @@ pub(super) const CELL_ALIGN: usize = STEP as usize;
 
 /// The first chunk of a class is a page; each further one is twice as large.
 const SMALLEST_CHUNK: usize = 4096;
-/// The largest is as large as a huge page, which costs one page fault in place of 512, and takes all its memory at once: so only the further ones
-/// of a class ask to be one.
+/// The largest is as large as a huge page, which costs one page fault in place of 512, and takes
+/// all its memory at once: so only the further ones of a class ask to be one.
 const LARGEST_CHUNK: usize = 2 << 20;
 /// Where the cells of a chunk begin: on a line of the cache.
 const FIRST_CELL: usize = 128;
 
-/// By how much the first generations of two chunks differ: so a waker of a chunk that has gone hardly ever fits one in its place.
+/// By how much the first generations of two chunks differ: so a waker of a chunk that has gone
+/// hardly ever fits one in its place.
 const GENERATIONS_APART: u32 = 0x9e37_79b1;
 
-/// A free of a cell in a chunk with no more live ones than this is looked at: it gives the current chunk no room and no reason to go,
+/// A free of a cell in a chunk with no more live ones than this is looked at: it gives the current
+/// chunk no room and no reason to go,
 const OF_CURRENT: i32 = -1;
 /// a listed chunk goes when it becomes empty,
 const OF_LISTED: i32 = 0;
@@ -86,7 +90,8 @@ pub(super) struct Numbers {
     made: u32,
 }
 
-/// All chunks of one runtime. It lives as long as one of them: a `JoinHandle` may outlive its runtime.
+/// All chunks of one runtime. It lives as long as one of them: a `JoinHandle` may outlive its
+/// runtime.
 pub(super) struct Arena {
     /// The first part of the word of all ids here.
     cell: u16,
@@ -130,8 +135,8 @@ struct Chunk {
 }
 
 /// The block of a chunk. One exists only where the block does: in the table, in the lists of a
-/// class, and in a function of this file that has just taken it from there. [`Arena::release`] gives
-/// the block back when all these have forgotten it.
+/// class, and in a function of this file that has just taken it from there. [`Arena::release`]
+/// gives the block back when all these have forgotten it.
 #[derive(Clone, Copy)]
 struct Block(NonNull<Chunk>);
 
@@ -185,7 +190,8 @@ impl Arena {
         chunks[number] = chunk;
     }
 
-    /// Hands out a cell of a class, until [`free`] takes it back. Its header is that of a vacant one.
+    /// Hands out a cell of a class, until [`free`] takes it back. Its header is that of a vacant
+    /// one.
     #[inline]
     pub(super) fn allocate(self: &Rc<Self>, class: usize) -> NonNull<Header> {
         match self.classes[class].current.get().and_then(|chunk| chunk.reuse()) {
@@ -214,8 +220,8 @@ impl Arena {
         }
         let id = TaskId::new(self.cell, chunk.number, offset, chunk.first_generation);
         let cell = chunk.cell(offset);
-        // SAFETY: the cell has room for a header, is aligned since the block and all strides are, and
-        // nobody has used it yet.
+        // SAFETY: the cell has room for a header, is aligned since the block and all strides are,
+        // and nobody has used it yet.
         unsafe { cell.write(Header::vacant(id)) };
         chunk.end.set(offset + chunk.stride);
         chunk.live.set(chunk.live.get() + 1);
@@ -270,7 +276,8 @@ impl Arena {
             next: Cell::new(None),
         };
         let chunk = block.cast::<Chunk>();
-        // SAFETY: the block is new, aligned to more than the description needs, and has room for it.
+        // SAFETY: the block is new, aligned to more than the description needs, and has room for
+        // it.
         unsafe { chunk.write(description) };
         self.set_chunk(number, Some(Block(chunk)));
         self.classes[class].chunks.set(before + 1);
@@ -403,8 +410,8 @@ impl Chunk {
 /// nobody uses it from here on.
 #[inline]
 pub(super) unsafe fn free(cell: NonNull<Header>) {
-    // SAFETY: the caller's promise: the cell has its header, whose id says how far into the block it
-    // lies. The block is there, since the cell is handed out until here.
+    // SAFETY: the caller's promise: the cell has its header, whose id says how far into the block
+    // it lies. The block is there, since the cell is handed out until here.
     let (header, chunk) = unsafe {
         let header = cell.as_ref();
         (header, Block(cell.cast::<u8>().sub(header.id().offset() as usize).cast()))
@@ -479,7 +486,8 @@ mod tests {
             let cells: Vec<_> = (0..1000).map(|_| arena.allocate(3)).collect();
             let ids: Vec<_> = cells.iter().map(|cell| id(*cell)).collect();
             assert!(chunks(&arena) > 3);
-            // Some from everywhere first, so that chunks are listed, and taken off the list in the middle.
+            // Some from everywhere first, so that chunks are listed, and taken off the list in the
+            // middle.
             let (some, others): (Vec<_>, Vec<_>) = cells.into_iter().partition(|cell| id(*cell).offset().is_multiple_of(3));
             let some_count = some.len();
             some.into_iter().for_each(give_back);

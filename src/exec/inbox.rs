@@ -1,8 +1,9 @@
 //! How does a wake reach a runtime from another thread? Through the runtime's inbox cell.
 //!
-//! Cells are never freed, so a waker may come at any time from anywhere. A cell is open while its runtime lives. Only a parked runtime
-//! costs the waker a system call, and that call is made under the cell's lock, so it never meets a ring or eventfd number that has been
-//! closed and given to somebody else.
+//! Cells are never freed, so a waker may come at any time from anywhere. A cell is open while its
+//! runtime lives. Only a parked runtime costs the waker a system call, and that call is made under
+//! the cell's lock, so it never meets a ring or eventfd number that has been closed and given to
+//! somebody else.
 
 use std::io;
 use std::sync::atomic::{
@@ -15,7 +16,8 @@ use super::arena::Numbers;
 use super::waker::{CELLS, TaskId};
 use crate::ring::Unparker;
 
-/// From this many waiting wakes on, doubles are thrown out before more memory is taken: a stuck runtime cannot be flooded.
+/// From this many waiting wakes on, doubles are thrown out before more memory is taken: a stuck
+/// runtime cannot be flooded.
 const DOUBLES_ALLOWED: usize = 1024;
 
 /// No task and no root has this number.
@@ -30,11 +32,13 @@ struct Unused {
     never_used: usize,
 }
 
-/// One runtime's mailbox for wakes. It is aligned so that what a single wake of a busy runtime touches lies on one line of the cache.
+/// One runtime's mailbox for wakes. It is aligned so that what a single wake of a busy runtime
+/// touches lies on one line of the cache.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Inbox {
-    /// The first letter since the owner's last look as a number, `NONE` if there is none. It is usually the only one, and needs no lock.
+    /// The first letter since the owner's last look as a number, `NONE` if there is none. It is
+    /// usually the only one, and needs no lock.
     first: AtomicU64,
     /// Whether `letters` may hold more, readable without the lock.
     pending: AtomicBool,
@@ -52,7 +56,8 @@ struct Letters {
     tidy_at: usize,
 }
 
-/// Takes an unused cell and opens it. What was numbered for it before comes with it, since wakers of then may still come.
+/// Takes an unused cell and opens it. What was numbered for it before comes with it, since wakers
+/// of then may still come.
 pub(super) fn open(unparker: Unparker) -> io::Result<(u16, Numbers, &'static Inbox)> {
     let mut unused = lock(&UNUSED);
     let (cell, numbers) = match unused.returned.pop() {
@@ -69,7 +74,8 @@ pub(super) fn open(unparker: Unparker) -> io::Result<(u16, Numbers, &'static Inb
     Ok((cell, numbers, inbox))
 }
 
-/// Puts a wake into its runtime's inbox, and ends that runtime's wait if it is in one. Does nothing once the runtime has gone.
+/// Puts a wake into its runtime's inbox, and ends that runtime's wait if it is in one. Does nothing
+/// once the runtime has gone.
 pub(super) fn deliver(id: TaskId) {
     if let Some(inbox) = INBOXES[id.cell() as usize].get() {
         inbox.deliver(id);
@@ -113,7 +119,8 @@ impl Inbox {
     pub(super) fn take(&self, into: &mut Vec<TaskId>) {
         let first = self.first.load(Acquire);
         if first != NONE {
-            // While there is a letter nobody else writes here, so this need not be one step with the look.
+            // While there is a letter nobody else writes here, so this need not be one step with
+            // the look.
             self.first.store(NONE, Release);
             into.push(TaskId::from_number(first));
         }
@@ -147,7 +154,8 @@ impl Inbox {
         letters.unparker = None;
         letters.woken = Vec::new();
         self.pending.store(false, SeqCst);
-        // A late letter may still come. The next owner of the cell finds the task that it fits, if there is one, and wakes that once too often.
+        // A late letter may still come. The next owner of the cell finds the task that it fits, if
+        // there is one, and wakes that once too often.
         self.first.store(NONE, SeqCst);
         drop(letters);
         lock(&UNUSED).returned.push((cell, numbers));
@@ -168,7 +176,8 @@ impl Letters {
     }
 }
 
-/// A panic while one of these locks is held is a bug of this file and leaves consistent data behind all the same.
+/// A panic while one of these locks is held is a bug of this file and leaves consistent data behind
+/// all the same.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,10 @@
-//! How does a program wait for a task, or end it? The handles of a task, and why a task may have no result.
+//! How does a program wait for a task, or end it? The handles of a task, and why a task may have no
+//! result.
 //!
 //! # Safety
-//! A handle's pointer is good as long as the handle: the task counts a `JoinHandle` and each `AbortHandle`, and keeps its cell until they have
-//! gone. The type of a `JoinHandle` is that of its task's output, since only `JoinHandle::new` makes one, beside the task.
+//! A handle's pointer is good as long as the handle: the task counts a `JoinHandle` and each
+//! `AbortHandle`, and keeps its cell until they have gone. The type of a `JoinHandle` is that of
+//! its task's output, since only `JoinHandle::new` makes one, beside the task.
 #![allow(unsafe_code)]
 
 use std::any::Any;
@@ -22,8 +24,9 @@ use super::waker;
 
 /// Waits for a spawned task and returns its result.
 ///
-/// Await it, or drop it: dropping *detaches*, the task goes on by itself. A panic in the task is caught and comes out here as a
-/// [`JoinError`]. A handle outlives its runtime; what the runtime's end interrupted counts as cancelled.
+/// Await it, or drop it: dropping *detaches*, the task goes on by itself. A panic in the task is
+/// caught and comes out here as a [`JoinError`]. A handle outlives its runtime; what the runtime's
+/// end interrupted counts as cancelled.
 ///
 /// ```
 /// # annulus::block_on(async {
@@ -54,8 +57,9 @@ impl<T> JoinHandle<T> {
         unsafe { self.task.as_ref() }
     }
 
-    /// Cancels the task: its future is dropped when the executor reaches it, and the handle yields a [`JoinError`] for which
-    /// [`is_cancelled`](JoinError::is_cancelled) holds. A task that has finished keeps its result.
+    /// Cancels the task: its future is dropped when the executor reaches it, and the handle yields
+    /// a [`JoinError`] for which [`is_cancelled`](JoinError::is_cancelled) holds. A task that has
+    /// finished keeps its result.
     pub fn abort(&self) {
         self.header().abort();
     }
@@ -106,10 +110,11 @@ impl<T> fmt::Debug for JoinHandle<T> {
     }
 }
 
-/// Aborts a spawned task; from [`JoinHandle::abort_handle`] or [`JoinSet::spawn`](crate::JoinSet::spawn).
+/// Aborts a spawned task; from [`JoinHandle::abort_handle`] or
+/// [`JoinSet::spawn`](crate::JoinSet::spawn).
 ///
-/// Dropping it does nothing to the task. While one exists, a task that has ended keeps its memory, but neither its future nor, once nobody can
-/// ask for it, its result.
+/// Dropping it does nothing to the task. While one exists, a task that has ended keeps its memory,
+/// but neither its future nor, once nobody can ask for it, its result.
 ///
 /// ```
 /// # annulus::block_on(async {
@@ -160,14 +165,16 @@ impl fmt::Debug for AbortHandle {
     }
 }
 
-/// Why a task has no result: it panicked, or it was cancelled by [`JoinHandle::abort`] or the end of its runtime.
+/// Why a task has no result: it panicked, or it was cancelled by [`JoinHandle::abort`] or the end
+/// of its runtime.
 pub struct JoinError {
     /// `None`: cancelled.
     panic: Option<Box<Panic>>,
 }
 
 struct Panic {
-    /// In a mutex, which nobody locks, so that the error can be shared between threads as most error types demand.
+    /// In a mutex, which nobody locks, so that the error can be shared between threads as most
+    /// error types demand.
     payload: Mutex<Box<dyn Any + Send>>,
     message: String,
 }

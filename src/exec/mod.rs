@@ -1,11 +1,13 @@
 //! Which task runs next? The run queue of one thread, the tasks in it, and how a wake finds them.
 //!
-//! It knows nothing of rings and operations beyond the unparker that an inbox needs. Futures run without any borrow of the executor, so
-//! whatever they do (spawn, wake, abort, drop handles) finds it free.
+//! It knows nothing of rings and operations beyond the unparker that an inbox needs. Futures run
+//! without any borrow of the executor, so whatever they do (spawn, wake, abort, drop handles) finds
+//! it free.
 //!
 //! # Safety
-//! The cells in the run queue are there: a task that is `QUEUED` keeps its cell, and the root's header belongs to the executor, which never
-//! moves. Other pointers to cells are used only where the task has not ended, and lead through the arena. The pointer to the thread's executor is set
+//! The cells in the run queue are there: a task that is `QUEUED` keeps its cell, and the root's
+//! header belongs to the executor, which never moves. Other pointers to cells are used only where
+//! the task has not ended, and lead through the arena. The pointer to the thread's executor is set
 //! while an [`Entered`] exists, which keeps that executor.
 #![allow(unsafe_code)]
 
@@ -38,7 +40,8 @@ use waker::TaskId;
 pub(crate) use waker::{own, share};
 
 thread_local! {
-    /// The executor whose runtime is entered on this thread, or null. It has no destructor, so it can be asked at any time of a thread's life.
+    /// The executor whose runtime is entered on this thread, or null. It has no destructor, so it
+    /// can be asked at any time of a thread's life.
     static LOCAL: Cell<*const Executor> = const { Cell::new(ptr::null()) };
 }
 
@@ -58,7 +61,8 @@ pub(crate) struct Executor {
     head: Cell<Option<NonNull<Header>>>,
     /// Its last, if it has any.
     tail: Cell<NonNull<Header>>,
-    /// The task that was polled last, or the root if that task has ended since: the likeliest to be woken.
+    /// The task that was polled last, or the root if that task has ended since: the likeliest to be
+    /// woken.
     running: Cell<NonNull<Header>>,
     arena: Rc<Arena>,
     /// Tasks that have not ended.
@@ -116,7 +120,8 @@ impl Executor {
     fn spawn_in<F: Future + 'static>(&self, class: usize, future: F) -> JoinHandle<F::Output> {
         let cell = self.arena.allocate(class);
         self.tasks.set(self.tasks.get() + 1);
-        // SAFETY: the cell is new and of the class of `F`, `T` is its output, and this is its handle. The handle keeps the cell.
+        // SAFETY: the cell is new and of the class of `F`, `T` is its output, and this is its
+        // handle. The handle keeps the cell.
         unsafe {
             task::place(cell, future);
             let handle = JoinHandle::new(cell);
@@ -157,13 +162,14 @@ impl Executor {
         }
     }
 
-    /// Polls what is in the queue, the root too, until it is empty or `limit` polls are through. What is woken meanwhile waits behind the others.
-    /// Returns what the root yields, when it does.
+    /// Polls what is in the queue, the root too, until it is empty or `limit` polls are through.
+    /// What is woken meanwhile waits behind the others. Returns what the root yields, when it does.
     #[inline]
     pub(crate) fn run<T>(&self, limit: usize, mut root: impl FnMut() -> Poll<T>) -> Option<T> {
         let mut polls = 0;
         loop {
-            // One net for many polls. The only user code in here that may panic is a poll: all that ends a task has a net of its own.
+            // One net for many polls. The only user code in here that may panic is a poll: all that
+            // ends a task has a net of its own.
             match unwind::catch(|| self.run_each(limit, &mut polls, &mut root)) {
                 Ok(output) => return output,
                 Err(payload) if self.running.get() == self.root() => resume_unwind(payload),
@@ -178,7 +184,8 @@ impl Executor {
         while *polls < limit {
             let cell = self.pop()?;
             *polls += 1;
-            // SAFETY: what was in the queue is there, and the cell of its task stays there until the end of `finish` or of `release_if_unused`.
+            // SAFETY: what was in the queue is there, and the cell of its task stays there until
+            // the end of `finish` or of `release_if_unused`.
             unsafe {
                 if cell.as_ref().dequeue() {
                     self.running.set(cell);
@@ -217,13 +224,15 @@ impl Executor {
         }
     }
 
-    /// Deals with a task that was taken from the queue and must not be polled: it was aborted, or has ended.
+    /// Deals with a task that was taken from the queue and must not be polled: it was aborted, or
+    /// has ended.
     ///
     /// # Safety
     /// It has just left the queue, which kept its cell.
     #[cold]
     unsafe fn reap(&self, cell: NonNull<Header>) {
-        // SAFETY: the caller's promise. The queue has let go of it, so a task that has ended may not be needed any more.
+        // SAFETY: the caller's promise. The queue has let go of it, so a task that has ended may
+        // not be needed any more.
         unsafe {
             match cell.as_ref().is_ended() {
                 false => self.end(cell, JoinError::cancelled()),
@@ -388,7 +397,8 @@ impl Executor {
         if self.closing.get().is_none() {
             self.closing.set(Some(MOST_SPAWNED_AT_THE_END));
             self.arena.each(|cell| {
-                // SAFETY: the cell is handed out, and no poll is running: this is the end of the runtime.
+                // SAFETY: the cell is handed out, and no poll is running: this is the end of the
+                // runtime.
                 unsafe {
                     if !cell.as_ref().is_ended() {
                         self.end(cell, JoinError::cancelled());
@@ -439,12 +449,14 @@ impl Drop for Entered {
 #[inline(always)]
 pub(crate) fn with_local<T>(function: impl FnOnce(&Executor) -> T) -> Option<T> {
     let local = LOCAL.get();
-    // SAFETY: the `Entered` that set the pointer keeps the executor. Those guards are dropped in the reverse order of their making, at the ends
-    // of `block_on` and of a runtime's shutdown, neither of which `function` outlives.
+    // SAFETY: the `Entered` that set the pointer keeps the executor. Those guards are dropped in
+    // the reverse order of their making, at the ends of `block_on` and of a runtime's shutdown,
+    // neither of which `function` outlives.
     unsafe { local.as_ref() }.map(function)
 }
 
-/// Wakes a task from any thread: a queue push on the thread that is in its runtime, else a letter to its inbox.
+/// Wakes a task from any thread: a queue push on the thread that is in its runtime, else a letter
+/// to its inbox.
 fn wake(id: TaskId) {
     if with_local(|executor| executor.wake(id)) != Some(true) {
         inbox::deliver(id);

@@ -1,4 +1,5 @@
-//! What is a task? A header that the executor and the handles share, and behind it the future, then the result, in one cell.
+//! What is a task? A header that the executor and the handles share, and behind it the future, then
+//! the result, in one cell.
 //!
 //! # States of a task
 //! `ENDED`, `VALUE` and `ERROR` say what the body behind the header holds, and so who may touch it:
@@ -11,14 +12,16 @@
 //! | `ENDED` and `ERROR` | a `JoinError` | the same |
 //! | `ENDED` alone | nothing | nobody |
 //!
-//! The other bits say who needs the cell: the run queue (`QUEUED`), the code that ends the task (`ENDING`), the `JoinHandle` (`JOINABLE`), and a
-//! count of `AbortHandle`s. A task that has ended and that nobody needs goes back to the arena, at the place where the last of these is cleared.
+//! The other bits say who needs the cell: the run queue (`QUEUED`), the code that ends the task
+//! (`ENDING`), the `JoinHandle` (`JOINABLE`), and a count of `AbortHandle`s. A task that has ended
+//! and that nobody needs goes back to the arena, at the place where the last of these is cleared.
 //!
 //! # Safety
-//! A pointer to a cell is good until [`release_if_unused`] frees the cell, which each holder calls once, after it has cleared its bit and as
-//! its last use. The future is pinned: it is written into the cell's body once, and dropped there. The types in the body are
-//! those of the `Table` in the header, since `place` writes both. No user code runs while a reference into the body exists, but the future's
-//! own poll and drop, in which nobody else touches the body (see the table).
+//! A pointer to a cell is good until [`release_if_unused`] frees the cell, which each holder calls
+//! once, after it has cleared its bit and as its last use. The future is pinned: it is written into
+//! the cell's body once, and dropped there. The types in the body are those of the `Table` in the
+//! header, since `place` writes both. No user code runs while a reference into the body exists, but
+//! the future's own poll and drop, in which nobody else touches the body (see the table).
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -69,7 +72,8 @@ pub(super) struct Header {
     state: Cell<u32>,
 }
 
-/// What depends on the type of the future. All of it needs a cell that `place` has made for that type.
+/// What depends on the type of the future. All of it needs a cell that `place` has made for that
+/// type.
 pub(super) struct Table {
     /// Polls the future. `true`: it is gone, and the body holds the result.
     poll: unsafe fn(NonNull<Header>) -> bool,
@@ -132,8 +136,8 @@ impl Header {
         self.state.get() & bits != 0
     }
 
-    /// Sets bits that are not set. It adds them: of an `or` with such bits the compiler makes an access to one byte, and the processor stalls when a
-    /// wider one follows at once.
+    /// Sets bits that are not set. It adds them: of an `or` with such bits the compiler makes an
+    /// access to one byte, and the processor stalls when a wider one follows at once.
     #[inline]
     fn set(&self, bits: u32) {
         debug_assert!(!self.has(bits), "they are set");
@@ -178,7 +182,8 @@ impl Header {
         self.state.set(counted.expect("handles that abort one task are counted in 23 bits"));
     }
 
-    /// Keeps who awaits the result. Returns who did before, or the waker itself if the task has ended.
+    /// Keeps who awaits the result. Returns who did before, or the waker itself if the task has
+    /// ended.
     #[inline]
     pub(super) fn join(&self, joiner: Waker) -> Option<Waker> {
         if self.is_ended() {
@@ -252,19 +257,22 @@ pub(super) unsafe fn cancel(cell: NonNull<Header>, error: JoinError) {
     unsafe { (cell.as_ref().table.get().end)(cell, error) };
 }
 
-/// Ends a task that has a result. Returns the task that awaits it and is to be woken. Tells others who do, and drops the result if nobody can.
+/// Ends a task that has a result. Returns the task that awaits it and is to be woken. Tells others
+/// who do, and drops the result if nobody can.
 ///
 /// # Safety
-/// The body holds the result that [`run`] or [`cancel`] has left, and the caller does not use the cell after.
+/// The body holds the result that [`run`] or [`cancel`] has left, and the caller does not use the
+/// cell after.
 #[inline]
 pub(super) unsafe fn finish(cell: NonNull<Header>) -> Option<TaskId> {
-    // SAFETY: the task has just ended, and nobody has had a turn to give its cell back; from here on its `JoinHandle` keeps it, or `ENDING`
-    // in `notify`.
+    // SAFETY: the task has just ended, and nobody has had a turn to give its cell back; from here
+    // on its `JoinHandle` keeps it, or `ENDING` in `notify`.
     unsafe {
         let header = cell.as_ref();
         let joiner = header.joiner.take();
         match joiner.as_ref().map(TaskId::of) {
-            // To wake a task of ours runs no user code, there is nothing to drop, and who joins keeps the cell.
+            // To wake a task of ours runs no user code, there is nothing to drop, and who joins
+            // keeps the cell.
             Some(Some(id)) => {
                 mem::forget(joiner);
                 Some(id)
@@ -284,7 +292,8 @@ pub(super) unsafe fn finish(cell: NonNull<Header>) -> Option<TaskId> {
 /// As [`finish`]. The task has just ended.
 #[inline(never)]
 unsafe fn notify(cell: NonNull<Header>, joiner: Option<Waker>) {
-    // SAFETY: whoever gives the cell back finds it `ENDING` until the end of this function, whatever the user code does.
+    // SAFETY: whoever gives the cell back finds it `ENDING` until the end of this function,
+    // whatever the user code does.
     unsafe {
         let header = cell.as_ref();
         header.set(ENDING);
@@ -306,7 +315,8 @@ unsafe fn notify(cell: NonNull<Header>, joiner: Option<Waker>) {
 /// The task has ended, and is `ENDING`.
 #[inline(never)]
 unsafe fn drop_result(cell: NonNull<Header>) {
-    // SAFETY: the bits say what the body holds; they are cleared first, so that nobody takes it again.
+    // SAFETY: the bits say what the body holds; they are cleared first, so that nobody takes it
+    // again.
     unsafe {
         let header = cell.as_ref();
         let state = header.state.get();
@@ -325,7 +335,8 @@ unsafe fn drop_result(cell: NonNull<Header>) {
 /// The task's output is a `T`.
 #[inline]
 pub(super) unsafe fn take_result<T>(cell: NonNull<Header>) -> Option<Result<T, JoinError>> {
-    // SAFETY: the bits say what the body holds; they are cleared, so that nobody takes it again. The caller vouches for the type.
+    // SAFETY: the bits say what the body holds; they are cleared, so that nobody takes it again.
+    // The caller vouches for the type.
     unsafe {
         let header = cell.as_ref();
         let state = header.state.get();
@@ -343,11 +354,12 @@ pub(super) unsafe fn take_result<T>(cell: NonNull<Header>) -> Option<Result<T, J
 /// The `JoinHandle` goes.
 ///
 /// # Safety
-/// The task's output is a `T`, and the caller is its `JoinHandle`, which does not use the cell after.
+/// The task's output is a `T`, and the caller is its `JoinHandle`, which does not use the cell
+/// after.
 #[inline]
 pub(super) unsafe fn detach<T>(cell: NonNull<Header>) {
-    // SAFETY: the handle needs the cell until its bit is cleared. With no other bit nobody else does, the body is empty, and nobody waits
-    // for a task that has ended.
+    // SAFETY: the handle needs the cell until its bit is cleared. With no other bit nobody else
+    // does, the body is empty, and nobody waits for a task that has ended.
     unsafe {
         let header = cell.as_ref();
         if header.state.get() & !EMPTY == ENDED | JOINABLE {
@@ -359,8 +371,8 @@ pub(super) unsafe fn detach<T>(cell: NonNull<Header>) {
     }
 }
 
-/// The `JoinHandle` goes before the task has ended, or with its result, or while others need the cell. What it leaves is user code to drop, and goes
-/// last.
+/// The `JoinHandle` goes before the task has ended, or with its result, or while others need the
+/// cell. What it leaves is user code to drop, and goes last.
 ///
 /// # Safety
 /// As [`detach`].
@@ -410,8 +422,8 @@ pub(super) unsafe fn release_if_unused(cell: NonNull<Header>) {
 /// # Safety
 /// As `Table::poll`.
 unsafe fn poll<F: Future>(cell: NonNull<Header>) -> bool {
-    // SAFETY: the body holds the future, which nobody else touches while the task runs; it stays there until `settle` drops it, so it is
-    // pinned. The waker owns nothing and needs no drop.
+    // SAFETY: the body holds the future, which nobody else touches while the task runs; it stays
+    // there until `settle` drops it, so it is pinned. The waker owns nothing and needs no drop.
     unsafe {
         let waker = ManuallyDrop::new(cell.as_ref().id().waker());
         let future = Pin::new_unchecked(body::<F>(cell).as_mut());
@@ -432,8 +444,8 @@ unsafe fn end<F: Future>(cell: NonNull<Header>, error: JoinError) {
     unsafe { settle::<F>(cell, Err(error)) };
 }
 
-/// Drops the future where it lies, and puts the result there. A panic in the drop ends the task as a
-/// panic in its body would, and drops the result, which may panic in turn.
+/// Drops the future where it lies, and puts the result there. A panic in the drop ends the task as
+/// a panic in its body would, and drops the result, which may panic in turn.
 ///
 /// # Safety
 /// The body holds a future of type `F` or is `EMPTY`, and nobody is in the future's poll.

@@ -1,4 +1,5 @@
-//! Tests: tasks without a ring. Any order of polls, wakes, aborts and drops, beside counts of what must be dropped.
+//! Tests: tasks without a ring. Any order of polls, wakes, aborts and drops, beside counts of what
+//! must be dropped.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -69,7 +70,8 @@ impl Random {
     }
 }
 
-/// A task that waits a few times, keeps its waker for others, and then returns or panics, with tokens in the future and in the result.
+/// A task that waits a few times, keeps its waker for others, and then returns or panics, with
+/// tokens in the future and in the result.
 fn spawn(executor: &Executor, random: &mut Random, count: &Count, wakers: &Rc<RefCell<Vec<Waker>>>) -> JoinHandle<Token> {
     let (waits, end) = (random.below(4), random.below(16));
     // Not both: a panic in a drop while a panic unwinds ends the process.

@@ -1,11 +1,12 @@
 //! What is a waker? One word of data: which inbox cell, which task, which generation of it.
 //!
-//! There is nothing to count and nothing to free, so cloning and dropping cost nothing, and a wake after the task or its runtime has gone
-//! finds the cell closed or the generation passed. A stale word can at worst wake a task once too often, which every future allows for.
+//! There is nothing to count and nothing to free, so cloning and dropping cost nothing, and a wake
+//! after the task or its runtime has gone finds the cell closed or the generation passed. A stale
+//! word can at worst wake a task once too often, which every future allows for.
 //!
 //! # Safety
-//! The data pointer of each waker is a number and is never dereferenced; all functions of the table accept the number of any [`TaskId`] that there
-//! ever was, from any thread.
+//! The data pointer of each waker is a number and is never dereferenced; all functions of the table
+//! accept the number of any [`TaskId`] that there ever was, from any thread.
 #![allow(unsafe_code)]
 
 use std::ptr;
@@ -18,15 +19,16 @@ const GENERATION_SHIFT: u32 = CELL_BITS + STEP_BITS + CHUNK_BITS;
 
 /// Most inbox cells, so most runtimes at one time in a process.
 pub(super) const CELLS: usize = 1 << CELL_BITS;
-/// Most chunks of tasks in a runtime. The last number is that of the future of `block_on`, which lies in none.
+/// Most chunks of tasks in a runtime. The last number is that of the future of `block_on`, which
+/// lies in none.
 pub(super) const CHUNKS: usize = (1 << CHUNK_BITS) - 1;
 /// What the places of tasks in their chunk are a multiple of, in bytes.
 pub(super) const STEP: u32 = 16;
 /// The bound of those places.
 pub(super) const CHUNK_BOUND: u32 = STEP << STEP_BITS;
 
-/// Names one task of one runtime, packed into a word. From the lowest bit on: 12 bits inbox cell, 17 bits place in the chunk, 13 bits number of the
-/// chunk, 22 bits generation.
+/// Names one task of one runtime, packed into a word. From the lowest bit on: 12 bits inbox cell,
+/// 17 bits place in the chunk, 13 bits number of the chunk, 22 bits generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TaskId(u64);
 
@@ -77,8 +79,8 @@ impl TaskId {
     #[inline]
     pub(super) fn waker(self) -> Waker {
         let data = ptr::without_provenance(self.0 as usize);
-        // SAFETY: the table below keeps the contract of `RawWakerVTable` for any id and from any thread: clone copies the word,
-        // waking only reads it, dropping does nothing.
+        // SAFETY: the table below keeps the contract of `RawWakerVTable` for any id and from any
+        // thread: clone copies the word, waking only reads it, dropping does nothing.
         unsafe { Waker::new(data, &TABLE) }
     }
 

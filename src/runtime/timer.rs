@@ -1,6 +1,8 @@
-//! When is a deadline due? The wheel of one runtime in terms of `Instant` and `Waker`, and the timers in it.
+//! When is a deadline due? The wheel of one runtime in terms of `Instant` and `Waker`, and the
+//! timers in it.
 //!
-//! The wheel counts ticks of about half a millisecond from the runtime's start. A deadline is rounded up to a tick, so nothing fires early.
+//! The wheel counts ticks of about half a millisecond from the runtime's start. A deadline is
+//! rounded up to a tick, so nothing fires early.
 
 use std::rc::Rc;
 use std::sync::OnceLock;
@@ -13,7 +15,8 @@ use crate::exec;
 use crate::sys;
 use crate::wheel::{Key, Wheel};
 
-/// One tick of the wheel: 2^19 ns, 0.52 ms. Finer ticks would wake the loop more often for the same timers.
+/// One tick of the wheel: 2^19 ns, 0.52 ms. Finer ticks would wake the loop more often for the same
+/// timers.
 const TICK_NANOSECONDS: u64 = 1 << 19;
 
 /// "Never", for durations that reach beyond what an `Instant` can hold.
@@ -114,8 +117,8 @@ impl Time {
 static ONE_TIME: OnceLock<(Time, Instant)> = OnceLock::new();
 
 /// Of some attempts the one with the least time between the two looks at the clock, since this
-/// thread may be interrupted there. The number is the earlier one: so an instant becomes too small a
-/// number, if anything, and no timer of a duration fires early.
+/// thread may be interrupted there. The number is the earlier one: so an instant becomes too small
+/// a number, if anything, and no timer of a duration fires early.
 fn one_time() -> (Time, Instant) {
     let attempt = |_| {
         let (before, instant) = (sys::monotonic_nanoseconds(), sys::now());
@@ -132,8 +135,9 @@ pub(crate) fn deadline_after(duration: Duration) -> Instant {
     now.checked_add(duration).unwrap_or_else(|| now + FAR)
 }
 
-/// A deadline to wait for. It stands in the wheel from its first poll until it fires or is dropped, and fires in a tick after the poll
-/// that put it there: waiting for a deadline that has passed lets the others have their turn.
+/// A deadline to wait for. It stands in the wheel from its first poll until it fires or is dropped,
+/// and fires in a tick after the poll that put it there: waiting for a deadline that has passed
+/// lets the others have their turn.
 #[derive(Debug)]
 pub(crate) struct Timer {
     deadline: Time,

@@ -1,10 +1,12 @@
 //! Waiting: sleep, time-outs, intervals.
 //!
-//! Deadlines stand in a timer wheel, and the ring holds one armed timeout operation for the earliest of them, so a sleep costs no system
-//! call of its own. The wheel's tick is about half a millisecond: nothing fires early, and usually at most that late. A duration too long
-//! for an [`Instant`](std::time::Instant) means "never".
+//! Deadlines stand in a timer wheel, and the ring holds one armed timeout operation for the
+//! earliest of them, so a sleep costs no system call of its own. The wheel's tick is about half a
+//! millisecond: nothing fires early, and usually at most that late. A duration too long for an
+//! [`Instant`](std::time::Instant) means "never".
 //!
-//! Every function here panics when its future is polled outside a runtime. Dropping a future takes its deadline out of the wheel.
+//! Every function here panics when its future is polled outside a runtime. Dropping a future takes
+//! its deadline out of the wheel.
 //!
 //! ```
 //! use annulus::time;

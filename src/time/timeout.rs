@@ -12,9 +12,11 @@ use crate::runtime::Timer;
 
 /// Gives a future `duration` from this call to end, then drops it.
 ///
-/// Dropping is all that can be done to a future in general. What its operation in flight had received waits in the socket for the next call
-/// ([the guide to cancelling](crate::docs::cancellation) has the details); its buffers, and what earlier operations had yielded to it, go with
-/// it. For one operation whose buffer should come back, use [`Op::timeout`](crate::Op::timeout).
+/// Dropping is all that can be done to a future in general. What its operation in flight had
+/// received waits in the socket for the next call ([the guide to
+/// cancelling](crate::docs::cancellation) has the details); its buffers, and what earlier
+/// operations had yielded to it, go with it. For one operation whose buffer should come back, use
+/// [`Op::timeout`](crate::Op::timeout).
 ///
 /// ```
 /// # use std::time::Duration;
