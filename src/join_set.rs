@@ -1,10 +1,10 @@
-//! How does a program wait for whichever of many tasks ends next? A set of their handles, and a
-//! queue of those that have ended.
+//! A set of tasks of which the next to end is waited for: their handles, and a queue of those that
+//! have ended.
 //!
 //! It knows a task only by its `JoinHandle`. Each handle is polled twice: once with a waker of its
-//! own that puts the member's key into the queue, and once when the key is there. A task wakes
-//! whoever joins it after its end has been recorded, whichever end that was (return, panic, abort,
-//! end of the runtime), so a key in the queue means that the result can be taken.
+//! own that puts the member's key into the queue, and once when the key is there. A task first
+//! records its end and then wakes whoever joins it, also after a panic, an abort, or the end of the
+//! runtime. So a key in the queue means that the result can be taken.
 
 use std::collections::VecDeque;
 use std::fmt;

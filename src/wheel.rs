@@ -1,20 +1,19 @@
-//! Which deadlines have passed, and when does the next one come?
+//! A hierarchical timer wheel: entries in the order of their deadlines, as a pure data structure.
 //!
-//! A hierarchical timer wheel as a pure data structure. It knows no clock, no waker and no ring:
-//! ticks are plain numbers, what a tick lasts is the caller's business, and an expired entry is
-//! merely a value pushed to a `Vec`, so that nothing of the caller's runs inside the wheel.
+//! It knows no clock, no waker and no ring. Ticks are plain numbers, and the caller decides how long
+//! a tick lasts. The value of an expired entry is pushed to a `Vec`, so that no code of the caller
+//! runs inside the wheel.
 //!
-//! Eleven levels of 64 slots read a tick as eleven digits of six bits, so every `u64` has its place
-//! and no deadline needs to be clamped and put back later. One rule places everything: an entry
-//! stands at the level of the highest digit in which its deadline differs from the current tick, in
-//! the slot which that digit names. From the rule follows what the methods rest on:
+//! Eleven levels of 64 slots read a tick as eleven digits of six bits. So every `u64` has its place,
+//! and no deadline needs to be clamped. One rule places each entry: its level is the highest digit
+//! in which its deadline differs from the current tick, and its slot is that digit of its deadline.
+//! The methods rest on what follows from the rule:
 //!
-//! - all occupied slots of a level lie after the current tick's own digit, so a slot number never
-//!   means "one turn later";
-//! - every entry of a level comes before every entry of a higher level, so the earliest slot is the
-//!   first occupied slot of the lowest occupied level, two bit scans away however far off it is;
-//! - entries of one deadline always share a slot, so they fire in the order in which they were
-//!   inserted.
+//! - All occupied slots of a level lie after the current tick's own digit. So a slot number never
+//!   means "one turn later".
+//! - Every entry of a level comes before every entry of a higher level. So the earliest slot is the
+//!   first occupied slot of the lowest occupied level: two bit scans away, however far off it is.
+//! - Entries of one deadline always share a slot. So they fire in the order of their insertion.
 
 use std::fmt;
 use std::mem;

@@ -32,8 +32,8 @@ use super::task::Header;
 use super::waker::{CHUNK_BOUND, CHUNKS, STEP, TaskId};
 use crate::sys;
 
-/// The sizes of cells: small ones as close as their alignment allows, for these are the many,
-/// others four to a doubling, so that at most a fifth of a cell is wasted. The table ends where a
+/// The sizes of cells. Most futures are small, so small cells differ by no more than the alignment.
+/// Of the others there are four to a doubling, so that at most a fifth of a cell is wasted. The table ends where a
 /// copy of a future begins to cost more than the allocation that a cell saves.
 const STRIDES: [u32; 25] =
     [64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048];
@@ -52,12 +52,12 @@ const FIRST_CELL: usize = 128;
 /// hardly ever fits one in its place.
 const GENERATIONS_APART: u32 = 0x9e37_79b1;
 
-/// A free of a cell in a chunk with no more live ones than this is looked at: it gives the current
-/// chunk no room and no reason to go,
+/// Whether a cell that comes back changes anything for its chunk: it does if no more cells than this
+/// are live then. It never does in the current chunk,
 const OF_CURRENT: i32 = -1;
-/// a listed chunk goes when it becomes empty,
+/// in a listed chunk it does when the chunk becomes empty, which then goes,
 const OF_LISTED: i32 = 0;
-/// and a full one has room again.
+/// and in a full one always, since that has room again.
 const OF_FULL: i32 = i32::MAX;
 
 const _: () = assert!(size_of::<Chunk>() <= FIRST_CELL && FIRST_CELL.is_multiple_of(CELL_ALIGN));

@@ -1,4 +1,4 @@
-//! How long may a stream that always has an item keep the others waiting?
+//! The budget of a stream that always has an item: after so many it lets the others run.
 
 use std::task::{Context, Poll};
 

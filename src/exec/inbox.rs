@@ -1,9 +1,9 @@
-//! How does a wake reach a runtime from another thread? Through the runtime's inbox cell.
+//! The inbox of a runtime, through which wakes come from other threads.
 //!
-//! Cells are never freed, so a waker may come at any time from anywhere. A cell is open while its
-//! runtime lives. Only a parked runtime costs the waker a system call, and that call is made under
-//! the cell's lock, so it never meets a ring or eventfd number that has been closed and given to
-//! somebody else.
+//! The cells of inboxes are never freed, so a waker may use one at any time. A cell is open while
+//! its runtime lives. A wake costs a system call only if the runtime is parked. That call is made
+//! under the cell's lock. So it never meets a ring or an eventfd that has been closed, and whose
+//! number somebody else has.
 
 use std::io;
 use std::sync::atomic::{

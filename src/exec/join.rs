@@ -1,5 +1,4 @@
-//! How does a program wait for a task, or end it? The handles of a task, and why a task may have no
-//! result.
+//! The handles of a task, to wait for it and to end it, and the error of a task without a result.
 //!
 //! # Safety
 //! A handle's pointer is good as long as the handle: the task counts a `JoinHandle` and each

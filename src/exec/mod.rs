@@ -1,8 +1,8 @@
-//! Which task runs next? The run queue of one thread, the tasks in it, and how a wake finds them.
+//! The executor of a runtime: the run queue of one thread, the tasks in it, and how a wake finds
+//! them.
 //!
-//! It knows nothing of rings and operations beyond the unparker that an inbox needs. Futures run
-//! without any borrow of the executor, so whatever they do (spawn, wake, abort, drop handles) finds
-//! it free.
+//! It knows nothing of rings and operations, except for the unparker that an inbox needs. While a
+//! future runs, the executor is not borrowed. So a future may spawn, wake, abort and drop handles.
 //!
 //! # Safety
 //! The cells in the run queue are there: a task that is `QUEUED` keeps its cell, and the root's
@@ -334,7 +334,7 @@ impl Executor {
         self.inbox.has_letters()
     }
 
-    /// Is there anything to poll?
+    /// Whether there is anything to poll.
     #[inline]
     pub(crate) fn has_ready(&self) -> bool {
         self.head.get().is_some()

@@ -1,5 +1,5 @@
-//! What is a task? A header that the executor and the handles share, and behind it the future, then
-//! the result, in one cell.
+//! A task in its cell: a header that the executor and the handles share, and behind it a body,
+//! which holds first the future and then the result.
 //!
 //! # States of a task
 //! `ENDED`, `VALUE` and `ERROR` say what the body behind the header holds, and so who may touch it:
@@ -14,7 +14,7 @@
 //!
 //! The other bits say who needs the cell: the run queue (`QUEUED`), the code that ends the task
 //! (`ENDING`), the `JoinHandle` (`JOINABLE`), and a count of `AbortHandle`s. A task that has ended
-//! and that nobody needs goes back to the arena, at the place where the last of these is cleared.
+//! and that nobody needs goes back to the arena: whoever clears the last of these gives it back.
 //!
 //! # Safety
 //! A pointer to a cell is good until [`release_if_unused`] frees the cell, which each holder calls
@@ -39,7 +39,7 @@ use crate::unwind::{self, FirstPanic, discard};
 
 /// It stands in the run queue.
 const QUEUED: u32 = 1 << 0;
-/// It is being ended, and what that runs must not free it.
+/// It is being ended. User code that runs meanwhile must not free it.
 const ENDING: u32 = 1 << 1;
 /// Its `JoinHandle` exists.
 const JOINABLE: u32 = 1 << 2;
@@ -102,7 +102,7 @@ impl Header {
         self.id.get()
     }
 
-    /// Does a wake put it into the run queue? Marks it as being there.
+    /// Marks it as being in the run queue. `false`: it is there already, or has ended.
     #[inline]
     pub(super) fn enqueue(&self) -> bool {
         let state = self.state.get();
@@ -113,7 +113,7 @@ impl Header {
         true
     }
 
-    /// It has left the run queue. Is it a task that is to be polled?
+    /// Marks it as being no longer in the run queue. `true`: it is a task that is to be polled.
     #[inline]
     pub(super) fn dequeue(&self) -> bool {
         let state = self.state.get();

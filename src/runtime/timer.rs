@@ -1,5 +1,4 @@
-//! When is a deadline due? The wheel of one runtime in terms of `Instant` and `Waker`, and the
-//! timers in it.
+//! The timers of a runtime: its wheel in terms of `Instant` and `Waker`, and the timers in it.
 //!
 //! The wheel counts ticks of about half a millisecond from the runtime's start. A deadline is
 //! rounded up to a tick, so nothing fires early.
