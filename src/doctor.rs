@@ -1,8 +1,9 @@
 //! The diagnosis that a program can print: which ring this process gets, what is missing, and what
 //! would have to change.
 //!
-//! It opens a ring, looks, and closes it. Causes of a refused ring are `ring/refusal.rs`'s business; here they are put together with limits,
-//! settings and the operations that the kernel lacks.
+//! It opens a ring, looks, and closes it. Causes of a refused ring are `ring/refusal.rs`'s
+//! business; here they are put together with limits, settings and the operations that the kernel
+//! lacks.
 
 use std::fmt;
 use std::io;
@@ -14,16 +15,19 @@ use crate::runtime::{self, Builder};
 
 /// With fewer receives, a runtime has not shown yet what its messages are like.
 const FEWEST_RECEIVES: u64 = 100;
-/// What an ordinary user may lock by default since Linux 5.16. With less, a hundred runtimes do not fit.
+/// What an ordinary user may lock by default since Linux 5.16. With less, a hundred runtimes do not
+/// fit.
 const USUAL_MEMLOCK: u64 = 8 << 20;
-/// The soft limit that most systems start programs with, for the sake of select(2). A server needs more.
+/// The soft limit that most systems start programs with, for the sake of select(2). A server needs
+/// more.
 const USUAL_NOFILE: u64 = 1024;
 
-/// Finds out which ring a runtime with default settings gets here, what it lacks, and how to mend that.
-/// Called within a runtime, it also says whether that runtime's buffers for chunks are too small.
+/// Finds out which ring a runtime with default settings gets here, what it lacks, and how to mend
+/// that. Called within a runtime, it also says whether that runtime's buffers for chunks are too
+/// small.
 ///
-/// A ring is opened and closed again; nothing else changes. [`Display`](fmt::Display) gives a page for people; `cargo run --example doctor`
-/// prints it.
+/// A ring is opened and closed again; nothing else changes. [`Display`](fmt::Display) gives a page
+/// for people; `cargo run --example doctor` prints it.
 ///
 /// ```
 /// let diagnosis = annulus::diagnose();
@@ -85,7 +89,8 @@ impl Diagnosis {
         setup.filter(|setup: &&SetupError| setup.ring() == RingKind::Kernel)
     }
 
-    /// The operations of this crate that the ring does not have, by their names in io_uring_enter(2) without `IORING_OP_`.
+    /// The operations of this crate that the ring does not have, by their names in
+    /// io_uring_enter(2) without `IORING_OP_`.
     pub fn missing_operations(&self) -> &[&'static str] {
         &self.missing
     }
@@ -95,8 +100,8 @@ impl Diagnosis {
         &self.system.release
     }
 
-    /// How many bytes may be locked: `RLIMIT_MEMLOCK`. The queues of rings count, for the user and not for the process, unless it has
-    /// CAP_IPC_LOCK.
+    /// How many bytes may be locked: `RLIMIT_MEMLOCK`. The queues of rings count, for the user and
+    /// not for the process, unless it has CAP_IPC_LOCK.
     pub fn memlock(&self) -> Limit {
         self.system.memlock
     }
@@ -106,8 +111,9 @@ impl Diagnosis {
         self.system.nofile
     }
 
-    /// The setting `kernel.io_uring_disabled`: 0 allows io_uring, 1 forbids it to ordinary users outside
-    /// [`io_uring_group`](Diagnosis::io_uring_group), 2 to everybody. `None` if the kernel has no such setting (before 6.6).
+    /// The setting `kernel.io_uring_disabled`: 0 allows io_uring, 1 forbids it to ordinary users
+    /// outside [`io_uring_group`](Diagnosis::io_uring_group), 2 to everybody. `None` if the kernel
+    /// has no such setting (before 6.6).
     pub fn io_uring_disabled(&self) -> Option<u32> {
         self.system.disabled
     }
@@ -127,12 +133,14 @@ impl Diagnosis {
         &self.system.modules
     }
 
-    /// The block devices that [`Builder::iopoll`] can ask whether they are done, by their names in /sys/block: those whose `queue/io_poll` is 1.
+    /// The block devices that [`Builder::iopoll`] can ask whether they are done, by their names in
+    /// /sys/block: those whose `queue/io_poll` is 1.
     pub fn polling_devices(&self) -> &[String] {
         &self.system.polling_devices
     }
 
-    /// What is missing, what that costs, and what to do about it. The gravest comes first. Empty on a recent kernel with ample limits.
+    /// What is missing, what that costs, and what to do about it. The gravest comes first. Empty on
+    /// a recent kernel with ample limits.
     pub fn shortfalls(&self) -> &[Shortfall] {
         &self.shortfalls
     }
@@ -224,8 +232,8 @@ const SET_UP: &[(&str, &str, &str)] = &[
 /// What it means that a kernel lacks those that came later and have no other way.
 const BY_SOFTWARE: &str = "system calls of this crate in its place, most of them by a thread";
 
-/// The operations that a ring of this kind must have. The software ring reads the buffers for chunks where the pool has put them, so nobody has to
-/// provide them.
+/// The operations that a ring of this kind must have. The software ring reads the buffers for
+/// chunks where the pool has put them, so nobody has to provide them.
 fn needed_on(kind: RingKind) -> impl Iterator<Item = &'static Row> {
     catalogue::operations().filter(move |row| row.without != Without::Unused && (row.by_software || kind == RingKind::Kernel))
 }

@@ -1,9 +1,9 @@
 //! The catalogue of operations: one row for each, which all who ask about operations derive from.
 //!
-//! A row stands in the section of the family whose file executes the operation on the software ring.
-//! The sections become enums, so a new row makes the compiler ask that file for its decoding. The
-//! doctor, the ring for older kernels, the tests and the table of kernels on the crate's page follow
-//! from the rows. How an operation works is not known here.
+//! A row stands in the section of the family whose file executes the operation on the software
+//! ring. The sections become enums, so a new row makes the compiler ask that file for its decoding.
+//! The doctor, the ring for older kernels, the tests and the table of kernels on the crate's page
+//! follow from the rows. How an operation works is not known here.
 
 use std::fmt;
 
@@ -164,7 +164,8 @@ catalogue! {
         Nop "NOP" (5, 1) ESSENTIAL;
         MsgRingData "MSG_RING" (5, 18) Costs("wakes from other threads go through an eventfd");
     }
-    /// That the software ring has no use for: its receives take buffers where the pool has put them.
+    /// That the software ring has no use for: its receives take buffers where the pool has put
+    /// them.
     KernelOnly(KernelOnlyCode) {
         ProvideBuffers "PROVIDE_BUFFERS" (5, 7) Costs("`chunks` need REGISTER_PBUF_RING");
         Socket "SOCKET" (5, 19) Unused;

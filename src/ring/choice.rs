@@ -57,8 +57,9 @@ fn asked_by_environment(value: Option<&OsStr>) -> io::Result<Option<(RingKind, R
     })
 }
 
-/// A refusal that says that the machine has no io_uring for us. Others come back as errors: a want of descriptors, which the software ring would
-/// meet as well, and that of a submission thread, for which the program has asked.
+/// A refusal that says that the machine has no io_uring for us. Others come back as errors: a want
+/// of descriptors, which the software ring would meet as well, and that of a submission thread, for
+/// which the program has asked.
 pub(super) fn refusal_of_io_uring(error: io::Error) -> io::Result<SetupError> {
     let refusal = error.downcast::<SetupError>()?;
     match refusal.raw_os_error() {

@@ -9,7 +9,8 @@ use std::time::Duration;
 pub enum RingKind {
     /// The kernel's io_uring.
     Kernel,
-    /// This crate: the same operations by way of epoll and a pool of threads. It needs no io_uring at all.
+    /// This crate: the same operations by way of epoll and a pool of threads. It needs no io_uring
+    /// at all.
     Software,
 }
 
@@ -39,7 +40,8 @@ pub(crate) struct Config {
     pub(crate) min_wait: Option<MinWait>,
     /// Let a thread of the kernel submit.
     pub(crate) sqpoll: Option<Sqpoll>,
-    /// Ask devices whether they are done instead of waiting for their interrupts, where that can be.
+    /// Ask devices whether they are done instead of waiting for their interrupts, where that can
+    /// be.
     pub(crate) iopoll: bool,
     /// Give files that are used often a place in the ring's table.
     pub(crate) registered_files: bool,

@@ -1,9 +1,10 @@
 //! The ring for older kernels: what the kernel lacks takes the software path, while the rest stays
 //! with the kernel.
 //!
-//! A kernel's ring and an engine behind one seam. The kernel does all the waiting: the engine's descriptor is polled in its ring, and the
-//! engine's timers shorten the wait. Every entry goes to one side, and a chain whole; a cancel follows its target. It is made only where
-//! the kernel lacks something, so that elsewhere nothing is paid for it.
+//! A kernel's ring and an engine behind one seam. The kernel does all the waiting: the engine's
+//! descriptor is polled in its ring, and the engine's timers shorten the wait. Every entry goes to
+//! one side, and a chain whole; a cancel follows its target. It is made only where the kernel lacks
+//! something, so that elsewhere nothing is paid for it.
 //!
 //! # Safety
 //! Entries and buffers are handed on to one of the two sides; whoever calls vouches for the memory.
@@ -34,7 +35,8 @@ pub(super) struct Lacking {
     opcodes: Opcodes,
     /// Accepts that go on.
     accepts: bool,
-    /// Receives that go on, and with them all that takes provided buffers: two readers of one queue would take the same buffer twice.
+    /// Receives that go on, and with them all that takes provided buffers: two readers of one queue
+    /// would take the same buffer twice.
     receives: bool,
     /// The count of a send that was to go on until all is sent, and was cancelled in between.
     counts: bool,
@@ -60,7 +62,8 @@ impl Lacking {
             lacking.names.push(MULTISHOT_RECEIVE.name);
             lacking.opcodes.insert(opcode::ReadMulti::CODE);
         }
-        // Came with Linux 6.1, as did the count. It is no operation, so it has no name, and kernels that lack it lack others.
+        // Came with Linux 6.1, as did the count. It is no operation, so it has no name, and kernels
+        // that lack it lack others.
         lacking.counts = !kernel.supports(opcode::SendMsgZc::CODE);
         (!lacking.names.is_empty()).then_some(lacking)
     }
@@ -121,7 +124,8 @@ impl Source for Hybrid {
         let is_for_engine = |entry: &squeue::Entry| self.is_for_engine(entry.get_opcode() as u8, &decode(entry));
         if !chain.iter().any(is_for_engine) {
             match chain {
-                // SAFETY: the caller's promise holds for what is another entry only in how far it goes.
+                // SAFETY: the caller's promise holds for what is another entry only in how far it
+                // goes.
                 [entry] if self.lacking.counts => unsafe { self.kernel.push(&[request::in_parts(entry)]) },
                 // SAFETY: it is handed on unchanged.
                 _ => unsafe { self.kernel.push(chain) },
@@ -146,7 +150,8 @@ impl Source for Hybrid {
         }
     }
 
-    /// What the engine's descriptor announced ends this wait, and the next enter takes it: callers look at what they wait for, and come back.
+    /// What the engine's descriptor announced ends this wait, and the next enter takes it: callers
+    /// look at what they wait for, and come back.
     fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
         self.engine.enter(Wait::No)?;
         let mut wait = wait;

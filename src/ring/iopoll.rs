@@ -1,13 +1,16 @@
-//! Transfers that end by asking the device (`IOPOLL`): those of files that go around the page cache,
-//! where the user wants that.
+//! Transfers that end by asking the device (`IOPOLL`): those of files that go around the page
+//! cache, where the user wants that.
 //!
-//! An io_uring that asks devices instead of waiting for their interrupts executes such reads and writes and nothing else. So it stands beside
-//! another ring, which has all the rest: timeouts, cancels, kicks. While one of its transfers is under way there is no wait, and each enter
-//! asks the device. A file that cannot be asked says so at its first transfer, which then goes to the other ring, as do the later ones.
+//! An io_uring that asks devices instead of waiting for their interrupts executes such reads and
+//! writes and nothing else. So it stands beside another ring, which has all the rest: timeouts,
+//! cancels, kicks. While one of its transfers is under way there is no wait, and each enter asks
+//! the device. A file that cannot be asked says so at its first transfer, which then goes to the
+//! other ring, as do the later ones.
 //!
 //! # Safety
-//! Entries are handed on to one of the two rings, and those that one refuses to the other; whoever pushes vouches for their memory up to the
-//! completion that leaves this ring. The descriptor belongs to `uring`.
+//! Entries are handed on to one of the two rings, and those that one refuses to the other; whoever
+//! pushes vouches for their memory up to the completion that leaves this ring. The descriptor
+//! belongs to `uring`.
 #![allow(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};
@@ -39,8 +42,9 @@ pub(crate) struct Iopoll {
     under_way: Slab<squeue::Entry>,
     /// Those that it refused, on their way to the other ring.
     refused: VecDeque<squeue::Entry>,
-    /// By descriptor: are its transfers for the ring that asks? If the descriptor was closed behind the ring's back, this may be wrong of the
-    /// next file with that number: a transfer is refused and takes the other ring then, or waits for an interrupt without need.
+    /// By descriptor: are its transfers for the ring that asks? If the descriptor was closed behind
+    /// the ring's back, this may be wrong of the next file with that number: a transfer is refused
+    /// and takes the other ring then, or waits for an interrupt without need.
     files: HashMap<RawFd, bool>,
     /// The table for registered buffers is there.
     has_buffers: bool,
@@ -49,7 +53,8 @@ pub(crate) struct Iopoll {
 }
 
 impl Iopoll {
-    /// Opens the ring that asks devices, and has the report of the other say what is in its way. `None`: the kernel grants none.
+    /// Opens the ring that asks devices, and has the report of the other say what is in its way.
+    /// `None`: the kernel grants none.
     pub(super) fn open(kernel: &mut KernelRing, config: &Config) -> Option<IoUring> {
         let opened = setup::open_iopoll(config);
         match &opened {
@@ -86,7 +91,8 @@ impl Iopoll {
     unsafe fn push_polled(&mut self, entry: &squeue::Entry) -> Result<(), PushError> {
         let mut queue = self.uring.submission();
         let place = self.under_way.vacant_entry();
-        // SAFETY: the caller vouches for what the entry names until the completion of its token has left this ring.
+        // SAFETY: the caller vouches for what the entry names until the completion of its token has
+        // left this ring.
         unsafe { queue.push(&entry.clone().user_data(place.key() as u64)) }.map_err(|_| PushError::Full)?;
         place.insert(entry.clone());
         self.traffic.submissions += 1;
@@ -106,7 +112,8 @@ impl Iopoll {
     /// Gives the other ring what was refused, as far as it has room.
     fn hand_over(&mut self) {
         while let Some(entry) = self.refused.pop_front() {
-            // SAFETY: no completion of its token has left this ring, so what whoever pushed it vouched for holds.
+            // SAFETY: no completion of its token has left this ring, so what whoever pushed it
+            // vouched for holds.
             if unsafe { self.others.push(std::slice::from_ref(&entry)) }.is_err() {
                 return self.refused.push_front(entry);
             }
@@ -135,7 +142,8 @@ impl Iopoll {
     }
 
     fn uring_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor belongs to `self.uring`, which lives as long as the borrow of `self`.
+        // SAFETY: the descriptor belongs to `self.uring`, which lives as long as the borrow of
+        // `self`.
         unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }
     }
 }

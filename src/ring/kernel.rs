@@ -1,14 +1,17 @@
 //! The kernel as a source of completions: one io_uring, owned by the thread that opened it.
 //!
-//! It keeps two things for itself that nothing above sees: the alarm (one armed TIMEOUT, so that a wait can end in time) and the kick
-//! (so that another thread can end a wait). io_uring_enter(2), io_uring_setup(2).
+//! It keeps two things for itself that nothing above sees: the alarm (one armed TIMEOUT, so that a
+//! wait can end in time) and the kick (so that another thread can end a wait). io_uring_enter(2),
+//! io_uring_setup(2).
 //!
 //! # Safety
-//! SQEs are handed to the queue; whoever pushes vouches for the memory and the descriptors that they name. The alarm's `timespecs` belong
-//! to this ring, in a box, and the kernel reads each when it takes its SQE (IORING_FEAT_SUBMIT_STABLE, checked at set-up): during an enter, or
-//! in its submission thread at any time until the queue has gone round once.
-//! The ring's descriptor belongs to `uring`, which is dropped by hand, once, in `Drop`. The memory of a registered buffer ring belongs to
-//! `provided`, which outlives `uring`; that of the buffers is vouched for by whoever provides them.
+//! SQEs are handed to the queue; whoever pushes vouches for the memory and the descriptors that
+//! they name. The alarm's `timespecs` belong to this ring, in a box, and the kernel reads each when
+//! it takes its SQE (IORING_FEAT_SUBMIT_STABLE, checked at set-up): during an enter, or in its
+//! submission thread at any time until the queue has gone round once. The ring's descriptor belongs
+//! to `uring`, which is dropped by hand, once, in `Drop`. The memory of a registered buffer ring
+//! belongs to `provided`, which outlives `uring`; that of the buffers is vouched for by whoever
+//! provides them.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -38,17 +41,20 @@ use crate::sys;
 
 /// The armed TIMEOUT has fired, or was moved out of the way.
 const ALARM: u64 = FIRST_PRIVATE_TOKEN;
-/// The answer to moving the alarm, which comes only if it could not be moved where the kernel can keep the others back.
+/// The answer to moving the alarm, which comes only if it could not be moved where the kernel can
+/// keep the others back.
 const ALARM_MOVED: u64 = FIRST_PRIVATE_TOKEN + 1;
 /// Another thread wants the owner.
 const KICK: u64 = FIRST_PRIVATE_TOKEN + 2;
 
-/// The length of the table of registered files, eight bytes each from the start. The kernel allows no
-/// more than `RLIMIT_NOFILE`.
+/// The length of the table of registered files, eight bytes each from the start. The kernel allows
+/// no more than `RLIMIT_NOFILE`.
 const REGISTERED_FILES: u64 = 1024;
-/// A far deadline is approached in steps of this length, so that its timespec never comes near the kernel's bound (292 years).
+/// A far deadline is approached in steps of this length, so that its timespec never comes near the
+/// kernel's bound (292 years).
 const LONGEST_ALARM: Duration = Duration::from_secs(24 * 3600);
-/// Most times that a flush lets other threads run, the kernel's submission thread among them, before it gives up.
+/// Most times that a flush lets other threads run, the kernel's submission thread among them,
+/// before it gives up.
 const FLUSH_ATTEMPTS: usize = 10_000;
 /// Most enters that a flush makes where there is no such thread: more than one only after a signal,
 /// or for want of memory.
@@ -63,7 +69,8 @@ pub(crate) struct KernelRing {
     index: Option<u32>,
     /// Flags of every enter.
     enter_flags: u32,
-    /// A thread of the kernel submits. It takes entries when it likes, and sleeps when there were none for a while.
+    /// A thread of the kernel submits. It takes entries when it likes, and sleeps when there were
+    /// none for a while.
     sqpoll: bool,
     min_wait: Option<MinWait>,
     alarm: Alarm,
@@ -80,13 +87,15 @@ pub(crate) struct KernelRing {
     files: Option<FreeIndices>,
 }
 
-/// One ring TIMEOUT that only ever moves earlier. It may ring too early; then nothing is due and it is armed again.
+/// One ring TIMEOUT that only ever moves earlier. It may ring too early; then nothing is due and it
+/// is armed again.
 struct Alarm {
     armed: Option<Instant>,
-    /// Keeps the answer to a successful move back, where the kernel can: it would end the very wait that it was moved for.
+    /// Keeps the answer to a successful move back, where the kernel can: it would end the very wait
+    /// that it was moved for.
     moved: squeue::Flags,
-    /// One more than the submission queue has places, since a thread of the kernel may take entries late: whatever was pushed before those that
-    /// fill the queue has been taken.
+    /// One more than the submission queue has places, since a thread of the kernel may take entries
+    /// late: whatever was pushed before those that fill the queue has been taken.
     timespecs: Box<[types::Timespec]>,
     next: usize,
 }
@@ -149,7 +158,8 @@ impl KernelRing {
         Ok(ring)
     }
 
-    /// A registered descriptor spares each enter the descriptor look-up. Sixteen per thread, so a refusal is no error.
+    /// A registered descriptor spares each enter the descriptor look-up. Sixteen per thread, so a
+    /// refusal is no error.
     fn ask_for_index(&mut self) {
         match sys::register_ring_fd(self.fd()) {
             Ok(index) => {
@@ -161,8 +171,8 @@ impl KernelRing {
         }
     }
 
-    /// Waiting for a socket is not waiting for a disk; without this an idle server shows as 100 % iowait. The first enter also shows whether
-    /// entering is allowed at all.
+    /// Waiting for a socket is not waiting for a disk; without this an idle server shows as 100 %
+    /// iowait. The first enter also shows whether entering is allowed at all.
     fn ask_for_idle_waits(&mut self) -> io::Result<()> {
         let enter = |flags| sys::patiently(|| sys::enter(self.target(), 0, 0, flags));
         match enter(self.enter_flags | sys::ENTER_NO_IOWAIT) {
@@ -192,8 +202,9 @@ impl KernelRing {
         Ok(())
     }
 
-    /// A table for the files that are used most. Before Linux 6.13, which is known by its messages, an entry that was emptied kept its file open
-    /// until all operations that had begun earlier were over, those of other files too.
+    /// A table for the files that are used most. Before Linux 6.13, which is known by its messages,
+    /// an entry that was emptied kept its file open until all operations that had begun earlier
+    /// were over, those of other files too.
     fn ask_for_file_table(&mut self) {
         if !matches!(self.kick, Kick::Message) {
             return;
@@ -273,7 +284,8 @@ impl KernelRing {
         }
     }
 
-    /// One io_uring_enter(2), or none where there is nothing to do: pending work shows in shared memory.
+    /// One io_uring_enter(2), or none where there is nothing to do: pending work shows in shared
+    /// memory.
     #[inline]
     fn submit(&mut self, wanted: u32) -> io::Result<()> {
         let ready = !self.uring.completion().is_empty();
@@ -332,7 +344,8 @@ impl KernelRing {
         Ok(pushed)
     }
 
-    /// Has a wait end once when there is something to read from another ring's descriptor. `false`: there was no room.
+    /// Has a wait end once when there is something to read from another ring's descriptor. `false`:
+    /// there was no room.
     pub(super) fn watch(&mut self, guest: RawFd) -> io::Result<bool> {
         if !self.watches {
             self.watches = self.push_own(opcode::PollAdd::new(types::Fd(guest), libc::POLLIN as u32).build().user_data(GUEST))?;
@@ -343,8 +356,9 @@ impl KernelRing {
     /// Queues one of the ring's own entries, submitting once to make room. `false`: still no room.
     fn push_own(&mut self, entry: squeue::Entry) -> io::Result<bool> {
         let chain = std::slice::from_ref(&entry);
-        // SAFETY: the timespecs live in `self.alarm` and the eventfd in `self.kick`, both as long as the ring; a timespec is written again
-        // only when the queue has gone round, so after the kernel has taken its entry. A poll of another ring names no memory.
+        // SAFETY: the timespecs live in `self.alarm` and the eventfd in `self.kick`, both as long
+        // as the ring; a timespec is written again only when the queue has gone round, so after the
+        // kernel has taken its entry. A poll of another ring names no memory.
         if unsafe { self.push(chain) }.is_ok() {
             return Ok(true);
         }
@@ -376,7 +390,8 @@ impl KernelRing {
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor belongs to `self.uring`, which lives as long as the borrow of `self`.
+        // SAFETY: the descriptor belongs to `self.uring`, which lives as long as the borrow of
+        // `self`.
         unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }
     }
 
@@ -424,8 +439,9 @@ impl Source for KernelRing {
         if chain.len() > queue.capacity() {
             return Err(PushError::TooLong);
         }
-        // SAFETY: the memory and descriptors of the chain belong to the caller's operations, which keep them until their last
-        // completion; the caller vouches for that. `push_multiple` takes all or nothing.
+        // SAFETY: the memory and descriptors of the chain belong to the caller's operations, which
+        // keep them until their last completion; the caller vouches for that. `push_multiple` takes
+        // all or nothing.
         unsafe { queue.push_multiple(chain) }.map_err(|_| PushError::Full)?;
         self.traffic.submissions += chain.len() as u64;
         Ok(())
@@ -439,7 +455,8 @@ impl Source for KernelRing {
         };
         let listening = self.listen_for_kicks()?;
         self.hand_buffers_over();
-        // Without its own entries in the queue a wait could last too long: then the caller reaps and comes back.
+        // Without its own entries in the queue a wait could last too long: then the caller reaps
+        // and comes back.
         let wanted = match &self.min_wait {
             _ if wait == Wait::No || !alarmed || !listening => 0,
             None => 1,
@@ -448,8 +465,8 @@ impl Source for KernelRing {
         self.submit(wanted)
     }
 
-    /// An enter that submits looks twice for what has become ready, and each time handles up to 20 requests that were waiting. One that only
-    /// submits, before it, makes that once.
+    /// An enter that submits looks twice for what has become ready, and each time handles up to 20
+    /// requests that were waiting. One that only submits, before it, makes that once.
     #[cold]
     fn submit_alone(&mut self) -> io::Result<()> {
         let queued = self.uring.submission().len() as u32;
@@ -463,7 +480,8 @@ impl Source for KernelRing {
     /// # Safety
     /// As [`Source::provide`].
     unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>) {
-        // SAFETY: `self.provided` keeps the memory of the buffer ring for longer than the io_uring, and the caller vouches for the buffers.
+        // SAFETY: `self.provided` keeps the memory of the buffer ring for longer than the io_uring,
+        // and the caller vouches for the buffers.
         let register = || unsafe { self.uring.submitter().register_buf_ring_with_flags(ring.address(), ring.places(), group, 0) };
         let registered = sys::patiently(register);
         let handing = match registered {
@@ -573,7 +591,8 @@ impl Source for KernelRing {
     }
 }
 
-/// What the kernel's submission thread needs to be told: that there is work while it sleeps, or that the queue is full.
+/// What the kernel's submission thread needs to be told: that there is work while it sleeps, or
+/// that the queue is full.
 fn call_of_submitter(queue: &mut squeue::SubmissionQueue<'_>) -> u32 {
     let mut flags = 0;
     if !queue.is_empty() && queue.need_wakeup() {
@@ -585,7 +604,8 @@ fn call_of_submitter(queue: &mut squeue::SubmissionQueue<'_>) -> u32 {
     flags
 }
 
-/// Is the ring of use after this error of an enter? Then the caller looks at what it waits for, and comes back.
+/// Is the ring of use after this error of an enter? Then the caller looks at what it waits for, and
+/// comes back.
 #[cold]
 pub(super) fn recover(error: io::Error) -> io::Result<()> {
     match error.raw_os_error() {
@@ -593,7 +613,8 @@ pub(super) fn recover(error: io::Error) -> io::Result<()> {
         Some(libc::EINTR) => Ok(()),
         // The longest wait is over.
         Some(libc::ETIME) => Ok(()),
-        // The completion queue overflows and the kernel wants it reaped first: the caller reaps next.
+        // The completion queue overflows and the kernel wants it reaped first: the caller reaps
+        // next.
         Some(libc::EBUSY) => Ok(()),
         // No memory for a request. The entries stay queued; a pause keeps the retry from spinning.
         Some(libc::EAGAIN | libc::ENOMEM) => {
@@ -604,7 +625,8 @@ pub(super) fn recover(error: io::Error) -> io::Result<()> {
     }
 }
 
-/// A few operations leak the kernel's own "restart this call" codes (512 to 516) when they are cancelled; user space calls them EINTR.
+/// A few operations leak the kernel's own "restart this call" codes (512 to 516) when they are
+/// cancelled; user space calls them EINTR.
 #[inline]
 pub(super) fn errno_of_user_space(result: i32) -> i32 {
     match result {
@@ -614,14 +636,16 @@ pub(super) fn errno_of_user_space(result: i32) -> i32 {
 }
 
 impl Drop for KernelRing {
-    /// The registration holds the ring open, with everything in flight, so it goes before the descriptor.
+    /// The registration holds the ring open, with everything in flight, so it goes before the
+    /// descriptor.
     fn drop(&mut self) {
         if let Some(index) = self.index {
             // Only another thread would be refused, and the ring never leaves its own.
             let _ = sys::unregister_ring_fd(self.fd(), index);
         }
         if self.traffic.registered_files > 0 {
-            // The kernel does it long after the descriptor was closed otherwise, and until then the files stay open.
+            // The kernel does it long after the descriptor was closed otherwise, and until then the
+            // files stay open.
             let _ = sys::patiently(|| self.uring.submitter().unregister_files());
         }
         if let Some(Provided { group, handing: None, .. }) = self.provided {

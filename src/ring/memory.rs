@@ -4,9 +4,9 @@
 //! # Safety
 //! An [`Address`] comes out of an entry, whose caller vouches for what it names, or it is that of a
 //! provided buffer, for which the owner of its group vouches. The memory stays valid, and untouched
-//! by others where it is written, until the operation's last completion. The engine keeps a request,
-//! and gives copies of it to workers, only until then. So each access below is to memory of the
-//! operation that it is made for.
+//! by others where it is written, until the operation's last completion. The engine keeps a
+//! request, and gives copies of it to workers, only until then. So each access below is to memory
+//! of the operation that it is made for.
 #![allow(unsafe_code)]
 
 use std::ptr;

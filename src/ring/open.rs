@@ -16,7 +16,8 @@ use super::software::SoftwareRing;
 use super::world::World;
 
 impl Ring {
-    /// Opens the best ring that the machine grants. The calling thread becomes its owner: all other calls come from it.
+    /// Opens the best ring that the machine grants. The calling thread becomes its owner: all other
+    /// calls come from it.
     pub(crate) fn open(config: &Config) -> io::Result<Ring> {
         let (kind, reason) = match choice::asked_for(config.kind)? {
             Some(asked) => asked,
@@ -41,7 +42,8 @@ impl Ring {
         }
     }
 
-    /// The kernel's ring as it is, or with an engine for what it lacks, or with a second one that asks devices.
+    /// The kernel's ring as it is, or with an engine for what it lacks, or with a second one that
+    /// asks devices.
     fn on(mut kernel: KernelRing, config: &Config) -> io::Result<Ring> {
         let iopoll = if config.iopoll { Iopoll::open(&mut kernel, config) } else { None };
         let ring = match Lacking::of(&kernel) {
@@ -61,7 +63,8 @@ fn software(host: Host, config: &Config, reason: Reason) -> Ring {
 
 #[cfg(test)]
 impl Ring {
-    /// The kernel's ring as on an older kernel: of one rung of the ladder of set-up flags. `None`: there is no such rung.
+    /// The kernel's ring as on an older kernel: of one rung of the ladder of set-up flags. `None`:
+    /// there is no such rung.
     pub(crate) fn open_on_rung(rung: usize, config: &Config) -> Option<io::Result<Ring>> {
         Some(KernelRing::open_on_rung(rung, config)?.map(Ring::Kernel))
     }

@@ -1,8 +1,9 @@
-//! The buffers that receives take, handed to the kernel by a registered buffer ring, or by one entry
-//! for each buffer.
+//! The buffers that receives take, handed to the kernel by a registered buffer ring, or by one
+//! entry for each buffer.
 //!
-//! Either way the pool appends to the same [`BufferRing`]. Where the kernel takes it as it is (Linux 5.19, and enough locked memory), there is
-//! nothing to do. Else this reads it in the kernel's place and hands over each buffer by an operation, io_uring_prep_provide_buffers(3).
+//! Either way the pool appends to the same [`BufferRing`]. Where the kernel takes it as it is
+//! (Linux 5.19, and enough locked memory), there is nothing to do. Else this reads it in the
+//! kernel's place and hands over each buffer by an operation, io_uring_prep_provide_buffers(3).
 
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -12,8 +12,8 @@ use super::system_report::{Seccomp, SystemReport};
 
 /// Why no ring could be opened, and what to do about it.
 ///
-/// It is the inner error of the [`io::Error`] that [`Builder::build`](crate::Builder::build) returns, so that the sentence is printed and
-/// the errno can still be asked for:
+/// It is the inner error of the [`io::Error`] that [`Builder::build`](crate::Builder::build)
+/// returns, so that the sentence is printed and the errno can still be asked for:
 ///
 /// ```
 /// use annulus::SetupError;
@@ -45,8 +45,9 @@ impl SetupError {
         self.ring
     }
 
-    /// The system call that was refused: of the kernel's ring `io_uring_setup`, `io_uring_register`, `io_uring_enter` or `eventfd2`, of the
-    /// software ring `epoll_create1`, `epoll_ctl`, `epoll_wait` or `eventfd2`.
+    /// The system call that was refused: of the kernel's ring `io_uring_setup`,
+    /// `io_uring_register`, `io_uring_enter` or `eventfd2`, of the software ring `epoll_create1`,
+    /// `epoll_ctl`, `epoll_wait` or `eventfd2`.
     pub fn call(&self) -> &'static str {
         self.call
     }
@@ -131,7 +132,8 @@ pub(super) fn errno(error: &io::Error) -> Option<i32> {
     error.raw_os_error().or_else(explained)
 }
 
-/// As [`explain`], where the machine grants rings, but none with the submission thread that the user asked for.
+/// As [`explain`], where the machine grants rings, but none with the submission thread that the
+/// user asked for.
 pub(crate) fn explain_sqpoll(explained: io::Error, sqpoll: Sqpoll) -> io::Error {
     let errno = errno(&explained);
     let source = errno.map_or(explained, io::Error::from_raw_os_error);

@@ -8,10 +8,11 @@ use super::config::RingKind;
 use super::refusal;
 use super::refusal::SetupError;
 
-/// What the ring of a runtime is made of: which set-up was granted, and what was refused on the way there.
+/// What the ring of a runtime is made of: which set-up was granted, and what was refused on the way
+/// there.
 ///
-/// Set-up starts with everything a recent kernel has and takes one step down at a time, so on the newest kernels nothing is refused.
-/// [`Display`](fmt::Display) gives a few lines for people.
+/// Set-up starts with everything a recent kernel has and takes one step down at a time, so on the
+/// newest kernels nothing is refused. [`Display`](fmt::Display) gives a few lines for people.
 ///
 /// ```
 /// let runtime = annulus::Builder::new().build()?;
@@ -35,7 +36,8 @@ impl RingReport {
         self.kind
     }
 
-    /// Why it is this kind, as the rest of a sentence: `by default`, for example, or `as ANNULUS_RING asks`.
+    /// Why it is this kind, as the rest of a sentence: `by default`, for example, or `as
+    /// ANNULUS_RING asks`.
     pub fn reason(&self) -> String {
         self.reason.to_string()
     }
@@ -58,19 +60,22 @@ impl RingReport {
         self.completion_entries
     }
 
-    /// The set-up flags and registrations in force, by their names in io_uring_setup(2), io_uring_register(2) and io_uring_enter(2).
+    /// The set-up flags and registrations in force, by their names in io_uring_setup(2),
+    /// io_uring_register(2) and io_uring_enter(2).
     pub fn granted(&self) -> &[&'static str] {
         &self.granted
     }
 
-    /// What was asked for and refused, in the order of the refusals. Everything works without; it costs more.
+    /// What was asked for and refused, in the order of the refusals. Everything works without; it
+    /// costs more.
     pub fn refused(&self) -> &[Refusal] {
         &self.refused
     }
 
-    /// The operations that the kernel lacks and that this crate executes itself beside the kernel's ring, by their names in io_uring_enter(2)
-    /// without `IORING_OP_`. `multishot RECV` stands for all receives into buffers of the runtime. Empty on Linux 6.9 and later, and where
-    /// the whole ring is the software ring.
+    /// The operations that the kernel lacks and that this crate executes itself beside the kernel's
+    /// ring, by their names in io_uring_enter(2) without `IORING_OP_`. `multishot RECV` stands for
+    /// all receives into buffers of the runtime. Empty on Linux 6.9 and later, and where the whole
+    /// ring is the software ring.
     pub fn by_software(&self) -> &[&'static str] {
         &self.by_software
     }

@@ -1,12 +1,13 @@
 //! The seam: submission queue entries (SQEs) go in, completions come out. Everything above speaks
 //! these, and does not know which source answers.
 //!
-//! A [`Source`] takes SQEs, gives back completions, and is the only place where time passes. It knows
-//! no task, no future and no operation. The kernel is one, and an engine of our own another, which
-//! executes the same entries where io_uring is not to be had. The others combine these two.
+//! A [`Source`] takes SQEs, gives back completions, and is the only place where time passes. It
+//! knows no task, no future and no operation. The kernel is one, and an engine of our own another,
+//! which executes the same entries where io_uring is not to be had. The others combine these two.
 //!
 //! # Safety
-//! A source hands on, or keeps, what entries and buffers name; whoever calls vouches for the memory.
+//! A source hands on, or keeps, what entries and buffers name; whoever calls vouches for the
+//! memory.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -25,20 +26,23 @@ use crate::buf::BufferRing;
 pub(crate) const COMPLETION_MORE: u32 = 1 << 1;
 /// The second completion of a zero-copy send: the kernel has let go of the memory.
 pub(crate) const COMPLETION_NOTIFICATION: u32 = 1 << 3;
-/// Set by the driver where it joins both completions of a zero-copy send: the bytes were copied after all (`IORING_NOTIF_USAGE_ZC_COPIED`).
+/// Set by the driver where it joins both completions of a zero-copy send: the bytes were copied
+/// after all (`IORING_NOTIF_USAGE_ZC_COPIED`).
 pub(crate) const COMPLETION_COPIED: u32 = 1 << 31;
 
 /// The completion took a buffer, which the upper 16 bits name, whatever its result.
 pub(super) const COMPLETION_BUFFER: u32 = 1 << 0;
 
-/// Tokens from here on belong to the ring itself (alarm, kick, buffers): no completion with one of them leaves [`Source::reap`].
+/// Tokens from here on belong to the ring itself (alarm, kick, buffers): no completion with one of
+/// them leaves [`Source::reap`].
 pub(crate) const FIRST_PRIVATE_TOKEN: u64 = u64::MAX - 15;
 /// The answer to a buffer that was handed over.
 pub(super) const PROVIDED: u64 = FIRST_PRIVATE_TOKEN + 3;
 /// What another ring, whose descriptor is polled in this one, has to say.
 pub(super) const GUEST: u64 = FIRST_PRIVATE_TOKEN + 4;
 
-/// One completion queue entry. Ours, since the crate's has no constructor and other sources must make them too.
+/// One completion queue entry. Ours, since the crate's has no constructor and other sources must
+/// make them too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Completion {
     pub(crate) token: u64,
@@ -83,7 +87,8 @@ impl Wait {
 pub(crate) enum PushError {
     /// No room now: enter, then try again.
     Full,
-    /// Longer than the submission queue: it never fits, since a chain that a flush splits is two chains.
+    /// Longer than the submission queue: it never fits, since a chain that a flush splits is two
+    /// chains.
     TooLong,
 }
 
@@ -103,12 +108,12 @@ pub(crate) struct Traffic {
 
 /// A source of completions. The thread that opened it is its owner: all calls come from it.
 pub(crate) trait Source: fmt::Debug {
-    /// Can this source execute `opcode`? A `true` is no promise for every argument: look at the first
-    /// result too.
+    /// Can this source execute `opcode`? A `true` is no promise for every argument: look at the
+    /// first result too.
     fn supports(&self, opcode: u8) -> bool;
 
-    /// Queues a chain (one entry is a chain of one) behind everything queued before, whole or not at
-    /// all.
+    /// Queues a chain (one entry is a chain of one) behind everything queued before, whole or not
+    /// at all.
     ///
     /// # Safety
     /// Every address in `chain` and every descriptor must stay valid as `inflight::Operation` demands.
@@ -116,26 +121,26 @@ pub(crate) trait Source: fmt::Debug {
 
     /// Lets entries with [`BUFFER_SELECT`](squeue::Flags::BUFFER_SELECT) and this group take their
     /// buffers from `ring`, first in first out, each when it has something to put there and not
-    /// before. The completion [names the buffer](Completion::buffer), also one that reports an error
-    /// or 0; from then on it is the caller's, who may append it again. An entry that finds none ends
-    /// with `ENOBUFS`.
+    /// before. The completion [names the buffer](Completion::buffer), also one that reports an
+    /// error or 0; from then on it is the caller's, who may append it again. An entry that finds
+    /// none ends with `ENOBUFS`.
     ///
-    /// A source reads the queue from its own head to [`BufferRing::tail`] and keeps the `Rc` until it
-    /// is dropped. It refuses nothing: where the kernel does not take the queue as it is, its buffers
-    /// are handed over one by one. Called once.
+    /// A source reads the queue from its own head to [`BufferRing::tail`] and keeps the `Rc` until
+    /// it is dropped. It refuses nothing: where the kernel does not take the queue as it is, its
+    /// buffers are handed over one by one. Called once.
     ///
     /// # Safety
     /// All buffers that are ever appended to `ring` stay valid until they were taken or this is
     /// dropped; if this is forgotten, for ever.
     unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>);
 
-    /// Submits what is queued, and waits; for several completions if the user wants that, but not for
-    /// more than are in flight. May return early for any reason, so callers look at what they wait
-    /// for themselves.
+    /// Submits what is queued, and waits; for several completions if the user wants that, but not
+    /// for more than are in flight. May return early for any reason, so callers look at what they
+    /// wait for themselves.
     fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()>;
 
-    /// Submits what is queued and does nothing else, so that the next enter receives less at a time.
-    /// Only a kernel's ring gains by that.
+    /// Submits what is queued and does nothing else, so that the next enter receives less at a
+    /// time. Only a kernel's ring gains by that.
     fn submit_alone(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -176,8 +181,8 @@ pub(crate) trait Source: fmt::Debug {
     /// Registers memory for reads and writes by number, and returns the number of the first.
     ///
     /// # Errors
-    /// `OutOfMemory` for want of locked memory, `InvalidInput` for want of indices or for a size that
-    /// cannot be, `Unsupported` for want of a table.
+    /// `OutOfMemory` for want of locked memory, `InvalidInput` for want of indices or for a size
+    /// that cannot be, `Unsupported` for want of a table.
     fn register_buffers(&mut self, buffers: &[libc::iovec]) -> io::Result<u16>;
 
     /// Takes a registration back.
@@ -192,8 +197,8 @@ pub(crate) trait Source: fmt::Debug {
     /// Takes a file out of the table.
     fn forget_file(&mut self, _index: i32) {}
 
-    /// A descriptor that no operation uses is about to be closed or given away: what is known of its
-    /// number is forgotten.
+    /// A descriptor that no operation uses is about to be closed or given away: what is known of
+    /// its number is forgotten.
     fn forget(&mut self, _fd: RawFd) {}
 
     /// As [`forget`](Source::forget), of a descriptor that operations in flight may use. The kernel

@@ -1,6 +1,8 @@
-//! The set-up of an io_uring: the ladder from everything a recent kernel has down to what 5.10 knows.
+//! The set-up of an io_uring: the ladder from everything a recent kernel has down to what 5.10
+//! knows.
 //!
-//! One step down at a time, and each refusal is kept for the report. It opens rings and registers nothing.
+//! One step down at a time, and each refusal is kept for the report. It opens rings and registers
+//! nothing.
 
 use std::io;
 use std::time::Duration;
@@ -15,8 +17,8 @@ use crate::sys;
 /// Fewest submission entries that are worth a ring. Below it, ENOMEM is final.
 const FEWEST_ENTRIES: u32 = 64;
 
-/// How long the smallest ring may be refused for want of memory. Some kernels give the locked memory of closed rings back late: up to
-/// 27 ms were seen.
+/// How long the smallest ring may be refused for want of memory. Some kernels give the locked
+/// memory of closed rings back late: up to 27 ms were seen.
 const LONGEST_RETRY: Duration = Duration::from_millis(250);
 /// How often it is tried again meanwhile.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -47,7 +49,8 @@ impl Flag {
     }
 }
 
-/// The rungs for a ring whose entries a thread of the kernel submits: without what is about interrupting the program, which nobody does then.
+/// The rungs for a ring whose entries a thread of the kernel submits: without what is about
+/// interrupting the program, which nobody does then.
 fn rungs(config: &Config) -> Vec<Vec<Flag>> {
     let polled = config.sqpoll.is_some();
     let suits = |flag: &&Flag| !(polled && matches!(flag, DeferTaskrun | CoopTaskrun | TaskrunBit));
@@ -87,8 +90,8 @@ pub(crate) fn open(config: &Config) -> io::Result<Opened> {
     })
 }
 
-/// Opens a ring that asks devices whether they are done instead of waiting for their interrupts. It is granted wherever a ring is, since
-/// only a transfer shows whether its device can be asked.
+/// Opens a ring that asks devices whether they are done instead of waiting for their interrupts. It
+/// is granted wherever a ring is, since only a transfer shows whether its device can be asked.
 pub(super) fn open_iopoll(config: &Config) -> io::Result<IoUring> {
     let polling = |config: &Config, flags: &[Flag], entries, completion_entries| {
         let mut builder = builder(config, flags, completion_entries);
@@ -97,7 +100,8 @@ pub(super) fn open_iopoll(config: &Config) -> io::Result<IoUring> {
     Ok(climb_down(&Config { sqpoll: None, ..config.clone() }, polling)?.uring)
 }
 
-/// Walks the ladder: EINVAL is one rung down, ENOMEM half the entries and then tries for a while, anything else final.
+/// Walks the ladder: EINVAL is one rung down, ENOMEM half the entries and then tries for a while,
+/// anything else final.
 fn climb_down(config: &Config, mut attempt: impl FnMut(&Config, &[Flag], u32, u32) -> io::Result<IoUring>) -> io::Result<Opened> {
     let mut refused = Vec::new();
     let mut entries = config.entries;
@@ -157,8 +161,9 @@ fn builder(config: &Config, flags: &[Flag], completion_entries: u32) -> io_uring
 }
 
 fn finish(uring: IoUring, flags: &[Flag], refused: Vec<Refusal>) -> io::Result<Opened> {
-    // A socket that is not ready is polled, not handed to a worker (5.7); SQE side memory is copied at submission (5.5); no completion is
-    // ever dropped (5.5). Nothing above the seam holds without these.
+    // A socket that is not ready is polled, not handed to a worker (5.7); SQE side memory is copied
+    // at submission (5.5); no completion is ever dropped (5.5). Nothing above the seam holds
+    // without these.
     let params = uring.params();
     if !(params.is_feature_fast_poll() && params.is_feature_submit_stable() && params.is_feature_nodrop()) {
         return Err(refusal::explain("io_uring_setup", io::Error::from_raw_os_error(libc::EINVAL)));
@@ -177,7 +182,8 @@ fn given_up(from: &[Flag], to: &[Flag]) -> String {
     names.join("|")
 }
 
-/// Opens the ring of one rung, as on the kernel that it is there for. `None`: there is no such rung.
+/// Opens the ring of one rung, as on the kernel that it is there for. `None`: there is no such
+/// rung.
 #[cfg(test)]
 pub(super) fn open_on_rung(rung: usize, config: &Config) -> Option<io::Result<Opened>> {
     let known = LADDER.get(rung)?;

@@ -67,7 +67,8 @@ pub(crate) struct SystemReport {
     pub(crate) nofile: Limit,
     /// Effective capabilities, as bits.
     pub(crate) capabilities: u64,
-    /// The block devices that can be asked whether they are done, as far as this process may see them.
+    /// The block devices that can be asked whether they are done, as far as this process may see
+    /// them.
     pub(crate) polling_devices: Vec<String>,
 }
 

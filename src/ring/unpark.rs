@@ -9,14 +9,16 @@ use io_uring::{opcode, types};
 
 use crate::sys;
 
-/// How often a kick that was refused for want of memory is tried again. The wake itself waits in the inbox, for the next kick or any other
-/// completion.
+/// How often a kick that was refused for want of memory is tried again. The wake itself waits in
+/// the inbox, for the next kick or any other completion.
 const UNPARK_ATTEMPTS: u32 = 1000;
 
-/// Ends a wait of the ring that it came from. Its owner must drop it before that ring closes: the number in it is the ring's own.
+/// Ends a wait of the ring that it came from. Its owner must drop it before that ring closes: the
+/// number in it is the ring's own.
 #[derive(Debug)]
 pub(crate) enum Unparker {
-    /// The synchronous `MSG_RING` register call (Linux 6.13): needs no ring and no descriptor on this side.
+    /// The synchronous `MSG_RING` register call (Linux 6.13): needs no ring and no descriptor on
+    /// this side.
     Message { ring: RawFd, token: u64 },
     /// An eventfd that the ring polls.
     Event(Arc<File>),

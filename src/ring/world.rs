@@ -1,7 +1,8 @@
-//! The software ring's hardware, as a trait: descriptors that become ready, workers that call, and a
-//! clock.
+//! The software ring's hardware, as a trait: descriptors that become ready, workers that call, and
+//! a clock.
 //!
-//! The engine knows none of them: it is written once, for the real machine ([`Host`](super::host::Host)) and for any other.
+//! The engine knows none of them: it is written once, for the real machine
+//! ([`Host`](super::host::Host)) and for any other.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -72,7 +73,8 @@ pub(crate) enum Ready {
     Descriptor(Key),
     /// A worker's call has ended.
     Worked(Key, i32),
-    /// The descriptor that a request waits for was closed without a word, and its number means another file now.
+    /// The descriptor that a request waits for was closed without a word, and its number means
+    /// another file now.
     Gone(Key),
 }
 
@@ -109,8 +111,9 @@ pub(crate) trait World: std::fmt::Debug {
     /// Becomes readable when a wait would bring something.
     fn descriptor(&self) -> RawFd;
 
-    /// Somebody waits for the [descriptor](World::descriptor) in this world's place. Returns how long that may take at most; until
-    /// [`end_wait_elsewhere`](World::end_wait_elsewhere) what workers bring shows there as well.
+    /// Somebody waits for the [descriptor](World::descriptor) in this world's place. Returns how
+    /// long that may take at most; until [`end_wait_elsewhere`](World::end_wait_elsewhere) what
+    /// workers bring shows there as well.
     fn begin_wait_elsewhere(&mut self, wait: Wait) -> Wait;
 
     fn end_wait_elsewhere(&mut self);

@@ -1,5 +1,6 @@
-//! Tests: programs on kernels that lack operations. They are the same ones as elsewhere, on this kernel's ring made to lack them, so that they
-//! take the software path while the rest stays with the kernel.
+//! Tests: programs on kernels that lack operations. They are the same ones as elsewhere, on this
+//! kernel's ring made to lack them, so that they take the software path while the rest stays with
+//! the kernel.
 
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
@@ -18,7 +19,8 @@ use crate::ring::catalogue::{self, OLDEST};
 use crate::ring::{Config, Ring};
 use crate::{JoinSet, Runtime, fs};
 
-/// What came to the kernel since the oldest that is supported. SOCKET is nothing that we use, but stands for its release.
+/// What came to the kernel since the oldest that is supported. SOCKET is nothing that we use, but
+/// stands for its release.
 fn later() -> Vec<u8> {
     catalogue::operations().filter(|row| row.since > OLDEST).map(|row| row.code).collect()
 }

@@ -1,9 +1,11 @@
-//! A world for the software ring that does what io_uring leaves open the one way or the other, as a seed has it.
+//! A world for the software ring that does what io_uring leaves open the one way or the other, as a
+//! seed has it.
 //!
-//! It stands between the engine and the machine. Most choices are made by answering for the machine: "that would wait", although it would not;
-//! "no thread has taken that call yet", although one might have; what is ready, in another order. None of that can be seen in a program that
-//! does not race with itself, but for the order of completions. What can be seen is chosen only where a world is `free`: short transfers, and who wins when a cancel meets what
-//! has come.
+//! It stands between the engine and the machine. Most choices are made by answering for the
+//! machine: "that would wait", although it would not; "no thread has taken that call yet", although
+//! one might have; what is ready, in another order. None of that can be seen in a program that does
+//! not race with itself, but for the order of completions. What can be seen is chosen only where a
+//! world is `free`: short transfers, and who wins when a cancel meets what has come.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -17,7 +19,8 @@ use super::ring::request::{Call, PathCall, SocketCall, TransferCall};
 use super::ring::world::{Abort, Attempt, Clock, Interest, Key, Leeway, Ready, Watch, World};
 use super::ring::{Unparker, Wait};
 
-/// Turns that a call stays with this world, where the owner does not wait for it, before a thread of the pool has it.
+/// Turns that a call stays with this world, where the owner does not wait for it, before a thread
+/// of the pool has it.
 const TURNS_HELD: usize = 3;
 
 /// Where there is a choice.
@@ -29,7 +32,8 @@ pub(crate) enum Choice {
     Offloads,
     /// A thread takes a call at once, or some time later.
     Holds,
-    /// A cancel comes to a call that no thread has taken: it stops it, or a thread has taken it just then.
+    /// A cancel comes to a call that no thread has taken: it stops it, or a thread has taken it
+    /// just then.
     IsTaken,
     /// What has become ready at the same time is told in its order, or in another.
     Shuffles,
@@ -72,7 +76,8 @@ pub(crate) struct Chooser {
     random: Random,
     free: bool,
     watches: Vec<(RawFd, Key)>,
-    /// Descriptors of which it was said that they would wait, and which are to be announced with the next wait.
+    /// Descriptors of which it was said that they would wait, and which are to be announced with
+    /// the next wait.
     owed: Vec<RawFd>,
     /// The last descriptor that was not tried: it is the next time.
     put_off: Option<RawFd>,
@@ -111,7 +116,8 @@ impl Chooser {
         yes
     }
 
-    /// Is a request put off that could be tried now? Never twice in a row, so that each turn brings everything one step further.
+    /// Is a request put off that could be tried now? Never twice in a row, so that each turn brings
+    /// everything one step further.
     fn puts_off(&mut self, call: &Call) -> Option<Interest> {
         let (fd, interest) = match call {
             Call::Socket(SocketCall::Recv(transfer)) if may_wait(transfer.flags) => (transfer.fd, Interest::INPUT),

@@ -78,8 +78,9 @@ pub(crate) enum Verdict {
     Differ(Box<Divergence>),
 }
 
-/// Runs a program on two rings, again and again if they differ: one that races within itself may end in several ways, and then something
-/// that happens on the one must happen on the other. A ring that errs does so each time.
+/// Runs a program on two rings, again and again if they differ: one that races within itself may
+/// end in several ways, and then something that happens on the one must happen on the other. A ring
+/// that errs does so each time.
 fn verdict(program: &Program, first: Source, second: Source) -> Verdict {
     let paces = [[FAST, PATIENT, VERY_PATIENT].as_slice(), &[PATIENT; REPETITIONS]].concat();
     verdict_at(&paces, program, first, second)
@@ -103,7 +104,8 @@ fn verdict_at(paces: &[Pace], program: &Program, first: Source, second: Source) 
     verdict
 }
 
-/// A record without what io_uring leaves open. Each rule is one line of the list in `src/docs/software-ring.md`.
+/// A record without what io_uring leaves open. Each rule is one line of the list in
+/// `src/docs/software-ring.md`.
 fn normal(program: &Program, record: &Record) -> Record {
     let mut record = record.clone();
     for (entry, events) in program.entries().zip(&mut record.events) {
@@ -121,7 +123,8 @@ fn normal(program: &Program, record: &Record) -> Record {
                 event.flags = 0;
             }
         }
-        // A poll that repeats may tell again what it has told: the whole state, or what happened just now.
+        // A poll that repeats may tell again what it has told: the whole state, or what happened
+        // just now.
         if matches!(entry.op, Op::Poll { multishot: true, .. }) {
             tell_once(events);
         }
@@ -141,7 +144,8 @@ fn tell_once(events: &mut Vec<Event>) {
 }
 
 impl Record {
-    /// Did the kernel interrupt a worker at something that mostly no worker does? From then on it is another program.
+    /// Did the kernel interrupt a worker at something that mostly no worker does? From then on it
+    /// is another program.
     fn met_a_worker(&self, program: &Program) -> bool {
         program.entries().zip(&self.events).any(|(entry, events)| {
             let says = |errno: i32| events.iter().any(|event| event.result == Outcome::Value(-errno));
@@ -155,14 +159,16 @@ impl Record {
     }
 }
 
-/// Panics if a program does something else on the second ring than in this record of the first. `false`: there was nothing to compare.
+/// Panics if a program does something else on the second ring than in this record of the first.
+/// `false`: there was nothing to compare.
 #[track_caller]
 pub(crate) fn assert_agrees(program: &Program, record: &Record, first: Source, second: Source) -> bool {
     let same = record.is_sound() && normal(program, record) == normal(program, &run(program, second, FAST));
     same || assert_agree(program, first, second)
 }
 
-/// Panics if the two rings differ on a program, with the smallest program that shows it. `false`: there was nothing to compare.
+/// Panics if the two rings differ on a program, with the smallest program that shows it. `false`:
+/// there was nothing to compare.
 #[track_caller]
 pub(crate) fn assert_agree(program: &Program, first: Source, second: Source) -> bool {
     let found = match verdict(program, first, second) {
@@ -244,7 +250,8 @@ pub(crate) fn shrink(mut program: Program, mut shows: impl FnMut(&Program) -> bo
     }
 }
 
-/// The program without one entry; those that name later ones are told. `None`: another names this one.
+/// The program without one entry; those that name later ones are told. `None`: another names this
+/// one.
 fn without_entry(program: &Program, step: usize, position: usize) -> Option<Program> {
     let in_front = program.steps[..step].iter().map(|step| if let Step::Submit(entries) = step { entries.len() } else { 0 });
     let number = in_front.sum::<usize>() + position;

@@ -1,8 +1,9 @@
-//! Programs made at random: small ones, of everything that the crate submits, in which two rings have
-//! no choice.
+//! Programs made at random: small ones, of everything that the crate submits, in which two rings
+//! have no choice.
 //!
-//! A program is made while it runs on one ring, so that the next step knows what is in flight: two operations never compete for the same
-//! bytes, and what is cancelled either waits or has ended. Where io_uring leaves a choice all the same, `compare` allows for it.
+//! A program is made while it runs on one ring, so that the next step knows what is in flight: two
+//! operations never compete for the same bytes, and what is cancelled either waits or has ended.
+//! Where io_uring leaves a choice all the same, `compare` allows for it.
 
 use super::common::Random;
 use super::program::*;
@@ -95,14 +96,16 @@ impl Maker<'_> {
                 (true, false) => op.soft(),
                 (true, true) => op.hard(),
             };
-            // Those whose memory nobody needs any more when they have ended without a word.
-            // One that fails in a chain silences the members behind it, of which then nobody knows whether they still wait.
+            // Those whose memory nobody needs any more when they have ended without a word. One
+            // that fails in a chain silences the members behind it, of which then nobody knows
+            // whether they still wait.
             let may_fail = matches!(entry.op, Op::Cancel { .. } | Op::TimeoutRemove { .. });
             if (entry.op == Op::Nop || may_fail && !linked) && self.random.chance(8) {
                 entry = entry.skip();
             }
             let waits = entry.is_linked();
-            // A worker, who may have an accept as well, and a short timeout run a race, and so do two short timeouts.
+            // A worker, who may have an accept as well, and a short timeout run a race, and so do
+            // two short timeouts.
             let races = Program::has_worker(&self.objects, &entry.op) || matches!(entry.op, Op::Timeout { .. } | Op::Accept { .. });
             entries.push(entry);
             if waits && self.random.chance(5) {
@@ -131,12 +134,14 @@ impl Maker<'_> {
 
     /// Nobody else takes from the same object, and what is closed is idle.
     fn is_free(&self, op: &Op, runner: &Runner, entries: &[Entry], linked: bool) -> bool {
-        // A worker may hold an entry still or not yet when a cancel looks for it, and the answer tells.
+        // A worker may hold an entry still or not yet when a cancel looks for it, and the answer
+        // tells.
         let has_worker = |op: &Op| Program::has_worker(&self.objects, op);
         // And data that is there already may win or lose against a cancel in the same submission.
         let is_open = |op: &Op| has_worker(op) || (!linked && (op.takes() || op.gives()));
         let meets = |other: &Entry| (op.cancels() && is_open(&other.op)) || (other.op.cancels() && is_open(op));
-        // And a cancel may count what another is about to end, or start something by ending what is in front of it.
+        // And a cancel may count what another is about to end, or start something by ending what is
+        // in front of it.
         let names = |op: &Op| op.cancels() || matches!(op, Op::TimeoutUpdate { .. } | Op::TimeoutRemove { .. });
         let meets = |other: &Entry| meets(other) || (names(op) && names(&other.op));
         // One that waits in a chain may find what runs only since the end of the program.
@@ -170,11 +175,13 @@ impl Maker<'_> {
             let meets_closing = connects_to_closing(op, other) || connects_to_closing(other, op);
             meets_closing || same && (closing || both_take || both_give || ends)
         };
-        // The members of one chain take turns; separate entries on one file do not, nor do those that a reset would be told to.
+        // The members of one chain take turns; separate entries on one file do not, nor do those
+        // that a reset would be told to.
         let files = self.objects[on].is_file() || self.objects[on] == Tcp;
         let among = !linked && entries.iter().any(|entry| rivals(&entry.op) || (files && entry.op.object() == Some(on)));
         let in_chain = linked && matches!(op, Op::Close { .. }) && entries.iter().any(|entry| entry.op.object() == Some(on));
-        // The kernel gives a listener up on its way back to the program, so behind the end of the submission.
+        // The kernel gives a listener up on its way back to the program, so behind the end of the
+        // submission.
         let connects_in_chain = entries.iter().any(|entry| connects_to_closing(op, &entry.op) || connects_to_closing(&entry.op, op));
         let closed_in_chain = entries.iter().any(|entry| entry.op == Op::Close { on });
         // What waits in a chain for something of this submission begins when that likes.
@@ -183,7 +190,8 @@ impl Maker<'_> {
         !among && !in_chain && !connects_in_chain && !closed_in_chain
     }
 
-    /// Whether a short timeout has fired yet is a matter of speed. And one that repeats would fire for ever when it was moved (Linux 6.18).
+    /// Whether a short timeout has fired yet is a matter of speed. And one that repeats would fire
+    /// for ever when it was moved (Linux 6.18).
     fn names_a_short_timeout(&self, op: &Op, runner: &Runner) -> bool {
         let mut op = op.clone();
         let Some(&mut target) = op.target_mut() else { return false };

@@ -1,10 +1,11 @@
 //! Two rings must give the same completions. Programs of submission entries run on one and on the
 //! other, and what came is compared.
 //!
-//! The floor of the ring is compiled into this test as it stands, so that programs are pushed at the seam itself, below any future.
-//! `program` says what a program is, `world` what it works on, `run` how it runs, `compare` what counts as the same; `choices` has the software
-//! ring do what io_uring leaves open in more than one way; `generate` makes programs at random, `races` those that race with themselves, and
-//! `by_hand` holds programs from the manual pages.
+//! The floor of the ring is compiled into this test as it stands, so that programs are pushed at
+//! the seam itself, below any future. `program` says what a program is, `world` what it works on,
+//! `run` how it runs, `compare` what counts as the same; `choices` has the software ring do what
+//! io_uring leaves open in more than one way; `generate` makes programs at random, `races` those
+//! that race with themselves, and `by_hand` holds programs from the manual pages.
 #![allow(unsafe_code)]
 
 #[path = "../../src/buf/mod.rs"]
@@ -44,13 +45,15 @@ const VARIED: usize = 4;
 /// As many as a test may take the time for without a sign of life.
 const AT_ONCE: u64 = 500;
 
-/// The same programs each time, so that a difference is one that a change has made. `ANNULUS_SEED` looks for others.
+/// The same programs each time, so that a difference is one that a change has made. `ANNULUS_SEED`
+/// looks for others.
 const SEED: u64 = 20_261_122;
 
 /// Of so many programs, one may be passed over: more would mean that little is compared.
 const PASSED_OVER: u64 = 20;
 
-/// Makes programs and has each checked, with the record of the ring that it was made on. `false`: it was passed over.
+/// Makes programs and has each checked, with the record of the ring that it was made on. `false`:
+/// it was passed over.
 fn at_random(programs: u64, mut check: impl FnMut(&Program, &Record, &Random) -> bool) {
     if std::env::var_os("ANNULUS_RING").is_some() {
         return println!("not again: these programs choose their rings themselves, whatever ANNULUS_RING says");
@@ -74,7 +77,8 @@ fn at_random(programs: u64, mut check: impl FnMut(&Program, &Record, &Random) ->
 fn programs_made_at_random_do_the_same_on_every_kernel_ring() {
     at_random(KERNEL_PROGRAMS, |program, record, _| {
         let compared = assert_agrees(program, record, Source::Kernel, Source::Kernel);
-        // Without DEFER_TASKRUN a worker goes on with the chain by itself, where nobody can cancel it well.
+        // Without DEFER_TASKRUN a worker goes on with the chain by itself, where nobody can cancel
+        // it well.
         if !program.keeps_workers_busy() {
             assert_agrees(program, record, Source::Kernel, Source::Plain);
         }
@@ -82,8 +86,8 @@ fn programs_made_at_random_do_the_same_on_every_kernel_ring() {
     });
 }
 
-/// Operations of the software ring that programs made at random do not contain. Advice, registered buffers, zero-copy sends
-/// and messages have tests in `by_hand`.
+/// Operations of the software ring that programs made at random do not contain. Advice, registered
+/// buffers, zero-copy sends and messages have tests in `by_hand`.
 const NOT_AT_RANDOM: [&str; 8] = ["READ_FIXED", "WRITE_FIXED", "POLL_REMOVE", "FALLOCATE", "FADVISE", "MSG_RING", "SEND_ZC", "SENDMSG_ZC"];
 
 #[test]

@@ -1,11 +1,13 @@
-//! A program: objects, and steps on them. Steps are entries for the ring, and what the other end of an
-//! object does meanwhile.
+//! A program: objects, and steps on them. Steps are entries for the ring, and what the other end of
+//! an object does meanwhile.
 //!
-//! A program is data. It prints as the code that makes it, so that one which was found at random becomes a test by copying.
+//! A program is data. It prints as the code that makes it, so that one which was found at random
+//! becomes a test by copying.
 
 use std::fmt;
 
-/// What a program works on, made anew for each run. Operations work on this end of it, peers on the other.
+/// What a program works on, made anew for each run. Operations work on this end of it, peers on the
+/// other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Object {
     /// This end reads.
@@ -49,7 +51,8 @@ pub(crate) enum After {
 
 pub(crate) use After::{Negative, Never, Soon};
 
-/// One operation of the ring. `on` is the number of an object, `target` that of an earlier entry of the program; lengths are in bytes.
+/// One operation of the ring. `on` is the number of an object, `target` that of an earlier entry of
+/// the program; lengths are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Op {
     Nop,
@@ -284,9 +287,11 @@ impl Entry {
 pub(crate) enum Step {
     /// Submits these entries at once.
     Submit(Vec<Entry>),
-    /// The next step begins before the last has come to rest: it was submitted, and no completion taken.
+    /// The next step begins before the last has come to rest: it was submitted, and no completion
+    /// taken.
     Rush,
-    /// Makes as many buffers of this length and gives them to the ring, in order. Once in a program.
+    /// Makes as many buffers of this length and gives them to the ring, in order. Once in a
+    /// program.
     Provide {
         buffers: u16,
         length: u32,
@@ -348,7 +353,8 @@ impl Program {
             || matches!(op, Op::Fsync { .. } | Op::Truncate { .. } | Op::Shutdown { .. } | Op::Connect { .. })
     }
 
-    /// Does anything stand behind an operation of a worker in a chain? Then the worker may carry that out, too.
+    /// Does anything stand behind an operation of a worker in a chain? Then the worker may carry
+    /// that out, too.
     pub(crate) fn keeps_workers_busy(&self) -> bool {
         self.steps.iter().any(|step| match step {
             Step::Submit(entries) => entries.windows(2).any(|pair| pair[0].is_linked() && Program::has_worker(&self.objects, &pair[0].op)),

@@ -1,9 +1,10 @@
-//! Races, where io_uring promises little: what must hold all the same of cancels that race with data
-//! and connections, and of queues that overflow.
+//! Races, where io_uring promises little: what must hold all the same of cancels that race with
+//! data and connections, and of queues that overflow.
 //!
-//! Who wins is free, and so are the answers of cancels. But each entry has one last completion, no byte and no connection is lost, doubled or
-//! out of order, and a cancelled entry says either that it was cancelled or what it did. And the software ring, whose choices come from a seed,
-//! does each of the things that it may do.
+//! Who wins is free, and so are the answers of cancels. But each entry has one last completion, no
+//! byte and no connection is lost, doubled or out of order, and a cancelled entry says either that
+//! it was cancelled or what it did. And the software ring, whose choices come from a seed, does
+//! each of the things that it may do.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;

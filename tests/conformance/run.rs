@@ -1,8 +1,9 @@
-//! The run of a program, step by step on one ring. After each step the ring is turned until it is at
-//! rest.
+//! The run of a program, step by step on one ring. After each step the ring is turned until it is
+//! at rest.
 //!
-//! What completes by itself (files, short timeouts, connects) is waited for; what waits for a peer is not. Whether a ring is at rest after
-//! an event of a peer cannot be known from outside, so the runner has patience: none at first, and more when two runs differ.
+//! What completes by itself (files, short timeouts, connects) is waited for; what waits for a peer
+//! is not. Whether a ring is at rest after an event of a peer cannot be known from outside, so the
+//! runner has patience: none at first, and more when two runs differ.
 
 use std::os::fd::OwnedFd;
 use std::thread;
@@ -153,7 +154,8 @@ impl Runner {
             chain.push(self.world.entry(number, entry, token));
             self.started.push(Started { entry: entry.clone(), chain: first, ended: false });
             if !entry.is_linked() || index + 1 == entries.len() {
-                // SAFETY: the world keeps the memory and the descriptors until the last completion, or for ever.
+                // SAFETY: the world keeps the memory and the descriptors until the last completion,
+                // or for ever.
                 unsafe { self.ring.push(&chain) }.expect("there is room for a program");
                 chain.clear();
                 first = self.started.len();

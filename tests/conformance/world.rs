@@ -1,5 +1,5 @@
-//! The descriptors and the memory that a program's entries work on, made anew for each run, and kept
-//! until the ring has let go of them.
+//! The descriptors and the memory that a program's entries work on, made anew for each run, and
+//! kept until the ring has let go of them.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -52,8 +52,8 @@ fn scratch() -> PathBuf {
     })
 }
 
-/// An address of this machine that nobody else uses now. Programs connect to listeners that have gone, and at an address of all somebody else
-/// might have the port by then.
+/// An address of this machine that nobody else uses now. Programs connect to listeners that have
+/// gone, and at an address of all somebody else might have the port by then.
 fn own_address() -> Ipv4Addr {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = (std::process::id() << 12).wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
@@ -142,7 +142,8 @@ impl Thing {
         self.ours.as_ref().map_or(NO_DESCRIPTOR, AsRawFd::as_raw_fd)
     }
 
-    /// What has not been read by the program, at either end; the whole content of a file; the names in a directory.
+    /// What has not been read by the program, at either end; the whole content of a file; the names
+    /// in a directory.
     fn left(&mut self) -> Vec<Vec<u8>> {
         match self.kind {
             Object::File(_) | Object::Append(_) | Object::ReadOnly(_) => {
@@ -234,7 +235,8 @@ impl World {
         World { things, memory: Vec::new(), buffers: Provided::default() }
     }
 
-    /// The entry for the ring, with memory that stays until this is dropped. `user_data` tells tokens.
+    /// The entry for the ring, with memory that stays until this is dropped. `user_data` tells
+    /// tokens.
     pub(crate) fn entry(&mut self, number: usize, entry: &Entry, user_data: impl Fn(usize) -> u64) -> squeue::Entry {
         assert_eq!(number, self.memory.len(), "entries come in order");
         let mut memory = Memory::default();
@@ -330,7 +332,8 @@ impl World {
                 opcode::Read::new(self.fd(on), std::ptr::null_mut(), length).offset(u64::MAX).buf_group(GROUP).build()
             }
             Op::RecvMsgMultishot { on } => {
-                // What is not in the buffer, lengths of names and control data, it says once for all.
+                // What is not in the buffer, lengths of names and control data, it says once for
+                // all.
                 let header = memory.message(room(0));
                 opcode::RecvMsgMulti::new(self.fd(on), header, GROUP).build()
             }
@@ -340,7 +343,8 @@ impl World {
                 opcode::Accept::new(self.fd(on), std::ptr::null_mut(), std::ptr::null_mut()).flags(libc::SOCK_CLOEXEC).build()
             }
             Op::Connect { on, to } => {
-                // The address lies in its object, which stays. An object that does not listen is no address at all.
+                // The address lies in its object, which stays. An object that does not listen is no
+                // address at all.
                 let address = self.things[to].address.as_ref();
                 let (start, length) = address.map_or((std::ptr::null(), 16), |address| (address.as_ptr(), address.len()));
                 opcode::Connect::new(self.fd(on), start.cast(), length).build()
@@ -395,7 +399,8 @@ impl World {
         memory.paths[memory.paths.len() - 1].as_ptr()
     }
 
-    /// What an entry found in its memory: the first bytes of its buffers, or the size and kind of a file.
+    /// What an entry found in its memory: the first bytes of its buffers, or the size and kind of a
+    /// file.
     pub(crate) fn found(&mut self, number: usize, op: &Op, result: i32, buffer: Option<u16>) -> Vec<u8> {
         let length = usize::try_from(result).unwrap_or(0);
         match op {
@@ -539,7 +544,8 @@ pub(crate) fn cancel_all() -> squeue::Entry {
 
 /// The crate offers no way to build an entry of an unknown operation.
 fn with_opcode(entry: squeue::Entry, opcode: u8) -> squeue::Entry {
-    // SAFETY: an entry is 64 bytes of plain data, of which the first is the opcode, io_uring_enter(2).
+    // SAFETY: an entry is 64 bytes of plain data, of which the first is the opcode,
+    // io_uring_enter(2).
     unsafe {
         let mut bytes: [u8; 64] = std::mem::transmute(entry);
         bytes[0] = opcode;

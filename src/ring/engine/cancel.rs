@@ -1,8 +1,9 @@
 //! Requests that end before their time: cancels by token, by descriptor, or all; timeouts removed
 //! and moved. io_uring_cancelation(7).
 //!
-//! What waits ends at once with `ECANCELED`. What a worker has not begun never begins; what it has begun runs to its end, which the answer
-//! `EALREADY` says. A member of a chain that has not started is not found, as in the kernel.
+//! What waits ends at once with `ECANCELED`. What a worker has not begun never begins; what it has
+//! begun runs to its end, which the answer `EALREADY` says. A member of a chain that has not
+//! started is not found, as in the kernel.
 
 use std::os::fd::RawFd;
 
@@ -42,7 +43,8 @@ impl Engine {
         }
     }
 
-    /// Ends a request that waits or works, unless what it waits for has come and wins: 0, or why not.
+    /// Ends a request that waits or works, unless what it waits for has come and wins: 0, or why
+    /// not.
     pub(super) fn cancel_found(&mut self, key: Key) -> i32 {
         if leeway::lets_arrivals_win(&mut *self.world) {
             self.wake(key);
@@ -84,7 +86,8 @@ impl Engine {
         self.running.find(token, is_meant).map_or(-libc::ENOENT, |key| self.cancel_one(key))
     }
 
-    /// The answer of `TIMEOUT_REMOVE` with `TIMEOUT_UPDATE`: moves a timeout, and a linked one if the flags say so.
+    /// The answer of `TIMEOUT_REMOVE` with `TIMEOUT_UPDATE`: moves a timeout, and a linked one if
+    /// the flags say so.
     pub(super) fn update_timeout(&mut self, token: u64, new_time: Time, new_flags: u32) -> i32 {
         let is_meant = |running: &Running| {
             matches!(running.waits_for, WaitsFor::Timed(_))
@@ -100,7 +103,8 @@ impl Engine {
         0
     }
 
-    /// A descriptor is about to be closed. The kernel would go on with the file; here there is only the number, so waits for it end.
+    /// A descriptor is about to be closed. The kernel would go on with the file; here there is only
+    /// the number, so waits for it end.
     pub(in crate::ring) fn end_waits_for(&mut self, fd: RawFd) {
         let mut waiting = Vec::new();
         self.world.forget(fd, &mut waiting);

@@ -1,8 +1,9 @@
 //! Chains and their linked timeouts: what starts when a request has ended.
 //! io_uring_linked_requests(7).
 //!
-//! A chain is refused whole if one member is; a member that fails ends those after it; a hard link goes on. What a member's
-//! `CQE_SKIP_SUCCESS` silences is as in the kernel: its own success, and after its failure everything behind it.
+//! A chain is refused whole if one member is; a member that fails ends those after it; a hard link
+//! goes on. What a member's `CQE_SKIP_SUCCESS` silences is as in the kernel: its own success, and
+//! after its failure everything behind it.
 
 use std::time::Instant;
 
@@ -14,7 +15,8 @@ use crate::ring::seam::COMPLETION_MORE;
 use crate::ring::world::Key;
 
 impl Engine {
-    /// Takes the rest of a chain out of the queue, and starts it. A chain ends with its first member that is not linked, or with the queue.
+    /// Takes the rest of a chain out of the queue, and starts it. A chain ends with its first
+    /// member that is not linked, or with the queue.
     pub(super) fn submit_chain(&mut self, first: Decoded) {
         let mut members = vec![first];
         while let Some(Ok(Submission { flags, .. }) | Err(Refused { flags, .. })) = members.last()
@@ -107,7 +109,8 @@ impl Engine {
         }
     }
 
-    /// A request has ended: so has the time that limited it, and what follows it starts or is cancelled.
+    /// A request has ended: so has the time that limited it, and what follows it starts or is
+    /// cancelled.
     pub(super) fn go_on_after(&mut self, ended: &Running, failed: bool) {
         if let Some(limit) = ended.partner {
             self.drop_linked(limit, false);
@@ -135,7 +138,8 @@ impl Engine {
         }
     }
 
-    /// Ends one that did nothing, and returns what would have come after it. That it asks for quiet itself counts, too.
+    /// Ends one that did nothing, and returns what would have come after it. That it asks for quiet
+    /// itself counts, too.
     fn drop_linked(&mut self, key: Key, is_quiet: bool) -> Option<Key> {
         let running = self.running.remove(key)?;
         if let WaitsFor::Timed(due) = running.waits_for {
@@ -194,7 +198,8 @@ impl Engine {
         self.settle(key, Advance::Waits(WaitsFor::Timed(due)));
     }
 
-    /// Cancels what the timeout limits, and reports how that went: only the request's own completion says how it ended.
+    /// Cancels what the timeout limits, and reports how that went: only the request's own
+    /// completion says how it ended.
     fn fire_linked_timeout(&mut self, key: Key) {
         let Some(running) = self.running.remove(key) else { return };
         let Some(limited) = running.partner else { return };

@@ -1,5 +1,5 @@
-//! Completions that wait for whoever reaps them: in a queue of the promised size, and beyond it in a
-//! list without a bound.
+//! Completions that wait for whoever reaps them: in a queue of the promised size, and beyond it in
+//! a list without a bound.
 
 use std::collections::VecDeque;
 
@@ -58,7 +58,8 @@ impl Completions {
         self.queue.len()
     }
 
-    /// Has the one that came last told before those beyond the first `before`, if it is the one with this token and the queue has held them all.
+    /// Has the one that came last told before those beyond the first `before`, if it is the one
+    /// with this token and the queue has held them all.
     pub(super) fn bring_forward(&mut self, token: u64, before: usize) {
         if self.overflow.is_empty() && self.queue.back().is_some_and(|last| last.token == token) {
             self.queue.make_contiguous()[before..].rotate_right(1);

@@ -2,11 +2,13 @@
 //! kernel's own, in safe code: try at once, else wait for the descriptor, else have
 //! a worker do it.
 //!
-//! Links, linked timeouts, multishot requests, provided buffers, cancels and the completion queue's overflow are here, once; what a request
-//! does to the machine, and what the time is, is the business of a [`World`]. Nothing here blocks but [`World::wait`].
+//! Links, linked timeouts, multishot requests, provided buffers, cancels and the completion queue's
+//! overflow are here, once; what a request does to the machine, and what the time is, is the
+//! business of a [`World`]. Nothing here blocks but [`World::wait`].
 //!
-//! The specification is that of the kernel: io_uring_enter(2), io_uring_cancelation(7), io_uring_linked_requests(7), io_uring_multishot(7),
-//! io_uring_provided_buffers(7). Where that leaves a choice, the software ring's is in the guide to it.
+//! The specification is that of the kernel: io_uring_enter(2), io_uring_cancelation(7),
+//! io_uring_linked_requests(7), io_uring_multishot(7), io_uring_provided_buffers(7). Where that
+//! leaves a choice, the software ring's is in the guide to it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,7 +30,8 @@ use crate::ring::seam::{COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICAT
 use crate::ring::unpark::Unparker;
 use crate::ring::world::{Attempt, Key, Ready, World};
 
-/// Enters that find completions at once and do not look at the world, in a row: whoever waits for the world waits no longer than that.
+/// Enters that find completions at once and do not look at the world, in a row: whoever waits for
+/// the world waits no longer than that.
 const ENTERS_WITHOUT_A_LOOK: u32 = 8;
 
 /// Most requests that are looked at to see whether one of them uses a descriptor. It happens for
@@ -87,7 +90,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Requests of this group take their buffers from `ring`, whose owner vouches for them as [`Source::provide`](crate::ring::seam::Source::provide) demands.
+    /// Requests of this group take their buffers from `ring`, whose owner vouches for them as
+    /// [`Source::provide`](crate::ring::seam::Source::provide) demands.
     pub(in crate::ring) fn provide(&mut self, group: u16, ring: Rc<BufferRing>) {
         self.groups.add(group, ring);
     }
@@ -174,12 +178,14 @@ impl Engine {
         !is_used
     }
 
-    /// Becomes readable when the world has something for the next enter, for those who wait in this ring's place.
+    /// Becomes readable when the world has something for the next enter, for those who wait in this
+    /// ring's place.
     pub(crate) fn descriptor(&self) -> RawFd {
         self.world.descriptor()
     }
 
-    /// Somebody else is about to wait in this ring's place: for how long, at most? [`end_wait_elsewhere`](Engine::end_wait_elsewhere) ends it.
+    /// Somebody else is about to wait in this ring's place: for how long, at most?
+    /// [`end_wait_elsewhere`](Engine::end_wait_elsewhere) ends it.
     pub(crate) fn begin_wait_elsewhere(&mut self, wait: Wait) -> Wait {
         let has_work = !self.completions.is_empty() || !self.turns.is_empty() || !self.queue.is_empty();
         match wait {
@@ -294,7 +300,8 @@ impl Engine {
         Means { world: &mut *self.world, groups: &mut self.groups, completions: &mut self.completions }
     }
 
-    /// Something has happened on the descriptor of a request, which may meanwhile wait for something else.
+    /// Something has happened on the descriptor of a request, which may meanwhile wait for
+    /// something else.
     pub(super) fn wake(&mut self, key: Key) {
         if self.running.get(key).is_some_and(|running| running.waits_for == WaitsFor::Watching) {
             self.advance(key, None);

@@ -26,7 +26,8 @@ struct Group {
     ring: Rc<BufferRing>,
     /// The next position to take from.
     head: u16,
-    /// Given back unused, to be taken before the next in the ring. A worker may hold one while later ones are taken, so the head cannot go back.
+    /// Given back unused, to be taken before the next in the ring. A worker may hold one while
+    /// later ones are taken, so the head cannot go back.
     returned: Vec<Buffer>,
 }
 

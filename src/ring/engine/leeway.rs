@@ -1,9 +1,10 @@
-//! What io_uring leaves open. The engine does one thing; worlds of tests have it do the other as well.
+//! What io_uring leaves open. The engine does one thing; worlds of tests have it do the other as
+//! well.
 
 pub(super) use decided::{goes_on_after, lets_arrivals_win, tells_answers_first};
 
-/// Shots of one multishot request until the others have their turn: as many as the kernel allows one
-/// socket in one enter.
+/// Shots of one multishot request until the others have their turn: as many as the kernel allows
+/// one socket in one enter.
 const SHOTS: u32 = 33;
 
 #[cfg(not(test))]
@@ -21,7 +22,8 @@ mod decided {
         false
     }
 
-    /// Does a multishot request that has made so many shots go on before the others have their turn?
+    /// Does a multishot request that has made so many shots go on before the others have their
+    /// turn?
     pub(in crate::ring::engine) fn goes_on_after(_world: &mut dyn World, shots: u32) -> bool {
         shots < SHOTS
     }

@@ -11,7 +11,8 @@ use crate::ring::world::World;
 /// The mailboxes of the software rings of this process.
 static MAILBOXES: Mutex<Vec<Arc<Mailbox>>> = Mutex::new(Vec::new());
 
-/// What others have posted to a ring, however much it is: as with the completion queue's overflow, nothing is lost.
+/// What others have posted to a ring, however much it is: as with the completion queue's overflow,
+/// nothing is lost.
 #[derive(Debug)]
 struct Mailbox {
     /// The descriptor by which others name the ring.
@@ -21,7 +22,8 @@ struct Mailbox {
     owner: Unparker,
 }
 
-/// A ring's own mailbox. It goes before the ring's descriptor, whose number is then somebody else's.
+/// A ring's own mailbox. It goes before the ring's descriptor, whose number is then somebody
+/// else's.
 #[derive(Debug)]
 pub(super) struct OwnMailbox(Arc<Mailbox>);
 
@@ -42,7 +44,8 @@ impl OwnMailbox {
         OwnMailbox(mailbox)
     }
 
-    /// Posts to a software ring of this process, this one included. `false`: there is none of that number.
+    /// Posts to a software ring of this process, this one included. `false`: there is none of that
+    /// number.
     pub(super) fn post(&self, ring: RawFd, message: Completion) -> bool {
         // Until the lock is given back no ring closes, so that the unparker of none outlives it.
         let mailboxes = lock(&MAILBOXES);

@@ -1,8 +1,9 @@
-//! Messages, `IORING_OP_MSG_RING`: one ring posts a completion to another, through a mailbox that the
-//! whole process knows of.
+//! Messages, `IORING_OP_MSG_RING`: one ring posts a completion to another, through a mailbox that
+//! the whole process knows of.
 //!
-//! A ring of the kernel is reached through the kernel, which since Linux 6.13 asks for no ring on this side. The kernel's rings cannot reach
-//! this one: to them its descriptor is that of some file.
+//! A ring of the kernel is reached through the kernel, which since Linux 6.13 asks for no ring on
+//! this side. The kernel's rings cannot reach this one: to them its descriptor is that of some
+//! file.
 
 use std::os::fd::RawFd;
 

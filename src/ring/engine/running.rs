@@ -1,7 +1,8 @@
 //! A request between its submission and its last completion, and how far it comes by itself.
 //!
-//! Try at once; if it would wait, have its descriptor watched; if nothing announces its end, hand it to a worker. A multishot request makes
-//! a bounded number of shots before the others have their turn.
+//! Try at once; if it would wait, have its descriptor watched; if nothing announces its end, hand
+//! it to a worker. A multishot request makes a bounded number of shots before the others have their
+//! turn.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use crate::ring::request::{Call, EntryFlags, Modifiers, Poll, Request, Submissio
 use crate::ring::seam::{COMPLETION_BUFFER, COMPLETION_MORE, Completion};
 use crate::ring::world::{Attempt, Interest, Key, Watch, World};
 
-/// The pause before a request is tried again whose success no event announces; it doubles from one to the next.
+/// The pause before a request is tried again whose success no event announces; it doubles from one
+/// to the next.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(64);
 
@@ -103,7 +105,8 @@ impl Running {
         Completion { token: self.token, result, flags }
     }
 
-    /// What a worker brought. `None`: it found nothing any more, so that the request is tried again, unless that is to be the end.
+    /// What a worker brought. `None`: it found nothing any more, so that the request is tried
+    /// again, unless that is to be the end.
     pub(super) fn worked(&self, result: i32) -> Option<Attempt> {
         match result {
             e if e == -libc::EAGAIN => self.cancelled.then_some(Attempt::Done(-libc::ECANCELED)),
@@ -119,7 +122,8 @@ impl Running {
         let mut shots = 0;
         loop {
             if let Err(errno) = self.take_buffer(means.groups) {
-                // A receive that goes on misses its buffer only when there is something to put there.
+                // A receive that goes on misses its buffer only when there is something to put
+                // there.
                 let waits = if self.tried { self.wait_for_readiness(means) } else { None };
                 return waits.unwrap_or(Advance::Ended(-errno, 0));
             }
@@ -156,8 +160,9 @@ impl Running {
         }
     }
 
-    /// What comes before the first attempt: repeated polls and reads are registered first, so that the one hears of every change once, and the
-    /// other is refused where nothing is announced; and a transfer may ask to wait first. `None`: there is nothing to wait for.
+    /// What comes before the first attempt: repeated polls and reads are registered first, so that
+    /// the one hears of every change once, and the other is refused where nothing is announced; and
+    /// a transfer may ask to wait first. `None`: there is nothing to wait for.
     fn look_before(&mut self, means: &mut Means<'_>) -> Option<Advance> {
         if self.watched {
             return None;
@@ -175,7 +180,8 @@ impl Running {
         match means.world.watch(call.fd()?, interest, self.key) {
             watch @ (Watch::Beginning | Watch::Watching) => {
                 self.watched = true;
-                // A poll need not look for what is about to be announced; a read tells at once if it has no buffer.
+                // A poll need not look for what is about to be announced; a read tells at once if
+                // it has no buffer.
                 let is_announced = watch == Watch::Beginning && refusal == 0;
                 is_announced.then_some(Advance::Waits(WaitsFor::Watching))
             }
@@ -277,7 +283,8 @@ impl Running {
         }
     }
 
-    /// The result of all parts, and the flags that name its buffer. One read uses one up even if it brings nothing.
+    /// The result of all parts, and the flags that name its buffer. One read uses one up even if it
+    /// brings nothing.
     fn settle(&mut self, result: i32, groups: &mut Groups) -> (i32, u32) {
         let result = if self.done > 0 { self.done as i32 + result.max(0) } else { result };
         let has_looked = result == 0 || result == -libc::EISDIR;

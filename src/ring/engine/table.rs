@@ -95,7 +95,8 @@ impl Hasher for TokenHasher {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // Knuth's multiplier spreads the low bits over the high ones, which the table looks at first.
+        // Knuth's multiplier spreads the low bits over the high ones, which the table looks at
+        // first.
         self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
     }
 

@@ -5,10 +5,10 @@
 //!
 //! # Safety
 //! An [`Address`] comes out of [`decode`](crate::ring::request::decode), whose caller vouches that
-//! what it names stays valid, and untouched by others where it is written, until the operation's last
-//! completion. The engine keeps a request, and gives copies of it to workers, only until then. So
-//! each system call below gets memory of the operation that it is made for; the other calls take no
-//! memory, or a local variable's.
+//! what it names stays valid, and untouched by others where it is written, until the operation's
+//! last completion. The engine keeps a request, and gives copies of it to workers, only until then.
+//! So each system call below gets memory of the operation that it is made for; the other calls take
+//! no memory, or a local variable's.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -72,7 +72,8 @@ pub(super) fn on_socket(call: &SocketCall, may_wait: MayWait) -> i32 {
         SocketCall::Send(transfer) => send(transfer, may_wait),
         SocketCall::RecvMsg { fd, message, flags, buffer: None } => {
             let flags = may_wait.message_flags(flags);
-            // SAFETY: the header, and what it names, belong to the operation until its last completion.
+            // SAFETY: the header, and what it names, belong to the operation until its last
+            // completion.
             answer(unsafe { libc::recvmsg(fd, message.pointer(), flags) } as i64)
         }
         SocketCall::RecvMsg { fd, message, flags, buffer: Some(buffer) } => {
@@ -94,7 +95,8 @@ pub(super) fn on_socket(call: &SocketCall, may_wait: MayWait) -> i32 {
 }
 
 pub(super) fn on_file(call: &FileCall) -> i32 {
-    // SAFETY: the calls take no memory. Whoever pushed an entry that closes a descriptor gives it up.
+    // SAFETY: the calls take no memory. Whoever pushed an entry that closes a descriptor gives it
+    // up.
     answer(i64::from(unsafe {
         match *call {
             FileCall::Fsync { fd, data_only: false } => libc::fsync(fd),
@@ -154,7 +156,8 @@ fn one_buffer(transfer: Transfer, way: Way, may_wait: MayWait) -> i32 {
     let (address, length) = (transfer.address.pointer(), transfer.length as usize);
     if may_wait.file_flags(transfer.flags) == 0 && transfer.offset != u64::MAX {
         // Most of what threads do. A stream has no positions, and is left to the other calls.
-        // SAFETY: the buffer belongs to the operation, or to a group of provided buffers that lends it, until the last completion.
+        // SAFETY: the buffer belongs to the operation, or to a group of provided buffers that lends
+        // it, until the last completion.
         let result = answer(unsafe {
             match way {
                 Way::In => libc::pread(transfer.fd, address, length, transfer.offset as i64),
@@ -169,7 +172,8 @@ fn one_buffer(transfer: Transfer, way: Way, may_wait: MayWait) -> i32 {
     several_buffers(transfer, &vector, 1, way, may_wait)
 }
 
-/// preadv2(2) and pwritev2(2), or the calls before them where these do as well. Streams have no positions, and ignore those that entries name.
+/// preadv2(2) and pwritev2(2), or the calls before them where these do as well. Streams have no
+/// positions, and ignore those that entries name.
 fn several_buffers(transfer: Transfer, vectors: *const libc::iovec, count: u32, way: Way, may_wait: MayWait) -> i32 {
     let flags = may_wait.file_flags(transfer.flags);
     let (fd, count) = (transfer.fd, count as i32);
@@ -189,8 +193,8 @@ fn several_buffers(transfer: Transfer, vectors: *const libc::iovec, count: u32, 
     if result == -libc::ESPIPE && transfer.offset != u64::MAX { answer(at(-1) as i64) } else { result }
 }
 
-/// Directions in which no file can be asked not to wait, since a filter or the kernel refuses the call: then it does not come as far as to say
-/// that there is no such file.
+/// Directions in which no file can be asked not to wait, since a filter or the kernel refuses the
+/// call: then it does not come as far as to say that there is no such file.
 pub(super) fn directions_that_wait() -> Interest {
     let (nothing, flags) = (libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }, libc::RWF_NOWAIT);
     // SAFETY: there is no memory in the only vector, which is a local variable.
@@ -203,7 +207,8 @@ pub(super) fn directions_that_wait() -> Interest {
 #[inline]
 pub(super) fn receive(transfer: SocketTransfer, may_wait: MayWait) -> i32 {
     let flags = may_wait.message_flags(transfer.flags);
-    // SAFETY: the buffer belongs to the operation, or to a group of provided buffers that lends it, until the last completion.
+    // SAFETY: the buffer belongs to the operation, or to a group of provided buffers that lends it,
+    // until the last completion.
     answer(unsafe { libc::recv(transfer.fd, transfer.address.pointer(), transfer.length as usize, flags) } as i64)
 }
 
@@ -252,17 +257,20 @@ pub(super) fn send(transfer: SocketTransfer, may_wait: MayWait) -> i32 {
     answer(unsafe { libc::sendto(fd, address.pointer(), length as usize, flags, peer.pointer(), peer_length.into()) } as i64)
 }
 
-/// Begins to connect, or learns how that ended; `EAGAIN` while it is under way. Never waits, whatever kind of socket it is.
+/// Begins to connect, or learns how that ended; `EAGAIN` while it is under way. Never waits,
+/// whatever kind of socket it is.
 fn connect(fd: RawFd, address: Address, length: u32, begun: bool) -> i32 {
     let ready = if begun { poll(fd, libc::POLLOUT as u32) } else { libc::POLLOUT.into() };
     match ready {
         0 => -libc::EAGAIN,
-        // Asking connect(2) would set the socket back, of which the kernel's ring leaves the error to the next one.
+        // Asking connect(2) would set the socket back, of which the kernel's ring leaves the error
+        // to the next one.
         errors if errors & i32::from(libc::POLLERR) != 0 => option(fd, libc::SO_ERROR).map_or_else(|errno| -errno, |errno| -errno),
         // The socket counts as connecting until connect(2) is asked once more.
         _ => match begin_to_connect(fd, address, length) {
             result if begun && result == -libc::EISCONN => 0,
-            // The end of an attempt that failed, which was told already. Now the socket can be used again.
+            // The end of an attempt that failed, which was told already. Now the socket can be used
+            // again.
             result if result == -libc::ECONNABORTED => begin_to_connect(fd, address, length),
             result => result,
         },
@@ -271,9 +279,10 @@ fn connect(fd: RawFd, address: Address, length: u32, begun: bool) -> i32 {
 
 /// connect(2), without waiting.
 fn begin_to_connect(fd: RawFd, address: Address, length: u32) -> i32 {
-    // There is no flag that makes only this call impatient. The socket is not connected yet, so no other call on it is waiting or
-    // transferring anything that could see the difference.
-    // SAFETY: these calls take no memory but the address, which belongs to the operation until its last completion.
+    // There is no flag that makes only this call impatient. The socket is not connected yet, so no
+    // other call on it is waiting or transferring anything that could see the difference. SAFETY:
+    // these calls take no memory but the address, which belongs to the operation until its last
+    // completion.
     unsafe {
         let flags = libc::fcntl(fd, libc::F_GETFL);
         if flags < 0 {
@@ -330,8 +339,8 @@ pub(super) fn poll(fd: RawFd, mask: u32) -> i32 {
     }
 }
 
-/// Opens without waiting for the other end of a FIFO or for a line, as the kernel's ring does. `EAGAIN` for the impatient: the way there is
-/// not all in memory. openat(2), openat2(2).
+/// Opens without waiting for the other end of a FIFO or for a line, as the kernel's ring does.
+/// `EAGAIN` for the impatient: the way there is not all in memory. openat(2), openat2(2).
 fn open(directory: RawFd, path: *const libc::c_char, flags: i32, mode: u32, may_wait: MayWait) -> i32 {
     let impatient = flags | libc::O_NONBLOCK;
     let result = match may_wait {
@@ -361,7 +370,8 @@ fn open_from_memory(directory: RawFd, path: *const libc::c_char, flags: i32) -> 
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = u64::from(flags as u32);
     how.resolve = libc::RESOLVE_CACHED;
-    // SAFETY: the path belongs to the operation until its last completion; `how` is a local variable.
+    // SAFETY: the path belongs to the operation until its last completion; `how` is a local
+    // variable.
     match answer(unsafe { libc::syscall(libc::SYS_openat2, directory, path, ptr::from_ref(&how), size_of::<libc::open_how>()) }) {
         result if result >= 0 || result == -libc::ENOENT => result,
         // Whatever else it is, a worker finds it out.

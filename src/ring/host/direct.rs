@@ -1,8 +1,10 @@
-//! Transfers that go around the page cache, which the kernel makes by itself: io_submit(2) hands them to the device and does not wait.
+//! Transfers that go around the page cache, which the kernel makes by itself: io_submit(2) hands
+//! them to the device and does not wait.
 //!
-//! They are collected until the next wait, or until there are several, and handed over in one call; an eventfd says when some have ended. The
-//! kernel is asked not to wait for anything but the device; what it cannot do so comes back, and is for a worker. Nothing here can be stopped
-//! once it has been handed over.
+//! They are collected until the next wait, or until there are several, and handed over in one call;
+//! an eventfd says when some have ended. The kernel is asked not to wait for anything but the
+//! device; what it cannot do so comes back, and is for a worker. Nothing here can be stopped once
+//! it has been handed over.
 //!
 //! # Safety
 //! A control block names memory by an address of a request, for which the caller of
@@ -22,10 +24,12 @@ use crate::ring::request::TransferCall;
 use crate::ring::world::{Abort, Key};
 use crate::sys::threads;
 
-/// Most transfers at a time; more are for workers. What a context has room for counts against a limit of the machine's, fs.aio-max-nr.
+/// Most transfers at a time; more are for workers. What a context has room for counts against a
+/// limit of the machine's, fs.aio-max-nr.
 const CAPACITY: usize = 256;
 
-/// So many are handed over before the next wait, so that the device need not stand still until all are collected.
+/// So many are handed over before the next wait, so that the device need not stand still until all
+/// are collected.
 const BATCH: usize = 8;
 
 #[derive(Debug)]
@@ -106,7 +110,8 @@ impl Direct {
         self.collected.clear();
     }
 
-    /// Hands the result of each transfer that has ended to `take`, unless the kernel has not done it.
+    /// Hands the result of each transfer that has ended to `take`, unless the kernel has not done
+    /// it.
     #[inline]
     pub(super) fn collect(&mut self, take: impl FnMut(Key, i32), give_back: impl FnMut(Returned)) {
         if self.calls.len() > self.collected.len() {
@@ -137,7 +142,8 @@ impl Direct {
 
 impl Drop for Direct {
     fn drop(&mut self) {
-        // On a thread, since it takes long. What is in flight the owner of the ring has waited for, or has given up and keeps its memory.
+        // On a thread, since it takes long. What is in flight the owner of the ring has waited for,
+        // or has given up and keeps its memory.
         if let Context::Open(context) = std::mem::replace(&mut self.context, Context::Refused)
             && threads::are_granted()
         {
@@ -146,7 +152,8 @@ impl Drop for Direct {
     }
 }
 
-/// A transfer that the kernel makes by itself: `struct iocb`, io_submit(2), which the `libc` crate has for glibc only.
+/// A transfer that the kernel makes by itself: `struct iocb`, io_submit(2), which the `libc` crate
+/// has for glibc only.
 #[repr(C)]
 #[derive(Debug)]
 struct ControlBlock {
@@ -172,7 +179,8 @@ impl ControlBlock {
     }
 }
 
-/// A transfer at a place of a file, by the number under which its end is told, after which `event` is written to.
+/// A transfer at a place of a file, by the number under which its end is told, after which `event`
+/// is written to.
 fn control_block(call: &TransferCall, event: RawFd, number: usize) -> Option<ControlBlock> {
     let (opcode, transfer) = match *call {
         TransferCall::Read(transfer) => (0, transfer),
@@ -209,7 +217,8 @@ struct Ended {
 /// Most transfers that one call begins.
 const TRANSFERS_AT_ONCE: usize = 64;
 
-/// Transfers that the kernel makes by itself. io_setup(2). Its drop takes some milliseconds, and waits for all that have not ended.
+/// Transfers that the kernel makes by itself. io_setup(2). Its drop takes some milliseconds, and
+/// waits for all that have not ended.
 #[derive(Debug)]
 struct Transfers {
     context: libc::c_ulong,
@@ -233,13 +242,15 @@ impl Transfers {
         }
     }
 
-    /// Begins the first of these transfers and says how many those are, or why not even one. io_submit(2).
+    /// Begins the first of these transfers and says how many those are, or why not even one.
+    /// io_submit(2).
     fn submit(&mut self, blocks: &mut [ControlBlock]) -> Result<usize, i32> {
         let mut pointers = [ptr::null_mut::<ControlBlock>(); TRANSFERS_AT_ONCE];
         let count = blocks.len().min(TRANSFERS_AT_ONCE);
         pointers.iter_mut().zip(blocks).for_each(|(pointer, block)| *pointer = block);
-        // SAFETY: the blocks are borrowed for the call, which is as long as the kernel needs them. The memory that they name belongs to their
-        // operations until the last completion, which is posted after the transfer has ended.
+        // SAFETY: the blocks are borrowed for the call, which is as long as the kernel needs them.
+        // The memory that they name belongs to their operations until the last completion, which is
+        // posted after the transfer has ended.
         let begun = answer(unsafe { libc::syscall(libc::SYS_io_submit, self.context, count, pointers.as_mut_ptr()) });
         // It never answers zero to some.
         if begun <= 0 { Err(-begun) } else { Ok(begun as usize) }
@@ -261,14 +272,16 @@ impl Transfers {
     fn take_ended(&mut self) -> i32 {
         let no_time = [0i64; 2];
         let (least, room) = (0usize, self.ended.len());
-        // SAFETY: there is room for so many, and the time is a local variable, zero in two words of any size.
+        // SAFETY: there is room for so many, and the time is a local variable, zero in two words of
+        // any size.
         answer(unsafe { libc::syscall(libc::SYS_io_getevents, self.context, least, room, self.ended.as_mut_ptr(), no_time.as_ptr()) })
     }
 }
 
 impl Drop for Transfers {
     fn drop(&mut self) {
-        // SAFETY: the call takes no memory, and nothing is done with the context from now on. io_destroy(2).
+        // SAFETY: the call takes no memory, and nothing is done with the context from now on.
+        // io_destroy(2).
         unsafe { libc::syscall(libc::SYS_io_destroy, self.context) };
     }
 }

@@ -1,8 +1,9 @@
 //! The workers, which make the calls that take long: threads of the pool under `spawn_blocking`, a
 //! bounded number of them at a time.
 //!
-//! A thread takes call after call, and waits a while for the next before it goes back to the pool, so that most calls cost no more than a wake,
-//! and none where a thread has just ended its call. What has not been taken can still be withdrawn.
+//! A thread takes call after call, and waits a while for the next before it goes back to the pool,
+//! so that most calls cost no more than a wake, and none where a thread has just ended its call.
+//! What has not been taken can still be withdrawn.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,7 +18,8 @@ use crate::ring::request::{Call, SocketCall};
 use crate::ring::world::{Abort, Key};
 use crate::sys::{self, threads};
 
-/// Calls at a time, unless the user wants another number: enough to keep a disk busy, and few threads.
+/// Calls at a time, unless the user wants another number: enough to keep a disk busy, and few
+/// threads.
 pub(super) const DEFAULT_BOUND: usize = 32;
 /// How long a thread waits for the next call.
 const LINGER: Duration = Duration::from_millis(100);
@@ -26,7 +28,8 @@ const LINGER: Duration = Duration::from_millis(100);
 pub(super) struct Workers {
     shared: Arc<Shared>,
     bound: usize,
-    /// Calls of which no result has been collected. Without any, nothing that is shared need be looked at.
+    /// Calls of which no result has been collected. Without any, nothing that is shared need be
+    /// looked at.
     in_flight: usize,
     /// Taken in exchange for the full one, so that neither grows anew each time.
     emptied: Vec<Worked>,
@@ -51,9 +54,11 @@ struct Queue {
     threads: usize,
     /// Of these, the ones that make no call now. All but the idle are about to look for one.
     free: usize,
-    /// Of the free, the ones that wait to be woken. The last to come is woken first, so that those too many are left in peace, and leave.
+    /// Of the free, the ones that wait to be woken. The last to come is woken first, so that those
+    /// too many are left in peace, and leave.
     idle: Vec<Thread>,
-    /// Ends the owner's wait. None once the owner has gone: a thread that is about to leave keeps no descriptor of its open.
+    /// Ends the owner's wait. None once the owner has gone: a thread that is about to leave keeps
+    /// no descriptor of its open.
     event: Option<Arc<File>>,
     /// Threads that are using the event.
     waking: usize,
@@ -122,7 +127,8 @@ impl Workers {
         }
     }
 
-    /// Says that the owner is going to wait, so that threads wake it. `false`: there are results already.
+    /// Says that the owner is going to wait, so that threads wake it. `false`: there are results
+    /// already.
     pub(super) fn announce_sleep(&self) -> bool {
         if self.in_flight == 0 {
             return true;
@@ -198,7 +204,8 @@ impl Shared {
         queue.threads -= 1;
     }
 
-    /// Hands a result over, and wakes the owner if it waits. That is a system call, and done without the lock, which the owner wants at once.
+    /// Hands a result over, and wakes the owner if it waits. That is a system call, and done
+    /// without the lock, which the owner wants at once.
     fn bring(&self, worked: Worked) -> MutexGuard<'_, Queue> {
         let mut queue = self.lock();
         queue.results.push(worked);
@@ -224,7 +231,8 @@ impl Shared {
 }
 
 fn perform(key: Key, call: &Call) -> Worked {
-    // Somebody else may have taken the connection that the owner saw; better to say so than to wait for the next where no cancel reaches.
+    // Somebody else may have taken the connection that the owner saw; better to say so than to wait
+    // for the next where no cancel reaches.
     let stolen = matches!(call, Call::Socket(SocketCall::Accept { fd, .. }) if calls::poll(*fd, libc::POLLIN as u32) == 0);
     let result = if stolen { -libc::EAGAIN } else { calls::make(call, MayWait::Yes) };
     Worked { key, result, is_descriptor: result >= 0 && call.makes_descriptor() }

@@ -1,8 +1,10 @@
 //! The machine as a world: epoll, the pool of threads, and system calls that do not wait.
 //!
-//! A descriptor is registered with epoll once, edge-triggered and for both directions, when something first has to wait for it; from then on
-//! its readiness is kept here and costs no call. What is known of a descriptor is only ever an economy: numbers are closed and reused behind
-//! our back, so nothing rests on a number meaning the file that it meant before. A wait on a registration of old is looked after once.
+//! A descriptor is registered with epoll once, edge-triggered and for both directions, when
+//! something first has to wait for it; from then on its readiness is kept here and costs no call.
+//! What is known of a descriptor is only ever an economy: numbers are closed and reused behind our
+//! back, so nothing rests on a number meaning the file that it meant before. A wait on a
+//! registration of old is looked after once.
 
 use std::fs::File;
 use std::io;
@@ -21,8 +23,9 @@ use crate::ring::unpark::Unparker;
 use crate::ring::world::{Abort, Attempt, Clock, Interest, Key, Ready, Watch, World};
 use crate::sys;
 
-/// Most events that one wait takes; the rest comes with the next. So few that the sockets of a turn are still in the processor's cache when
-/// their answers are sent: 512 took a fifth more of its time with 2000 connections.
+/// Most events that one wait takes; the rest comes with the next. So few that the sockets of a turn
+/// are still in the processor's cache when their answers are sent: 512 took a fifth more of its
+/// time with 2000 connections.
 const EVENTS_AT_ONCE: usize = 64;
 /// What every registration listens for.
 const LISTEN: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLPRI | libc::EPOLLET) as u32;
@@ -33,15 +36,17 @@ const OUTPUT: u32 = (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 const REMARKABLE: u32 = (libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 /// The eventfd's, which no descriptor has.
 const KICK: u64 = u64::MAX;
-/// How long a wait may rest on a registration that might be of a file that is no more, before it is looked after. Longer than the pauses of
-/// connections that have something to do, since looking costs a call.
+/// How long a wait may rest on a registration that might be of a file that is no more, before it is
+/// looked after. Longer than the pauses of connections that have something to do, since looking
+/// costs a call.
 const CHECK_AFTER: Duration = Duration::from_millis(100);
 
 /// The machine.
 #[derive(Debug)]
 pub(crate) struct Host {
     epoll: OwnedFd,
-    /// Ends a wait. It is registered edge-triggered: each write is an event, and nobody needs to read it.
+    /// Ends a wait. It is registered edge-triggered: each write is an event, and nobody needs to
+    /// read it.
     event: Arc<File>,
     workers: Workers,
     direct: Direct,
@@ -63,7 +68,8 @@ struct Descriptor {
     registered: bool,
     /// Events since the last attempt that would have waited.
     ready: u32,
-    /// Directions in which an attempt would have waited. Before that it may be one that the file does not have.
+    /// Directions in which an attempt would have waited. Before that it may be one that the file
+    /// does not have.
     tried: u32,
     /// A socket's call would have waited on it, so it is one.
     is_socket: bool,
@@ -221,13 +227,15 @@ impl Host {
         Attempt::Done(result)
     }
 
-    /// accept(2) has no flag against waiting. On a listener that waits the call is a worker's, since another thread may take the connection
-    /// first; the listener's flags are its other users' too.
+    /// accept(2) has no flag against waiting. On a listener that waits the call is a worker's,
+    /// since another thread may take the connection first; the listener's flags are its other
+    /// users' too.
     fn attempt_to_accept(&mut self, fd: RawFd, accept: &SocketCall) -> Attempt {
         if self.descriptor(fd).would_wait(Interest::INPUT) {
             return Attempt::Blocked(Interest::INPUT);
         }
-        // Asked each time: a listener that waits, under a number that meant one that does not, would stop the loop.
+        // Asked each time: a listener that waits, under a number that meant one that does not,
+        // would stop the loop.
         let result = match calls::status_flags(fd) {
             Err(errno) => -errno,
             Ok(flags) if flags & libc::O_NONBLOCK != 0 => calls::on_socket(accept, MayWait::No),
@@ -270,7 +278,8 @@ impl Host {
         }
     }
 
-    /// preadv2(2) and pwritev2(2): with `RWF_NOWAIT` where the file knows it, else on a worker, once something is ready.
+    /// preadv2(2) and pwritev2(2): with `RWF_NOWAIT` where the file knows it, else on a worker,
+    /// once something is ready.
     fn attempt_to_move(&mut self, call: &TransferCall) -> Attempt {
         let (transfer, interest) = (call.transfer(), if call.is_write() { Interest::OUTPUT } else { Interest::INPUT });
         let fd = transfer.fd;
@@ -285,7 +294,8 @@ impl Host {
             return Attempt::Blocking;
         }
         let result = match (self.always_waits.0 | self.descriptor(fd).always_waits) & interest.0 {
-            // Direct transfers come from the device, for which the call would wait however impatient one is.
+            // Direct transfers come from the device, for which the call would wait however
+            // impatient one is.
             0 if self.is_direct(fd) => return Attempt::Blocking,
             // The signal that comes with an error for a file that is too long ends the process.
             // Threads keep it off.
@@ -332,8 +342,9 @@ impl Host {
         }
     }
 
-    /// Do transfers go around the page cache? Asked once per file. If the number has come to mean another behind our back, a transfer waits for
-    /// its device here instead of elsewhere, or the other way round, which costs time only; but what has no positions could wait for ever, and
+    /// Do transfers go around the page cache? Asked once per file. If the number has come to mean
+    /// another behind our back, a transfer waits for its device here instead of elsewhere, or the
+    /// other way round, which costs time only; but what has no positions could wait for ever, and
     /// is none of them, though a pipe may have the flag too.
     fn is_direct(&mut self, fd: RawFd) -> bool {
         let is_direct = match self.descriptor(fd).is_direct {
@@ -410,9 +421,10 @@ impl Host {
         ready.extend(self.gone.drain(..).map(Ready::Gone));
     }
 
-    /// Finds the waits that began on a registration of old and have seen nothing since: the number may have been closed and given to another
-    /// file. Those are registered anew, or tried again to learn that there is no such file. Changing a registration announces once more what is
-    /// ready, so this is safe for the others. Output of Unix sockets is tried again.
+    /// Finds the waits that began on a registration of old and have seen nothing since: the number
+    /// may have been closed and given to another file. Those are registered anew, or tried again to
+    /// learn that there is no such file. Changing a registration announces once more what is ready,
+    /// so this is safe for the others. Output of Unix sockets is tried again.
     fn look_after_waits(&mut self, ready: &mut Vec<Ready>) {
         let round = self.check.round;
         self.check.round = round.wrapping_add(1);
@@ -593,7 +605,8 @@ impl World for Host {
         self.direct.abort(key).unwrap_or_else(|| self.workers.abort(key))
     }
 
-    /// The registration goes first: the file may live on under another number, and would announce events of this one.
+    /// The registration goes first: the file may live on under another number, and would announce
+    /// events of this one.
     fn forget(&mut self, fd: RawFd, waiting: &mut Vec<Key>) {
         if usize::try_from(fd).is_ok_and(|index| index < self.descriptors.len()) {
             if self.descriptor(fd).registered {

@@ -4,8 +4,8 @@
 //! known is answered `EINVAL`, as an older kernel does. The fields are those of io_uring_enter(2).
 //!
 //! # Safety
-//! Addresses stay numbers here: `ring/memory.rs` and `ring/host/` make memory of them. The only way to
-//! one from an entry is [`decode`], whose caller vouches for it.
+//! Addresses stay numbers here: `ring/memory.rs` and `ring/host/` make memory of them. The only way
+//! to one from an entry is [`decode`], whose caller vouches for it.
 #![allow(unsafe_code)]
 
 use std::os::fd::RawFd;
@@ -70,7 +70,8 @@ pub(in crate::ring) fn file_of_transfer(entry: &squeue::Entry) -> Option<RawFd> 
     (is_transfer && raw.flags == 0).then_some(raw.fd)
 }
 
-/// A send that ends with its first part, in the place of one that goes on until all is sent. Other entries stay as they are.
+/// A send that ends with its first part, in the place of one that goes on until all is sent. Other
+/// entries stay as they are.
 pub(in crate::ring) fn in_parts(entry: &squeue::Entry) -> squeue::Entry {
     let mut raw = RawEntry::of(entry);
     if let Some(Opcode::Socket(SocketCode::Send | SocketCode::SendMsg | SocketCode::SendZc)) = raw.opcode() {
@@ -133,7 +134,7 @@ fn check(raw: &RawEntry) -> Result<Opcode, i32> {
 /// For tests, which execute nothing.
 #[cfg(test)]
 pub(super) fn decode_unexecuted(entry: &squeue::Entry) -> Decoded {
-    // SAFETY: of all that the entry names only a timespec is read, and that now, which is a variable
-    // of the caller's.
+    // SAFETY: of all that the entry names only a timespec is read, and that now, which is a
+    // variable of the caller's.
     unsafe { decode(entry) }
 }

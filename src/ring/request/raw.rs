@@ -1,8 +1,8 @@
 //! The 64 bytes of an entry, as numbers.
 //!
 //! # Safety
-//! An entry is copied into a structure of the same size whose fields are all integers, and back; any
-//! bytes make a valid one. Addresses stay numbers here.
+//! An entry is copied into a structure of the same size whose fields are all integers, and back;
+//! any bytes make a valid one. Addresses stay numbers here.
 #![allow(unsafe_code)]
 
 use io_uring::squeue;

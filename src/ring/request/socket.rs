@@ -33,8 +33,8 @@ pub(crate) struct SocketTransfer {
 pub(crate) struct MessageBuffer {
     pub(crate) address: Address,
     pub(crate) room: u32,
-    /// Bytes in front of the payload, for its lengths, the name and the control data. Only multishot
-    /// receives have them in the buffer.
+    /// Bytes in front of the payload, for its lengths, the name and the control data. Only
+    /// multishot receives have them in the buffer.
     pub(crate) head: Option<u32>,
 }
 

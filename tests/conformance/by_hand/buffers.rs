@@ -1,4 +1,5 @@
-//! io_uring_provided_buffers(7): buffers that the ring takes itself, when there is something to put there.
+//! io_uring_provided_buffers(7): buffers that the ring takes itself, when there is something to put
+//! there.
 
 use super::expect;
 use crate::program::Op::*;
@@ -29,7 +30,8 @@ fn a_receive_takes_the_first_buffer_when_data_comes() {
 
 #[test]
 fn a_multishot_receive_takes_one_buffer_after_the_other_until_there_are_none() {
-    // On datagram sockets the kernel does not know that there is no more, and may look for a buffer before the next comes.
+    // On datagram sockets the kernel does not know that there is no more, and may look for a buffer
+    // before the next comes.
     for object in [Unix, Tcp] {
         let all = [buffers(3), Submit(vec![recv(true)]), write(1), write(2), write(3), write(4)];
         expect(program([object], all), ["1+ 2+ 3+ ENOBUFS"]);

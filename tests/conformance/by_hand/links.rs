@@ -79,7 +79,8 @@ fn a_member_that_cannot_be_prepared_cancels_the_whole_chain_before_anything_runs
     expect(program([], [Submit(vec![Nop.alone(), Nop.soft(), Unknown.alone(), Nop.alone()])]), ["0", "ECANCELED", "EINVAL", "0"]);
 }
 
-/// The kernel marks the failures of most operations for the chain, but not of these (`req_set_fail` is missing in them).
+/// The kernel marks the failures of most operations for the chain, but not of these (`req_set_fail`
+/// is missing in them).
 #[test]
 fn operations_whose_failure_does_not_break_a_chain() {
     let directory = |op: Op| program([Directory], [Submit(vec![op.soft(), Nop.alone()])]);

@@ -1,4 +1,5 @@
-//! io_uring_enter(2), `IORING_OP_MSG_RING`: completions that one ring posts to another, of whatever kinds they are.
+//! io_uring_enter(2), `IORING_OP_MSG_RING`: completions that one ring posts to another, of whatever
+//! kinds they are.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::mpsc;
@@ -17,7 +18,8 @@ fn message(to: RawFd, result: i32, flags: Option<u32>) -> squeue::Entry {
     opcode::MsgRingData::new(types::Fd(to), result, TOKEN, flags).build()
 }
 
-/// The completions of these entries, which have the tokens 0, 1, 2 …, and of whatever else has come to the ring.
+/// The completions of these entries, which have the tokens 0, 1, 2 …, and of whatever else has come
+/// to the ring.
 fn submit(ring: &mut Ring, entries: impl IntoIterator<Item = squeue::Entry>) -> Vec<(u64, i32, u32)> {
     let chain: Vec<_> = entries.into_iter().enumerate().map(|(index, entry)| entry.user_data(index as u64)).collect();
     // SAFETY: the entries name no memory, and the descriptors stay.
@@ -68,7 +70,8 @@ fn a_message_to_what_is_no_ring_fails_and_breaks_its_chain() {
         assert_eq!(submit(&mut ring, [message(-1, 1, None)]), [(0, -libc::EBADF, 0)], "{source:?}");
         let chain = [message(reader.as_raw_fd(), 1, None).flags(squeue::Flags::IO_LINK), opcode::Nop::new().build()];
         assert_eq!(submit(&mut ring, chain), [(0, -libc::EBADFD, 0), (1, -libc::ECANCELED, 0)], "{source:?}");
-        // Only a message that hands over a registered file can be silent, and other flags are not known.
+        // Only a message that hands over a registered file can be silent, and other flags are not
+        // known.
         for flags in [1, 4] {
             let entry = opcode::MsgRingData::new(types::Fd(ring.descriptor()), 1, TOKEN, None).opcode_flags(flags).build();
             assert_eq!(submit(&mut ring, [entry]), [(0, -libc::EINVAL, 0)], "{source:?}");

@@ -1,7 +1,9 @@
-//! Programs written by hand from the manual pages, each with the completions that it must have on every ring.
+//! Programs written by hand from the manual pages, each with the completions that it must have on
+//! every ring.
 //!
-//! What an entry must complete with is a line of words, one for each completion: a number, the name of an errno, `fd` for a descriptor; `+`
-//! behind it says that more will come, `!` that it is a zero-copy notification. `|` stands between answers of which io_uring promises none.
+//! What an entry must complete with is a line of words, one for each completion: a number, the name
+//! of an errno, `fd` for a descriptor; `+` behind it says that more will come, `!` that it is a
+//! zero-copy notification. `|` stands between answers of which io_uring promises none.
 
 mod buffers;
 mod cancels;
@@ -87,7 +89,8 @@ fn expect<const N: usize>(program: Program, lines: [&str; N]) {
             panic!("{source:?}:\n{program}\nexpected {lines:?}\nbut got  {found:?}\n{record:?}");
         }
     }
-    // Where nothing is left open, all that can be seen is the same: bytes, what is left, what the peers were told.
+    // Where nothing is left open, all that can be seen is the same: bytes, what is left, what the
+    // peers were told.
     if !lines.iter().any(|line| line.contains('|')) {
         for source in &SOURCES[1..] {
             assert_agree(&program, SOURCES[0], *source);
