@@ -24,6 +24,7 @@ mod by_hand;
 mod choices;
 mod compare;
 mod generate;
+mod objects;
 mod program;
 mod races;
 mod run;

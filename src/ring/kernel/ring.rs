@@ -15,8 +15,7 @@
 #![allow(unsafe_code)]
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
@@ -25,34 +24,21 @@ use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 
-use super::choice::Reason;
-use super::config::RingKind;
-use super::config::{Config, MinWait};
-use super::free_indices::FreeIndices;
-use super::opcodes::Opcodes;
-use super::provided::{Handing, Provided};
-use super::report::{Refusal, RingReport};
-use super::seam::{Completion, FIRST_PRIVATE_TOKEN, GUEST, PROVIDED, PushError, Source, Traffic, Wait};
-use super::setup::Opened;
-use super::unpark::{self, Unparker};
-use super::{buffer_table, refusal, setup};
+use super::wakes::{ALARM, ALARM_MOVED, Alarm, KICK, Kick};
 use crate::buf::BufferRing;
+use crate::ring::choice::Reason;
+use crate::ring::config::RingKind;
+use crate::ring::config::{Config, MinWait};
+use crate::ring::free_indices::FreeIndices;
+use crate::ring::opcodes::Opcodes;
+use crate::ring::provided::{Handing, Provided};
+use crate::ring::report::{Refusal, RingReport};
+use crate::ring::seam::{Completion, FIRST_PRIVATE_TOKEN, GUEST, PROVIDED, PushError, Source, Traffic, Wait};
+use crate::ring::setup::Opened;
+use crate::ring::unpark::Unparker;
+use crate::ring::{buffer_table, refusal, setup};
 use crate::sys;
 
-/// The armed TIMEOUT has fired, or was moved out of the way.
-const ALARM: u64 = FIRST_PRIVATE_TOKEN;
-/// The answer to moving the alarm, which comes only if it could not be moved where the kernel can
-/// keep the others back.
-const ALARM_MOVED: u64 = FIRST_PRIVATE_TOKEN + 1;
-/// Another thread wants the owner.
-const KICK: u64 = FIRST_PRIVATE_TOKEN + 2;
-
-/// The length of the table of registered files, eight bytes each from the start. The kernel allows
-/// no more than `RLIMIT_NOFILE`.
-const REGISTERED_FILES: u64 = 1024;
-/// A far deadline is approached in steps of this length, so that its timespec never comes near the
-/// kernel's bound (292 years).
-const LONGEST_ALARM: Duration = Duration::from_secs(24 * 3600);
 /// Most times that a flush lets other threads run, the kernel's submission thread among them,
 /// before it gives up.
 const FLUSH_ATTEMPTS: usize = 10_000;
@@ -64,48 +50,27 @@ const NO_MEMORY_PAUSE: Duration = Duration::from_millis(1);
 
 pub(crate) struct KernelRing {
     /// Dropped by hand, since the registration must go first.
-    uring: ManuallyDrop<IoUring>,
+    pub(super) uring: ManuallyDrop<IoUring>,
     /// The descriptor's index for this thread, where it was granted.
-    index: Option<u32>,
+    pub(super) index: Option<u32>,
     /// Flags of every enter.
-    enter_flags: u32,
+    pub(super) enter_flags: u32,
     /// A thread of the kernel submits. It takes entries when it likes, and sleeps when there were
     /// none for a while.
     sqpoll: bool,
-    min_wait: Option<MinWait>,
+    pub(super) min_wait: Option<MinWait>,
     alarm: Alarm,
-    kick: Kick,
+    pub(super) kick: Kick,
     /// The poll of another ring's descriptor is armed.
     watches: bool,
     provided: Option<Provided>,
     opcodes: Opcodes,
-    report: RingReport,
+    pub(super) report: RingReport,
     traffic: Traffic,
     /// The free indices of the table of registered buffers, from the first that is wanted on.
     buffers: Option<FreeIndices>,
     /// The free indices of the table of registered files.
-    files: Option<FreeIndices>,
-}
-
-/// One ring TIMEOUT that only ever moves earlier. It may ring too early; then nothing is due and it
-/// is armed again.
-struct Alarm {
-    armed: Option<Instant>,
-    /// Keeps the answer to a successful move back, where the kernel can: it would end the very wait
-    /// that it was moved for.
-    moved: squeue::Flags,
-    /// One more than the submission queue has places, since a thread of the kernel may take entries
-    /// late: whatever was pushed before those that fill the queue has been taken.
-    timespecs: Box<[types::Timespec]>,
-    next: usize,
-}
-
-/// How a kick reaches the completion queue.
-enum Kick {
-    /// The kernel posts it for the sender.
-    Message,
-    /// The ring polls an eventfd, once per kick.
-    Event { event: Arc<File>, armed: bool },
+    pub(super) files: Option<FreeIndices>,
 }
 
 impl KernelRing {
@@ -138,7 +103,7 @@ impl KernelRing {
             index: None,
             enter_flags: sys::ENTER_GETEVENTS,
             min_wait: None,
-            alarm: Alarm { armed: None, moved, timespecs: vec![types::Timespec::new(); entries + 1].into(), next: 0 },
+            alarm: Alarm::new(entries, moved),
             kick: Kick::Message,
             watches: false,
             provided: None,
@@ -158,106 +123,23 @@ impl KernelRing {
         Ok(ring)
     }
 
-    /// A registered descriptor spares each enter the descriptor look-up. Sixteen per thread, so a
-    /// refusal is no error.
-    fn ask_for_index(&mut self) {
-        match sys::register_ring_fd(self.fd()) {
-            Ok(index) => {
-                self.index = Some(index);
-                self.enter_flags |= sys::ENTER_REGISTERED_RING;
-                self.report.granted.push("REGISTER_RING_FDS");
-            }
-            Err(error) => self.report.refused.push(Refusal::new("REGISTER_RING_FDS", &error)),
-        }
-    }
-
-    /// Waiting for a socket is not waiting for a disk; without this an idle server shows as 100 %
-    /// iowait. The first enter also shows whether entering is allowed at all.
-    fn ask_for_idle_waits(&mut self) -> io::Result<()> {
-        let enter = |flags| sys::patiently(|| sys::enter(self.target(), 0, 0, flags));
-        match enter(self.enter_flags | sys::ENTER_NO_IOWAIT) {
-            Ok(_) => {
-                self.enter_flags |= sys::ENTER_NO_IOWAIT;
-                self.report.granted.push("NO_IOWAIT");
-            }
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                enter(self.enter_flags).map_err(|error| refusal::explain("io_uring_enter", error))?;
-                self.report.refused.push(Refusal::new("NO_IOWAIT", &error));
-            }
-            Err(error) => return Err(refusal::explain("io_uring_enter", error)),
-        }
-        Ok(())
-    }
-
-    /// Whether the kernel posts messages for threads without a ring shows by kicking oneself once.
-    fn ask_for_kicks(&mut self) -> io::Result<()> {
-        match sys::patiently(|| unpark::send_message(self.fd().as_raw_fd(), KICK)) {
-            Ok(()) => self.report.granted.push("SEND_MSG_RING"),
-            Err(error) => {
-                self.report.refused.push(Refusal::new("SEND_MSG_RING", &error));
-                let event = sys::event().map_err(|error| refusal::explain("eventfd2", error))?;
-                self.kick = Kick::Event { event: Arc::new(File::from(event)), armed: false };
-            }
-        }
-        Ok(())
-    }
-
-    /// A table for the files that are used most. Before Linux 6.13, which is known by its messages,
-    /// an entry that was emptied kept its file open until all operations that had begun earlier
-    /// were over, those of other files too.
-    fn ask_for_file_table(&mut self) {
-        if !matches!(self.kick, Kick::Message) {
-            return;
-        }
-        let limit = sys::limit(libc::RLIMIT_NOFILE).map_or(u64::MAX, |(limit, _)| limit);
-        let count = limit.min(REGISTERED_FILES) as u32;
-        match sys::patiently(|| self.uring.submitter().register_files_sparse(count)) {
-            Ok(()) => {
-                self.files = Some(FreeIndices::new(count as usize));
-                self.report.granted.push("REGISTER_FILES2");
-            }
-            Err(error) => self.report.refused.push(Refusal::new("REGISTER_FILES2", &error)),
-        }
-    }
-
-    fn ask_for_workers(&mut self, workers: Option<u32>) -> io::Result<()> {
-        let Some(workers) = workers else { return Ok(()) };
-        // Bounded work (regular files) and unbounded work (everything else) have a bound each.
-        sys::patiently(|| self.uring.submitter().register_iowq_max_workers(&mut [workers, workers]))
-            .map_err(|error| refusal::explain("io_uring_register", error))?;
-        self.report.granted.push("REGISTER_IOWQ_MAX_WORKERS");
-        Ok(())
-    }
-
-    /// Waits for several completions come back with the first where the kernel has none.
-    fn ask_for_min_wait(&mut self, asked: Option<MinWait>, is_known: bool) {
-        match asked {
-            Some(_) if is_known => {
-                self.min_wait = asked;
-                self.report.granted.push("MIN_TIMEOUT");
-            }
-            Some(_) => self.report.refused.push(Refusal::new("MIN_TIMEOUT", &io::Error::from_raw_os_error(libc::EINVAL))),
-            None => {}
-        }
-    }
-
-    pub(super) fn set_reason(&mut self, reason: Reason) {
+    pub(in crate::ring) fn set_reason(&mut self, reason: Reason) {
         self.report.reason = reason;
     }
 
     /// Adds what was asked for beside this ring, and not granted.
-    pub(super) fn note_refusal(&mut self, refusal: Refusal) {
+    pub(in crate::ring) fn note_refusal(&mut self, refusal: Refusal) {
         self.report.refused.push(refusal);
     }
 
-    pub(super) fn set_by_software(&mut self, operations: Vec<&'static str>) {
+    pub(in crate::ring) fn set_by_software(&mut self, operations: Vec<&'static str>) {
         self.report.by_software = operations;
     }
 
     /// # Safety
     /// As [`Source::push`].
     #[inline(always)]
-    pub(super) unsafe fn push_at_once(&mut self, entry: &squeue::Entry) -> bool {
+    pub(in crate::ring) unsafe fn push_at_once(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: as in `push`.
         let pushed = unsafe { self.uring.submission().push(entry) }.is_ok();
         self.traffic.submissions += u64::from(pushed);
@@ -313,21 +195,13 @@ impl KernelRing {
 
     /// Sees to it that a completion comes at `deadline` or earlier. `false`: there was no room.
     fn arm(&mut self, deadline: Instant) -> io::Result<bool> {
-        if self.alarm.armed.is_some_and(|armed| armed <= deadline) {
+        if self.alarm.rings_by(deadline) {
             return Ok(true);
         }
-        let now = Instant::now();
-        let remaining = deadline.saturating_duration_since(now).min(LONGEST_ALARM);
-        let timespec = &mut self.alarm.timespecs[self.alarm.next];
-        *timespec = types::Timespec::from(remaining);
-        let entry = match self.alarm.armed {
-            Some(_) => opcode::TimeoutUpdate::new(ALARM, timespec).build().flags(self.alarm.moved).user_data(ALARM_MOVED),
-            None => opcode::Timeout::new(timespec).build().user_data(ALARM),
-        };
+        let (entry, rings_at) = self.alarm.entry(deadline);
         let pushed = self.push_own(entry)?;
         if pushed {
-            self.alarm.armed = Some(now + remaining);
-            self.alarm.next = (self.alarm.next + 1) % self.alarm.timespecs.len();
+            self.alarm.pushed(rings_at);
         }
         Ok(pushed)
     }
@@ -335,18 +209,15 @@ impl KernelRing {
     /// Keeps the eventfd polled, where kicks come that way. `false`: there was no room.
     #[inline]
     fn listen_for_kicks(&mut self) -> io::Result<bool> {
-        let Kick::Event { event, armed: false } = &self.kick else { return Ok(true) };
-        let entry = opcode::PollAdd::new(types::Fd(event.as_raw_fd()), libc::POLLIN as u32).build().user_data(KICK);
+        let Some(entry) = self.kick.entry() else { return Ok(true) };
         let pushed = self.push_own(entry)?;
-        if let Kick::Event { armed, .. } = &mut self.kick {
-            *armed = pushed;
-        }
+        self.kick.set_armed(pushed);
         Ok(pushed)
     }
 
     /// Has a wait end once when there is something to read from another ring's descriptor. `false`:
     /// there was no room.
-    pub(super) fn watch(&mut self, guest: RawFd) -> io::Result<bool> {
+    pub(in crate::ring) fn watch(&mut self, guest: RawFd) -> io::Result<bool> {
         if !self.watches {
             self.watches = self.push_own(opcode::PollAdd::new(types::Fd(guest), libc::POLLIN as u32).build().user_data(GUEST))?;
         }
@@ -371,32 +242,23 @@ impl KernelRing {
     #[cold]
     fn take_own(&mut self, token: u64, result: i32) {
         match token {
-            ALARM => self.alarm.armed = None,
-            ALARM_MOVED if !matches!(-result, 0 | libc::ENOENT | libc::EALREADY) => self.alarm.armed = None,
-            KICK => self.take_kick(),
+            ALARM => self.alarm.rung(),
+            ALARM_MOVED => self.alarm.moved(result),
+            KICK => self.kick.take(),
             GUEST => self.watches = false,
             PROVIDED => self.provided.iter_mut().for_each(|provided| provided.answered(result)),
             _ => {}
         }
     }
 
-    /// Resets the eventfd, so that the next poll waits for the next kick.
-    fn take_kick(&mut self) {
-        if let Kick::Event { event, armed } = &mut self.kick {
-            *armed = false;
-            // Nothing to read means that an earlier read took this kick as well.
-            let _ = (&**event).read(&mut [0; 8]);
-        }
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor belongs to `self.uring`, which lives as long as the borrow of
         // `self`.
         unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }
     }
 
     /// What io_uring_enter(2) takes as its first argument.
-    fn target(&self) -> i32 {
+    pub(super) fn target(&self) -> i32 {
         self.index.map_or(self.uring.as_raw_fd(), |index| index as i32)
     }
 }
@@ -607,7 +469,7 @@ fn call_of_submitter(queue: &mut squeue::SubmissionQueue<'_>) -> u32 {
 /// Is the ring of use after this error of an enter? Then the caller looks at what it waits for, and
 /// comes back.
 #[cold]
-pub(super) fn recover(error: io::Error) -> io::Result<()> {
+pub(in crate::ring) fn recover(error: io::Error) -> io::Result<()> {
     match error.raw_os_error() {
         // A signal.
         Some(libc::EINTR) => Ok(()),
@@ -628,7 +490,7 @@ pub(super) fn recover(error: io::Error) -> io::Result<()> {
 /// A few operations leak the kernel's own "restart this call" codes (512 to 516) when they are
 /// cancelled; user space calls them EINTR.
 #[inline]
-pub(super) fn errno_of_user_space(result: i32) -> i32 {
+pub(in crate::ring) fn errno_of_user_space(result: i32) -> i32 {
     match result {
         -516..=-512 => -libc::EINTR,
         result => result,
@@ -666,12 +528,12 @@ impl fmt::Debug for KernelRing {
 #[cfg(test)]
 impl KernelRing {
     /// The ring of one rung of the ladder of set-up flags. `None`: there is no such rung.
-    pub(super) fn open_on_rung(rung: usize, config: &Config) -> Option<io::Result<KernelRing>> {
+    pub(in crate::ring) fn open_on_rung(rung: usize, config: &Config) -> Option<io::Result<KernelRing>> {
         Some(setup::open_on_rung(rung, config)?.and_then(|opened| KernelRing::on(opened, config)))
     }
 
     /// Makes this the ring of a kernel without these operations.
-    pub(super) fn unlearn(&mut self, opcodes: &[u8]) {
+    pub(in crate::ring) fn unlearn(&mut self, opcodes: &[u8]) {
         opcodes.iter().for_each(|opcode| self.opcodes.remove(*opcode));
     }
 }
