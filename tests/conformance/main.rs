@@ -2,10 +2,10 @@
 //! other, and what came is compared.
 //!
 //! The floor of the ring is compiled into this test as it stands, so that programs are pushed at
-//! the seam itself, below any future. `program` says what a program is, `world` what it works on,
-//! `run` how it runs, `compare` what counts as the same; `choices` has the software ring do what
-//! io_uring leaves open in more than one way; `generate` makes programs at random, `races` those
-//! that race with themselves, and `by_hand` holds programs from the manual pages.
+//! the seam itself, below any future. `program` says what a program is, `world` and `objects` what
+//! it works on, `run` how it runs, `compare` what counts as the same; `choices` has the software
+//! ring do what io_uring leaves open in more than one way; `generate` makes programs at random,
+//! `races` those that race with themselves, and `by_hand` holds programs from the manual pages.
 #![allow(unsafe_code)]
 
 #[path = "../../src/buf/mod.rs"]
