@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::mem;
 use std::ptr::{self, NonNull};
 
-use socket2::{SockAddr, SockAddrStorage};
+use crate::sys::{SockAddr, SockAddrStorage};
 
 /// Most unused headers that a thread keeps, of about 220 bytes each.
 const POOL_LIMIT: usize = 256;

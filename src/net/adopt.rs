@@ -4,9 +4,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use socket2::{Domain, SockRef, Type};
-
 use crate::inflight::Resource;
+use crate::sys::{Descriptor, Domain, Type, option};
 
 /// What a type here stands for: a domain and a type, socket(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +36,8 @@ impl Kind {
 
 /// Takes over a socket that exists, if it is of that kind.
 pub(super) fn adopt(socket: impl Into<OwnedFd>, wanted: Kind) -> io::Result<Resource> {
-    let socket = socket.into();
-    let asked = SockRef::from(&socket);
-    let (domain, kind) = match (asked.domain(), asked.r#type()) {
+    let socket = Descriptor::from(socket.into());
+    let (domain, kind) = match (option::DOMAIN.get(&socket), option::TYPE.get(&socket)) {
         (Ok(domain), Ok(kind)) => (domain, kind),
         (Err(error), _) | (_, Err(error)) if error.raw_os_error() == Some(libc::ENOTSOCK) => {
             return Err(unfit("the descriptor is no socket: fs::File fits"));
@@ -47,7 +45,7 @@ pub(super) fn adopt(socket: impl Into<OwnedFd>, wanted: Kind) -> io::Result<Reso
         (Err(error), _) | (_, Err(error)) => return Err(error),
     };
     match Kind::of(domain, kind) {
-        Some(found) if found == wanted => Ok(Resource::new(socket.into())),
+        Some(found) if found == wanted => Ok(Resource::new(socket)),
         Some(found) => Err(unfit(&format!("the socket is not of this type: {} fits", found.types()))),
         None => Err(unfit(&format!("the socket is not of this type, and no type here fits (domain {domain:?}, type {kind:?})"))),
     }

@@ -36,18 +36,9 @@ pub use unix::{UnixListener, UnixStream};
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
-
-use crate::inflight::Resource;
 use crate::runtime::Timer;
-
-/// A new socket, close-on-exec and blocking: the ring waits for it by polling, and some operations fail on a non-blocking one.
-fn open_socket(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
-    Socket::new_raw(domain, kind.cloexec(), protocol)
-}
 
 /// Binds, and lets the ring turn while the address is in use: by a socket that was dropped, and of
 /// which an operation is still in flight.
@@ -72,10 +63,6 @@ async fn turn() {
 
 fn is_want_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
-
-fn into_handle(socket: Socket) -> Resource {
-    Resource::new(OwnedFd::from(socket).into())
 }
 
 fn not_internet() -> io::Error {

@@ -5,11 +5,10 @@ use std::fmt;
 use std::net::Shutdown;
 use std::rc::Rc;
 
-use socket2::SockRef;
-
 use super::TcpStream;
 use super::stream::{Stream, reading_methods, writing_methods, zero_copy_methods};
 use crate::inflight::Handle;
+use crate::sys;
 
 /// The reading half of a stream, from its `into_split`.
 ///
@@ -71,7 +70,7 @@ impl<S: Stream> Drop for WriteHalf<S> {
     fn drop(&mut self) {
         if !self.reunited {
             // A peer that has gone needs no end of stream.
-            let _ = SockRef::from(self.stream.handle()).shutdown(Shutdown::Write);
+            let _ = sys::shut_down(self.stream.handle(), Shutdown::Write);
         }
     }
 }

@@ -5,18 +5,16 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
-
 use super::address::{ToSocketAddrs, first_that_works};
 use super::adopt::{Kind, adopt, adopt_surely};
 use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods, zero_copy_methods};
-use super::{into_handle, not_internet, once_free, open_socket};
+use super::{not_internet, once_free};
 use crate::inflight::{Handle, Op, Resource};
 use crate::op::Incoming;
 use crate::op::accept::{Accept, Accepted, Listening};
 use crate::op::socket::Connect;
-use crate::sys::Descriptor;
+use crate::sys::{self, Descriptor, Domain, Protocol, SockAddr, Type, option};
 
 /// Connections that wait to be accepted, by default. The kernel cuts it down to `net.core.somaxconn`.
 const DEFAULT_BACKLOG: u32 = 1024;
@@ -77,16 +75,16 @@ impl ListenOptions {
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
-        let socket = open_socket(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(self.reuse_address)?;
+        let socket = sys::open_socket(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        option::REUSE_ADDRESS.set(&socket, self.reuse_address)?;
         if self.reuse_port {
-            socket.set_reuse_port(true)?;
+            option::REUSE_PORT.set(&socket, true)?;
         }
         if let (Some(only), true) = (self.only_v6, address.is_ipv6()) {
-            socket.set_only_v6(only)?;
+            option::ONLY_V6.set(&socket, only)?;
         }
-        socket.bind(&SockAddr::from(address))?;
-        socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
+        sys::bind(&socket, &SockAddr::from(address))?;
+        sys::listen(&socket, self.backlog)?;
         Ok(TcpListener { handle: Listening::of_own(socket)? })
     }
 }
@@ -164,7 +162,7 @@ impl TcpListener {
     /// # Errors
     /// The kernel's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        SockRef::from(self).local_addr()?.as_socket().ok_or_else(not_internet)
+        sys::local_address(self)?.as_socket().ok_or_else(not_internet)
     }
 
     /// The error that is pending on the socket, if any: `SO_ERROR`.
@@ -172,7 +170,7 @@ impl TcpListener {
     /// # Errors
     /// The kernel's, when it cannot be asked.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        SockRef::from(self).take_error()
+        option::ERROR.get(self)
     }
 
     /// Closes the listener; connections that wait are reset, and one that a dropped accept took is closed.
@@ -224,7 +222,7 @@ impl TcpStream {
     }
 
     async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-        let handle = into_handle(open_socket(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?);
+        let handle = Resource::new(sys::open_socket(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?);
         Connect::op(&handle, &SockAddr::from(address)).await?;
         Ok(TcpStream { handle })
     }
@@ -247,7 +245,7 @@ impl TcpStream {
     /// # Errors
     /// The kernel's, here and below.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        SockRef::from(self).local_addr()?.as_socket().ok_or_else(not_internet)
+        sys::local_address(self)?.as_socket().ok_or_else(not_internet)
     }
 
     /// The address of the other end.
@@ -255,7 +253,7 @@ impl TcpStream {
     /// # Errors
     /// `NotConnected` when the connection has ended.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        SockRef::from(self).peer_addr()?.as_socket().ok_or_else(not_internet)
+        sys::peer_address(self)?.as_socket().ok_or_else(not_internet)
     }
 
     /// Sends small writes at once instead of collecting them: `TCP_NODELAY`.
@@ -263,7 +261,7 @@ impl TcpStream {
     /// # Errors
     /// The kernel's.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        SockRef::from(self).set_tcp_nodelay(nodelay)
+        option::NO_DELAY.set(self, nodelay)
     }
 
     /// Are small writes sent at once?
@@ -271,7 +269,7 @@ impl TcpStream {
     /// # Errors
     /// The kernel's.
     pub fn nodelay(&self) -> io::Result<bool> {
-        SockRef::from(self).tcp_nodelay()
+        option::NO_DELAY.get(self)
     }
 
     /// What closing does with bytes that are not sent yet: `SO_LINGER`. Zero resets the connection.
@@ -279,7 +277,7 @@ impl TcpStream {
     /// # Errors
     /// The kernel's.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        SockRef::from(self).set_linger(linger)
+        option::LINGER.set(self, linger)
     }
 
     /// What closing does with bytes that are not sent yet.
@@ -287,7 +285,7 @@ impl TcpStream {
     /// # Errors
     /// The kernel's.
     pub fn linger(&self) -> io::Result<Option<Duration>> {
-        SockRef::from(self).linger()
+        option::LINGER.get(self)
     }
 
     /// The time to live of its packets: `IP_TTL`.
@@ -295,7 +293,7 @@ impl TcpStream {
     /// # Errors
     /// The kernel's.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        SockRef::from(self).set_ttl_v4(ttl)
+        option::TIME_TO_LIVE.set(self, ttl)
     }
 
     /// The time to live of its packets.
@@ -303,7 +301,7 @@ impl TcpStream {
     /// # Errors
     /// The kernel's.
     pub fn ttl(&self) -> io::Result<u32> {
-        SockRef::from(self).ttl_v4()
+        option::TIME_TO_LIVE.get(self)
     }
 
     /// The error that is pending on the socket, if any: `SO_ERROR`.
@@ -311,7 +309,7 @@ impl TcpStream {
     /// # Errors
     /// The kernel's, when it cannot be asked.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        SockRef::from(self).take_error()
+        option::ERROR.get(self)
     }
 
     /// Waits for the end of operations whose futures were dropped, then closes the connection.

@@ -4,17 +4,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
-
 use super::address::{ToSocketAddrs, first_that_works};
 use super::adopt::{Kind, adopt, adopt_surely};
-use super::{into_handle, not_internet, once_free, open_socket};
+use super::{not_internet, once_free};
 use crate::buf::{IoBuf, IoBufMut};
 use crate::inflight::{Op, Resource};
 use crate::op::Datagrams;
 use crate::op::datagram::{ReceiveDatagram, ReceiveFrom, SendTo};
 use crate::op::socket::{Connect, Send};
 use crate::op::zero_copy::SendZeroCopy;
+use crate::sys::{self, Domain, Protocol, SockAddr, Type, option};
 
 /// A socket for datagrams.
 ///
@@ -46,9 +45,9 @@ impl UdpSocket {
     }
 
     fn bind_to(address: SocketAddr) -> io::Result<UdpSocket> {
-        let socket = open_socket(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-        socket.bind(&SockAddr::from(address))?;
-        Ok(UdpSocket { handle: into_handle(socket) })
+        let socket = sys::open_socket(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        sys::bind(&socket, &SockAddr::from(address))?;
+        Ok(UdpSocket { handle: Resource::new(socket) })
     }
 
     /// Sets the peer of [`send`](UdpSocket::send) and [`recv`](UdpSocket::recv): the first address that works.
@@ -156,7 +155,7 @@ impl UdpSocket {
     /// # Errors
     /// The kernel's, here and below.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        SockRef::from(self).local_addr()?.as_socket().ok_or_else(not_internet)
+        sys::local_address(self)?.as_socket().ok_or_else(not_internet)
     }
 
     /// The peer.
@@ -164,7 +163,7 @@ impl UdpSocket {
     /// # Errors
     /// `NotConnected` when there is none.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        SockRef::from(self).peer_addr()?.as_socket().ok_or_else(not_internet)
+        sys::peer_address(self)?.as_socket().ok_or_else(not_internet)
     }
 
     /// Allows datagrams to broadcast addresses: `SO_BROADCAST`.
@@ -172,7 +171,7 @@ impl UdpSocket {
     /// # Errors
     /// The kernel's.
     pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()> {
-        SockRef::from(self).set_broadcast(broadcast)
+        option::BROADCAST.set(self, broadcast)
     }
 
     /// Are datagrams to broadcast addresses allowed?
@@ -180,7 +179,7 @@ impl UdpSocket {
     /// # Errors
     /// The kernel's.
     pub fn broadcast(&self) -> io::Result<bool> {
-        SockRef::from(self).broadcast()
+        option::BROADCAST.get(self)
     }
 
     /// The time to live of its packets: `IP_TTL`.
@@ -188,7 +187,7 @@ impl UdpSocket {
     /// # Errors
     /// The kernel's.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        SockRef::from(self).set_ttl_v4(ttl)
+        option::TIME_TO_LIVE.set(self, ttl)
     }
 
     /// The time to live of its packets.
@@ -196,7 +195,7 @@ impl UdpSocket {
     /// # Errors
     /// The kernel's.
     pub fn ttl(&self) -> io::Result<u32> {
-        SockRef::from(self).ttl_v4()
+        option::TIME_TO_LIVE.get(self)
     }
 
     /// The error that is pending on the socket, if any: `SO_ERROR`.
@@ -204,7 +203,7 @@ impl UdpSocket {
     /// # Errors
     /// The kernel's, when it cannot be asked.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        SockRef::from(self).take_error()
+        option::ERROR.get(self)
     }
 
     /// Waits for the end of operations whose futures were dropped, then closes the socket.

@@ -7,20 +7,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
-
 use super::adopt::{Kind, adopt, adopt_surely};
 use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods};
-use super::{into_handle, open_socket};
 use crate::inflight::{Handle, Op, Resource};
 use crate::op::Incoming;
 use crate::op::accept::{Accept, Accepted, Listening};
 use crate::op::socket::Connect;
-use crate::sys::Descriptor;
+use crate::sys::{self, Descriptor, Domain, SockAddr, Type, option};
 
 /// Connections that wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
-const BACKLOG: i32 = 1024;
+const BACKLOG: u32 = 1024;
 
 /// A socket that takes connections at a path.
 ///
@@ -52,9 +49,9 @@ impl UnixListener {
     /// The kernel's, for example `AddrInUse` when the path exists; `InvalidInput` for a path over 107 bytes or with a NUL byte inside.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
         let address = address_at(path.as_ref())?;
-        let socket = open_socket(Domain::UNIX, Type::STREAM, None)?;
-        socket.bind(&address)?;
-        socket.listen(BACKLOG)?;
+        let socket = sys::open_socket(Domain::UNIX, Type::STREAM, None)?;
+        sys::bind(&socket, &address)?;
+        sys::listen(&socket, BACKLOG)?;
         Ok(UnixListener { handle: Listening::of_own(socket)? })
     }
 
@@ -92,7 +89,7 @@ impl UnixListener {
     /// # Errors
     /// The kernel's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        address_of(&SockRef::from(self).local_addr()?)
+        address_of(&sys::local_address(self)?)
     }
 
     /// The error that is pending on the socket, if any: `SO_ERROR`.
@@ -100,7 +97,7 @@ impl UnixListener {
     /// # Errors
     /// The kernel's, when it cannot be asked.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        SockRef::from(self).take_error()
+        option::ERROR.get(self)
     }
 
     /// Closes the listener, and a connection that a dropped accept took.
@@ -150,7 +147,7 @@ impl UnixStream {
     /// [`bind`](UnixListener::bind).
     pub async fn connect(path: impl AsRef<Path>) -> io::Result<UnixStream> {
         let address = address_at(path.as_ref())?;
-        let handle = into_handle(open_socket(Domain::UNIX, Type::STREAM, None)?);
+        let handle = Resource::new(sys::open_socket(Domain::UNIX, Type::STREAM, None)?);
         Connect::op(&handle, &address).await?;
         Ok(UnixStream { handle })
     }
@@ -160,8 +157,8 @@ impl UnixStream {
     /// # Errors
     /// The kernel's.
     pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
-        let (a, b) = Socket::pair_raw(Domain::UNIX, Type::STREAM.cloexec(), None)?;
-        Ok((UnixStream { handle: into_handle(a) }, UnixStream { handle: into_handle(b) }))
+        let [a, b] = sys::open_pair()?.map(|socket| UnixStream { handle: Resource::new(socket) });
+        Ok((a, b))
     }
 
     fn handle(&self) -> &Handle {
@@ -181,7 +178,7 @@ impl UnixStream {
     /// # Errors
     /// The kernel's, here and below.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        address_of(&SockRef::from(self).local_addr()?)
+        address_of(&sys::local_address(self)?)
     }
 
     /// The address of the other end.
@@ -189,7 +186,7 @@ impl UnixStream {
     /// # Errors
     /// `NotConnected` when the connection has ended.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        address_of(&SockRef::from(self).peer_addr()?)
+        address_of(&sys::peer_address(self)?)
     }
 
     /// The error that is pending on the socket, if any: `SO_ERROR`.
@@ -197,7 +194,7 @@ impl UnixStream {
     /// # Errors
     /// The kernel's, when it cannot be asked.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        SockRef::from(self).take_error()
+        option::ERROR.get(self)
     }
 
     /// Waits for the end of operations whose futures were dropped, then closes the connection.

@@ -6,15 +6,13 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::OwnedFd;
 
 use io_uring::{opcode, squeue};
-use socket2::{SockAddr, SockRef, Socket};
 
 use crate::inflight::{Direction, Habits, Handle, Header, Left, Manner, Op, Operation, Resource, Step, Turns};
 use crate::ring::{Completion, RingKind};
 use crate::runtime;
-use crate::sys::Descriptor;
+use crate::sys::{self, Descriptor, SockAddr};
 
 /// What an accepted connection becomes.
 pub trait Accepted: Sized + 'static {
@@ -40,12 +38,12 @@ impl Listening {
     }
 
     /// A listener of our own. The software ring accepts at once where the listener does not wait, and by a worker's thread where it does.
-    pub(crate) fn of_own(socket: Socket) -> io::Result<Listening> {
+    pub(crate) fn of_own(socket: Descriptor) -> io::Result<Listening> {
         let is_impatient = runtime::try_current().is_some_and(|core| core.ring_kind() == RingKind::Software);
         if is_impatient {
-            socket.set_nonblocking(true)?;
+            sys::set_nonblocking(&socket, true)?;
         }
-        Ok(Listening { resource: Resource::new(OwnedFd::from(socket).into()), is_impatient })
+        Ok(Listening { resource: Resource::new(socket), is_impatient })
     }
 
     pub(crate) fn handle(&self) -> &Handle {
@@ -62,7 +60,7 @@ impl Listening {
         let descriptor = self.resource.into_descriptor().await;
         if self.is_impatient {
             // It was set without an error, and nothing but a bad descriptor would be one.
-            let _ = SockRef::from(&descriptor).set_nonblocking(false);
+            let _ = sys::set_nonblocking(&descriptor, false);
         }
         descriptor
     }

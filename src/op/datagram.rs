@@ -8,8 +8,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::ptr;
 
+use crate::sys::SockAddr;
 use io_uring::{opcode, squeue};
-use socket2::SockAddr;
 
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::inflight::{Direction, Handle, Header, Left, MOST_BYTES, Manner, Op, Operation, Step, Turns, filled, needs_room, written};

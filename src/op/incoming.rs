@@ -19,14 +19,13 @@ use std::time::Duration;
 use futures_util::Stream;
 use futures_util::stream::FusedStream;
 use io_uring::opcode;
-use socket2::{SockAddr, SockRef};
 
 use super::accept::Accepted;
 use crate::driver::Arrival;
 use crate::inflight::{Handle, Kind, Lane, Left, Multishot};
 use crate::ring::Completion;
 use crate::runtime::Timer;
-use crate::sys::Descriptor;
+use crate::sys::{self, Descriptor, SockAddr};
 
 /// Unclaimed connections at which the accept is stopped, by default.
 const DEFAULT_LIMIT: u16 = 64;
@@ -114,7 +113,7 @@ impl<S: Accepted> Incoming<'_, S> {
 fn accepted<S: Accepted>(completion: Completion) -> io::Result<(S, S::Address)> {
     // SAFETY: the kernel has made this descriptor for this completion, which is taken once.
     let socket = unsafe { Descriptor::of_number(completion.result) };
-    let peer = SockRef::from(&socket).peer_addr();
+    let peer = sys::peer_address(&socket);
     let nowhere = || SockAddr::from(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
     S::accepted(socket, &peer.unwrap_or_else(|_| nowhere()))
 }

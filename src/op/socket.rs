@@ -7,8 +7,8 @@
 use std::io;
 use std::net;
 
+use crate::sys::SockAddr;
 use io_uring::{opcode, squeue};
-use socket2::SockAddr;
 
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::inflight::{

@@ -10,8 +10,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::sys::SockAddr;
 use io_uring::{opcode, squeue, types};
-use socket2::SockAddr;
 
 use super::vectored::Vectors;
 use crate::buf::{Error, IoBuf, IoBufs};

@@ -426,14 +426,25 @@ impl Status {
     }
 }
 
-/// Does closing this socket wait until its bytes are sent? `SO_LINGER` in socket(7).
-pub(crate) fn lingers(socket: BorrowedFd<'_>) -> bool {
-    let mut linger = libc::linger { l_onoff: 0, l_linger: 0 };
-    let mut length = size_of::<libc::linger>() as libc::socklen_t;
-    let value = std::ptr::from_mut(&mut linger).cast();
-    // SAFETY: both are local variables.
-    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, &mut length) };
-    result == 0 && linger.l_onoff != 0 && linger.l_linger > 0
+/// Fills in the value of an option, which is as many C integers; getsockopt(2).
+pub(crate) fn socket_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: &mut [libc::c_int]) -> io::Result<()> {
+    let mut length = size_of_val(value) as libc::socklen_t;
+    // SAFETY: `value` is exclusively borrowed for the call, and as long as it is told.
+    if unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &mut length) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    debug_assert_eq!(length as usize, size_of_val(value), "the kernel has as many integers for it");
+    Ok(())
+}
+
+/// Sets the value of an option, which is as many C integers; setsockopt(2).
+pub(crate) fn set_socket_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: &[libc::c_int]) -> io::Result<()> {
+    let length = size_of_val(value) as libc::socklen_t;
+    // SAFETY: `value` is borrowed for the call, and as long as it is told.
+    if unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), length) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// The number of the file's file system, statfs(2). Network and user-space file systems are asked,

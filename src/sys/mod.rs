@@ -1,16 +1,23 @@
-//! The door to the machine: its clocks, descriptors, threads and system calls.
+//! The door to the machine: its clocks, descriptors, sockets, threads and system calls.
 //!
 //! Only this room and those of the rings ask the machine for anything. This file only has names.
 
 mod calls;
 mod clock;
 mod descriptor;
+pub(crate) mod option;
+mod socket;
 pub(crate) mod threads;
 
 pub(crate) use calls::{
     ENTER_GETEVENTS, ENTER_NO_IOWAIT, ENTER_REGISTERED_RING, ENTER_SQ_WAIT, ENTER_SQ_WAKEUP, SignalOfLargeFiles, Status, advise_huge_pages,
     enter, enter_min_wait, epoll, epoll_control, epoll_wait, event, file_system, has_position, is_direct, limit, limits_file_sizes,
-    lingers, make_buffer_table, patiently, read_cached, register_ring_fd, send_msg_ring, unregister_ring_fd, update_buffer_table,
+    make_buffer_table, patiently, read_cached, register_ring_fd, send_msg_ring, unregister_ring_fd, update_buffer_table,
 };
 pub(crate) use clock::{clock, monotonic_nanoseconds, now};
 pub(crate) use descriptor::Descriptor;
+pub(crate) use option::lingers;
+pub(crate) use socket::{bind, listen, local_address, open_pair, open_socket, peer_address, set_nonblocking, shut_down};
+
+/// Addresses and kinds of sockets as the kernel has them.
+pub(crate) use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Type};
