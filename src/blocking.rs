@@ -2,7 +2,7 @@
 
 use crate::exec::JoinHandle;
 use crate::runtime::spawn;
-use crate::sys::threads;
+use crate::sys;
 
 /// Runs a blocking function on a thread of a pool that all runtimes of the process share (the `blocking` crate's, up to 500 threads that
 /// end after half a second without work), and returns a handle for its result.
@@ -30,8 +30,8 @@ where
     T: Send + 'static,
 {
     // The pool hands a panic to whoever awaits, and the task that awaits here catches it.
-    match threads::are_granted() {
-        true => spawn(blocking::unblock(function)),
-        false => spawn(async { function() }),
+    match sys::run_blocking(function) {
+        Ok(outcome) => spawn(outcome),
+        Err(function) => spawn(async { function() }),
     }
 }

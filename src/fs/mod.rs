@@ -41,6 +41,7 @@ pub use open_options::OpenOptions;
 use crate::blocking::spawn_blocking;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::op::path::{MakeDirectory, Rename, Statx, Unlink};
+use crate::sys;
 
 /// What [`read`] asks for first. It doubles from there, as far as the file goes.
 const FIRST_READ: usize = 16 * 1024;
@@ -128,7 +129,7 @@ pub async fn write(path: impl AsRef<Path>, content: impl IoBuf) -> io::Result<()
 /// Those of std: `InvalidInput` if the source is not a regular file, else the kernel's. Part of the target may be written then.
 pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
     let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
-    spawn_blocking(move || std::fs::copy(from, to)).await?
+    spawn_blocking(move || sys::copy_file(&from, &to)).await?
 }
 
 /// Gives a file or directory another name, replacing what had it; rename(2). If the future is dropped it may happen all the same.

@@ -7,11 +7,10 @@
 //! closed.
 
 use std::io;
-use std::thread;
 
 use futures_channel::oneshot;
 
-use crate::sys::{Descriptor, threads};
+use crate::sys::{self, Descriptor, threads};
 
 /// Closes what was dropped. Errors go nowhere, as in `Drop` of std's files. `at_once`: closing it
 /// waits for nobody.
@@ -40,6 +39,6 @@ fn close_on_thread(descriptor: Descriptor) -> oneshot::Receiver<io::Result<()>> 
     let (tell, outcome) = oneshot::channel();
     let close = move || drop(tell.send(descriptor.close()));
     // Either way it is closed.
-    let _ = thread::Builder::new().name("annulus-close".to_owned()).spawn(close);
+    sys::run_on_own_thread("annulus-close", close);
     outcome
 }

@@ -1,10 +1,11 @@
 //! Which addresses does a name stand for?
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use super::{is_want_of_descriptors, turn};
 use crate::blocking::spawn_blocking;
+use crate::sys;
 
 /// What can stand for socket addresses: the same types as in [`std::net::ToSocketAddrs`]. Only text that is not an address itself is
 /// looked up, and that is done off the loop. The trait is sealed.
@@ -54,8 +55,8 @@ pub enum Question {
 pub async fn lookup_host(host: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
     match host.question() {
         Question::Answered(addresses) => Ok(addresses),
-        Question::Text(text) => spawn_blocking(move || Ok(text.to_socket_addrs()?.collect())).await?,
-        Question::Host(host, port) => spawn_blocking(move || Ok((host.as_str(), port).to_socket_addrs()?.collect())).await?,
+        Question::Text(text) => spawn_blocking(move || sys::resolve(text)).await?,
+        Question::Host(host, port) => spawn_blocking(move || sys::resolve((host.as_str(), port))).await?,
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) use clock::{clock, monotonic_nanoseconds, now};
 pub(crate) use descriptor::Descriptor;
 pub(crate) use option::lingers;
 pub(crate) use socket::{bind, listen, local_address, open_pair, open_socket, peer_address, set_nonblocking, shut_down};
+pub(crate) use threads::{copy_file, resolve, run_blocking, run_on_own_thread};
 
 /// Addresses and kinds of sockets as the kernel has them.
 pub(crate) use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Type};
