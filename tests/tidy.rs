@@ -117,6 +117,98 @@ fn modules_import_only_from_lower_floors() {
     }
 }
 
+/// Who may ask the machine for anything: `sys`, and the rooms of the rings. Not the parts of the software
+/// ring that only decide: they have a `World`.
+fn is_at_the_door(name: &str) -> bool {
+    let decides = ["ring/engine/", "ring/request/"].iter().any(|room| name.starts_with(room));
+    name.starts_with("sys/") || (name.starts_with("ring/") && !decides)
+}
+
+/// What asks the machine, or owns what is its, and who else may name that, with the reason.
+const WAYS_TO_THE_MACHINE: [(&str, &[&str]); 7] = [
+    ("Instant::now", &[]),
+    ("SystemTime::now", &[]),
+    // `thread::panicking`, which asks nobody.
+    ("std::thread", &["unwind.rs"]),
+    ("std::env", &[]),
+    // The type in conversions.
+    ("std::fs", &["fs/file.rs"]),
+    // Conversions from and into what the user has.
+    ("OwnedFd", &["fs/file.rs", "net/adopt.rs", "net/tcp.rs", "net/udp.rs", "net/unix.rs"]),
+    // Memory: pages, and how large they are.
+    (CALL, &["buf/aligned.rs", "buf/mapping.rs"]),
+];
+
+/// A call of a function of libc, or an import from it that would hide one.
+const CALL: &str = "libc::";
+
+/// These only calculate.
+const CALCULATIONS: [&str; 1] = ["makedev"];
+
+fn names(line: &str, way: &str) -> bool {
+    if way != CALL {
+        return line.contains(way);
+    }
+    let calls = |rest: &str| {
+        let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(rest.len());
+        let (name, behind) = rest.split_at(end);
+        behind.starts_with('(') && !CALCULATIONS.contains(&name)
+    };
+    line.starts_with("use libc") || line.split(CALL).skip(1).any(calls)
+}
+
+/// The files that only tests have: the test modules that others declare.
+fn test_files(files: &[(String, String)]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (name, content) in files {
+        let room = name.trim_end_matches(".rs").trim_end_matches("mod").trim_end_matches("lib").trim_end_matches('/');
+        for rest in content.split("#[cfg(test)]\nmod ").skip(1) {
+            if let Some((module, _)) =
+                rest.split_once(';').filter(|(module, _)| module.chars().all(|letter| letter.is_alphanumeric() || letter == '_'))
+            {
+                found.insert(format!("{room}/{module}.rs").trim_start_matches('/').to_owned());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn only_the_rooms_at_the_door_ask_the_machine() {
+    let files = files();
+    let tests = test_files(&files);
+    for (name, content) in files.iter().filter(|(name, _)| !tests.contains(name)) {
+        // The test module at the end of a file may use what it likes.
+        let content = content.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        for line in code(content) {
+            let is_socket = line.contains("socket2");
+            assert!(!is_socket || name.starts_with("sys/"), "{name} names socket2, which only sys/ may: {line}");
+            for (way, others) in WAYS_TO_THE_MACHINE {
+                let may = is_at_the_door(name) || others.contains(&name.as_str());
+                assert!(may || !names(line, way), "{name} asks the machine past sys/: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_way_to_the_machine_is_found_where_it_is_named_and_a_constant_or_a_type_is_none() {
+    for line in ["unsafe { libc::close(fd) }", "use libc::close;", "let c = (libc::EBADF, libc::pread64(fd));"] {
+        assert!(names(line, CALL), "{line}");
+    }
+    for line in ["libc::EBADF => (),", "let part = libc::iovec { iov_base: x };", "libc::makedev(a, b)", "fn of(x: libc::msghdr) {"] {
+        assert!(!names(line, CALL), "{line}");
+    }
+    let files = [
+        ("driver.rs", "#[cfg(test)]\nmod rungs;\n"),
+        ("op/mod.rs", "#[cfg(test)]\nmod tests;"),
+        ("lib.rs", "#[cfg(test)]\nmod old;"),
+        ("a.rs", "#[cfg(test)]\nmod b {\n    c();\n}\n"),
+    ];
+    let found = test_files(&files.map(|(name, content)| (name.to_owned(), content.to_owned())));
+    assert_eq!(found, ["driver/rungs.rs", "old.rs", "op/tests.rs"].map(str::to_owned).into());
+}
+
 /// The operations of the ring that a text names, by their codes' names: a multishot shares the code of its single form.
 fn operations(content: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
