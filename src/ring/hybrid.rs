@@ -1,10 +1,10 @@
 //! The ring for older kernels: what the kernel lacks takes the software path, while the rest stays
 //! with the kernel.
 //!
-//! A kernel's ring and an engine behind one seam. The kernel does all the waiting: the engine's
-//! descriptor is polled in its ring, and the engine's timers shorten the wait. Every entry goes to
-//! one side, and a chain whole; a cancel follows its target. It is made only where the kernel lacks
-//! something, so that elsewhere nothing is paid for it.
+//! It is a kernel's ring and an engine behind one seam. The kernel does all the waiting: the
+//! engine's descriptor is polled in its ring, and the engine's timers shorten the wait. Every entry
+//! goes to one side, and a chain whole; a cancel follows its target. It is made only where the
+//! kernel lacks something, so other runtimes pay nothing for it.
 //!
 //! # Safety
 //! Entries and buffers are handed on to one of the two sides; whoever calls vouches for the memory.
@@ -33,12 +33,12 @@ use crate::buf::BufferRing;
 #[derive(Debug, Default)]
 pub(super) struct Lacking {
     opcodes: Opcodes,
-    /// Accepts that go on.
+    /// Multishot accepts.
     accepts: bool,
-    /// Receives that go on, and with them all that takes provided buffers: two readers of one queue
+    /// Multishot receives, and with them all that takes provided buffers. Two readers of one queue
     /// would take the same buffer twice.
     receives: bool,
-    /// The count of a send that was to go on until all is sent, and was cancelled in between.
+    /// A send that goes on until all is sent, and is cancelled before, says how much it has sent.
     counts: bool,
     names: Vec<&'static str>,
 }
@@ -150,7 +150,7 @@ impl Source for Hybrid {
         }
     }
 
-    /// What the engine's descriptor announced ends this wait, and the next enter takes it: callers
+    /// An event on the engine's descriptor ends this wait, and the next enter takes it. Callers
     /// look at what they wait for, and come back.
     fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
         self.engine.enter(Wait::No)?;

@@ -1,11 +1,11 @@
 //! Transfers that end by asking the device (`IOPOLL`): those of files that go around the page
 //! cache, where the user wants that.
 //!
-//! An io_uring that asks devices instead of waiting for their interrupts executes such reads and
-//! writes and nothing else. So it stands beside another ring, which has all the rest: timeouts,
-//! cancels, kicks. While one of its transfers is under way there is no wait, and each enter asks
-//! the device. A file that cannot be asked says so at its first transfer, which then goes to the
-//! other ring, as do the later ones.
+//! An io_uring with IOPOLL asks devices, and does not wait for their interrupts. It executes such
+//! reads and writes and nothing else. So it stands beside another ring, which has all the rest:
+//! timeouts, cancels, kicks. While one of its transfers is under way there is no wait, and each
+//! enter asks the device. If a device cannot be asked, the first transfer says so. This transfer
+//! and all later ones of the file go to the other ring.
 //!
 //! # Safety
 //! Entries are handed on to one of the two rings, and those that one refuses to the other; whoever
@@ -42,9 +42,10 @@ pub(crate) struct Iopoll {
     under_way: Slab<squeue::Entry>,
     /// Those that it refused, on their way to the other ring.
     refused: VecDeque<squeue::Entry>,
-    /// By descriptor: are its transfers for the ring that asks? If the descriptor was closed behind
-    /// the ring's back, this may be wrong of the next file with that number: a transfer is refused
-    /// and takes the other ring then, or waits for an interrupt without need.
+    /// By descriptor: are its transfers for the ring that asks? A descriptor may be closed without
+    /// the ring's knowledge, and then this may be wrong of the next file with that number. A
+    /// transfer is then refused and takes the other ring, or it waits for an interrupt without
+    /// need.
     files: HashMap<RawFd, bool>,
     /// The table for registered buffers is there.
     has_buffers: bool,
@@ -236,7 +237,7 @@ impl Source for Iopoll {
         self.others.forget_buffers(first, count);
     }
 
-    /// A file whose transfers this ring gets has no place in the table of the other.
+    /// Files whose transfers this ring gets are not in the table of the other.
     fn register_file(&mut self, file: BorrowedFd<'_>) -> Option<i32> {
         if self.is_polled(file.as_raw_fd()) { None } else { self.others.register_file(file) }
     }

@@ -116,7 +116,8 @@ pub(crate) trait Source: fmt::Debug {
     /// at all.
     ///
     /// # Safety
-    /// Every address in `chain` and every descriptor must stay valid as `inflight::Operation` demands.
+    /// Every address in `chain` and every descriptor must stay valid as `inflight::Operation`
+    /// demands.
     unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError>;
 
     /// Lets entries with [`BUFFER_SELECT`](squeue::Flags::BUFFER_SELECT) and this group take their
@@ -202,8 +203,8 @@ pub(crate) trait Source: fmt::Debug {
     fn forget(&mut self, _fd: RawFd) {}
 
     /// As [`forget`](Source::forget), of a descriptor that operations in flight may use. The kernel
-    /// looks a number up when it takes the entry; those that a worker looks up later are for the
-    /// caller to know. `false`: the number is still needed.
+    /// looks a number up when it takes the entry. Workers look some up later, which the caller must
+    /// know. `false`: the number is still needed.
     fn let_go(&mut self, fd: RawFd) -> bool;
 
     /// What was granted and what was refused.

@@ -1,10 +1,10 @@
-//! The engine of the software ring executes entries without the kernel's ring. Its rule is the
-//! kernel's own, in safe code: try at once, else wait for the descriptor, else have
-//! a worker do it.
+//! The engine of the software ring executes entries without the kernel's ring. It follows the
+//! kernel's own rule, in safe code: it tries a request at once, else it waits for the descriptor,
+//! else a worker makes the call.
 //!
 //! Links, linked timeouts, multishot requests, provided buffers, cancels and the completion queue's
-//! overflow are here, once; what a request does to the machine, and what the time is, is the
-//! business of a [`World`]. Nothing here blocks but [`World::wait`].
+//! overflow are in this room, once. A [`World`] makes the calls and has the time. Nothing here
+//! blocks but [`World::wait`].
 //!
 //! The specification is that of the kernel: io_uring_enter(2), io_uring_cancelation(7),
 //! io_uring_linked_requests(7), io_uring_multishot(7), io_uring_provided_buffers(7). Where that

@@ -1,8 +1,8 @@
 //! A request between its submission and its last completion, and how far it comes by itself.
 //!
-//! Try at once; if it would wait, have its descriptor watched; if nothing announces its end, hand
-//! it to a worker. A multishot request makes a bounded number of shots before the others have their
-//! turn.
+//! It is tried at once. If it would wait, its descriptor is watched. If no event tells when it can
+//! go on, a worker has it. A multishot request makes a bounded number of shots before the others
+//! have their turn.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::ring::request::{Call, EntryFlags, Modifiers, Poll, Request, Submissio
 use crate::ring::seam::{COMPLETION_BUFFER, COMPLETION_MORE, Completion};
 use crate::ring::world::{Attempt, Interest, Key, Watch, World};
 
-/// The pause before a request is tried again whose success no event announces; it doubles from one
-/// to the next.
+/// Some requests are tried again after a pause, since no event tells when they would succeed. The
+/// pause doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(64);
 
@@ -30,11 +30,11 @@ pub(super) struct Running {
     pub(super) waits_for: WaitsFor,
     /// The world announces events to it.
     pub(super) watched: bool,
-    /// A cancel found it on a worker's thread: what the worker brings is its end.
+    /// A cancel found it on a worker's thread. It ends with the worker's result.
     pub(super) cancelled: bool,
-    /// It has been tried, or has waited to be.
+    /// It has been tried, or it has waited for its first attempt.
     tried: bool,
-    /// Bytes that are through, of a transfer that goes on until all are.
+    /// The bytes that are through, if it goes on until all are.
     pub(super) done: u32,
     /// The bytes that it asked for.
     asked: u32,
@@ -105,8 +105,8 @@ impl Running {
         Completion { token: self.token, result, flags }
     }
 
-    /// What a worker brought. `None`: it found nothing any more, so that the request is tried
-    /// again, unless that is to be the end.
+    /// The result of a worker. `None`: the worker came too late, and the request is tried again,
+    /// unless it was cancelled.
     pub(super) fn worked(&self, result: i32) -> Option<Attempt> {
         match result {
             e if e == -libc::EAGAIN => self.cancelled.then_some(Attempt::Done(-libc::ECANCELED)),
@@ -114,7 +114,8 @@ impl Running {
         }
     }
 
-    /// Comes as far as it can without waiting. `first` is how an attempt went that was made before.
+    /// Comes as far as it can without waiting. `first`: the result of an attempt that was made
+    /// before.
     pub(super) fn advance(&mut self, means: &mut Means<'_>, mut first: Option<Attempt>) -> Advance {
         if let Some(progress) = self.look_before(means) {
             return progress;
@@ -122,8 +123,7 @@ impl Running {
         let mut shots = 0;
         loop {
             if let Err(errno) = self.take_buffer(means.groups) {
-                // A receive that goes on misses its buffer only when there is something to put
-                // there.
+                // A multishot receive needs its buffer only when there is something to put there.
                 let waits = if self.tried { self.wait_for_readiness(means) } else { None };
                 return waits.unwrap_or(Advance::Ended(-errno, 0));
             }
@@ -147,7 +147,7 @@ impl Running {
                 return Advance::Ended(result, flags);
             }
             if self.is_poll() {
-                // From now on it is for news.
+                // From now on it waits for the next event.
                 return Advance::Waits(WaitsFor::Watching);
             }
             shots += 1;
@@ -160,9 +160,9 @@ impl Running {
         }
     }
 
-    /// What comes before the first attempt: repeated polls and reads are registered first, so that
-    /// the one hears of every change once, and the other is refused where nothing is announced; and
-    /// a transfer may ask to wait first. `None`: there is nothing to wait for.
+    /// What comes before the first attempt. Multishot polls and reads are registered first: a poll
+    /// then hears of every change once, and a read of a file without events is refused. A transfer
+    /// may ask to wait first. `None`: there is nothing to wait for.
     fn look_before(&mut self, means: &mut Means<'_>) -> Option<Advance> {
         if self.watched {
             return None;
@@ -180,8 +180,8 @@ impl Running {
         match means.world.watch(call.fd()?, interest, self.key) {
             watch @ (Watch::Beginning | Watch::Watching) => {
                 self.watched = true;
-                // A poll need not look for what is about to be announced; a read tells at once if
-                // it has no buffer.
+                // A poll waits for the event that comes first. A read tells at once if it has no
+                // buffer.
                 let is_announced = watch == Watch::Beginning && refusal == 0;
                 is_announced.then_some(Advance::Waits(WaitsFor::Watching))
             }
@@ -209,12 +209,12 @@ impl Running {
 
     /// Tries, adding up the parts of a transfer.
     fn attempt(&mut self, world: &mut dyn World, mut first: Option<Attempt>) -> Attempt {
-        // The engine has begun, and mostly ended, all else.
+        // The engine has begun all other requests itself.
         let Some(call) = self.request.call_mut() else { return Attempt::Done(-libc::EINVAL) };
         loop {
             let attempt = match first.take() {
                 Some(attempt) => attempt,
-                // A socket that lingers sleeps in its close, which whoever submits it knows.
+                // A socket that lingers sleeps in its close. Whoever submits the entry knows that.
                 None if self.flags.is_async() && call.closes().is_some() => Attempt::Blocking,
                 None => world.attempt(call),
             };
@@ -248,7 +248,7 @@ impl Running {
     }
 
     fn offload(&mut self, means: &mut Means<'_>) -> Advance {
-        // What was given back for the wait is needed after all.
+        // The buffer that was given back for the wait is needed now.
         if let Err(errno) = self.take_buffer(means.groups) {
             return Advance::Ended(-errno, 0);
         }
@@ -283,8 +283,8 @@ impl Running {
         }
     }
 
-    /// The result of all parts, and the flags that name its buffer. One read uses one up even if it
-    /// brings nothing.
+    /// The result of all parts, and the flags that name its buffer. A read that is not multishot
+    /// takes its buffer even if it brings nothing.
     fn settle(&mut self, result: i32, groups: &mut Groups) -> (i32, u32) {
         let result = if self.done > 0 { self.done as i32 + result.max(0) } else { result };
         let has_looked = result == 0 || result == -libc::EISDIR;

@@ -1,6 +1,7 @@
 //! What is known of a descriptor: what is ready, who waits, and what its file can do.
 //!
-//! It is only ever an economy: numbers are closed and reused behind our back.
+//! It only saves calls, and nothing may rest on it: programs close numbers and use them again
+//! without a word.
 
 use crate::ring::world::{Interest, Key};
 
@@ -15,15 +16,14 @@ const REMARKABLE: u32 = (libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLHUP | li
 /// What is known of a descriptor.
 #[derive(Debug, Default)]
 pub(super) struct Descriptor {
-    /// Tells the files apart that have had the number, in events.
+    /// Which of the files that have had the number an event is about.
     pub(super) life: u32,
     pub(super) registered: bool,
     /// Events since the last attempt that would have waited.
     pub(super) ready: u32,
-    /// Directions in which an attempt would have waited. Before that it may be one that the file
-    /// does not have.
+    /// Directions in which an attempt would have waited, so the file has them.
     pub(super) tried: u32,
-    /// A socket's call would have waited on it, so it is one.
+    /// It is a socket: a call for sockets would have waited on it.
     pub(super) is_socket: bool,
     /// A short transfer means that the next would wait.
     pub(super) is_tcp: bool,
@@ -41,7 +41,7 @@ pub(super) struct Descriptor {
     /// Whether transfers go around the page cache, once somebody asked.
     pub(super) is_direct: Option<bool>,
     pub(super) waiters: Vec<(Key, Interest)>,
-    /// In the list of those to look after, and the round in which the last wait began.
+    /// It is in the list of those to look after; the round in which its last wait began.
     pub(super) listed: bool,
     pub(super) round: u32,
 }

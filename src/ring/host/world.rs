@@ -2,9 +2,9 @@
 //!
 //! A descriptor is registered with epoll once, edge-triggered and for both directions, when
 //! something first has to wait for it; from then on its readiness is kept here and costs no call.
-//! What is known of a descriptor is only ever an economy: numbers are closed and reused behind our
-//! back, so nothing rests on a number meaning the file that it meant before. A wait on a
-//! registration of old is looked after once.
+//! What is known of a descriptor only saves calls. Programs close numbers and use them again
+//! without a word, so a number may mean another file than before. A wait on an old registration is
+//! looked after once.
 
 use std::fs::File;
 use std::io;
@@ -29,9 +29,8 @@ use crate::sys;
 const EVENTS_AT_ONCE: usize = 64;
 /// The eventfd's, which no descriptor has.
 const KICK: u64 = u64::MAX;
-/// How long a wait may rest on a registration that might be of a file that is no more, before it is
-/// looked after. Longer than the pauses of connections that have something to do, since looking
-/// costs a call.
+/// How long a wait may rest on an old registration before it is looked after: its file may have
+/// been closed. It is longer than the pauses of busy connections, since looking costs a call.
 const CHECK_AFTER: Duration = Duration::from_millis(100);
 
 /// The machine.
@@ -102,7 +101,7 @@ impl Host {
         self.descriptors.resize_with(length, Descriptor::default);
     }
 
-    /// A descriptor has come into being: what its number meant before has gone.
+    /// A new descriptor has this number: what the number meant before is gone.
     pub(super) fn take_new_number(&mut self, fd: RawFd) {
         if let Some(descriptor) = self.descriptors.get_mut(fd as usize) {
             descriptor.forget(&mut self.gone);
