@@ -23,6 +23,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::aligned::page_size;
+use super::io_buf::Registration;
 use super::{AlignedBuffer, IoBuf, IoBufMut};
 
 /// A pool of page-aligned buffers for files, registered with the runtime that it was made on.
@@ -103,13 +104,6 @@ struct Books {
 struct Numbered {
     buffer: ManuallyDrop<AlignedBuffer>,
     registration: Option<Registration>,
-}
-
-/// Where a buffer lies: in memory that is registered with which ring, and under which number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Registration {
-    pub(crate) ring: u64,
-    pub(crate) number: u16,
 }
 
 /// The largest area: the kernel registers no larger one.

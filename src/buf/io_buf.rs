@@ -10,10 +10,16 @@
 #![allow(unsafe_code)]
 
 use super::Slice;
-use super::buffer_pool::Registration;
 use std::ops::RangeBounds;
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// Where a buffer lies: in memory that is registered with which ring, and under which number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registration {
+    pub(crate) ring: u64,
+    pub(crate) number: u16,
+}
 
 /// A buffer that the kernel can read from.
 ///

@@ -30,13 +30,13 @@ mod mapping;
 mod slice;
 
 pub use aligned::AlignedBuffer;
-pub(crate) use buffer_pool::Registration;
 pub use buffer_pool::{Acquire, BufferPool, PoolBuffer};
 pub(crate) use buffer_ring::{BufferEntry, BufferRing};
 pub use chunk::Chunk;
 pub(crate) use chunk::MOST_BYTES;
 pub(crate) use chunk_pool::{ChunkPool, ChunkPoolConfig, ChunkPoolCounts};
 pub use error::Error;
+pub(crate) use io_buf::Registration;
 pub use io_buf::{IoBuf, IoBufMut};
 pub use io_bufs::IoBufs;
 pub use slice::Slice;

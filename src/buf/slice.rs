@@ -8,7 +8,7 @@
 //! parent, and nothing else reaches the parent before `into_inner` ends the view. That is what keeps unknown bytes out of the initialised part.
 #![allow(unsafe_code)]
 
-use super::buffer_pool::Registration;
+use super::io_buf::Registration;
 use super::{IoBuf, IoBufMut};
 use std::fmt;
 use std::ops::{Bound, Deref, RangeBounds};
