@@ -40,6 +40,7 @@ use std::mem;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -49,7 +50,8 @@ pub(crate) use several::{Arrival, BUFFER_GROUP};
 pub(crate) use slots::Token;
 
 use crate::buf::ChunkPool;
-use crate::ring::{COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, FIRST_PRIVATE_TOKEN, PushError, Ring, Traffic, Wait};
+use crate::counters::Counters;
+use crate::ring::{COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, FIRST_PRIVATE_TOKEN, PushError, Ring, Wait};
 use crate::unwind::FirstPanic;
 use halves::Half;
 use one_by_one::OneByOne;
@@ -104,17 +106,6 @@ enum State {
     Inherited(Rc<dyn Heir>),
 }
 
-/// Counts for [`Metrics`](crate::Metrics).
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Counters {
-    pub(crate) started: u64,
-    pub(crate) completions: u64,
-    pub(crate) stale: u64,
-    pub(crate) orphaned: u64,
-    pub(crate) cancels: u64,
-    pub(crate) past_the_ring: u64,
-}
-
 pub(crate) struct Driver {
     /// `None` once shut down.
     ring: Option<Ring>,
@@ -131,9 +122,7 @@ pub(crate) struct Driver {
     /// Slots whose cancel is out, by the time at which it is repeated.
     cancelled: BinaryHeap<Reverse<Cancelled>>,
     one_by_one: OneByOne,
-    counters: Counters,
-    /// The ring's own counts, kept when it is closed.
-    traffic: Traffic,
+    counters: Arc<Counters>,
 }
 
 /// When to cancel a slot again, should it still be in flight.
@@ -198,6 +187,7 @@ impl Deliveries {
 
 impl Driver {
     pub(crate) fn new(ring: Ring) -> Driver {
+        let counters = Arc::clone(ring.counters());
         Driver {
             ring: Some(ring),
             slots: Slots::default(),
@@ -208,8 +198,7 @@ impl Driver {
             to_cancel: Vec::new(),
             cancelled: BinaryHeap::new(),
             one_by_one: OneByOne::default(),
-            counters: Counters::default(),
-            traffic: Traffic::default(),
+            counters,
         }
     }
 
@@ -256,9 +245,9 @@ impl Driver {
     /// A read was tried past the ring. `false`: it would have had to wait.
     pub(crate) fn went_past_the_ring(&mut self, has_ended: bool) {
         if has_ended {
-            self.counters.started += 1;
-            self.counters.completions += 1;
-            self.counters.past_the_ring += 1;
+            self.counters.operations.add(1);
+            self.counters.completions.add(1);
+            self.counters.past_the_ring.add(1);
         } else {
             self.one_by_one.end();
         }
@@ -294,7 +283,7 @@ impl Driver {
 
     /// Gives an operation in flight to its slot, which finishes it after its last completion. Returns the waker that waited.
     pub(crate) fn orphan(&mut self, token: Token, orphan: Box<dyn Orphan>) -> Waker {
-        self.counters.orphaned += 1;
+        self.counters.orphaned.add(1);
         match mem::replace(&mut self.slot(token).state, State::Orphaned(orphan)) {
             State::Waiting(waker) => waker,
             _ => unreachable!("whoever hands over has found the operation in flight"),
@@ -387,7 +376,7 @@ impl Driver {
     #[inline(always)]
     fn occupy(&mut self, state: impl FnOnce() -> State) -> Token {
         self.in_flight += 1;
-        self.counters.started += 1;
+        self.counters.operations.add(1);
         self.slots.insert_with(|| Slot { state: state(), cancelling: false, half: Half::Neither })
     }
 
@@ -448,6 +437,7 @@ impl Driver {
         if self.in_flight > 1 {
             self.one_by_one.end();
         }
+        self.publish();
         let wait = if self.backlog.is_empty() { wait } else { Wait::No };
         let Some(ring) = &mut self.ring else { return Ok(()) };
         if is_much {
@@ -490,7 +480,7 @@ impl Driver {
             let waker = unsafe { ptr::read(waker) };
             // SAFETY: the reference is to a slot, whose state holds nothing now.
             unsafe { ptr::write(&mut slot.state, State::finished(completion)) };
-            self.counters.completions += 1;
+            self.counters.completions.add(1);
             self.in_flight -= 1;
             deliveries.wakers.push(waker);
         } else {
@@ -505,17 +495,17 @@ impl Driver {
         if completion.token == CANCEL {
             return;
         }
-        self.counters.completions += 1;
+        self.counters.completions.add(1);
         let token = Token(completion.token);
         let Some(slot) = self.slots.get_mut(token) else {
-            self.counters.stale += 1;
+            self.counters.stale_completions.add(1);
             // The buffer goes back, should it have taken one.
             return drop(self.arrival(completion));
         };
         match &mut slot.state {
             State::Several(several) if !several.ended => return self.complete_several(token, completion, deliveries),
             State::Several(_) => {
-                self.counters.stale += 1;
+                self.counters.stale_completions.add(1);
                 return drop(self.arrival(completion));
             }
             State::Inherited(heir) => {
@@ -528,7 +518,7 @@ impl Driver {
             return self.complete_half(token, completion, deliveries);
         }
         if let State::Finished { .. } = slot.state {
-            self.counters.stale += 1;
+            self.counters.stale_completions.add(1);
             return drop(self.arrival(completion));
         }
         self.in_flight -= 1;
@@ -576,7 +566,7 @@ impl Driver {
         if self.slots.get(token).is_none_or(|slot| !slot.can_be_cancelled()) {
             return;
         }
-        self.counters.cancels += 1;
+        self.counters.cancels.add(1);
         self.queue(opcode::AsyncCancel::new(token.0).build().user_data(CANCEL));
         self.cancelled.push(Reverse(Cancelled { again_at, token, next_pause }));
     }
@@ -588,7 +578,6 @@ impl Driver {
 
     /// Closes the ring. What is in flight now is leaked with its memory, since the kernel may still write there.
     pub(crate) fn close_ring(&mut self) {
-        self.traffic = self.traffic();
         match self.ring.take() {
             Some(ring) if self.in_flight > 0 => {
                 mem::forget(ring);
@@ -606,12 +595,11 @@ impl Driver {
         self.ring.as_ref()
     }
 
-    pub(crate) fn counters(&self) -> Counters {
-        self.counters
-    }
-
-    pub(crate) fn traffic(&self) -> Traffic {
-        self.ring.as_ref().map_or(self.traffic, Ring::traffic)
+    /// Writes down how many there are now.
+    #[inline]
+    pub(crate) fn publish(&self) {
+        self.counters.operations_in_flight.set(self.in_flight as u64);
+        self.pool.iter().for_each(|pool| pool.publish());
     }
 }
 

@@ -339,6 +339,7 @@
 
 mod blocking;
 pub mod buf;
+mod counters;
 mod doctor;
 mod driver;
 mod exec;

@@ -24,11 +24,13 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::ptr::NonNull;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Chunk;
 use super::buffer_ring::{BufferRing, MOST_ENTRIES};
 use super::chunk::MOST_BYTES;
 use super::chunk_arena::Arena;
+use crate::counters::Counters;
 
 /// Bytes of a buffer by default. One receive fills one buffer at the most, so this is the largest piece in which a stream comes. Buffers that
 /// are only partly filled cost no more than the lines that are touched.
@@ -74,27 +76,6 @@ impl Default for ChunkPoolConfig {
     }
 }
 
-/// Counts for `Metrics`.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct ChunkPoolCounts {
-    /// In circulation now: in the ring or in chunks.
-    pub(crate) buffers: usize,
-    /// In chunks now.
-    pub(crate) lent: usize,
-    /// Most that were in chunks at one time.
-    pub(crate) most_lent: usize,
-    /// How often the number of buffers was doubled, and halved.
-    pub(crate) growths: u64,
-    pub(crate) shrinkings: u64,
-    /// Receives that took a buffer, and those that filled it.
-    pub(crate) receives: u64,
-    pub(crate) fills: u64,
-    /// How often a receive found no buffer.
-    pub(crate) exhaustions: u64,
-    /// Chunks that were copied since buffers were scarce.
-    pub(crate) copied: u64,
-}
-
 /// The buffers of one runtime.
 #[derive(Debug)]
 pub(crate) struct ChunkPool {
@@ -121,13 +102,7 @@ pub(crate) struct ChunkPool {
     received: Cell<usize>,
     /// Returns in a row that found at least half of the buffers on the pile.
     quiet: Cell<usize>,
-    most_lent: Cell<usize>,
-    receives: Cell<u64>,
-    fills: Cell<u64>,
-    growths: Cell<u64>,
-    shrinkings: Cell<u64>,
-    exhaustions: Cell<u64>,
-    copied: Cell<u64>,
+    counters: Arc<Counters>,
     /// The kernel may write to the buffers for ever.
     leaked: Cell<bool>,
 }
@@ -137,7 +112,7 @@ impl ChunkPool {
     ///
     /// # Errors
     /// Want of memory.
-    pub(crate) fn new(config: ChunkPoolConfig) -> io::Result<Rc<ChunkPool>> {
+    pub(crate) fn new(config: ChunkPoolConfig, counters: Arc<Counters>) -> io::Result<Rc<ChunkPool>> {
         assert!(config.is_valid(), "whoever configures has checked");
         let pool = Rc::new(ChunkPool {
             config,
@@ -153,13 +128,7 @@ impl ChunkPool {
             calm: Cell::new(0),
             received: Cell::new(0),
             quiet: Cell::new(0),
-            most_lent: Cell::new(0),
-            receives: Cell::new(0),
-            fills: Cell::new(0),
-            growths: Cell::new(0),
-            shrinkings: Cell::new(0),
-            exhaustions: Cell::new(0),
-            copied: Cell::new(0),
+            counters,
             leaked: Cell::new(false),
         });
         pool.arena().set_pool(Rc::as_ptr(&pool));
@@ -183,18 +152,15 @@ impl ChunkPool {
         self.config.size as u32
     }
 
-    pub(crate) fn counts(&self) -> ChunkPoolCounts {
-        ChunkPoolCounts {
-            buffers: self.buffers.get(),
-            lent: self.buffers.get() - self.free.get(),
-            most_lent: self.most_lent.get(),
-            receives: self.receives.get(),
-            fills: self.fills.get(),
-            growths: self.growths.get(),
-            shrinkings: self.shrinkings.get(),
-            exhaustions: self.exhaustions.get(),
-            copied: self.copied.get(),
-        }
+    /// Buffers in chunks.
+    fn lent(&self) -> usize {
+        self.buffers.get() - self.free.get()
+    }
+
+    /// Writes down how many there are now.
+    #[inline]
+    pub(crate) fn publish(&self) {
+        self.counters.chunk_buffers_lent.set(self.lent() as u64);
     }
 
     /// Makes the chunk that a completion has brought. With 0 bytes, it only brings the buffer back when it is dropped.
@@ -216,13 +182,14 @@ impl ChunkPool {
         self.in_ring.set(in_ring);
         self.fewest.set(self.fewest.get().min(in_ring));
         self.received.set(self.received.get() + length);
-        self.receives.set(self.receives.get() + 1);
+        self.counters.chunk_receives.add(1);
         if length == self.config.size {
-            self.fills.set(self.fills.get() + 1);
+            self.counters.chunk_fills.add(1);
         }
         let free = self.free.get() - 1;
         self.free.set(free);
-        self.most_lent.set(self.most_lent.get().max(self.buffers.get() - free));
+        let most = &self.counters.chunk_buffers_most_lent;
+        most.set(most.get().max(self.lent() as u64));
         free >= self.low.get()
     }
 
@@ -245,7 +212,7 @@ impl ChunkPool {
         if self.free.get() >= self.low.get() || self.grow() || chunk.is_empty() {
             return chunk;
         }
-        self.copied.set(self.copied.get() + 1);
+        self.counters.chunk_copies.add(1);
         Chunk::copied(&chunk)
     }
 
@@ -257,7 +224,7 @@ impl ChunkPool {
 
     /// A receive has found no buffer: so many were taken in one turn. If there are more on the pile, the next turn has them.
     pub(crate) fn exhausted(&self) {
-        self.exhaustions.set(self.exhaustions.get() + 1);
+        self.counters.chunk_exhaustions.add(1);
         self.collect();
         if self.free.get() == self.in_ring.get() {
             self.grow();
@@ -271,7 +238,7 @@ impl ChunkPool {
         if more == 0 {
             return false;
         }
-        self.growths.set(self.growths.get() + 1);
+        self.counters.chunk_growths.add(1);
         self.circulate(buffers + more);
         true
     }
@@ -280,6 +247,7 @@ impl ChunkPool {
     fn circulate(&self, buffers: usize) {
         self.free.set(self.free.get() + buffers - self.buffers.get());
         self.buffers.set(buffers);
+        self.counters.chunk_buffers.set(buffers as u64);
         self.low.set((buffers / SCARCE_PART).max(1));
         self.quiet.set(0);
     }
@@ -358,7 +326,7 @@ impl ChunkPool {
         let is_quiet = self.free.get() - self.in_ring.get() >= buffers.div_ceil(2);
         self.quiet.set(if is_quiet { self.quiet.get() + 1 } else { 0 });
         if self.quiet.get() >= QUIET_ROUNDS * buffers {
-            self.shrinkings.set(self.shrinkings.get() + 1);
+            self.counters.chunk_shrinkings.add(1);
             let bottom = self.config.most - buffers..self.config.most - fewer;
             // SAFETY: what lies on the pile is neither in a chunk nor in the ring.
             self.pile.borrow()[bottom].iter().for_each(|&id| unsafe { self.arena().discard(id) });
@@ -378,9 +346,8 @@ impl Drop for ChunkPool {
         if self.leaked.get() {
             return self.arena().leak();
         }
-        let lent = self.buffers.get() - self.free.get();
         // SAFETY: this is the pool's end, on its thread, since it is neither `Send` nor in a global.
-        unsafe { Arena::close(self.arena, lent) };
+        unsafe { Arena::close(self.arena, self.lent()) };
     }
 }
 
@@ -400,7 +367,7 @@ mod tests {
 
     impl Taker {
         fn new(size: usize, first: usize, most: usize) -> Taker {
-            let pool = ChunkPool::new(ChunkPoolConfig { size, first, most }).expect("memory");
+            let pool = ChunkPool::new(ChunkPoolConfig { size, first, most }, Arc::default()).expect("memory");
             Taker { pool, head: 0 }
         }
 
@@ -432,8 +399,7 @@ mod tests {
 
         /// Those in circulation that are in no chunk.
         fn free(&self) -> usize {
-            let counts = self.pool.counts();
-            counts.buffers - counts.lent
+            self.pool.free.get()
         }
     }
 
@@ -450,11 +416,11 @@ mod tests {
         assert_eq!((&first[..], &chunk[..], &last[..]), (&b"0123"[..], &b"456"[..], &b"789"[..]));
         drop(chunk);
         drop(first);
-        assert_eq!(taker.pool.counts().lent, 1);
+        assert_eq!(taker.pool.lent(), 1);
         drop(last.clone());
-        assert_eq!((taker.pool.counts().lent, taker.in_ring()), (1, 7));
+        assert_eq!((taker.pool.lent(), taker.in_ring()), (1, 7));
         drop(last);
-        assert_eq!((taker.pool.counts().lent, taker.in_ring()), (0, 8));
+        assert_eq!((taker.pool.lent(), taker.in_ring()), (0, 8));
     }
 
     #[test]
@@ -463,13 +429,14 @@ mod tests {
         let mut kept = Vec::new();
         for round in 0..1000u32 {
             kept.push(taker.receive(&round.to_le_bytes()).expect("a quarter is always left"));
-            assert!(taker.free() >= taker.pool.counts().buffers / 4);
+            assert!(taker.free() >= taker.pool.buffers.get() / 4);
         }
-        let counts = taker.pool.counts();
+        taker.pool.publish();
+        let counts = taker.pool.counters.snapshot();
         println!("{counts:?}");
-        assert_eq!((counts.buffers, counts.growths), (50, 3));
-        assert_eq!(counts.lent + counts.copied as usize, 1000);
-        assert_eq!(counts.most_lent, 50 - 50 / SCARCE_PART + 1, "the one that is copied is lent for a moment");
+        assert_eq!((counts.chunk_buffers, counts.chunk_growths), (50, 3));
+        assert_eq!(counts.chunk_buffers_lent + counts.chunk_copies, 1000);
+        assert_eq!(counts.chunk_buffers_most_lent as usize, 50 - 50 / SCARCE_PART + 1, "the one that is copied is lent for a moment");
         assert!(kept.iter().zip(0u32..).all(|(chunk, round)| *chunk == round.to_le_bytes()));
         drop(kept);
         assert_eq!(taker.free(), 50);
@@ -485,7 +452,7 @@ mod tests {
             FORGOTTEN.lock().expect("no panic").push(forgotten);
             assert!(taker.receive(b"next").is_some_and(|chunk| chunk == b"next"));
         }
-        assert_eq!(taker.pool.counts().lent, 12);
+        assert_eq!(taker.pool.lent(), 12);
     }
 
     #[test]
@@ -493,25 +460,25 @@ mod tests {
         let mut taker = Taker::new(64, 8, 64);
         for _ in 0..3 {
             let kept: Vec<_> = (0..48).map(|_| taker.receive(b"kept").expect("a buffer")).collect();
-            assert_eq!(taker.pool.counts().buffers, 64);
+            assert_eq!(taker.pool.buffers.get(), 64);
             drop(kept);
             let mut rounds = 0;
-            while taker.pool.counts().buffers > 8 {
+            while taker.pool.buffers.get() > 8 {
                 drop(taker.receive(b"one by one"));
                 rounds += 1;
                 assert!(rounds < 10_000);
             }
             assert_eq!(taker.free(), 8);
         }
-        let counts = taker.pool.counts();
-        assert_eq!((counts.growths, counts.shrinkings), (9, 9));
+        let counts = taker.pool.counters.snapshot();
+        assert_eq!((counts.chunk_growths, counts.chunk_shrinkings), (9, 9));
         // Busy with half of them, it does not shrink.
         let mut kept: VecDeque<_> = (0..40).map(|_| taker.receive(b"kept").expect("a buffer")).collect();
         for _ in 0..10_000 {
             kept.push_back(taker.receive(b"kept").expect("a buffer"));
             kept.pop_front();
         }
-        assert_eq!(taker.pool.counts().buffers, 64);
+        assert_eq!(taker.pool.buffers.get(), 64);
     }
 
     proptest::proptest! {
@@ -524,9 +491,9 @@ mod tests {
                 for _ in 0..QUIET_ROUNDS * (first + more) * 2 {
                     drop(taker.receive(b"one by one"));
                 }
-                proptest::prop_assert_eq!(taker.pool.counts().lent, 0);
+                proptest::prop_assert_eq!(taker.pool.lent(), 0);
             }
-            let buffers = taker.pool.counts().buffers;
+            let buffers = taker.pool.buffers.get();
             proptest::prop_assert!(first <= buffers && buffers <= first + more);
         }
     }
@@ -569,7 +536,7 @@ mod tests {
         taker.pool.begin_turn();
         let mut kept: Vec<_> = iter::from_fn(|| taker.take(b"burst")).collect();
         taker.pool.exhausted();
-        assert_eq!((kept.len(), taker.pool.counts().buffers), (64, 256));
+        assert_eq!((kept.len(), taker.pool.buffers.get()), (64, 256));
         taker.pool.begin_turn();
         kept.extend(iter::from_fn(|| taker.take(b"burst")));
         assert_eq!(kept.len(), 64 + 128);
@@ -601,7 +568,7 @@ mod tests {
             }
         });
         taker.pool.begin_turn();
-        assert_eq!((taker.pool.counts().lent, taker.in_ring()), (0, 64));
+        assert_eq!((taker.pool.lent(), taker.in_ring()), (0, 64));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use buffer_pool::{Acquire, BufferPool, PoolBuffer};
 pub(crate) use buffer_ring::{BufferEntry, BufferRing};
 pub use chunk::Chunk;
 pub(crate) use chunk::MOST_BYTES;
-pub(crate) use chunk_pool::{ChunkPool, ChunkPoolConfig, ChunkPoolCounts};
+pub(crate) use chunk_pool::{ChunkPool, ChunkPoolConfig};
 pub use error::Error;
 pub(crate) use io_buf::Registration;
 pub use io_buf::{IoBuf, IoBufMut};

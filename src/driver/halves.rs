@@ -31,7 +31,7 @@ impl Driver {
         let before = mem::replace(&mut slot.half, came);
         let (result, report) = match (&slot.state, before, came) {
             (State::Finished { .. }, ..) => {
-                self.counters.stale += 1;
+                self.counters.stale_completions.add(1);
                 return;
             }
             (_, Half::Result(result), Half::Notification(report)) | (_, Half::Notification(report), Half::Result(result)) => {
@@ -40,12 +40,12 @@ impl Driver {
             (_, Half::Neither, _) => return self.came_early(token, completion, deliveries),
             _ => {
                 slot.half = before;
-                self.counters.stale += 1;
+                self.counters.stale_completions.add(1);
                 return;
             }
         };
         // The whole is not a further completion.
-        self.counters.completions -= 1;
+        self.counters.completions.remove_one();
         self.complete(Completion { token: token.0, result, flags: report as u32 & COMPLETION_COPIED }, deliveries);
     }
 

@@ -117,7 +117,7 @@ impl Model {
     fn new(driver: Driver, lanes: usize) -> Model {
         let wakes = Arc::<Wakes>::default();
         let waker = Waker::from(Arc::clone(&wakes));
-        let (stale, lanes) = (driver.counters().stale, (0..lanes).map(|_| Lane::new()).collect());
+        let (stale, lanes) = (driver.counters.stale_completions.get(), (0..lanes).map(|_| Lane::new()).collect());
         Model { driver, deliveries: Deliveries::default(), lanes, wakes, waker, expected_wakes: 0, stale, is_shut_down: false }
     }
 
@@ -224,7 +224,7 @@ impl Model {
         let places = |wanted: &[Place]| self.lanes.iter().filter(|lane| wanted.contains(&lane.place)).count();
         assert_eq!(self.driver.in_flight(), places(&[Place::Waiting, Place::Orphaned]), "in flight after {path:?}");
         assert_eq!(self.driver.slots.len(), places(&[Place::Waiting, Place::Finished, Place::Orphaned]), "slots after {path:?}");
-        assert_eq!(self.driver.counters().stale, self.stale, "stale completions after {path:?}");
+        assert_eq!(self.driver.counters.stale_completions.get(), self.stale, "stale completions after {path:?}");
         assert_eq!(self.wakes.0.load(Ordering::Relaxed), self.expected_wakes, "wakes after {path:?}");
         for lane in &self.lanes {
             assert_eq!(lane.orphaned.get(), lane.expected_ends, "memory freed after {path:?}");

@@ -14,6 +14,7 @@ use std::io;
 use std::iter;
 use std::mem;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use io_uring::squeue;
@@ -21,7 +22,7 @@ use slab::Slab;
 
 use super::slots::Slots;
 use super::{Deliveries, Driver, Heir, Slot, State, Token};
-use crate::buf::{Chunk, ChunkPool, ChunkPoolConfig, ChunkPoolCounts};
+use crate::buf::{Chunk, ChunkPool, ChunkPoolConfig};
 use crate::ring::Completion;
 
 /// The group of the runtime's buffers, for entries that take one: there is only one.
@@ -210,7 +211,7 @@ impl Driver {
         if ended {
             self.slots.remove(token);
         } else {
-            self.counters.orphaned += 1;
+            self.counters.orphaned.add(1);
             self.cancel(token);
             self.slot(token).state = State::Inherited(heir);
         }
@@ -308,16 +309,12 @@ impl Driver {
         match &mut self.pool {
             Some(pool) => Ok(pool),
             none => {
-                let pool = ChunkPool::new(config)?;
+                let pool = ChunkPool::new(config, Arc::clone(&self.counters))?;
                 // SAFETY: the pool keeps the memory until `close_ring` has dropped the ring, or forgotten it; then the pool is leaked.
                 unsafe { ring.provide(BUFFER_GROUP, pool.ring()) };
                 Ok(none.insert(pool))
             }
         }
-    }
-
-    pub(crate) fn pool_counts(&self) -> ChunkPoolCounts {
-        self.pool.as_ref().map_or_else(ChunkPoolCounts::default, |pool| pool.counts())
     }
 }
 

@@ -10,6 +10,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use io_uring::squeue;
@@ -17,9 +18,10 @@ use io_uring::squeue;
 use super::kernel::KernelRing;
 use super::refusal;
 use super::report::RingReport;
-use super::seam::{Completion, PushError, Source, Traffic, Wait};
+use super::seam::{Completion, PushError, Source, Wait};
 use super::unpark::Unparker;
 use crate::buf::BufferRing;
+use crate::counters::Counters;
 
 /// A source of completions. Its methods are those of [`Source`].
 #[derive(Debug)]
@@ -187,8 +189,8 @@ impl Ring {
         self.source().report()
     }
 
-    pub(crate) fn traffic(&self) -> Traffic {
-        self.source().traffic()
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        self.source().counters()
     }
 }
 

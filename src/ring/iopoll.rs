@@ -18,6 +18,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use io_uring::{IoUring, squeue};
@@ -27,10 +28,11 @@ use super::config::Config;
 use super::in_force::Ring;
 use super::kernel::{KernelRing, errno_of_user_space, recover};
 use super::report::{Refusal, RingReport};
-use super::seam::{Completion, PushError, Source, Traffic, Wait};
+use super::seam::{Completion, PushError, Source, Wait};
 use super::unpark::Unparker;
 use super::{buffer_table, request, setup, system_report};
 use crate::buf::BufferRing;
+use crate::counters::Counters;
 use crate::sys;
 
 /// Two rings behind one seam.
@@ -49,8 +51,6 @@ pub(crate) struct Iopoll {
     files: HashMap<RawFd, bool>,
     /// The table for registered buffers is there.
     has_buffers: bool,
-    /// Counts of this ring alone.
-    traffic: Traffic,
 }
 
 impl Iopoll {
@@ -71,15 +71,7 @@ impl Iopoll {
 
     /// Stands it beside another ring.
     pub(super) fn beside(others: Ring, uring: IoUring) -> Iopoll {
-        Iopoll {
-            others,
-            uring,
-            under_way: Slab::new(),
-            refused: VecDeque::new(),
-            files: HashMap::new(),
-            has_buffers: false,
-            traffic: Traffic::default(),
-        }
+        Iopoll { others, uring, under_way: Slab::new(), refused: VecDeque::new(), files: HashMap::new(), has_buffers: false }
     }
 
     fn is_polled(&mut self, file: RawFd) -> bool {
@@ -96,7 +88,7 @@ impl Iopoll {
         // left this ring.
         unsafe { queue.push(&entry.clone().user_data(place.key() as u64)) }.map_err(|_| PushError::Full)?;
         place.insert(entry.clone());
-        self.traffic.submissions += 1;
+        self.others.counters().submissions.add(1);
         Ok(())
     }
 
@@ -106,7 +98,7 @@ impl Iopoll {
             return Ok(());
         }
         let queued = self.uring.submission().len() as u32;
-        self.traffic.enters += 1;
+        self.counters().enters.add(1);
         sys::enter(self.uring.as_raw_fd(), queued, 0, sys::ENTER_GETEVENTS).map(drop).or_else(recover)
     }
 
@@ -126,7 +118,7 @@ impl Iopoll {
             let ended = self.uring.completion().next()?;
             let entry = self.under_way.remove(ended.user_data() as usize);
             if ended.result() != -libc::EOPNOTSUPP {
-                self.traffic.polled += 1;
+                self.counters().polled.add(1);
                 return Some(Completion {
                     token: entry.get_user_data(),
                     result: errno_of_user_space(ended.result()),
@@ -136,7 +128,7 @@ impl Iopoll {
             if let Some(polled) = request::file_of_transfer(&entry).and_then(|file| self.files.get_mut(&file))
                 && std::mem::take(polled)
             {
-                self.traffic.poll_refusals += 1;
+                self.others.counters().poll_refusals.add(1);
             }
             self.refused.push_back(entry);
         }
@@ -248,15 +240,8 @@ impl Source for Iopoll {
         report
     }
 
-    fn traffic(&self) -> Traffic {
-        let others = self.others.traffic();
-        Traffic {
-            enters: others.enters + self.traffic.enters,
-            submissions: others.submissions + self.traffic.submissions,
-            polled: self.traffic.polled,
-            poll_refusals: self.traffic.poll_refusals,
-            ..others
-        }
+    fn counters(&self) -> &Arc<Counters> {
+        self.others.counters()
     }
 
     unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>) {
@@ -288,6 +273,6 @@ impl Source for Iopoll {
 
 impl fmt::Debug for Iopoll {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Iopoll").field("others", &self.others).field("traffic", &self.traffic).finish_non_exhaustive()
+        f.debug_struct("Iopoll").field("others", &self.others).finish_non_exhaustive()
     }
 }

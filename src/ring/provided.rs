@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn each_buffer_is_handed_over_once_and_again_when_it_was_refused_or_found_no_room() {
-        let pool = ChunkPool::new(ChunkPoolConfig { size: 64, first: 3, most: 3 }).expect("memory");
+        let pool = ChunkPool::new(ChunkPoolConfig { size: 64, first: 3, most: 3 }, Default::default()).expect("memory");
         let mut provided = Provided { group: 0, ring: Rc::clone(pool.ring()), handing: Some(Handing::default()) };
         assert!(provided.next().is_some());
         provided.put_back();

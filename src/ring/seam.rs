@@ -14,6 +14,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use io_uring::squeue;
@@ -21,6 +22,7 @@ use io_uring::squeue;
 use super::report::RingReport;
 use super::unpark::Unparker;
 use crate::buf::BufferRing;
+use crate::counters::Counters;
 
 /// Bits of [`Completion::flags`], io_uring_enter(2).
 pub(crate) const COMPLETION_MORE: u32 = 1 << 1;
@@ -90,20 +92,6 @@ pub(crate) enum PushError {
     /// Longer than the submission queue: it never fits, since a chain that a flush splits is two
     /// chains.
     TooLong,
-}
-
-/// Counts of what happened at the seam, for [`Metrics`](crate::Metrics).
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Traffic {
-    pub(crate) enters: u64,
-    pub(crate) submissions: u64,
-    pub(crate) overflows: u64,
-    /// How many there are now.
-    pub(crate) registered_files: u64,
-    /// Transfers that ended by asking the device.
-    pub(crate) polled: u64,
-    /// Files that could not be asked.
-    pub(crate) poll_refusals: u64,
 }
 
 /// A source of completions. The thread that opened it is its owner: all calls come from it.
@@ -210,7 +198,8 @@ pub(crate) trait Source: fmt::Debug {
     /// What was granted and what was refused.
     fn report(&self) -> RingReport;
 
-    fn traffic(&self) -> Traffic;
+    /// The page on which this source counts what happens at the seam.
+    fn counters(&self) -> &Arc<Counters>;
 
     /// The number by which `MSG_RING` names this ring.
     #[cfg(test)]

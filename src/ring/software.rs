@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use io_uring::squeue;
@@ -18,10 +19,11 @@ use super::engine::Engine;
 use super::opcodes::Opcodes;
 use super::report::{Refusal, RingReport};
 use super::request;
-use super::seam::{Completion, PushError, Source, Traffic, Wait};
+use super::seam::{Completion, PushError, Source, Wait};
 use super::unpark::Unparker;
 use super::world::World;
 use crate::buf::BufferRing;
+use crate::counters::Counters;
 
 #[derive(Debug)]
 pub(crate) struct SoftwareRing {
@@ -32,7 +34,7 @@ pub(crate) struct SoftwareRing {
 
 impl SoftwareRing {
     pub(crate) fn new(world: Box<dyn World>, config: &Config, reason: Reason) -> SoftwareRing {
-        let engine = Engine::new(world, config);
+        let engine = Engine::new(world, config, Arc::default());
         let no_iopoll = || Refusal::new("IOPOLL", &io::Error::from_raw_os_error(libc::EOPNOTSUPP));
         let report = RingReport {
             kind: RingKind::Software,
@@ -120,8 +122,8 @@ impl Source for SoftwareRing {
         self.report.clone()
     }
 
-    fn traffic(&self) -> Traffic {
-        self.engine.traffic()
+    fn counters(&self) -> &Arc<Counters> {
+        self.engine.counters()
     }
 
     #[cfg(test)]

@@ -5,14 +5,15 @@ use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 
 use super::current;
-use super::metrics::Metrics;
-use super::spin::{Spin, SpinCounts};
+use super::spin::Spin;
 use super::timer::Timers;
 use crate::buf::{AlignedBuffer, Chunk, ChunkPool, ChunkPoolConfig, IoBufMut};
+use crate::counters::{Counters, Metrics};
 use crate::driver::{Arrival, Deliveries, Driver, Heir, Orphan, Token};
 use crate::exec::{self, Executor};
 use crate::ring::{Completion, Config, Ring, RingKind, RingReport};
@@ -25,6 +26,7 @@ pub(crate) struct Core {
     pub(super) deliveries: RefCell<Deliveries>,
     /// `None` unless the user wants it.
     pub(super) spin: Option<RefCell<Spin>>,
+    pub(super) counters: Arc<Counters>,
     report: RingReport,
     /// As it is since the ring has buffers for chunks.
     report_with_chunks: OnceCell<RingReport>,
@@ -51,6 +53,7 @@ impl Core {
         let executor = Executor::new(ring.unparker())?;
         let core = Rc::new(Core {
             executor,
+            counters: Arc::clone(ring.counters()),
             timers: RefCell::new(Timers::new(ring.now())),
             driver: RefCell::new(Driver::new(ring)),
             deliveries: RefCell::new(Deliveries::default()),
@@ -219,8 +222,9 @@ impl Core {
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
-        let driver = self.driver.borrow();
-        let (pool, spins) = (driver.pool_counts(), self.spin.as_ref().map_or_else(SpinCounts::default, |spin| spin.borrow().counts));
-        Metrics::new(driver.traffic(), driver.counters(), spins, pool, driver.in_flight(), self.executor.task_count())
+        // What there is now is written down once in a turn only.
+        self.counters.tasks.set(self.executor.task_count() as u64);
+        self.driver.borrow().publish();
+        self.counters.snapshot()
     }
 }

@@ -7,7 +7,6 @@ mod builder;
 mod core;
 mod current;
 mod ending;
-mod metrics;
 #[cfg(test)]
 mod older_kernels;
 mod spin;
@@ -18,10 +17,10 @@ use std::future::{Future, poll_fn};
 use std::task::Poll;
 
 pub(crate) use self::core::Core;
+pub use crate::counters::Metrics;
 pub use block_on::Runtime;
 pub use builder::Builder;
 pub(crate) use current::{current, forget_descriptor, is_current, registers_files, try_current};
-pub use metrics::{Metrics, metrics};
 pub(crate) use timer::{Timer, deadline_after};
 
 use crate::exec::{self, JoinHandle};
@@ -98,4 +97,13 @@ pub fn yield_now() -> impl Future<Output = ()> {
         exec::wake_by_ref(context.waker());
         Poll::Pending
     })
+}
+
+/// The counts of the current runtime.
+///
+/// # Panics
+/// Outside a runtime.
+#[track_caller]
+pub fn metrics() -> Metrics {
+    current().metrics()
 }

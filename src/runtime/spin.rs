@@ -21,19 +21,11 @@ pub(super) struct Spin {
     misses: u32,
     /// Waits that are still to begin without a spin.
     skip: u32,
-    pub(super) counts: SpinCounts,
-}
-
-/// Counts for [`Metrics`](crate::Metrics).
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct SpinCounts {
-    pub(super) paid: u64,
-    pub(super) unpaid: u64,
 }
 
 impl Spin {
     pub(super) fn new(longest: Duration) -> Spin {
-        Spin { longest, misses: 0, skip: 0, counts: SpinCounts::default() }
+        Spin { longest, misses: 0, skip: 0 }
     }
 
     /// How long the wait that begins now shall look first. `None`: not at all.
@@ -48,11 +40,9 @@ impl Spin {
     /// Learns from a spin.
     pub(super) fn record(&mut self, paid: bool) {
         if paid {
-            self.counts.paid += 1;
             self.misses = 0;
             return;
         }
-        self.counts.unpaid += 1;
         self.misses += 1;
         if let Some(trials) = self.misses.checked_sub(MISSES_ALLOWED) {
             self.skip = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(trials)).min(LONGEST_PAUSE);
@@ -105,6 +95,5 @@ mod tests {
         while spin.before_wait().is_none() {}
         spin.record(true);
         assert_eq!(spins_in_vain(&mut spin, MISSES_ALLOWED), MISSES_ALLOWED);
-        assert_eq!(spin.counts.paid, 1);
     }
 }

@@ -47,6 +47,7 @@ impl Core {
     fn finish_tick(&self, limit: Wait) {
         let wait = self.longest_wait(limit);
         let parks = wait != Wait::No && !self.comes_soon(wait) && self.executor.park();
+        self.counters.tasks.set(self.executor.task_count() as u64);
         self.turn(if parks { wait } else { Wait::No });
         if parks {
             self.executor.unpark();
@@ -78,6 +79,8 @@ impl Core {
             }
         }
         spin.borrow_mut().record(paid);
+        let counter = if paid { &self.counters.spins_paid } else { &self.counters.spins_unpaid };
+        counter.add(1);
         paid
     }
 

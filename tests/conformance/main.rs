@@ -13,6 +13,9 @@
 mod buf;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../../src/counters.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod counters;
 #[path = "../../src/ring/mod.rs"]
 #[allow(dead_code, unused_imports, unreachable_pub)]
 mod ring;

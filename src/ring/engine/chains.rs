@@ -23,7 +23,7 @@ impl Engine {
             && flags.is_linked()
             && let Some(next) = self.queue.pop_front()
         {
-            self.traffic.submissions += 1;
+            self.counters.submissions.add(1);
             members.push(next);
         }
         refuse_misplaced_timeouts(&mut members);

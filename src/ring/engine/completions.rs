@@ -2,7 +2,9 @@
 //! a list without a bound.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use crate::counters::Counters;
 use crate::ring::seam::Completion;
 
 /// The completion queue.
@@ -12,12 +14,12 @@ pub(super) struct Completions {
     /// What found the queue full. It moves up with the next enter.
     overflow: VecDeque<Completion>,
     capacity: usize,
-    overflows: u64,
+    counters: Arc<Counters>,
 }
 
 impl Completions {
-    pub(super) fn new(capacity: usize) -> Completions {
-        Completions { queue: VecDeque::new(), overflow: VecDeque::new(), capacity, overflows: 0 }
+    pub(super) fn new(capacity: usize, counters: Arc<Counters>) -> Completions {
+        Completions { queue: VecDeque::new(), overflow: VecDeque::new(), capacity, counters }
     }
 
     fn has_room(&self) -> bool {
@@ -29,7 +31,7 @@ impl Completions {
         if self.has_room() {
             self.queue.push_back(completion);
         } else {
-            self.overflows += u64::from(self.overflow.is_empty());
+            self.counters.completion_overflows.add(u64::from(self.overflow.is_empty()));
             self.overflow.push_back(completion);
         }
     }
@@ -72,9 +74,5 @@ impl Completions {
 
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.overflow.is_empty()
-    }
-
-    pub(super) fn overflows(&self) -> u64 {
-        self.overflows
     }
 }

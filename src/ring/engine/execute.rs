@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::completions::Completions;
@@ -24,9 +25,10 @@ use super::running::{Advance, Means, Running, WaitsFor};
 use super::table::Table;
 use super::timers::{self, Timers};
 use crate::buf::BufferRing;
+use crate::counters::Counters;
 use crate::ring::config::Config;
 use crate::ring::request::{CancelRequest, Decoded, Message, Refused, Request, Submission, TimeRequest};
-use crate::ring::seam::{COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, PushError, Traffic, Wait};
+use crate::ring::seam::{COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, PushError, Wait};
 use crate::ring::unpark::Unparker;
 use crate::ring::world::{Attempt, Key, Ready, World};
 
@@ -56,17 +58,17 @@ pub(crate) struct Engine {
     /// Scratch space of a wait.
     ready: Vec<Ready>,
     enters_without_a_look: u32,
-    pub(super) traffic: Traffic,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl Engine {
-    pub(crate) fn new(world: Box<dyn World>, config: &Config) -> Engine {
+    pub(crate) fn new(world: Box<dyn World>, config: &Config, counters: Arc<Counters>) -> Engine {
         Engine {
             mailbox: OwnMailbox::open(&*world),
             world,
             queue: VecDeque::new(),
             entries: config.entries.next_power_of_two() as usize,
-            completions: Completions::new(config.completion_entries.next_power_of_two() as usize),
+            completions: Completions::new(config.completion_entries.next_power_of_two() as usize, Arc::clone(&counters)),
             running: Table::default(),
             timers: Timers::default(),
             groups: Groups::default(),
@@ -74,7 +76,7 @@ impl Engine {
             members: VecDeque::new(),
             ready: Vec::new(),
             enters_without_a_look: 0,
-            traffic: Traffic::default(),
+            counters,
         }
     }
 
@@ -121,8 +123,8 @@ impl Engine {
         self.world.unparker()
     }
 
-    pub(crate) fn traffic(&self) -> Traffic {
-        Traffic { overflows: self.completions.overflows(), ..self.traffic }
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     /// Executes what is queued and what has become ready, and waits if that brings no completion.
@@ -134,7 +136,7 @@ impl Engine {
         self.take_messages();
         let Some(wait) = self.longest_wait(wait) else { return Ok(()) };
         self.enters_without_a_look = 0;
-        self.traffic.enters += 1;
+        self.counters.enters.add(1);
         let mut ready = std::mem::take(&mut self.ready);
         let waited = self.world.wait(wait, &mut ready);
         for event in ready.drain(..) {
@@ -202,7 +204,7 @@ impl Engine {
     /// Takes the entries out of the queue, chain by chain.
     fn submit(&mut self) {
         while let Some(first) = self.queue.pop_front() {
-            self.traffic.submissions += 1;
+            self.counters.submissions.add(1);
             let is_linked = match &first {
                 Ok(submission) => submission.flags.is_linked(),
                 Err(refused) => refused.flags.is_linked(),

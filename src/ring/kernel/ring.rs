@@ -26,6 +26,7 @@ use io_uring::{IoUring, Probe, opcode, squeue, types};
 
 use super::wakes::{ALARM, ALARM_MOVED, Alarm, KICK, Kick};
 use crate::buf::BufferRing;
+use crate::counters::Counters;
 use crate::ring::choice::Reason;
 use crate::ring::config::RingKind;
 use crate::ring::config::{Config, MinWait};
@@ -33,7 +34,7 @@ use crate::ring::free_indices::FreeIndices;
 use crate::ring::opcodes::Opcodes;
 use crate::ring::provided::{Handing, Provided};
 use crate::ring::report::{Refusal, RingReport};
-use crate::ring::seam::{Completion, FIRST_PRIVATE_TOKEN, GUEST, PROVIDED, PushError, Source, Traffic, Wait};
+use crate::ring::seam::{Completion, FIRST_PRIVATE_TOKEN, GUEST, PROVIDED, PushError, Source, Wait};
 use crate::ring::setup::Opened;
 use crate::ring::unpark::Unparker;
 use crate::ring::{buffer_table, refusal, setup};
@@ -66,7 +67,7 @@ pub(crate) struct KernelRing {
     provided: Option<Provided>,
     opcodes: Opcodes,
     pub(super) report: RingReport,
-    traffic: Traffic,
+    counters: Arc<Counters>,
     /// The free indices of the table of registered buffers, from the first that is wanted on.
     buffers: Option<FreeIndices>,
     /// The free indices of the table of registered files.
@@ -108,7 +109,7 @@ impl KernelRing {
             watches: false,
             provided: None,
             opcodes: Opcodes::of(&probe),
-            traffic: Traffic::default(),
+            counters: Arc::default(),
             buffers: None,
             files: None,
         };
@@ -142,7 +143,7 @@ impl KernelRing {
     pub(in crate::ring) unsafe fn push_at_once(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: as in `push`.
         let pushed = unsafe { self.uring.submission().push(entry) }.is_ok();
-        self.traffic.submissions += u64::from(pushed);
+        self.counters.submissions.add(u64::from(pushed));
         pushed
     }
 
@@ -183,8 +184,8 @@ impl KernelRing {
         if queued == 0 && wanted == 0 && !pending && submitter == 0 {
             return Ok(());
         }
-        self.traffic.enters += 1;
-        self.traffic.overflows += u64::from(overflow);
+        self.counters.enters.add(1);
+        self.counters.completion_overflows.add(u64::from(overflow));
         let flags = self.enter_flags | submitter;
         let entered = match self.min_wait {
             Some(MinWait { microseconds, .. }) if wanted > 1 => sys::enter_min_wait(self.target(), queued, wanted, flags, microseconds),
@@ -282,8 +283,8 @@ impl Source for KernelRing {
         self.report.clone()
     }
 
-    fn traffic(&self) -> Traffic {
-        self.traffic
+    fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     fn unparker(&self) -> Unparker {
@@ -305,7 +306,7 @@ impl Source for KernelRing {
         // keep them until their last completion; the caller vouches for that. `push_multiple` takes
         // all or nothing.
         unsafe { queue.push_multiple(chain) }.map_err(|_| PushError::Full)?;
-        self.traffic.submissions += chain.len() as u64;
+        self.counters.submissions.add(chain.len() as u64);
         Ok(())
     }
 
@@ -335,7 +336,7 @@ impl Source for KernelRing {
         if queued == 0 || self.sqpoll {
             return Ok(());
         }
-        self.traffic.enters += 1;
+        self.counters.enters.add(1);
         sys::enter(self.target(), queued, 0, self.enter_flags & !sys::ENTER_GETEVENTS).map(drop).or_else(recover)
     }
 
@@ -433,7 +434,7 @@ impl Source for KernelRing {
         let index = indices.take(1)?;
         match sys::patiently(|| self.uring.submitter().register_files_update(index as u32, &[file.as_raw_fd()])) {
             Ok(_) => {
-                self.traffic.registered_files += 1;
+                self.counters.registered_files.add(1);
                 Some(index as i32)
             }
             Err(_) => {
@@ -446,7 +447,7 @@ impl Source for KernelRing {
     fn forget_file(&mut self, index: i32) {
         // Emptying an entry fails only where there is no table.
         let _ = sys::patiently(|| self.uring.submitter().register_files_update(index as u32, &[-1]));
-        self.traffic.registered_files -= 1;
+        self.counters.registered_files.remove_one();
         if let Some(indices) = &mut self.files {
             indices.give_back(index as usize, 1);
         }
@@ -505,7 +506,7 @@ impl Drop for KernelRing {
             // Only another thread would be refused, and the ring never leaves its own.
             let _ = sys::unregister_ring_fd(self.fd(), index);
         }
-        if self.traffic.registered_files > 0 {
+        if self.counters.registered_files.get() > 0 {
             // The kernel does it long after the descriptor was closed otherwise, and until then the
             // files stay open.
             let _ = sys::patiently(|| self.uring.submitter().unregister_files());
@@ -521,7 +522,7 @@ impl Drop for KernelRing {
 
 impl fmt::Debug for KernelRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KernelRing").field("report", &self.report).field("traffic", &self.traffic).finish_non_exhaustive()
+        f.debug_struct("KernelRing").field("report", &self.report).finish_non_exhaustive()
     }
 }
 
