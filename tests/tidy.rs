@@ -118,8 +118,8 @@ fn modules_import_only_from_lower_floors() {
     }
 }
 
-/// Who may ask the machine for anything: `sys`, and the rooms of the rings. Not the parts of the software
-/// ring that only decide: they have a `World`.
+/// Who may ask the machine for anything: `sys`, and the rooms of the rings. The parts of the
+/// software ring that only decide may not: they have a `World`.
 fn is_at_the_door(name: &str) -> bool {
     let decides = ["ring/engine/", "ring/request/"].iter().any(|room| name.starts_with(room));
     name.starts_with("sys/") || (name.starts_with("ring/") && !decides)

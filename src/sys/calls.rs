@@ -4,8 +4,9 @@
 //! queue, an operation or a task.
 //!
 //! # Safety
-//! Every block is a system call on descriptors that the caller holds open and on memory that outlives the call: the kernel keeps no
-//! pointer that it gets here. SQEs, whose memory it does keep, go through `ring::Ring::push`.
+//! Every block is a system call on descriptors that the caller holds open and on memory that
+//! outlives the call: the kernel keeps no pointer that it gets here. SQEs, whose memory it does
+//! keep, go through `ring::Ring::push`.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -16,7 +17,8 @@ use io_uring::squeue;
 
 /// `IORING_ENTER_GETEVENTS`: run deferred work and flush overflow, io_uring_enter(2).
 pub(crate) const ENTER_GETEVENTS: u32 = 1 << 0;
-/// `IORING_ENTER_SQ_WAKEUP`: the kernel's submission thread sleeps and has work, io_uring_sqpoll(7).
+/// `IORING_ENTER_SQ_WAKEUP`: the kernel's submission thread sleeps and has work,
+/// io_uring_sqpoll(7).
 pub(crate) const ENTER_SQ_WAKEUP: u32 = 1 << 1;
 /// `IORING_ENTER_SQ_WAIT`: return when that thread has made room in the full queue.
 pub(crate) const ENTER_SQ_WAIT: u32 = 1 << 2;
@@ -91,10 +93,12 @@ fn again_after<T>(reasons: &[i32], mut call: impl FnMut() -> io::Result<T>) -> i
     call()
 }
 
-/// io_uring_enter(2) without an argument structure. `ring` is a descriptor or, with [`ENTER_REGISTERED_RING`], an index.
+/// io_uring_enter(2) without an argument structure. `ring` is a descriptor or, with
+/// [`ENTER_REGISTERED_RING`], an index.
 #[inline(always)]
 pub(crate) fn enter(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> io::Result<u32> {
-    // SAFETY: the call takes no pointer. The memory that the submitted SQEs name was vouched for when they were pushed.
+    // SAFETY: the call takes no pointer. The memory that the submitted SQEs name was vouched for
+    // when they were pushed.
     let result =
         unsafe { libc::syscall(libc::SYS_io_uring_enter, ring, to_submit, min_complete, flags, std::ptr::null::<libc::c_void>(), 0usize) };
     if result < 0 {
@@ -119,15 +123,17 @@ struct Timespec {
     nanoseconds: i64,
 }
 
-/// A wait without a timeout ends after its minimum, with or without completions. With one it goes on to wait for the first.
+/// A wait without a timeout ends after its minimum, with or without completions. With one it goes
+/// on to wait for the first.
 static LONGEST_WAIT: Timespec = Timespec { seconds: 24 * 3600, nanoseconds: 0 };
 
-/// io_uring_enter(2) that waits for `min_complete` completions, and after `microseconds` for one (Linux 6.12).
+/// io_uring_enter(2) that waits for `min_complete` completions, and after `microseconds` for one
+/// (Linux 6.12).
 pub(crate) fn enter_min_wait(ring: i32, to_submit: u32, min_complete: u32, flags: u32, microseconds: u32) -> io::Result<u32> {
     let argument =
         WaitArgument { signal_mask: 0, signal_mask_size: 0, min_wait_microseconds: microseconds, timeout: &raw const LONGEST_WAIT };
-    // SAFETY: the argument lies on this stack, the timeout is static, and the kernel is done with both when the call returns. For the entries
-    // see `enter`.
+    // SAFETY: the argument lies on this stack, the timeout is static, and the kernel is done with
+    // both when the call returns. For the entries see `enter`.
     let result = unsafe {
         libc::syscall(
             libc::SYS_io_uring_enter,
@@ -145,7 +151,8 @@ pub(crate) fn enter_min_wait(ring: i32, to_submit: u32, min_complete: u32, flags
     Ok(result as u32)
 }
 
-/// Registers a ring's descriptor for the calling thread and returns its index (Linux 5.18, 16 places a thread, then `EBUSY`).
+/// Registers a ring's descriptor for the calling thread and returns its index (Linux 5.18, 16
+/// places a thread, then `EBUSY`).
 pub(crate) fn register_ring_fd(ring: BorrowedFd<'_>) -> io::Result<u32> {
     let mut update = RingFdUpdate { offset: u32::MAX, reserved: 0, data: ring.as_raw_fd() as u64 };
     // `EBUSY` is not for the moment here.
@@ -165,10 +172,11 @@ pub(crate) fn make_buffer_table(ring: BorrowedFd<'_>, places: u32) -> io::Result
     patiently(|| register(ring.as_raw_fd(), REGISTER_BUFFERS2, &mut table, size_of::<ResourceTable>() as u32)).map(drop)
 }
 
-/// Puts buffers into the table from a place on, or empties places with vectors of null; returns how many the kernel took.
+/// Puts buffers into the table from a place on, or empties places with vectors of null; returns how
+/// many the kernel took.
 ///
-/// It pins the memory, and keeps it pinned until the place is emptied or the ring is closed. What it writes there later is for those to vouch
-/// for who push entries that name the place.
+/// It pins the memory, and keeps it pinned until the place is emptied or the ring is closed. Whoever
+/// pushes an entry that names the place vouches for what the kernel writes there.
 pub(crate) fn update_buffer_table(ring: BorrowedFd<'_>, first: u32, buffers: &[libc::iovec]) -> io::Result<usize> {
     let count = buffers.len() as u32;
     let mut update = ResourceUpdate { offset: first, reserved: 0, data: buffers.as_ptr() as u64, tags: 0, count, reserved2: 0 };
@@ -176,14 +184,15 @@ pub(crate) fn update_buffer_table(ring: BorrowedFd<'_>, first: u32, buffers: &[l
     Ok(taken as usize)
 }
 
-/// Posts the completion that a `MSG_RING` entry describes to its target, without a ring of one's own (Linux 6.13).
+/// Posts the completion that a `MSG_RING` entry describes to its target, without a ring of one's
+/// own (Linux 6.13).
 pub(crate) fn send_msg_ring(message: &mut squeue::Entry) -> io::Result<()> {
     register(-1, REGISTER_SEND_MSG_RING, message, 1).map(drop)
 }
 
 fn register<T>(ring: RawFd, opcode: libc::c_uint, argument: &mut T, count: u32) -> io::Result<i32> {
-    // SAFETY: `argument` is one exclusively borrowed structure of the kind that `opcode` reads and writes; the kernel is done with it
-    // when the call returns.
+    // SAFETY: `argument` is one exclusively borrowed structure of the kind that `opcode` reads and
+    // writes; the kernel is done with it when the call returns.
     let result = unsafe { libc::syscall(libc::SYS_io_uring_register, ring, opcode, std::ptr::from_mut(argument), count) };
     if result < 0 {
         return Err(io::Error::last_os_error());
@@ -252,8 +261,9 @@ pub(crate) fn epoll_control(epoll: BorrowedFd<'_>, operation: i32, fd: RawFd, ev
     Ok(())
 }
 
-/// Waits for events, without limit for `None`. Fills `events` from the front and returns how many. epoll_wait(2), and epoll_pwait2(2) where
-/// milliseconds are too coarse; where one of them is refused, another.
+/// Waits for events, without limit for `None`. Fills `events` from the front and returns how many.
+/// epoll_wait(2), and epoll_pwait2(2) where milliseconds are too coarse; where one of them is
+/// refused, another.
 pub(crate) fn epoll_wait(epoll: BorrowedFd<'_>, events: &mut [libc::epoll_event], timeout: Option<Duration>) -> io::Result<usize> {
     let epoll = epoll.as_raw_fd();
     let result = match timeout {
@@ -267,8 +277,8 @@ pub(crate) fn epoll_wait(epoll: BorrowedFd<'_>, events: &mut [libc::epoll_event]
     Ok(result as usize)
 }
 
-/// Did the kernel or a filter not know the call? Filters of containers that are older than a call answer EPERM. For calls that never answer so
-/// by themselves, on arguments as ours.
+/// Did the kernel or a filter not know the call? A container's filter that is older than a call
+/// answers EPERM. This is for calls that never answer so by themselves, with arguments as ours.
 fn is_refused(result: i32) -> bool {
     result < 0 && matches!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EINVAL))
 }
@@ -290,8 +300,8 @@ fn wait_precisely(epoll: RawFd, events: &mut [libc::epoll_event], timeout: Optio
     let timespec = timeout.as_ref().map_or(std::ptr::null(), |timeout| timeout.as_ptr());
     let (pointer, count) = (events.as_mut_ptr(), events.len() as i32);
     let no_mask = std::ptr::null::<libc::c_void>();
-    // SAFETY: `events` is exclusively borrowed for the call, and `count` long; `timeout` is a local variable, two 64-bit numbers as the call
-    // has them on every architecture.
+    // SAFETY: `events` is exclusively borrowed for the call, and `count` long; `timeout` is a local
+    // variable, two 64-bit numbers as the call has them on every architecture.
     unsafe { libc::syscall(libc::SYS_epoll_pwait2, epoll, pointer, count, timespec, no_mask, 0usize) as i32 }
 }
 
@@ -467,7 +477,8 @@ pub(crate) fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64
     Ok((limit.rlim_cur, limit.rlim_max))
 }
 
-/// Asks for huge pages under a block of memory, which then costs one page fault in place of hundreds; madvise(2). A refusal changes nothing.
+/// Asks for huge pages under a block of memory, which then costs one page fault in place of
+/// hundreds; madvise(2). A refusal changes nothing.
 pub(crate) fn advise_huge_pages(block: std::ptr::NonNull<u8>, length: usize) {
     // SAFETY: this advice changes no content and no permission of any mapping, whosever it is.
     unsafe { libc::madvise(block.as_ptr().cast(), length, libc::MADV_HUGEPAGE) };

@@ -13,8 +13,8 @@ use super::calls;
 /// An open descriptor, which is closed when this is dropped. Errors go nowhere then, as in std.
 ///
 /// The rooms above hold this and not std's type, so that one file decides what a descriptor is and
-/// how it is closed. std's is in it: it knows that -1 is no number, so an `Option` is no larger, and
-/// in a debug build it notices that somebody else has closed the number.
+/// how it is closed. std's is in it: it knows that -1 is no number, so an `Option` is no larger,
+/// and in a debug build it notices that somebody else has closed the number.
 #[derive(Debug)]
 pub struct Descriptor(OwnedFd);
 

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// There has been one, and there will be others: a limit that is reached later finds threads in the pool.
+/// There has been one, and there will be others: a limit that is reached later finds threads in the
+/// pool.
 static GRANTED: AtomicBool = AtomicBool::new(false);
 
 /// Is a thread to be had? Tried with one that does nothing, until it is.
