@@ -28,7 +28,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use super::task::Header;
+use super::header::Header;
 use super::waker::{CHUNK_BOUND, CHUNKS, STEP, TaskId};
 use crate::sys;
 

@@ -13,8 +13,10 @@
 
 mod arena;
 mod budget;
+mod header;
 mod inbox;
 mod join;
+mod join_error;
 mod task;
 mod waker;
 
@@ -29,13 +31,14 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 pub(crate) use budget::{Budget, yield_once};
-pub use join::{AbortHandle, JoinError, JoinHandle};
+pub use join::{AbortHandle, JoinHandle};
+pub use join_error::JoinError;
 
 use crate::ring::Unparker;
 use crate::unwind;
 use arena::Arena;
+use header::Header;
 use inbox::Inbox;
-use task::Header;
 use waker::TaskId;
 pub(crate) use waker::{own, share};
 
