@@ -7,8 +7,10 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Context;
 
+use super::core::Core;
+use super::current::{self, refuse_nesting};
 use super::ending::Ending;
-use super::{Builder, Core, Metrics, refuse_nesting};
+use super::{Builder, Metrics};
 use crate::buf::ChunkPoolConfig;
 use crate::exec::JoinHandle;
 use crate::ring::{Config, Ring, RingReport, Wait};
@@ -17,7 +19,7 @@ use crate::unwind::FirstPanic;
 /// One ring, its tasks and its timers, on one thread.
 ///
 /// It is made, used and dropped on one thread (`!Send`); runtimes on several threads are
-/// independent of each other. [`block_on`] is the short form for a program that needs one.
+/// independent of each other. [`block_on`](crate::block_on) is the short form for a program that needs one.
 ///
 /// Dropping it cancels all tasks and all operations, waits until the kernel has let go of their
 /// memory (up to 5 seconds, then that memory is leaked and a line on standard error says so), and
@@ -50,7 +52,7 @@ impl Runtime {
     }
 
     pub(crate) fn on(ring: Ring, config: &Config, pool_config: ChunkPoolConfig) -> io::Result<Runtime> {
-        Ok(Runtime { core: Core::new(ring, config, pool_config)? })
+        Ok(Runtime { core: current::begin(Core::new(ring, config, pool_config)?) })
     }
 
     /// Runs a future to its end and returns its output. Tasks run meanwhile.
@@ -81,7 +83,7 @@ impl Runtime {
         }
     }
 
-    /// Starts a task from outside; it runs during [`block_on`](Runtime::block_on). See [`spawn`].
+    /// Starts a task from outside; it runs during [`block_on`](Runtime::block_on). See [`spawn`](crate::spawn).
     pub fn spawn<F: Future + 'static>(&self, future: F) -> JoinHandle<F::Output> {
         self.core.executor.spawn(future)
     }

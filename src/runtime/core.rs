@@ -3,15 +3,14 @@
 use std::cell::{OnceCell, RefCell};
 use std::fmt;
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 
-use super::current;
 use super::spin::Spin;
-use super::timer::Timers;
+use super::timers::Timers;
 use crate::buf::{AlignedBuffer, Chunk, ChunkPool, ChunkPoolConfig, IoBufMut};
 use crate::counters::{Counters, Metrics};
 use crate::driver::{Arrival, Deliveries, Driver, Heir, Orphan, Token};
@@ -65,7 +64,6 @@ impl Core {
             registers_files: config.registered_files,
             id: RUNTIMES.fetch_add(1, Ordering::Relaxed),
         });
-        current::begin(&core);
         Ok(core)
     }
 
@@ -192,13 +190,6 @@ impl Core {
     /// Asks for the end of an operation.
     pub(crate) fn cancel(&self, token: Token) {
         self.driver.borrow_mut().cancel(token);
-    }
-
-    /// Sends all that is queued, so that a descriptor can be closed of which operations without
-    /// futures are in flight. `false`: its number is still needed, here or by another runtime of
-    /// this thread.
-    pub(crate) fn let_go(&self, fd: RawFd) -> bool {
-        current::is_alone() && self.driver.borrow_mut().let_go(fd)
     }
 
     pub(crate) fn ring_kind(&self) -> RingKind {

@@ -27,6 +27,13 @@ impl Core {
         CURRENT_ID.set(self.id);
         EnteredRuntime { before, _executor: self.executor.enter() }
     }
+
+    /// Sends all that is queued, so that a descriptor can be closed of which operations without
+    /// futures are in flight. `false`: its number is still needed, here or by another runtime of
+    /// this thread.
+    pub(crate) fn let_go(&self, fd: RawFd) -> bool {
+        is_alone() && self.driver.borrow_mut().let_go(fd)
+    }
 }
 
 /// Restores the runtime that was entered before.
@@ -45,8 +52,9 @@ impl Drop for EnteredRuntime {
 }
 
 /// A runtime of this thread begins.
-pub(super) fn begin(core: &Rc<Core>) {
-    HERE.with(|here| here.borrow_mut().push(Rc::downgrade(core)));
+pub(super) fn begin(core: Rc<Core>) -> Rc<Core> {
+    HERE.with(|here| here.borrow_mut().push(Rc::downgrade(&core)));
+    core
 }
 
 /// A runtime of this thread has ended. One that leaked operations still counts, so that no other of
@@ -64,7 +72,7 @@ pub(super) fn end(core: &Core, has_leaked: bool) {
 }
 
 /// Has this thread only one runtime?
-pub(super) fn is_alone() -> bool {
+fn is_alone() -> bool {
     HERE.with(|here| here.borrow().len() == 1)
 }
 

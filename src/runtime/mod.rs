@@ -12,6 +12,7 @@ mod older_kernels;
 mod spin;
 mod tick;
 mod timer;
+mod timers;
 
 use std::future::{Future, poll_fn};
 use std::task::Poll;

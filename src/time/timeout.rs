@@ -40,7 +40,8 @@ pub fn timeout_at<F: IntoFuture>(deadline: Instant, future: F) -> impl Future<Ou
     unless(Timer::new(deadline), future)
 }
 
-/// A future, unless a timer fires first.
+/// A future, unless a timer fires first. An `async fn` would have room for its arguments twice.
+#[allow(clippy::manual_async_fn)]
 fn unless<F: IntoFuture>(mut timer: Timer, future: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
     async move {
         let mut future = pin!(future.into_future());
