@@ -10,26 +10,26 @@
 //!                       │ future dropped                      │ future dropped
 //!                       ▼             last completion         ▼
 //!                    Orphaned ──────────────────────────▶ (free)
-//!        start_several               last completion taken
-//!   (free) ────────▶ Several  ──────────────────────────▶ (free)
+//!      start_multishot               last completion taken
+//!   (free) ────────▶ Multishot ─────────────────────────▶ (free)
 //!                       │ future dropped
 //!                       ▼             last completion
-//!                   Inherited ──────────────────────────▶ (free)
+//!                   HandedOver ────────────────────────▶ (free)
 //! ```
 //! A slot is free only after its own last completion, whatever a cancel answered: a cancel may say "not found" and leave its target
 //! running. So slots being cancelled stand in a list, and the cancel is repeated until the slot is free. (The two completions of a zero-copy
-//! send count as one: `halves.rs`.)
+//! send count as one: `notification.rs`.)
 //!
 //! # Safety
 //! Entries are pushed under the contract of `inflight::Operation`: the operation's memory belongs to its
 //! future while Waiting and to the slot while Orphaned, and goes only after the last completion. A
-//! Several or Inherited slot names no memory but buffers of the pool, which is kept until the ring
-//! is gone; the stream or its heir keeps the descriptor open.
+//! Multishot or HandedOver slot names no memory but buffers of the pool, which is kept until the ring
+//! is gone; the stream or its successor keeps the descriptor open.
 #![allow(unsafe_code)]
 
-mod halves;
+mod multishot;
+mod notification;
 mod one_by_one;
-mod several;
 mod slots;
 
 use std::any::Any;
@@ -46,16 +46,16 @@ use std::time::{Duration, Instant};
 
 use io_uring::{opcode, squeue};
 
-pub(crate) use several::{Arrival, BUFFER_GROUP};
+pub(crate) use multishot::{Arrival, BUFFER_GROUP};
 pub(crate) use slots::Token;
 
 use crate::buf::ChunkPool;
 use crate::counters::Counters;
 use crate::ring::{COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, FIRST_PRIVATE_TOKEN, PushError, Ring, Wait};
 use crate::unwind::FirstPanic;
-use halves::Half;
+use multishot::{Multishot, Unclaimed};
+use notification::ZeroCopySend;
 use one_by_one::OneByOne;
-use several::{Several, Unclaimed};
 use slots::Slots;
 
 /// The token of every cancel. Its answer is a hint that nothing rests on, so it has no slot.
@@ -79,9 +79,9 @@ pub(crate) trait Orphan {
 }
 
 /// Who gets the completions of a multishot operation whose future is gone.
-pub(crate) trait Heir {
+pub(crate) trait Successor {
     /// Takes one completion, with the buffer that it took.
-    fn inherit(&self, arrival: Arrival);
+    fn take_over(&self, arrival: Arrival);
 }
 
 struct Slot {
@@ -89,7 +89,7 @@ struct Slot {
     /// In the list of slots being cancelled.
     cancelling: bool,
     /// Which completion of a zero-copy send has come.
-    half: Half,
+    zero_copy: ZeroCopySend,
 }
 
 /// Who may touch an operation's memory now?
@@ -101,9 +101,9 @@ enum State {
     /// The kernel. The slot owns the operation.
     Orphaned(Box<dyn Orphan>),
     /// A multishot operation, which names no memory. Its future takes the completions one by one; the last one may have come.
-    Several(Several),
+    Multishot(Multishot),
     /// A multishot operation whose future is gone.
-    Inherited(Rc<dyn Heir>),
+    HandedOver(Rc<dyn Successor>),
 }
 
 pub(crate) struct Driver {
@@ -138,7 +138,7 @@ struct Cancelled {
 pub(crate) struct Deliveries {
     wakers: Vec<Waker>,
     orphans: VecDeque<(Box<dyn Orphan>, Completion)>,
-    inherited: VecDeque<(Rc<dyn Heir>, Arrival)>,
+    handed_over: VecDeque<(Rc<dyn Successor>, Arrival)>,
     let_go: VecDeque<Box<dyn Any>>,
 }
 
@@ -148,7 +148,7 @@ impl Deliveries {
     /// `wake` wakes; it may know a shorter way than [`Waker::wake`].
     #[inline]
     pub(crate) fn deliver(&mut self, wake: impl Fn(Waker)) {
-        let others = !(self.orphans.is_empty() && self.inherited.is_empty() && self.let_go.is_empty());
+        let others = !(self.orphans.is_empty() && self.handed_over.is_empty() && self.let_go.is_empty());
         if self.wakers.len() <= 1 && !others {
             // Should it panic, nobody is left to be served.
             return self.wakers.pop().into_iter().for_each(wake);
@@ -171,8 +171,8 @@ impl Deliveries {
         while let Some((orphan, completion)) = self.orphans.pop_front() {
             panic.run(|| orphan.finish(completion));
         }
-        while let Some((heir, arrival)) = self.inherited.pop_front() {
-            panic.run(|| heir.inherit(arrival));
+        while let Some((successor, arrival)) = self.handed_over.pop_front() {
+            panic.run(|| successor.take_over(arrival));
         }
         while let Some(given_up) = self.let_go.pop_front() {
             panic.run(|| drop(given_up));
@@ -266,7 +266,7 @@ impl Driver {
     pub(crate) fn waits_with(&mut self, token: Token, waker: &Waker) -> bool {
         match &self.slot(token).state {
             State::Waiting(waiting) => waiting.will_wake(waker),
-            State::Several(several) => several.will_wake(waker),
+            State::Multishot(multishot) => multishot.will_wake(waker),
             _ => false,
         }
     }
@@ -276,7 +276,7 @@ impl Driver {
     pub(crate) fn set_waker(&mut self, token: Token, waker: Waker) -> (Option<Waker>, bool) {
         match &mut self.slot(token).state {
             State::Waiting(waiting) => (Some(mem::replace(waiting, waker)), true),
-            State::Several(several) => several.set_waker(waker),
+            State::Multishot(multishot) => multishot.set_waker(waker),
             _ => (Some(waker), false),
         }
     }
@@ -377,7 +377,7 @@ impl Driver {
     fn occupy(&mut self, state: impl FnOnce() -> State) -> Token {
         self.in_flight += 1;
         self.counters.operations.add(1);
-        self.slots.insert_with(|| Slot { state: state(), cancelling: false, half: Half::Neither })
+        self.slots.insert_with(|| Slot { state: state(), cancelling: false, zero_copy: ZeroCopySend::Neither })
     }
 
     /// Pushes in order: once an entry waits, all later ones wait behind it.
@@ -503,19 +503,19 @@ impl Driver {
             return drop(self.arrival(completion));
         };
         match &mut slot.state {
-            State::Several(several) if !several.ended => return self.complete_several(token, completion, deliveries),
-            State::Several(_) => {
+            State::Multishot(multishot) if !multishot.ended => return self.complete_multishot(token, completion, deliveries),
+            State::Multishot(_) => {
                 self.counters.stale_completions.add(1);
                 return drop(self.arrival(completion));
             }
-            State::Inherited(heir) => {
-                let heir = Rc::clone(heir);
-                return self.complete_inherited(token, heir, completion, deliveries);
+            State::HandedOver(successor) => {
+                let successor = Rc::clone(successor);
+                return self.complete_handed_over(token, successor, completion, deliveries);
             }
             _ => {}
         }
         if completion.flags & (COMPLETION_MORE | COMPLETION_NOTIFICATION) != 0 {
-            return self.complete_half(token, completion, deliveries);
+            return self.complete_zero_copy(token, completion, deliveries);
         }
         if let State::Finished { .. } = slot.state {
             self.counters.stale_completions.add(1);
@@ -618,9 +618,9 @@ impl Slot {
     /// Is it in flight?
     fn can_be_cancelled(&self) -> bool {
         match &self.state {
-            State::Waiting(_) | State::Orphaned(_) => !matches!(self.half, Half::Result(_)),
-            State::Inherited(_) => true,
-            State::Several(several) => !several.ended,
+            State::Waiting(_) | State::Orphaned(_) => !matches!(self.zero_copy, ZeroCopySend::Result(_)),
+            State::HandedOver(_) => true,
+            State::Multishot(multishot) => !multishot.ended,
             State::Finished { .. } => false,
         }
     }
@@ -652,8 +652,8 @@ impl Driver {
 }
 
 #[cfg(test)]
-mod rungs;
+mod against_a_model;
 #[cfg(test)]
-mod sequences;
+mod every_kernel;
 #[cfg(test)]
 mod tests;

@@ -201,13 +201,13 @@ fn a_way_to_the_machine_is_found_where_it_is_named_and_a_constant_or_a_type_is_n
         assert!(!names(line, CALL), "{line}");
     }
     let files = [
-        ("driver.rs", "#[cfg(test)]\nmod rungs;\n"),
+        ("driver.rs", "#[cfg(test)]\nmod every_kernel;\n"),
         ("op/mod.rs", "#[cfg(test)]\nmod tests;"),
         ("lib.rs", "#[cfg(test)]\nmod old;"),
         ("a.rs", "#[cfg(test)]\nmod b {\n    c();\n}\n"),
     ];
     let found = test_files(&files.map(|(name, content)| (name.to_owned(), content.to_owned())));
-    assert_eq!(found, ["driver/rungs.rs", "old.rs", "op/tests.rs"].map(str::to_owned).into());
+    assert_eq!(found, ["driver/every_kernel.rs", "old.rs", "op/tests.rs"].map(str::to_owned).into());
 }
 
 /// The operations of the ring that a text names, by their codes' names: a multishot shares the code of its single form.

@@ -1,7 +1,7 @@
 //! Reads one by one: does the program read one piece after another, with nothing else in flight?
 //!
 //! Such a read is cheaper without the ring, if the page cache has what it asks for: it needs no
-//! slot, no enter and no wake. Several reads at a time are cheaper by the ring. Who reads one by
+//! slot, no enter and no wake. Multishot reads at a time are cheaper by the ring. Who reads one by
 //! one shows only afterwards, so the past decides: after [`ENOUGH`] reads that found nothing in
 //! flight the next ones may go past the ring. Now and then one goes through it all the same: then
 //! others have their turn, and a program that has begun to read several at a time shows it.
@@ -38,7 +38,7 @@ impl OneByOne {
         left.is_some()
     }
 
-    /// Several operations are in flight, or the page cache did not have what was asked for.
+    /// Multishot operations are in flight, or the page cache did not have what was asked for.
     #[inline]
     pub(super) fn end(&mut self) {
         self.streak = 0;

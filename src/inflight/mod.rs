@@ -10,7 +10,7 @@ mod future;
 mod handle;
 mod header;
 mod kept;
-mod multishot;
+mod multishot_stream;
 mod operation;
 mod orphan;
 mod registration;
@@ -27,7 +27,7 @@ pub(crate) use bytes::{
 pub(crate) use handle::Handle;
 pub(crate) use header::Header;
 pub(crate) use kept::{Direction, Left, Manner};
-pub(crate) use multishot::{Kind, Multishot};
+pub(crate) use multishot_stream::{Kind, MultishotStream};
 pub(crate) use operation::{Habits, MOST_BYTES, Notification, Operation, Step, Turns};
 pub(crate) use registration::number_here;
 pub(crate) use resource::Resource;

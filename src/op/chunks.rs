@@ -21,7 +21,7 @@ use io_uring::{opcode, squeue};
 
 use crate::buf::{Chunk, ChunkPool, MOST_BYTES};
 use crate::driver::{Arrival, BUFFER_GROUP};
-use crate::inflight::{Direction, Habits, Handle, Kind, Lane, Left, Manner, Multishot, Op, Operation, Step, Turns};
+use crate::inflight::{Direction, Habits, Handle, Kind, Lane, Left, Manner, MultishotStream, Op, Operation, Step, Turns};
 use crate::ring::Completion;
 use crate::runtime::current;
 
@@ -81,7 +81,7 @@ fn select(entry: squeue::Entry) -> squeue::Entry {
 /// dropped or has ended, other reads of the same connection wait.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Chunks<'h> {
-    receive: Multishot<Bytes>,
+    receive: MultishotStream<Bytes>,
     handle: PhantomData<&'h ()>,
 }
 
@@ -98,7 +98,7 @@ const _: () = assert!(size_of::<Chunks<'_>>() <= 40);
 impl<'h> Chunks<'h> {
     pub(crate) fn new(handle: &'h Handle, source: Source) -> Chunks<'h> {
         let kind = Bytes { source, multishot: true, ended: false };
-        Chunks { receive: Multishot::new(handle, kind), handle: PhantomData }
+        Chunks { receive: MultishotStream::new(handle, kind), handle: PhantomData }
     }
 
     /// Takes what is left in the lane, or arms the receive.

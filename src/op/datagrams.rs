@@ -22,7 +22,7 @@ use io_uring::opcode;
 use super::chunks::UNCLAIMED;
 use crate::buf::Chunk;
 use crate::driver::{Arrival, BUFFER_GROUP};
-use crate::inflight::{Handle, Kind, Lane, Left, Multishot};
+use crate::inflight::{Handle, Kind, Lane, Left, MultishotStream};
 use crate::runtime::current;
 
 /// `struct io_uring_recvmsg_out`: the lengths of the name, of the control data and of the payload, and the flags.
@@ -65,13 +65,13 @@ pub struct Datagram {
 /// receives of the socket wait. An error does not end it.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Datagrams<'h> {
-    receive: Multishot<Messages>,
+    receive: MultishotStream<Messages>,
     handle: PhantomData<&'h ()>,
 }
 
 impl<'h> Datagrams<'h> {
     pub(crate) fn new(handle: &'h Handle) -> Datagrams<'h> {
-        Datagrams { receive: Multishot::new(handle, Messages), handle: PhantomData }
+        Datagrams { receive: MultishotStream::new(handle, Messages), handle: PhantomData }
     }
 
     /// Takes what is left in the lane, or arms the receive.

@@ -22,7 +22,7 @@ use io_uring::opcode;
 
 use super::accept::Accepted;
 use crate::driver::Arrival;
-use crate::inflight::{Handle, Kind, Lane, Left, Multishot};
+use crate::inflight::{Handle, Kind, Lane, Left, MultishotStream};
 use crate::ring::Completion;
 use crate::runtime::Timer;
 use crate::sys::{self, Descriptor, SockAddr};
@@ -43,7 +43,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// An error does not end it. `EMFILE` and `ENFILE` (no descriptor left) are yielded at most every 50 milliseconds, and the connections wait.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Incoming<'h, S: Accepted> {
-    accept: Multishot<Connections<S>>,
+    accept: MultishotStream<Connections<S>>,
     limit: u16,
     /// Set while the kernel is left alone.
     pause: Option<Timer>,
@@ -52,7 +52,12 @@ pub struct Incoming<'h, S: Accepted> {
 
 impl<S: Accepted> Incoming<'_, S> {
     pub(crate) fn new(listener: &Handle) -> Self {
-        Incoming { accept: Multishot::new(listener, Connections(PhantomData)), limit: DEFAULT_LIMIT, pause: None, handle: PhantomData }
+        Incoming {
+            accept: MultishotStream::new(listener, Connections(PhantomData)),
+            limit: DEFAULT_LIMIT,
+            pause: None,
+            handle: PhantomData,
+        }
     }
 
     /// Stops accepting while that many connections are unclaimed, 64 by default, 1 to 65535. A few more can come before the stop takes

@@ -13,7 +13,7 @@ use super::spin::Spin;
 use super::timers::Timers;
 use crate::buf::{AlignedBuffer, Chunk, ChunkPool, ChunkPoolConfig, IoBufMut};
 use crate::counters::{Counters, Metrics};
-use crate::driver::{Arrival, Deliveries, Driver, Heir, Orphan, Token};
+use crate::driver::{Arrival, Deliveries, Driver, Orphan, Successor, Token};
 use crate::exec::{self, Executor};
 use crate::ring::{Completion, Config, Ring, RingKind, RingReport};
 
@@ -120,9 +120,9 @@ impl Core {
         drop(waker);
     }
 
-    /// Leaves what still comes of a multishot operation to an heir, and returns what has come.
-    pub(crate) fn bequeath(&self, token: Token, heir: Rc<dyn Heir>) -> Vec<Arrival> {
-        let (arrived, waker) = self.driver.borrow_mut().bequeath(token, heir);
+    /// Leaves what still comes of a multishot operation to a successor, and returns what has come.
+    pub(crate) fn hand_over(&self, token: Token, successor: Rc<dyn Successor>) -> Vec<Arrival> {
+        let (arrived, waker) = self.driver.borrow_mut().hand_over(token, successor);
         drop(waker);
         arrived
     }

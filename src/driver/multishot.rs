@@ -1,4 +1,4 @@
-//! What has a multishot operation brought that its future has not taken? One table of what waits, for all of them.
+//! What multishot operations have brought and their futures have not taken: one table for all of them.
 //!
 //! A multishot operation waits for most of its life, so it takes no more than its slot, and what it brings lies in places that all share: as numbers,
 //! since each arrival becomes a chunk in the hands of its future. The pool is told at once that the buffer has left the ring, and where
@@ -6,7 +6,7 @@
 //!
 //! # Safety
 //! Multishot operations name no memory, but buffers of the pool, which the driver keeps until the ring is gone. The descriptor is kept by the
-//! stream, then by its heir. Each completion comes here once, and no other ring takes buffers of the pool.
+//! stream, then by its successor. Each completion comes here once, and no other ring takes buffers of the pool.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ use io_uring::squeue;
 use slab::Slab;
 
 use super::slots::Slots;
-use super::{Deliveries, Driver, Heir, Slot, State, Token};
+use super::{Deliveries, Driver, Slot, State, Successor, Token};
 use crate::buf::{Chunk, ChunkPool, ChunkPoolConfig};
 use crate::ring::Completion;
 
@@ -40,7 +40,7 @@ pub(crate) struct Arrival {
 }
 
 /// A multishot operation between its start and its last completion, and until the last has been taken.
-pub(super) struct Several {
+pub(super) struct Multishot {
     /// `None` while something waits.
     waker: Option<Waker>,
     /// The place of the last that waits, which is followed by the first, or `NOWHERE`.
@@ -83,9 +83,9 @@ pub(super) struct Unclaimed {
     spared: HashMap<u32, Chunk>,
 }
 
-impl Several {
-    fn new(waker: Waker, limit: u16) -> Several {
-        Several { waker: Some(waker), last: NOWHERE, room: limit, ended: false }
+impl Multishot {
+    fn new(waker: Waker, limit: u16) -> Multishot {
+        Multishot { waker: Some(waker), last: NOWHERE, room: limit, ended: false }
     }
 
     pub(super) fn will_wake(&self, waker: &Waker) -> bool {
@@ -105,7 +105,7 @@ impl Several {
 impl Unclaimed {
     /// Keeps a completion. Returns who is to be woken, if this is the first that waits.
     #[inline]
-    fn put(&mut self, several: &mut Several, completion: Completion, spared: Option<Chunk>) -> Option<Waker> {
+    fn put(&mut self, multishot: &mut Multishot, completion: Completion, spared: Option<Chunk>) -> Option<Waker> {
         let Completion { result, flags, .. } = completion;
         let entry = self.waiting.vacant_entry();
         let place = entry.key() as u32;
@@ -113,10 +113,10 @@ impl Unclaimed {
         if let Some(chunk) = spared {
             self.spared.insert(place, chunk);
         }
-        several.room = several.room.saturating_sub(1);
-        let last = mem::replace(&mut several.last, place);
+        multishot.room = multishot.room.saturating_sub(1);
+        let last = mem::replace(&mut multishot.last, place);
         if last == NOWHERE {
-            return several.waker.take();
+            return multishot.waker.take();
         }
         let first = mem::replace(&mut self.waiting[last as usize].next, place);
         self.waiting[place as usize].next = first;
@@ -124,24 +124,24 @@ impl Unclaimed {
     }
 
     /// Do at least so many wait?
-    fn holds(&self, several: &Several, count: u32) -> bool {
-        let next = |place: &u32| Some(self.waiting[*place as usize].next).filter(|next| *next != several.last);
-        several.last != NOWHERE && iter::successors(Some(several.last), next).take(count as usize).count() == count as usize
+    fn holds(&self, multishot: &Multishot, count: u32) -> bool {
+        let next = |place: &u32| Some(self.waiting[*place as usize].next).filter(|next| *next != multishot.last);
+        multishot.last != NOWHERE && iter::successors(Some(multishot.last), next).take(count as usize).count() == count as usize
     }
 
     /// Takes what came first, if that is bytes in a buffer and more will come.
     #[inline]
-    fn take_bytes(&mut self, several: &mut Several) -> Bytes {
-        if several.last == NOWHERE {
+    fn take_bytes(&mut self, multishot: &mut Multishot) -> Bytes {
+        if multishot.last == NOWHERE {
             return Bytes::Nothing;
         }
-        let place = self.waiting[several.last as usize].next;
+        let place = self.waiting[multishot.last as usize].next;
         let Waiting { result, flags, next } = self.waiting[place as usize];
         let completion = Completion { token: 0, result, flags };
         match completion.buffer() {
             Some(id) if result > 0 && !completion.is_last() && self.spared.is_empty() => {
-                several.room = several.room.saturating_add(1);
-                self.unlink(several, place, next);
+                multishot.room = multishot.room.saturating_add(1);
+                self.unlink(multishot, place, next);
                 Bytes::Here { id, length: result as usize }
             }
             _ => Bytes::Other,
@@ -150,25 +150,25 @@ impl Unclaimed {
 
     /// Takes the first out of the ring of those that wait.
     #[inline]
-    fn unlink(&mut self, several: &mut Several, place: u32, next: u32) {
+    fn unlink(&mut self, multishot: &mut Multishot, place: u32, next: u32) {
         self.waiting.remove(place as usize);
-        if place == several.last {
-            several.last = NOWHERE;
+        if place == multishot.last {
+            multishot.last = NOWHERE;
         } else {
-            self.waiting[several.last as usize].next = next;
+            self.waiting[multishot.last as usize].next = next;
         }
     }
 
     /// What came first, if anything waits.
     #[inline]
-    fn take(&mut self, several: &mut Several, token: Token, pool: Option<&Rc<ChunkPool>>) -> Option<Arrival> {
-        if several.last == NOWHERE {
+    fn take(&mut self, multishot: &mut Multishot, token: Token, pool: Option<&Rc<ChunkPool>>) -> Option<Arrival> {
+        if multishot.last == NOWHERE {
             return None;
         }
-        several.room = several.room.saturating_add(1);
-        let place = self.waiting[several.last as usize].next;
+        multishot.room = multishot.room.saturating_add(1);
+        let place = self.waiting[multishot.last as usize].next;
         let Waiting { result, flags, next } = self.waiting[place as usize];
-        self.unlink(several, place, next);
+        self.unlink(multishot, place, next);
         let completion = Completion { token: token.0, result, flags };
         let spared = if self.spared.is_empty() { None } else { self.spared.remove(&place) };
         // SAFETY: the pool was told when the completion came, and it is taken out of its place once.
@@ -179,9 +179,9 @@ impl Unclaimed {
 
 /// A multishot operation, in its slot.
 #[inline]
-fn several(slots: &mut Slots<Slot>, token: Token) -> &mut Several {
+fn multishot(slots: &mut Slots<Slot>, token: Token) -> &mut Multishot {
     match slots.get_mut(token).map(|slot| &mut slot.state) {
-        Some(State::Several(several)) => several,
+        Some(State::Multishot(multishot)) => multishot,
         _ => unreachable!("its future has not given the token back, nor has its last completion been taken"),
     }
 }
@@ -196,24 +196,25 @@ impl Driver {
     /// As [`start`](Driver::start), for a multishot operation that names no memory. When `limit` completions wait, it is cancelled.
     ///
     /// # Safety
-    /// The descriptor in the entry stays open until the last completion: the future keeps it, and then the heir.
-    pub(crate) unsafe fn start_several(&mut self, entry: squeue::Entry, waker: Waker, limit: u16) -> Token {
-        let token = self.occupy(|| State::Several(Several::new(waker, limit)));
+    /// The descriptor in the entry stays open until the last completion: the future keeps it, and then the successor.
+    pub(crate) unsafe fn start_multishot(&mut self, entry: squeue::Entry, waker: Waker, limit: u16) -> Token {
+        let token = self.occupy(|| State::Multishot(Multishot::new(waker, limit)));
         self.queue(entry.user_data(token.0));
         token
     }
 
-    /// The future of a multishot operation goes away. Returns what has arrived, and the waker that waited; what still comes goes to the heir.
-    pub(crate) fn bequeath(&mut self, token: Token, heir: Rc<dyn Heir>) -> (Vec<Arrival>, Option<Waker>) {
+    /// The future of a multishot operation goes away. Returns what has arrived, and the waker that waited.
+    /// What still comes goes to the successor.
+    pub(crate) fn hand_over(&mut self, token: Token, successor: Rc<dyn Successor>) -> (Vec<Arrival>, Option<Waker>) {
         let arrivals = iter::from_fn(|| self.take_any(token)).collect();
-        let several = several(&mut self.slots, token);
-        let (waker, ended) = (several.waker.take(), several.ended);
+        let multishot = multishot(&mut self.slots, token);
+        let (waker, ended) = (multishot.waker.take(), multishot.ended);
         if ended {
             self.slots.remove(token);
         } else {
             self.counters.orphaned.add(1);
             self.cancel(token);
-            self.slot(token).state = State::Inherited(heir);
+            self.slot(token).state = State::HandedOver(successor);
         }
         (arrivals, waker)
     }
@@ -223,15 +224,15 @@ impl Driver {
     /// `waker` if that is one of ours, is woken when something comes. `None`: it takes the long way.
     #[inline]
     pub(crate) fn poll_bytes(&mut self, token: Token, waker: &Waker, own: Option<Waker>) -> Poll<Option<Chunk>> {
-        let several = several(&mut self.slots, token);
-        match self.unclaimed.take_bytes(several) {
+        let multishot = multishot(&mut self.slots, token);
+        match self.unclaimed.take_bytes(multishot) {
             Bytes::Here { id, length } => {
                 // SAFETY: the pool was told when the completion came, and it has been taken once.
                 Poll::Ready(self.pool.as_ref().map(|pool| unsafe { pool.chunk_of(id, length) }))
             }
-            Bytes::Nothing if several.will_wake(waker) => Poll::Pending,
-            Bytes::Nothing if several.waker.is_none() && own.is_some() => {
-                several.waker = own;
+            Bytes::Nothing if multishot.will_wake(waker) => Poll::Pending,
+            Bytes::Nothing if multishot.waker.is_none() && own.is_some() => {
+                multishot.waker = own;
                 Poll::Pending
             }
             Bytes::Nothing | Bytes::Other => Poll::Ready(None),
@@ -250,12 +251,12 @@ impl Driver {
 
     #[inline]
     fn take_any(&mut self, token: Token) -> Option<Arrival> {
-        self.unclaimed.take(several(&mut self.slots, token), token, self.pool.as_ref())
+        self.unclaimed.take(multishot(&mut self.slots, token), token, self.pool.as_ref())
     }
 
     /// Keeps a completion of a multishot operation for its future.
     #[inline]
-    pub(super) fn complete_several(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
+    pub(super) fn complete_multishot(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
         let mut is_scarce = false;
         let mut spared = None;
         if let Some((id, pool)) = completion.buffer().zip(self.pool.as_ref()) {
@@ -270,24 +271,30 @@ impl Driver {
             // Its future starts it anew, when there are some again.
             pool.exhausted();
         }
-        let several = several(&mut self.slots, token);
-        if let Some(waker) = self.unclaimed.put(several, completion, spared) {
+        let multishot = multishot(&mut self.slots, token);
+        if let Some(waker) = self.unclaimed.put(multishot, completion, spared) {
             deliveries.wakers.push(waker);
         }
-        let is_full = several.room == 0 || is_scarce && self.unclaimed.holds(several, LIMIT_WHEN_SCARCE);
+        let is_full = multishot.room == 0 || is_scarce && self.unclaimed.holds(multishot, LIMIT_WHEN_SCARCE);
         if completion.is_last() {
-            several.ended = true;
+            multishot.ended = true;
             self.in_flight -= 1;
         } else if is_full {
             self.cancel(token);
         }
     }
 
-    /// Hands a completion of a multishot operation whose future is gone to the heir.
-    pub(super) fn complete_inherited(&mut self, token: Token, heir: Rc<dyn Heir>, completion: Completion, deliveries: &mut Deliveries) {
-        deliveries.inherited.push_back((heir, self.arrival(completion)));
+    /// Hands a completion of a multishot operation whose future is gone to the successor.
+    pub(super) fn complete_handed_over(
+        &mut self,
+        token: Token,
+        successor: Rc<dyn Successor>,
+        completion: Completion,
+        deliveries: &mut Deliveries,
+    ) {
+        deliveries.handed_over.push_back((successor, self.arrival(completion)));
         if completion.is_last() {
-            // The heir lives on among the deliveries, so no user code runs here.
+            // The successor lives on among the deliveries, so no user code runs here.
             self.slots.remove(token);
             self.in_flight -= 1;
         }
@@ -331,30 +338,30 @@ mod tests {
             steps in proptest::collection::vec((0..3u32, 0..4u8), 0..200),
         ) {
             let mut unclaimed = Unclaimed::default();
-            let mut several: [Several; 3] = std::array::from_fn(|_| Several::new(Waker::noop().clone(), 5));
+            let mut multishots: [Multishot; 3] = std::array::from_fn(|_| Multishot::new(Waker::noop().clone(), 5));
             let mut model = [const { VecDeque::new() }; 3];
             let mut is_stopped = [false; 3];
             for (number, (which, action)) in (0..).zip(steps) {
-                let (several, expected) = (&mut several[which as usize], &mut model[which as usize]);
+                let (multishot, expected) = (&mut multishots[which as usize], &mut model[which as usize]);
                 if action == 0 {
-                    let taken = unclaimed.take(several, Token(0), None);
+                    let taken = unclaimed.take(multishot, Token(0), None);
                     prop_assert_eq!(taken.map(|arrival| arrival.completion.result), expected.pop_front());
                 } else {
                     // Every third comes as from a pool that is short of buffers.
                     let spared = (action == 1).then(|| Chunk::copied(&[number as u8]));
-                    drop(several.set_waker(Waker::noop().clone()));
-                    let waker = unclaimed.put(several, Completion { token: 0, result: number, flags: 0 }, spared);
+                    drop(multishot.set_waker(Waker::noop().clone()));
+                    let waker = unclaimed.put(multishot, Completion { token: 0, result: number, flags: 0 }, spared);
                     prop_assert_eq!(waker.is_some(), expected.is_empty());
                     expected.push_back(number);
-                    prop_assert!(is_stopped[which as usize] || several.room as usize == 5 - expected.len());
+                    prop_assert!(is_stopped[which as usize] || multishot.room as usize == 5 - expected.len());
                     is_stopped[which as usize] |= expected.len() >= 5;
                 }
                 for count in 1..7 {
-                    prop_assert_eq!(unclaimed.holds(several, count), expected.len() >= count as usize);
+                    prop_assert_eq!(unclaimed.holds(multishot, count), expected.len() >= count as usize);
                 }
             }
-            for (mut several, expected) in several.into_iter().zip(model) {
-                let rest: Vec<i32> = iter::from_fn(|| unclaimed.take(&mut several, Token(0), None)).map(|arrival| arrival.completion.result).collect();
+            for (mut multishot, expected) in multishots.into_iter().zip(model) {
+                let rest: Vec<i32> = iter::from_fn(|| unclaimed.take(&mut multishot, Token(0), None)).map(|arrival| arrival.completion.result).collect();
                 prop_assert_eq!(rest, Vec::from(expected));
             }
             prop_assert!(unclaimed.waiting.is_empty() && unclaimed.spared.is_empty());
@@ -364,12 +371,12 @@ mod tests {
     #[test]
     fn a_chunk_that_was_spared_comes_with_its_completion() {
         let mut unclaimed = Unclaimed::default();
-        let mut several = Several::new(Waker::noop().clone(), u16::MAX);
+        let mut multishot = Multishot::new(Waker::noop().clone(), u16::MAX);
         let completion = |result| Completion { token: 0, result, flags: 0 };
-        unclaimed.put(&mut several, completion(1), None);
-        unclaimed.put(&mut several, completion(2), Some(Chunk::copied(b"two")));
-        unclaimed.put(&mut several, completion(3), None);
-        let mut take = || unclaimed.take(&mut several, Token(0), None).and_then(|arrival| arrival.chunk);
+        unclaimed.put(&mut multishot, completion(1), None);
+        unclaimed.put(&mut multishot, completion(2), Some(Chunk::copied(b"two")));
+        unclaimed.put(&mut multishot, completion(3), None);
+        let mut take = || unclaimed.take(&mut multishot, Token(0), None).and_then(|arrival| arrival.chunk);
         assert_eq!((take(), take(), take()), (None, Some(Chunk::copied(b"two")), None));
     }
 }

@@ -1,4 +1,4 @@
-//! Is a slot right whatever happens, in whatever order? Every short sequence of events on the real driver, beside a model.
+//! Every short sequence of events on the real driver, beside a model of it.
 //!
 //! The kernel is this test: entries stay in the backlog, and completions are made up.
 
@@ -46,7 +46,7 @@ const EVENTS: [Event; 10] = [
 
 /// Where an operation is, in a model that knows no tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ModelState {
     Nowhere,
     Waiting,
     Finished,
@@ -54,40 +54,48 @@ enum Place {
 }
 
 /// One operation after the other, as their user, the kernel and the model see them.
-struct Lane {
-    place: Place,
+struct ModelSlot {
+    state: ModelState,
     token: Option<Token>,
     before: Option<Token>,
-    /// The one of the two halves of a zero-copy send that has come.
-    half: Option<Event>,
+    /// The first of the two completions of a zero-copy send, if it has come.
+    first_part: Option<Event>,
     /// The future has been woken and not polled since.
     is_woken: bool,
     orphaned: Rc<Cell<usize>>,
     expected_ends: usize,
 }
 
-impl Lane {
-    fn new() -> Lane {
-        Lane { place: Place::Nowhere, token: None, before: None, half: None, is_woken: false, orphaned: Rc::default(), expected_ends: 0 }
+impl ModelSlot {
+    fn new() -> ModelSlot {
+        ModelSlot {
+            state: ModelState::Nowhere,
+            token: None,
+            before: None,
+            first_part: None,
+            is_woken: false,
+            orphaned: Rc::default(),
+            expected_ends: 0,
+        }
     }
 
     /// Can this happen now? A future is polled only while there is one, and the kernel completes only what it holds.
     fn allows(&self, event: Event, is_shut_down: bool) -> bool {
         match event {
-            Event::Start => self.place == Place::Nowhere && !is_shut_down,
-            Event::Poll | Event::DropFuture | Event::Cancel => matches!(self.place, Place::Waiting | Place::Finished),
+            Event::Start => self.state == ModelState::Nowhere && !is_shut_down,
+            Event::Poll | Event::DropFuture | Event::Cancel => matches!(self.state, ModelState::Waiting | ModelState::Finished),
             Event::NotFound => true,
             Event::More | Event::Notification => self.token.is_some(),
-            Event::Last => matches!(self.place, Place::Waiting | Place::Orphaned),
+            Event::Last => matches!(self.state, ModelState::Waiting | ModelState::Orphaned),
             Event::Late => self.before.is_some(),
             Event::ShutDown => !is_shut_down,
         }
     }
 
     fn gone(&mut self) {
-        self.place = Place::Nowhere;
+        self.state = ModelState::Nowhere;
         self.before = self.token.take();
-        self.half = None;
+        self.first_part = None;
     }
 }
 
@@ -105,7 +113,7 @@ impl Wake for Wakes {
 struct Model {
     driver: Driver,
     deliveries: Deliveries,
-    lanes: Vec<Lane>,
+    slots: Vec<ModelSlot>,
     wakes: Arc<Wakes>,
     waker: Waker,
     expected_wakes: usize,
@@ -114,11 +122,11 @@ struct Model {
 }
 
 impl Model {
-    fn new(driver: Driver, lanes: usize) -> Model {
+    fn new(driver: Driver, slots: usize) -> Model {
         let wakes = Arc::<Wakes>::default();
         let waker = Waker::from(Arc::clone(&wakes));
-        let (stale, lanes) = (driver.counters.stale_completions.get(), (0..lanes).map(|_| Lane::new()).collect());
-        Model { driver, deliveries: Deliveries::default(), lanes, wakes, waker, expected_wakes: 0, stale, is_shut_down: false }
+        let (stale, slots) = (driver.counters.stale_completions.get(), (0..slots).map(|_| ModelSlot::new()).collect());
+        Model { driver, deliveries: Deliveries::default(), slots, wakes, waker, expected_wakes: 0, stale, is_shut_down: false }
     }
 
     fn complete(&mut self, token: u64, flags: u32) {
@@ -126,44 +134,44 @@ impl Model {
         self.deliveries.deliver(Waker::wake);
     }
 
-    fn apply(&mut self, event: Event, lane: usize) {
-        let (token, before) = (self.lanes[lane].token, self.lanes[lane].before);
+    fn apply(&mut self, event: Event, slot: usize) {
+        let (token, before) = (self.slots[slot].token, self.slots[slot].before);
         let current = || token.expect("the event is allowed");
         match event {
             Event::Start => {
                 let token = self.driver.start_nop();
                 drop(self.driver.set_waker(token, self.waker.clone()));
-                self.lanes[lane].is_woken = false;
+                self.slots[slot].is_woken = false;
                 assert_ne!(Some(token), before, "a token is not used twice");
-                self.lanes[lane].token = Some(token);
-                self.lanes[lane].place = Place::Waiting;
+                self.slots[slot].token = Some(token);
+                self.slots[slot].state = ModelState::Waiting;
             }
             Event::Poll => match self.driver.take(current()) {
                 Some(completion) => {
-                    assert_eq!(self.lanes[lane].place, Place::Finished);
+                    assert_eq!(self.slots[slot].state, ModelState::Finished);
                     assert_eq!(completion.flags & COMPLETION_MORE, 0, "only the last one ends it");
-                    self.lanes[lane].gone();
+                    self.slots[slot].gone();
                 }
                 None if self.driver.waits_with(current(), &self.waker) => {
-                    assert_eq!((self.lanes[lane].place, self.lanes[lane].is_woken), (Place::Waiting, false));
+                    assert_eq!((self.slots[slot].state, self.slots[slot].is_woken), (ModelState::Waiting, false));
                 }
                 None => {
-                    assert!(self.lanes[lane].is_woken, "the waker is the same");
+                    assert!(self.slots[slot].is_woken, "the waker is the same");
                     drop(self.driver.set_waker(current(), self.waker.clone()));
-                    self.lanes[lane].is_woken = false;
+                    self.slots[slot].is_woken = false;
                 }
             },
             Event::DropFuture => match self.driver.take(current()) {
                 Some(_) => {
-                    assert_eq!(self.lanes[lane].place, Place::Finished);
-                    self.lanes[lane].gone();
+                    assert_eq!(self.slots[slot].state, ModelState::Finished);
+                    self.slots[slot].gone();
                 }
                 None => {
-                    assert_eq!(self.lanes[lane].place, Place::Waiting);
-                    let orphan = Box::new(Ends(self.lanes[lane].orphaned.clone()));
+                    assert_eq!(self.slots[slot].state, ModelState::Waiting);
+                    let orphan = Box::new(Ends(self.slots[slot].orphaned.clone()));
                     drop(self.driver.orphan(current(), orphan));
                     self.driver.cancel(current());
-                    self.lanes[lane].place = Place::Orphaned;
+                    self.slots[slot].state = ModelState::Orphaned;
                 }
             },
             Event::Cancel => self.driver.cancel(current()),
@@ -171,9 +179,9 @@ impl Model {
                 self.driver.send_cancels();
                 self.driver.complete(Completion { token: CANCEL, result: -libc::ENOENT, flags: 0 }, &mut self.deliveries);
             }
-            Event::More | Event::Notification => self.complete_half(event, lane),
+            Event::More | Event::Notification => self.complete_zero_copy(event, slot),
             Event::Last => {
-                self.end(lane);
+                self.end(slot);
                 self.complete(token.expect("in flight").0, 0);
             }
             Event::Late => {
@@ -188,17 +196,17 @@ impl Model {
     }
 
     /// One of the two completions of a zero-copy send.
-    fn complete_half(&mut self, event: Event, lane: usize) {
-        let token = self.lanes[lane].token.expect("the event is allowed").0;
-        let lane_now = &mut self.lanes[lane];
-        let in_flight = matches!(lane_now.place, Place::Waiting | Place::Orphaned);
-        match lane_now.half {
-            Some(half) if in_flight && half != event => self.end(lane),
+    fn complete_zero_copy(&mut self, event: Event, slot: usize) {
+        let token = self.slots[slot].token.expect("the event is allowed").0;
+        let slot_now = &mut self.slots[slot];
+        let in_flight = matches!(slot_now.state, ModelState::Waiting | ModelState::Orphaned);
+        match slot_now.first_part {
+            Some(part) if in_flight && part != event => self.end(slot),
             None if in_flight => {
-                lane_now.half = Some(event);
-                if event == Event::More && lane_now.place == Place::Waiting {
-                    self.expected_wakes += usize::from(!lane_now.is_woken);
-                    lane_now.is_woken = true;
+                slot_now.first_part = Some(event);
+                if event == Event::More && slot_now.state == ModelState::Waiting {
+                    self.expected_wakes += usize::from(!slot_now.is_woken);
+                    slot_now.is_woken = true;
                 }
             }
             _ => self.stale += 1,
@@ -208,51 +216,56 @@ impl Model {
     }
 
     /// The last completion is about to come.
-    fn end(&mut self, lane: usize) {
-        let lane = &mut self.lanes[lane];
-        if lane.place == Place::Waiting {
-            self.expected_wakes += usize::from(!lane.is_woken);
-            lane.is_woken = true;
-            lane.place = Place::Finished;
+    fn end(&mut self, slot: usize) {
+        let slot = &mut self.slots[slot];
+        if slot.state == ModelState::Waiting {
+            self.expected_wakes += usize::from(!slot.is_woken);
+            slot.is_woken = true;
+            slot.state = ModelState::Finished;
         } else {
-            lane.expected_ends += 1;
-            lane.gone();
+            slot.expected_ends += 1;
+            slot.gone();
         }
     }
 
     fn check(&self, path: &[(Event, usize)]) {
-        let places = |wanted: &[Place]| self.lanes.iter().filter(|lane| wanted.contains(&lane.place)).count();
-        assert_eq!(self.driver.in_flight(), places(&[Place::Waiting, Place::Orphaned]), "in flight after {path:?}");
-        assert_eq!(self.driver.slots.len(), places(&[Place::Waiting, Place::Finished, Place::Orphaned]), "slots after {path:?}");
+        let count = |wanted: &[ModelState]| self.slots.iter().filter(|slot| wanted.contains(&slot.state)).count();
+        assert_eq!(self.driver.in_flight(), count(&[ModelState::Waiting, ModelState::Orphaned]), "in flight after {path:?}");
+        assert_eq!(
+            self.driver.slots.len(),
+            count(&[ModelState::Waiting, ModelState::Finished, ModelState::Orphaned]),
+            "slots after {path:?}"
+        );
         assert_eq!(self.driver.counters.stale_completions.get(), self.stale, "stale completions after {path:?}");
         assert_eq!(self.wakes.0.load(Ordering::Relaxed), self.expected_wakes, "wakes after {path:?}");
-        for lane in &self.lanes {
-            assert_eq!(lane.orphaned.get(), lane.expected_ends, "memory freed after {path:?}");
-            let token = lane.token;
+        for expected in &self.slots {
+            assert_eq!(expected.orphaned.get(), expected.expected_ends, "memory freed after {path:?}");
+            let token = expected.token;
             let slot = token.and_then(|token| self.driver.slots.get(token));
-            let agrees = match lane.place {
-                Place::Nowhere => slot.is_none(),
-                Place::Waiting => slot.is_some_and(|slot| matches!(slot.state, State::Waiting(_))),
-                Place::Finished => slot.is_some_and(|slot| matches!(slot.state, State::Finished { .. })),
-                Place::Orphaned => {
-                    slot.is_some_and(|slot| matches!(slot.state, State::Orphaned(_)) && (slot.cancelling || lane.half.is_some()))
+            let agrees = match expected.state {
+                ModelState::Nowhere => slot.is_none(),
+                ModelState::Waiting => slot.is_some_and(|slot| matches!(slot.state, State::Waiting(_))),
+                ModelState::Finished => slot.is_some_and(|slot| matches!(slot.state, State::Finished { .. })),
+                ModelState::Orphaned => {
+                    slot.is_some_and(|slot| matches!(slot.state, State::Orphaned(_)) && (slot.cancelling || expected.first_part.is_some()))
                 }
             };
-            let in_flight = matches!(lane.place, Place::Waiting | Place::Orphaned) && lane.half != Some(Event::More);
+            let in_flight =
+                matches!(expected.state, ModelState::Waiting | ModelState::Orphaned) && expected.first_part != Some(Event::More);
             if slot.is_some_and(|slot| in_flight && slot.cancelling) {
                 let again = self.driver.cancelled.iter().any(|Reverse(cancelled)| Some(cancelled.token) == token);
                 assert!(again || self.driver.to_cancel.iter().any(|other| Some(*other) == token), "nobody cancels again after {path:?}");
             }
-            assert!(agrees, "the slot of {:?} after {path:?}", lane.place);
+            assert!(agrees, "the slot of {:?} after {path:?}", expected.state);
         }
     }
 
     /// Brings everything to its end and gives the driver back, as new.
     fn finish(mut self, path: &[(Event, usize)]) -> Driver {
-        for lane in 0..self.lanes.len() {
+        for slot in 0..self.slots.len() {
             for event in [Event::DropFuture, Event::Last] {
-                if self.lanes[lane].allows(event, self.is_shut_down) {
-                    self.apply(event, lane);
+                if self.slots[slot].allows(event, self.is_shut_down) {
+                    self.apply(event, slot);
                 }
             }
         }
@@ -267,35 +280,35 @@ impl Model {
 }
 
 /// Every sequence of this many events that can happen, each on a driver in its first state.
-fn interleavings(lanes: usize, length: usize) -> usize {
+fn interleavings(slots: usize, length: usize) -> usize {
     let mut driver = driver();
     // Once an entry waits, all later ones wait behind it: the kernel sees none.
     driver.backlog.push_back(opcode::Nop::new().build());
     let mut driver = Some(driver);
     let mut path: Vec<(Event, usize)> = Vec::new();
     let mut run = 0;
-    let choices: Vec<_> = (0..lanes).flat_map(|lane| EVENTS.map(|event| (event, lane))).collect();
+    let choices: Vec<_> = (0..slots).flat_map(|slot| EVENTS.map(|event| (event, slot))).collect();
     // The next choice to try at each depth.
     let mut next = vec![0];
     while let Some(choice) = next.last_mut() {
-        let Some(&(event, lane)) = choices.get(*choice) else {
+        let Some(&(event, slot)) = choices.get(*choice) else {
             next.pop();
             path.pop();
             continue;
         };
         *choice += 1;
-        // These concern all lanes, so once is enough.
-        if lane > 0 && matches!(event, Event::NotFound | Event::ShutDown) {
+        // These concern all slots, so once is enough.
+        if slot > 0 && matches!(event, Event::NotFound | Event::ShutDown) {
             continue;
         }
-        let mut model = Model::new(driver.take().expect("given back"), lanes);
-        for &(event, lane) in &path {
-            model.apply(event, lane);
+        let mut model = Model::new(driver.take().expect("given back"), slots);
+        for &(event, slot) in &path {
+            model.apply(event, slot);
         }
-        let is_possible = model.lanes[lane].allows(event, model.is_shut_down);
+        let is_possible = model.slots[slot].allows(event, model.is_shut_down);
         if is_possible {
-            path.push((event, lane));
-            model.apply(event, lane);
+            path.push((event, slot));
+            model.apply(event, slot);
             model.check(&path);
         }
         driver = Some(model.finish(&path));

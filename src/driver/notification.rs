@@ -1,4 +1,4 @@
-//! How do the two completions of a zero-copy send become one? The slot keeps the first until the second comes.
+//! The two completions of a zero-copy send, which become one: the slot keeps the first until the second comes.
 //!
 //! Such a send has a result, and then a notification that nothing reads its memory any more. Only both together are its last completion, of
 //! which the rest of the driver speaks.
@@ -11,7 +11,7 @@ use crate::ring::{COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICATION, C
 
 /// Which completion of a zero-copy send has come, with its result? All other operations never leave the first state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Half {
+pub(super) enum ZeroCopySend {
     Neither,
     /// The result. The operation is over but for its memory, so there is nothing left to cancel.
     Result(i32),
@@ -20,26 +20,25 @@ pub(super) enum Half {
 }
 
 impl Driver {
-    /// Keeps one half, or completes the slot with both. A half that is there already is extra, as is any for a slot that has finished.
+    /// Keeps the first completion, or ends the slot with both. One that has come already is stale, as is any for a slot that has finished.
     #[cold]
-    pub(super) fn complete_half(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
+    pub(super) fn complete_zero_copy(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
         let came = match completion.flags & COMPLETION_NOTIFICATION {
-            0 => Half::Result(completion.result),
-            _ => Half::Notification(completion.result),
+            0 => ZeroCopySend::Result(completion.result),
+            _ => ZeroCopySend::Notification(completion.result),
         };
         let slot = self.slot(token);
-        let before = mem::replace(&mut slot.half, came);
+        let before = mem::replace(&mut slot.zero_copy, came);
         let (result, report) = match (&slot.state, before, came) {
             (State::Finished { .. }, ..) => {
                 self.counters.stale_completions.add(1);
                 return;
             }
-            (_, Half::Result(result), Half::Notification(report)) | (_, Half::Notification(report), Half::Result(result)) => {
-                (result, report)
-            }
-            (_, Half::Neither, _) => return self.came_early(token, completion, deliveries),
+            (_, ZeroCopySend::Result(result), ZeroCopySend::Notification(report))
+            | (_, ZeroCopySend::Notification(report), ZeroCopySend::Result(result)) => (result, report),
+            (_, ZeroCopySend::Neither, _) => return self.came_early(token, completion, deliveries),
             _ => {
-                slot.half = before;
+                slot.zero_copy = before;
                 self.counters.stale_completions.add(1);
                 return;
             }
@@ -53,19 +52,21 @@ impl Driver {
     fn came_early(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
         let slot = self.slot(token);
         match &mut slot.state {
-            State::Waiting(waker) if matches!(slot.half, Half::Result(_)) => {
+            State::Waiting(waker) if matches!(slot.zero_copy, ZeroCopySend::Result(_)) => {
                 deliveries.wakers.push(mem::replace(waker, Waker::noop().clone()));
             }
-            State::Orphaned(orphan) if matches!(slot.half, Half::Result(_)) => deliveries.let_go.extend(orphan.let_go(completion)),
+            State::Orphaned(orphan) if matches!(slot.zero_copy, ZeroCopySend::Result(_)) => {
+                deliveries.let_go.extend(orphan.let_go(completion))
+            }
             _ => {}
         }
     }
 
     /// The result of a zero-copy send whose notification is still to come.
     pub(crate) fn early_result(&self, token: Token) -> Option<Completion> {
-        match self.slots.get(token)?.half {
-            Half::Result(result) => Some(Completion { token: token.0, result, flags: COMPLETION_MORE }),
-            Half::Neither | Half::Notification(_) => None,
+        match self.slots.get(token)?.zero_copy {
+            ZeroCopySend::Result(result) => Some(Completion { token: token.0, result, flags: COMPLETION_MORE }),
+            ZeroCopySend::Neither | ZeroCopySend::Notification(_) => None,
         }
     }
 }

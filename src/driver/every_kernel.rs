@@ -1,4 +1,4 @@
-//! Does the driver work on every ring that set-up can make? One program on each rung of the ladder of flags.
+//! One program on each ring that set-up can make: on each rung of the ladder of flags.
 
 use super::*;
 use crate::ring::Config;

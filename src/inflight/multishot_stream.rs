@@ -1,11 +1,11 @@
-//! What do all multishot operations have in common? A turn in their lane, one entry armed at a time, and heirs. io_uring_multishot(7).
+//! The stream of a multishot operation: a turn in its lane, one entry armed at a time, and a successor. io_uring_multishot(7).
 //!
 //! The entry is armed when its stream is polled and nothing is armed, so a stream that nobody polls stops by itself: the driver cancels it
 //! when too much waits. What still comes after the stream was dropped goes into the lane for the next operation, like what a dropped
 //! one-shot operation brought.
 //!
 //! # Safety
-//! The entries name no memory of ours, but buffers of the pool. The handle keeps the descriptor open: in the stream, then in the heir.
+//! The entries name no memory of ours, but buffers of the pool. The handle keeps the descriptor open: in the stream, then in the successor.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
@@ -18,7 +18,7 @@ use super::handle::Handle;
 use super::kept::{Direction, Manner};
 use super::turns::{Lane, Turn};
 use crate::buf::Chunk;
-use crate::driver::{Arrival, Heir, Token};
+use crate::driver::{Arrival, Successor, Token};
 use crate::exec::Budget;
 use crate::runtime::{Core, current};
 
@@ -29,7 +29,7 @@ pub(crate) trait Kind: 'static {
 }
 
 /// One direction of a descriptor, as a stream of arrivals.
-pub(crate) struct Multishot<K: Kind> {
+pub(crate) struct MultishotStream<K: Kind> {
     handle: Handle,
     armed: Option<(Rc<Core>, Token)>,
     /// Its turn in its lane, where others wait or were dropped.
@@ -42,9 +42,9 @@ pub(crate) struct Multishot<K: Kind> {
     pub(crate) kind: K,
 }
 
-impl<K: Kind> Multishot<K> {
-    pub(crate) fn new(handle: &Handle, kind: K) -> Multishot<K> {
-        Multishot { handle: handle.clone(), armed: None, turn: None, alone: false, budget: Budget::default(), kind }
+impl<K: Kind> MultishotStream<K> {
+    pub(crate) fn new(handle: &Handle, kind: K) -> MultishotStream<K> {
+        MultishotStream { handle: handle.clone(), armed: None, turn: None, alone: false, budget: Budget::default(), kind }
     }
 
     pub(crate) fn handle(&self) -> &Handle {
@@ -84,7 +84,7 @@ impl<K: Kind> Multishot<K> {
     }
 
     /// Takes the next arrival of what is armed, if it is bytes in a buffer and more will come.
-    /// `None`: ask for it with [`poll_arrival`](Multishot::poll_arrival).
+    /// `None`: ask for it with [`poll_arrival`](MultishotStream::poll_arrival).
     #[inline]
     pub(crate) fn poll_bytes(&mut self, context: &Context<'_>) -> Poll<Option<Chunk>> {
         let Some((core, token)) = &self.armed else { return Poll::Ready(None) };
@@ -126,14 +126,14 @@ impl<K: Kind> Multishot<K> {
         let core = current();
         core.check(entry.get_opcode() as u8)?;
         let waker = context.waker().clone();
-        // SAFETY: the caller says that it names no memory; `self.handle` keeps the descriptor open, and the heir after it.
-        let token = unsafe { core.driver.borrow_mut().start_several(entry, waker, limit) };
+        // SAFETY: the caller says that it names no memory; `self.handle` keeps the descriptor open, and the successor after it.
+        let token = unsafe { core.driver.borrow_mut().start_multishot(entry, waker, limit) };
         self.armed = Some((core, token));
         Ok(())
     }
 }
 
-impl<K: Kind> Drop for Multishot<K> {
+impl<K: Kind> Drop for MultishotStream<K> {
     fn drop(&mut self) {
         let Some((core, token)) = self.armed.take() else { return self.end_turn() };
         let turn = if std::mem::take(&mut self.alone) {
@@ -141,24 +141,24 @@ impl<K: Kind> Drop for Multishot<K> {
         } else {
             self.turn.take().map(|turn| *turn)
         };
-        let mut heir = Latecomers::<K> { handle: self.handle.clone(), turn, kind: PhantomData };
-        heir.turn.iter_mut().for_each(|turn| turn.hold());
-        let heir = Rc::new(heir);
-        for arrival in core.bequeath(token, Rc::clone(&heir) as Rc<dyn Heir>) {
-            heir.inherit(arrival);
+        let mut successor = DroppedStream::<K> { handle: self.handle.clone(), turn, kind: PhantomData };
+        successor.turn.iter_mut().for_each(|turn| turn.hold());
+        let successor = Rc::new(successor);
+        for arrival in core.hand_over(token, Rc::clone(&successor) as Rc<dyn Successor>) {
+            successor.take_over(arrival);
         }
     }
 }
 
 /// Leaves the arrivals of a dropped stream in its lane, and keeps the lane until the last.
-struct Latecomers<K> {
+struct DroppedStream<K> {
     handle: Handle,
     turn: Option<Turn>,
     kind: PhantomData<K>,
 }
 
-impl<K: Kind> Heir for Latecomers<K> {
-    fn inherit(&self, arrival: Arrival) {
+impl<K: Kind> Successor for DroppedStream<K> {
+    fn take_over(&self, arrival: Arrival) {
         K::leave(self.handle.lane(Direction::Inbound), arrival);
     }
 }
