@@ -14,15 +14,15 @@ use annulus::time;
 use futures_util::future::{Either, select};
 
 /// About as long as from one connection to the next, so that both win often.
-const PATIENCE: Duration = Duration::from_micros(500);
+const PAUSE: Duration = Duration::from_micros(500);
 /// How long the server waits for a connection before it says that the rest is lost.
-const LAST_PATIENCE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Connects one by one and keeps no connection. Returns how many were made.
 fn connect(address: SocketAddr, count: u64) -> io::Result<u64> {
     for _ in 0..count {
         TcpStream::connect(address)?;
-        thread::sleep(PATIENCE);
+        thread::sleep(PAUSE);
     }
     Ok(count)
 }
@@ -33,9 +33,9 @@ async fn serve(count: u64) -> io::Result<()> {
     let client = thread::spawn(move || connect(address, count));
     let (mut served, mut timer_won) = (0, 0);
     let mut last = Instant::now();
-    while served < count && last.elapsed() < LAST_PATIENCE {
+    while served < count && last.elapsed() < LONGEST_PAUSE {
         // Each turn makes a new accept. The timer is asked first, so the accept is dropped even if both are ready.
-        match select(pin!(time::sleep(PATIENCE)), pin!(listener.accept())).await {
+        match select(pin!(time::sleep(PAUSE)), pin!(listener.accept())).await {
             Either::Left(((), _accept)) => timer_won += 1,
             Either::Right((accepted, _sleep)) => {
                 let (_stream, _peer) = accepted?;

@@ -303,9 +303,9 @@
 //! | 6.9 | `FTRUNCATE` | [`File::set_len`](fs::File::set_len) takes the software path |
 //! | 6.7 | `READ_MULTISHOT` | `chunks` of a pipe submit each read |
 //! | 6.6 | `NO_SQARRAY` | a little memory traffic |
-//! | 6.2 | the report of zero-copy sends | [`send_zc`](net::TcpStream::send_zc) and its kin are plain sends |
+//! | 6.2 | the report of zero-copy sends | [`send_zc`](net::TcpStream::send_zc) and its variants are plain sends |
 //! | 6.1 | `DEFER_TASKRUN` | completions interrupt the program; `COOP_TASKRUN` is used |
-//! | 6.1 | `SENDMSG_ZC` | [`send_vectored_zc`](net::TcpStream::send_vectored_zc) and its kin are plain sends |
+//! | 6.1 | `SENDMSG_ZC` | [`send_vectored_zc`](net::TcpStream::send_vectored_zc) and its variants are plain sends |
 //! | 6.0 | `SINGLE_ISSUER`, `SEND_ZC` | a little locking in the kernel; all zero-copy sends are plain ones |
 //! | 6.0 | multishot `RECV` | `chunks` and [`datagrams`](net::UdpSocket::datagrams) take the software path |
 //! | 5.19 | a table of registered buffers that can be changed | a [`BufferPool`](buf::BufferPool) is plain memory |

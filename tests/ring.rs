@@ -13,8 +13,8 @@ use annulus::fs::File;
 use annulus::net::UnixStream;
 use annulus::{Builder, RingKind, Runtime, SetupError, spawn, time};
 use common::{
-    Pool, become_ordinary, forbid, in_own_process, is_on_software_ring, let_the_machine_choose, open_descriptors, patiently, poll_in_task,
-    quiet, scratch_dir, turns, watchdog,
+    Pool, become_ordinary, build_runtime, forbid, in_own_process, is_on_software_ring, let_the_machine_choose, open_descriptors,
+    poll_in_task, quiet, scratch_dir, turns, watchdog,
 };
 use futures_util::future::{join, join_all, poll_fn};
 
@@ -47,7 +47,7 @@ async fn read_all_at_once(file: &File, pool: &Pool, count: usize) {
 fn tiny_queue(entries: u32, completion_entries: u32) {
     let _watchdog = watchdog();
     let pool = Pool::default();
-    let runtime = patiently(kernel().entries(entries).completion_entries(completion_entries));
+    let runtime = build_runtime(kernel().entries(entries).completion_entries(completion_entries));
     assert_eq!(runtime.ring().entries(), entries);
     assert_eq!(runtime.ring().completion_entries(), completion_entries);
     runtime.block_on(async {
@@ -110,7 +110,7 @@ fn the_queues_of_the_default_ring_wrap_around_many_times() {
 fn an_overflowing_completion_queue_loses_nothing() {
     let _watchdog = watchdog();
     let pool = Pool::default();
-    let runtime = patiently(kernel().entries(64).completion_entries(64));
+    let runtime = build_runtime(kernel().entries(64).completion_entries(64));
     runtime.block_on(async {
         let pairs: Vec<_> = (0..400).map(|_| UnixStream::pair().expect("a pair")).collect();
         let mut reads: Vec<_> = pairs.iter().map(|(ours, _)| ours.read(pool.empty(8))).collect();
@@ -149,7 +149,7 @@ fn an_overflowing_completion_queue_loses_nothing() {
 fn a_runtime_ends_with_an_overflowing_completion_queue() {
     let _watchdog = watchdog();
     let pool = Pool::default();
-    let runtime = patiently(kernel().entries(1).completion_entries(1));
+    let runtime = build_runtime(kernel().entries(1).completion_entries(1));
     runtime.block_on(async {
         for _ in 0..500 {
             let (ours, theirs) = UnixStream::pair().expect("a pair");
@@ -186,7 +186,7 @@ fn sizes_that_make_no_ring_are_refused_as_invalid_input() {
 #[test]
 fn sizes_are_rounded_up_to_powers_of_two() {
     for (asked, got) in [(1, 1), (3, 4), (100, 128), (256, 256)] {
-        let runtime = patiently(kernel().entries(asked));
+        let runtime = build_runtime(kernel().entries(asked));
         assert!(runtime.ring().entries() == got, "{}", runtime.ring());
         assert!(runtime.ring().completion_entries() >= 4 * asked);
     }
@@ -209,7 +209,7 @@ fn sizes_beyond_the_kernels_are_cut_down_where_memory_allows() {
 
 #[test]
 fn the_report_tells_what_was_granted_and_refused() {
-    let runtime = patiently(kernel().entries(16));
+    let runtime = build_runtime(kernel().entries(16));
     let report = runtime.ring();
     assert_eq!((report.kind(), report.entries(), report.completion_entries()), (RingKind::Kernel, 16, 64));
     let text = report.to_string();
@@ -226,7 +226,7 @@ fn the_report_tells_what_was_granted_and_refused() {
 
 #[test]
 fn the_bound_on_workers_is_granted() {
-    let runtime = patiently(kernel().max_workers(2));
+    let runtime = build_runtime(kernel().max_workers(2));
     assert!(runtime.ring().granted().contains(&"REGISTER_IOWQ_MAX_WORKERS"));
     runtime.block_on(async {
         let directory = scratch_dir();
@@ -256,7 +256,7 @@ fn a_program_that_is_executed_gets_no_descriptor_of_the_ring() {
 #[test]
 fn more_runtimes_than_a_thread_can_register_work_all_the_same() {
     let _watchdog = watchdog();
-    let runtimes: Vec<Runtime> = (0..20).map(|_| patiently(kernel().entries(8))).collect();
+    let runtimes: Vec<Runtime> = (0..20).map(|_| build_runtime(kernel().entries(8))).collect();
     let refused: Vec<_> =
         runtimes.iter().map(|runtime| runtime.ring().refused().iter().find(|refusal| refusal.what() == "REGISTER_RING_FDS")).collect();
     if refused[0].is_none() {
@@ -275,7 +275,7 @@ fn more_runtimes_than_a_thread_can_register_work_all_the_same() {
     drop(runtimes);
     // Each gave its place back.
     for _ in 0..40 {
-        let runtime = patiently(kernel().entries(8));
+        let runtime = build_runtime(kernel().entries(8));
         assert_eq!(runtime.ring().granted().contains(&"REGISTER_RING_FDS"), granted);
     }
 }
@@ -333,7 +333,7 @@ fn want_of_locked_memory_makes_smaller_rings_and_then_an_error_that_explains_its
         }
         // The memory comes back.
         drop(runtimes);
-        patiently(kernel()).block_on(turns(2));
+        build_runtime(kernel()).block_on(turns(2));
     });
 }
 

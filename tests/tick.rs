@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use annulus::net::UnixStream;
 use annulus::{Builder, Metrics, RingKind, time};
-use common::{bounded, patiently};
+use common::{bounded, build_runtime};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 
@@ -25,11 +25,11 @@ fn kernel() -> Builder {
 /// As the one of `common`, on the kernel's ring.
 fn run_here<F: Future>(future: F) -> F::Output {
     let _turn = common::turn_on_software_ring();
-    bounded(|| patiently(kernel()).block_on(future))
+    bounded(|| build_runtime(kernel()).block_on(future))
 }
 
 fn spinning(longest: Duration) -> annulus::Runtime {
-    patiently(kernel().spin(longest))
+    build_runtime(kernel().spin(longest))
 }
 
 /// Longer than any wait of these tests, so that a spin in vain shows as a test that hangs.
@@ -159,7 +159,7 @@ fn a_runtime_whose_spins_are_in_vain_stops_spinning() {
 fn a_minimal_wait_gathers_completions_into_one_tick() {
     const STREAMS: u64 = 8;
     bounded(|| {
-        let runtime = patiently(kernel().min_wait(STREAMS as u32, VERY_LONG));
+        let runtime = build_runtime(kernel().min_wait(STREAMS as u32, VERY_LONG));
         if !runtime.ring().granted().contains(&"MIN_TIMEOUT") {
             return println!("this kernel has no minimal waits");
         }
@@ -195,7 +195,7 @@ fn a_minimal_wait_gathers_completions_into_one_tick() {
 #[test]
 fn a_minimal_wait_ends_with_one_completion_when_there_are_no_more() {
     bounded(|| {
-        let runtime = patiently(kernel().min_wait(8, Duration::from_millis(1)));
+        let runtime = build_runtime(kernel().min_wait(8, Duration::from_millis(1)));
         runtime.block_on(async {
             annulus::no_op().await.expect("a no-op");
             time::sleep(Duration::from_millis(2)).await;
@@ -206,7 +206,7 @@ fn a_minimal_wait_ends_with_one_completion_when_there_are_no_more() {
 #[test]
 fn an_idle_runtime_is_not_woken_by_its_minimal_wait() {
     bounded(|| {
-        let runtime = patiently(kernel().min_wait(8, Duration::from_micros(100)));
+        let runtime = build_runtime(kernel().min_wait(8, Duration::from_micros(100)));
         runtime.block_on(time::sleep(Duration::from_millis(200)));
         let enters = runtime.metrics().enters;
         assert!(enters < 20, "{enters} enters in one sleep");
@@ -219,7 +219,7 @@ fn a_runtime_with_a_minimal_wait_ends_at_once_with_operations_in_flight() {
     for count in [8, 3, 1] {
         bounded(|| {
             let pool = common::Pool::default();
-            let runtime = patiently(kernel().min_wait(8, VERY_LONG));
+            let runtime = build_runtime(kernel().min_wait(8, VERY_LONG));
             if !runtime.ring().granted().contains(&"MIN_TIMEOUT") {
                 return println!("this kernel has no minimal waits");
             }
@@ -244,7 +244,7 @@ fn a_runtime_with_a_minimal_wait_ends_at_once_with_operations_in_flight() {
 
 /// A runtime whose entries a thread of the kernel submits.
 fn polled(idle: Duration) -> annulus::Runtime {
-    let runtime = patiently(kernel().entries(64).sqpoll(idle));
+    let runtime = build_runtime(kernel().entries(64).sqpoll(idle));
     assert!(runtime.ring().granted().contains(&"SQPOLL"), "{}", runtime.ring());
     assert!(!runtime.ring().granted().contains(&"DEFER_TASKRUN"), "{}", runtime.ring());
     runtime
@@ -338,7 +338,7 @@ fn a_ring_with_a_submission_thread_ends_with_operations_in_flight() {
 #[test]
 fn a_submission_thread_that_is_awake_takes_entries_without_a_call() {
     bounded(|| {
-        let runtime = patiently(kernel().sqpoll(Duration::from_secs(60)).spin(VERY_LONG));
+        let runtime = build_runtime(kernel().sqpoll(Duration::from_secs(60)).spin(VERY_LONG));
         runtime.block_on(async {
             annulus::no_op().await.expect("a no-op");
             let before = annulus::metrics();

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use annulus::fs::File;
 use annulus::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
 use annulus::{Builder, JoinHandle, spawn, spawn_blocking, time, yield_now};
-use common::{Pool, Random, Tracked, in_own_process, open_descriptors, patiently, poll_in_task, scratch_dir, seed, turns};
+use common::{Pool, Random, Tracked, build_runtime, in_own_process, open_descriptors, poll_in_task, scratch_dir, seed, turns};
 use futures_util::future::{Either, select};
 
 const TASKS: usize = 24;
@@ -275,7 +275,7 @@ fn torture(builder: Builder, seed: u64, operations: usize) {
     let shared = scratch.path().join("shared");
     std::fs::write(&shared, (0..FILE_LEN).map(byte_at).collect::<Vec<u8>>()).expect("written");
     let before = open_descriptors();
-    let runtime = patiently(builder);
+    let runtime = build_runtime(builder);
     let ended = runtime.block_on(async {
         let udp = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
         let world = Rc::new(World {
@@ -321,7 +321,7 @@ fn interrupted(builder: Builder, seed: u64, operations: usize) {
         let scratch = scratch_dir();
         let shared = scratch.path().join("shared");
         std::fs::write(&shared, (0..FILE_LEN).map(byte_at).collect::<Vec<u8>>()).expect("written");
-        let runtime = patiently(builder.clone());
+        let runtime = build_runtime(builder.clone());
         runtime.block_on(async {
             let udp = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
             let world = Rc::new(World {

@@ -1,17 +1,17 @@
-//! Which buffers are lent to the ring, which are in chunks, and how many are there to be? The buffers of one runtime.
+//! The buffers of one runtime: which are lent to the ring, which are in chunks, which are idle, and how many there are.
 //!
 //! ```text
-//!             lend                 a receive takes it              last chunk dropped
-//!  (on the pile) ────▶ (in the ring) ─────────────────▶ (in a chunk) ─────────────────▶ (in the ring), or on the pile
+//!         lend                 a receive takes it              last chunk dropped
+//!  (idle) ────▶ (in the ring) ─────────────────▶ (in a chunk) ─────────────────▶ (in the ring), or idle
 //! ```
 //! The ring takes buffers in turn, so all that it has pass through the processor's caches. It gets a few more than one turn takes, and they come
-//! from the top of the pile, where those lie that were used last: so a loop goes on with the same few, however many there are.
+//! from the end of the idle list, where those stand that were used last: so a loop goes on with the same few, however many there are.
 //!
 //! The pool counts the buffers that are in no chunk itself, so it knows without asking when they run short: with less than a quarter of those in
 //! circulation left it doubles them, up to a bound, and at the bound it copies what comes and takes the buffer back at once. So at least a
 //! quarter is always there for the next receive, whatever becomes of the chunks, and nobody ever waits for a buffer. When half of
 //! them have not been needed for a while, half of those beyond the first go out of circulation, and their memory goes back to the system: they are
-//! the bottom of the pile.
+//! the first of the idle list.
 //!
 //! The pool belongs to one thread. It knows no operation and no task, and runs no user code.
 //!
@@ -89,7 +89,7 @@ pub(crate) struct ChunkPool {
     /// With fewer of them, they are scarce.
     low: Cell<usize>,
     /// Neither in the ring nor in a chunk. Those that were used last are the last, those that are not in circulation the first.
-    pile: RefCell<Vec<u16>>,
+    idle: RefCell<Vec<u16>>,
     /// In the ring, as far as is known.
     in_ring: Cell<usize>,
     /// How many are to be in the ring when a turn begins.
@@ -100,7 +100,7 @@ pub(crate) struct ChunkPool {
     calm: Cell<u32>,
     /// Bytes that the last turn has received.
     received: Cell<usize>,
-    /// Returns in a row that found at least half of the buffers on the pile.
+    /// Returns in a row that found at least half of the buffers idle.
     quiet: Cell<usize>,
     counters: Arc<Counters>,
     /// The kernel may write to the buffers for ever.
@@ -121,7 +121,7 @@ impl ChunkPool {
             buffers: Cell::new(0),
             free: Cell::new(0),
             low: Cell::new(0),
-            pile: RefCell::new((0..config.most as u32).rev().map(|id| id as u16).collect()),
+            idle: RefCell::new((0..config.most as u32).rev().map(|id| id as u16).collect()),
             in_ring: Cell::new(0),
             window: Cell::new(config.first.min(WINDOW)),
             fewest: Cell::new(0),
@@ -172,10 +172,10 @@ impl ChunkPool {
         let is_plenty = self.count_taken(length);
         // SAFETY: the caller's promise, and it has been counted.
         let chunk = unsafe { self.chunk_of(id, length) };
-        if is_plenty { chunk } else { self.spare(chunk) }
+        if is_plenty { chunk } else { self.grow_or_copy(chunk) }
     }
 
-    /// A completion has taken a buffer out of the ring. `false`: they are scarce, so its chunk is to be [spared](ChunkPool::spare) now.
+    /// A completion has taken a buffer out of the ring. `false`: they are scarce, so its chunk goes through [`grow_or_copy`](ChunkPool::grow_or_copy) now.
     #[inline]
     pub(crate) fn count_taken(&self, length: usize) -> bool {
         let in_ring = self.in_ring.get().checked_sub(1).expect("the ring takes only what it was given");
@@ -205,9 +205,9 @@ impl ChunkPool {
         unsafe { Chunk::lent(place, length as u32) }
     }
 
-    /// Buffers are scarce: makes more of them, or keeps this one.
+    /// Buffers are scarce: makes more of them, or copies the bytes and keeps this one.
     #[cold]
-    pub(crate) fn spare(&self, chunk: Chunk) -> Chunk {
+    pub(crate) fn grow_or_copy(&self, chunk: Chunk) -> Chunk {
         self.collect();
         if self.free.get() >= self.low.get() || self.grow() || chunk.is_empty() {
             return chunk;
@@ -222,7 +222,7 @@ impl ChunkPool {
         self.free.get() <= self.low.get() && self.buffers.get() == self.config.most
     }
 
-    /// A receive has found no buffer: so many were taken in one turn. If there are more on the pile, the next turn has them.
+    /// A receive has found no buffer: so many were taken in one turn. If more are idle, the next turn has them.
     pub(crate) fn exhausted(&self) {
         self.counters.chunk_exhaustions.add(1);
         self.collect();
@@ -243,7 +243,7 @@ impl ChunkPool {
         true
     }
 
-    /// From now on so many buffers are in circulation. Those that are not any more lie on the pile.
+    /// From now on so many buffers are in circulation. Those that are not any more are idle.
     fn circulate(&self, buffers: usize) {
         self.free.set(self.free.get() + buffers - self.buffers.get());
         self.buffers.set(buffers);
@@ -280,9 +280,9 @@ impl ChunkPool {
     fn lend(&self) {
         let wanted = self.window.get().min(self.free.get());
         if self.in_ring.get() < wanted {
-            let mut pile = self.pile.borrow_mut();
-            let start = pile.len() - (wanted - self.in_ring.get());
-            pile.drain(start..).rev().for_each(|id| self.append(id));
+            let mut idle = self.idle.borrow_mut();
+            let start = idle.len() - (wanted - self.in_ring.get());
+            idle.drain(start..).rev().for_each(|id| self.append(id));
         }
         self.fewest.set(self.in_ring.get());
     }
@@ -310,7 +310,7 @@ impl ChunkPool {
         if self.in_ring.get() < self.window.get() {
             self.append(id);
         } else {
-            self.pile.borrow_mut().push(id);
+            self.idle.borrow_mut().push(id);
         }
         if self.buffers.get() > self.config.first {
             self.look_for_surplus();
@@ -322,14 +322,14 @@ impl ChunkPool {
     fn look_for_surplus(&self) {
         let buffers = self.buffers.get();
         let fewer = (buffers / 2).max(self.config.first);
-        // All that would go must lie on the pile, which with an odd number is more than half.
+        // All that would go must be idle, which with an odd number is more than half.
         let is_quiet = self.free.get() - self.in_ring.get() >= buffers.div_ceil(2);
         self.quiet.set(if is_quiet { self.quiet.get() + 1 } else { 0 });
         if self.quiet.get() >= QUIET_ROUNDS * buffers {
             self.counters.chunk_shrinkings.add(1);
             let bottom = self.config.most - buffers..self.config.most - fewer;
-            // SAFETY: what lies on the pile is neither in a chunk nor in the ring.
-            self.pile.borrow()[bottom].iter().for_each(|&id| unsafe { self.arena().discard(id) });
+            // SAFETY: what is idle is neither in a chunk nor in the ring.
+            self.idle.borrow()[bottom].iter().for_each(|&id| unsafe { self.arena().discard(id) });
             self.circulate(fewer);
         }
     }
@@ -531,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_needs_more_than_the_ring_had_gets_what_lies_on_the_pile_first() {
+    fn a_turn_that_needs_more_than_the_ring_had_gets_idle_buffers_first() {
         let mut taker = Taker::new(64, 256, 1024);
         taker.pool.begin_turn();
         let mut kept: Vec<_> = iter::from_fn(|| taker.take(b"burst")).collect();

@@ -79,8 +79,8 @@ struct Waiting {
 #[derive(Default)]
 pub(super) struct Unclaimed {
     waiting: Slab<Waiting>,
-    /// The chunks of those that came when buffers were scarce, by their places.
-    spared: HashMap<u32, Chunk>,
+    /// The chunks that were made at once since buffers were scarce, by their places.
+    early_chunks: HashMap<u32, Chunk>,
 }
 
 impl Multishot {
@@ -105,13 +105,13 @@ impl Multishot {
 impl Unclaimed {
     /// Keeps a completion. Returns who is to be woken, if this is the first that waits.
     #[inline]
-    fn put(&mut self, multishot: &mut Multishot, completion: Completion, spared: Option<Chunk>) -> Option<Waker> {
+    fn put(&mut self, multishot: &mut Multishot, completion: Completion, early_chunk: Option<Chunk>) -> Option<Waker> {
         let Completion { result, flags, .. } = completion;
         let entry = self.waiting.vacant_entry();
         let place = entry.key() as u32;
         entry.insert(Waiting { result, flags, next: place });
-        if let Some(chunk) = spared {
-            self.spared.insert(place, chunk);
+        if let Some(chunk) = early_chunk {
+            self.early_chunks.insert(place, chunk);
         }
         multishot.room = multishot.room.saturating_sub(1);
         let last = mem::replace(&mut multishot.last, place);
@@ -139,7 +139,7 @@ impl Unclaimed {
         let Waiting { result, flags, next } = self.waiting[place as usize];
         let completion = Completion { token: 0, result, flags };
         match completion.buffer() {
-            Some(id) if result > 0 && !completion.is_last() && self.spared.is_empty() => {
+            Some(id) if result > 0 && !completion.is_last() && self.early_chunks.is_empty() => {
                 multishot.room = multishot.room.saturating_add(1);
                 self.unlink(multishot, place, next);
                 Bytes::Here { id, length: result as usize }
@@ -170,9 +170,10 @@ impl Unclaimed {
         let Waiting { result, flags, next } = self.waiting[place as usize];
         self.unlink(multishot, place, next);
         let completion = Completion { token: token.0, result, flags };
-        let spared = if self.spared.is_empty() { None } else { self.spared.remove(&place) };
+        let early_chunk = if self.early_chunks.is_empty() { None } else { self.early_chunks.remove(&place) };
         // SAFETY: the pool was told when the completion came, and it is taken out of its place once.
-        let chunk = spared.or_else(|| completion.buffer().zip(pool).map(|(id, pool)| unsafe { pool.chunk_of(id, length(completion)) }));
+        let chunk =
+            early_chunk.or_else(|| completion.buffer().zip(pool).map(|(id, pool)| unsafe { pool.chunk_of(id, length(completion)) }));
         Some(Arrival { completion, chunk })
     }
 }
@@ -258,11 +259,11 @@ impl Driver {
     #[inline]
     pub(super) fn complete_multishot(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
         let mut is_scarce = false;
-        let mut spared = None;
+        let mut early_chunk = None;
         if let Some((id, pool)) = completion.buffer().zip(self.pool.as_ref()) {
             if !pool.count_taken(length(completion)) {
                 // SAFETY: the pool has been told, and the chunk takes the place of what the completion says.
-                spared = Some(pool.spare(unsafe { pool.chunk_of(id, length(completion)) }));
+                early_chunk = Some(pool.grow_or_copy(unsafe { pool.chunk_of(id, length(completion)) }));
             }
             is_scarce = pool.is_scarce();
         } else if completion.result == -libc::ENOBUFS
@@ -272,7 +273,7 @@ impl Driver {
             pool.exhausted();
         }
         let multishot = multishot(&mut self.slots, token);
-        if let Some(waker) = self.unclaimed.put(multishot, completion, spared) {
+        if let Some(waker) = self.unclaimed.put(multishot, completion, early_chunk) {
             deliveries.wakers.push(waker);
         }
         let is_full = multishot.room == 0 || is_scarce && self.unclaimed.holds(multishot, LIMIT_WHEN_SCARCE);
@@ -348,9 +349,9 @@ mod tests {
                     prop_assert_eq!(taken.map(|arrival| arrival.completion.result), expected.pop_front());
                 } else {
                     // Every third comes as from a pool that is short of buffers.
-                    let spared = (action == 1).then(|| Chunk::copied(&[number as u8]));
+                    let early_chunk = (action == 1).then(|| Chunk::copied(&[number as u8]));
                     drop(multishot.set_waker(Waker::noop().clone()));
-                    let waker = unclaimed.put(multishot, Completion { token: 0, result: number, flags: 0 }, spared);
+                    let waker = unclaimed.put(multishot, Completion { token: 0, result: number, flags: 0 }, early_chunk);
                     prop_assert_eq!(waker.is_some(), expected.is_empty());
                     expected.push_back(number);
                     prop_assert!(is_stopped[which as usize] || multishot.room as usize == 5 - expected.len());
@@ -364,12 +365,12 @@ mod tests {
                 let rest: Vec<i32> = iter::from_fn(|| unclaimed.take(&mut multishot, Token(0), None)).map(|arrival| arrival.completion.result).collect();
                 prop_assert_eq!(rest, Vec::from(expected));
             }
-            prop_assert!(unclaimed.waiting.is_empty() && unclaimed.spared.is_empty());
+            prop_assert!(unclaimed.waiting.is_empty() && unclaimed.early_chunks.is_empty());
         }
     }
 
     #[test]
-    fn a_chunk_that_was_spared_comes_with_its_completion() {
+    fn a_chunk_that_was_made_at_once_comes_with_its_completion() {
         let mut unclaimed = Unclaimed::default();
         let mut multishot = Multishot::new(Waker::noop().clone(), u16::MAX);
         let completion = |result| Completion { token: 0, result, flags: 0 };

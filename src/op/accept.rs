@@ -28,22 +28,22 @@ pub trait Accepted: Sized + 'static {
 #[derive(Debug)]
 pub(crate) struct Listening {
     resource: Resource,
-    /// Made not to wait, for this ring's sake only.
-    is_impatient: bool,
+    /// Made non-blocking, for this ring's sake only.
+    is_nonblocking: bool,
 }
 
 impl Listening {
     pub(crate) fn new(resource: Resource) -> Listening {
-        Listening { resource, is_impatient: false }
+        Listening { resource, is_nonblocking: false }
     }
 
     /// A listener of our own. The software ring accepts at once where the listener does not wait, and by a worker's thread where it does.
     pub(crate) fn of_own(socket: Descriptor) -> io::Result<Listening> {
-        let is_impatient = runtime::try_current().is_some_and(|core| core.ring_kind() == RingKind::Software);
-        if is_impatient {
+        let is_nonblocking = runtime::try_current().is_some_and(|core| core.ring_kind() == RingKind::Software);
+        if is_nonblocking {
             sys::set_nonblocking(&socket, true)?;
         }
-        Ok(Listening { resource: Resource::new(socket), is_impatient })
+        Ok(Listening { resource: Resource::new(socket), is_nonblocking })
     }
 
     pub(crate) fn handle(&self) -> &Handle {
@@ -58,7 +58,7 @@ impl Listening {
     /// made it.
     pub(crate) async fn into_descriptor(self) -> Descriptor {
         let descriptor = self.resource.into_descriptor().await;
-        if self.is_impatient {
+        if self.is_nonblocking {
             // It was set without an error, and nothing but a bad descriptor would be one.
             let _ = sys::set_nonblocking(&descriptor, false);
         }

@@ -111,7 +111,7 @@ fn climb_down(config: &Config, mut attempt: impl FnMut(&Config, &[Flag], u32, u3
     let mut time_left = LONGEST_RETRY;
     loop {
         let flags = &rungs[rung];
-        let error = match sys::patiently(|| attempt(config, flags, entries, completion_entries)) {
+        let error = match sys::retry(|| attempt(config, flags, entries, completion_entries)) {
             Ok(uring) => return finish(uring, flags, refused),
             Err(error) => error,
         };

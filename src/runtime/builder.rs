@@ -175,7 +175,7 @@ impl Builder {
     ///
     /// The thread keeps a processor busy as long as it is awake, and passes each operation from one processor to another. That pays where
     /// processors are idle and system calls are dear, and costs elsewhere: measure. `DEFER_TASKRUN`, which a ring has by default, excludes
-    /// it, so that goes. The software ring has no such thread, and the wish no effect there.
+    /// it, so that goes. The software ring has no such thread, and ignores this.
     ///
     /// # Errors
     /// [`build`](Builder::build) fails with a [`SetupError`](crate::SetupError) if the machine grants rings, but none with such a thread: it

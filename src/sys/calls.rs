@@ -74,12 +74,12 @@ const MOMENT: Duration = Duration::from_millis(1);
 /// Makes a call again when a signal has interrupted it (`EINTR`), and when the kernel has no memory
 /// for it (`EAGAIN`) or is not ready (`EBUSY`) at the moment; a hundred times at the most. For
 /// calls that do not wait by themselves.
-pub(crate) fn patiently<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    again_after(&[libc::EINTR, libc::EAGAIN, libc::EBUSY], call)
+pub(crate) fn retry<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    retry_after(&[libc::EINTR, libc::EAGAIN, libc::EBUSY], call)
 }
 
-/// As [`patiently`], for these reasons only.
-fn again_after<T>(reasons: &[i32], mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// As [`retry`], for these reasons only.
+fn retry_after<T>(reasons: &[i32], mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 1..MOST_ATTEMPTS {
         match call() {
             Err(error) if error.raw_os_error().is_some_and(|errno| reasons.contains(&errno)) => {
@@ -156,20 +156,20 @@ pub(crate) fn enter_min_wait(ring: i32, to_submit: u32, min_complete: u32, flags
 pub(crate) fn register_ring_fd(ring: BorrowedFd<'_>) -> io::Result<u32> {
     let mut update = RingFdUpdate { offset: u32::MAX, reserved: 0, data: ring.as_raw_fd() as u64 };
     // `EBUSY` is not for the moment here.
-    again_after(&[libc::EINTR, libc::EAGAIN], || register(ring.as_raw_fd(), REGISTER_RING_FDS, &mut update, 1))?;
+    retry_after(&[libc::EINTR, libc::EAGAIN], || register(ring.as_raw_fd(), REGISTER_RING_FDS, &mut update, 1))?;
     Ok(update.offset)
 }
 
 /// Takes the registration back. It keeps the ring alive after close(2) otherwise.
 pub(crate) fn unregister_ring_fd(ring: BorrowedFd<'_>, index: u32) -> io::Result<()> {
     let mut update = RingFdUpdate { offset: index, reserved: 0, data: 0 };
-    patiently(|| register(ring.as_raw_fd(), UNREGISTER_RING_FDS, &mut update, 1)).map(drop)
+    retry(|| register(ring.as_raw_fd(), UNREGISTER_RING_FDS, &mut update, 1)).map(drop)
 }
 
 /// Makes a ring's table of registered buffers, with that many empty places (Linux 5.19).
 pub(crate) fn make_buffer_table(ring: BorrowedFd<'_>, places: u32) -> io::Result<()> {
     let mut table = ResourceTable { places, flags: TABLE_IS_SPARSE, reserved: 0, data: 0, tags: 0 };
-    patiently(|| register(ring.as_raw_fd(), REGISTER_BUFFERS2, &mut table, size_of::<ResourceTable>() as u32)).map(drop)
+    retry(|| register(ring.as_raw_fd(), REGISTER_BUFFERS2, &mut table, size_of::<ResourceTable>() as u32)).map(drop)
 }
 
 /// Puts buffers into the table from a place on, or empties places with vectors of null; returns how
@@ -180,7 +180,7 @@ pub(crate) fn make_buffer_table(ring: BorrowedFd<'_>, places: u32) -> io::Result
 pub(crate) fn update_buffer_table(ring: BorrowedFd<'_>, first: u32, buffers: &[libc::iovec]) -> io::Result<usize> {
     let count = buffers.len() as u32;
     let mut update = ResourceUpdate { offset: first, reserved: 0, data: buffers.as_ptr() as u64, tags: 0, count, reserved2: 0 };
-    let taken = patiently(|| register(ring.as_raw_fd(), REGISTER_BUFFERS_UPDATE, &mut update, size_of::<ResourceUpdate>() as u32))?;
+    let taken = retry(|| register(ring.as_raw_fd(), REGISTER_BUFFERS_UPDATE, &mut update, size_of::<ResourceUpdate>() as u32))?;
     Ok(taken as usize)
 }
 
@@ -480,6 +480,6 @@ pub(crate) fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64
 /// Asks for huge pages under a block of memory, which then costs one page fault in place of
 /// hundreds; madvise(2). A refusal changes nothing.
 pub(crate) fn advise_huge_pages(block: std::ptr::NonNull<u8>, length: usize) {
-    // SAFETY: this advice changes no content and no permission of any mapping, whosever it is.
+    // SAFETY: this advice changes no content and no permission of any mapping, whoever owns it.
     unsafe { libc::madvise(block.as_ptr().cast(), length, libc::MADV_HUGEPAGE) };
 }

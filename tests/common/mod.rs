@@ -17,4 +17,4 @@ pub(crate) use process::{
     let_the_machine_choose, mortal, open_descriptors, run, scratch_dir, turn_on_software_ring, watchdog,
 };
 pub(crate) use random::{Random, seed, size};
-pub(crate) use turns::{in_flight, patiently, poll_in_task, poll_once, quiet, run_here, runtime, turns};
+pub(crate) use turns::{build_runtime, in_flight, poll_in_task, poll_once, quiet, run_here, runtime, turns};

@@ -10,10 +10,10 @@ use annulus::{Builder, Metrics, Runtime};
 
 /// A runtime with default settings. An ordinary user's locked memory comes back some time after a ring was closed, so it is worth a wait.
 pub(crate) fn runtime() -> Runtime {
-    patiently(Builder::new())
+    build_runtime(Builder::new())
 }
 
-pub(crate) fn patiently(builder: Builder) -> Runtime {
+pub(crate) fn build_runtime(builder: Builder) -> Runtime {
     for _ in 0..10_000 {
         match builder.clone().build() {
             Err(error) if error.kind() == io::ErrorKind::OutOfMemory => std::thread::sleep(Duration::from_millis(1)),

@@ -56,13 +56,13 @@ pub(crate) fn run(program: &Program, source: Source, pace: Pace) -> Record {
 }
 
 /// Runs that differ are repeated with more time for what comes late.
-pub(crate) const PATIENT: Pace = Pace { patience: Duration::from_millis(5), bound: Duration::from_secs(2) };
-pub(crate) const VERY_PATIENT: Pace = Pace { patience: Duration::from_millis(100), bound: Duration::from_secs(5) };
+pub(crate) const SLOW: Pace = Pace { quiet: Duration::from_millis(5), bound: Duration::from_secs(2) };
+pub(crate) const VERY_SLOW: Pace = Pace { quiet: Duration::from_millis(100), bound: Duration::from_secs(5) };
 /// How often a program is run again before it counts as a divergence.
 const REPETITIONS: usize = 12;
 
 /// Finding the core of a divergence takes many runs.
-const BRISK: Pace = Pace { patience: Duration::from_millis(3), bound: Duration::from_millis(100) };
+const QUICK: Pace = Pace { quiet: Duration::from_millis(3), bound: Duration::from_millis(100) };
 
 /// What two rings made of a program that is not the same.
 pub(crate) struct Divergence {
@@ -82,7 +82,7 @@ pub(crate) enum Verdict {
 /// end in several ways, and then something that happens on the one must happen on the other. A ring
 /// that errs does so each time.
 fn verdict(program: &Program, first: Source, second: Source) -> Verdict {
-    let paces = [[FAST, PATIENT, VERY_PATIENT].as_slice(), &[PATIENT; REPETITIONS]].concat();
+    let paces = [[FAST, SLOW, VERY_SLOW].as_slice(), &[SLOW; REPETITIONS]].concat();
     verdict_at(&paces, program, first, second)
 }
 
@@ -177,7 +177,7 @@ pub(crate) fn assert_agree(program: &Program, first: Source, second: Source) -> 
         Verdict::Differ(found) => found,
     };
     println!("the rings differ on\n{program}\n{}", found.show(program, first, second));
-    let differ = |program: &Program| matches!(verdict_at(&[BRISK, BRISK], program, first, second), Verdict::Differ(_));
+    let differ = |program: &Program| matches!(verdict_at(&[QUICK, QUICK], program, first, second), Verdict::Differ(_));
     let core = shrink(program.clone(), differ);
     match verdict(&core, first, second) {
         Verdict::Differ(found) => panic!("the rings differ on\n{core}\n{}", found.show(&core, first, second)),

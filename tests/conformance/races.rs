@@ -14,7 +14,7 @@ use io_uring::{opcode, types};
 use super::by_hand::is_as_expected;
 use super::choices::{Choice, made};
 use super::common::{Random, seed, size, watchdog};
-use super::compare::{PATIENT, Source, run, shrink};
+use super::compare::{SLOW, Source, run, shrink};
 use super::program::*;
 use super::ring::{Config, Wait};
 use super::run::{FAST, Outcome, Pace, ROOMY, Record, Runner};
@@ -26,7 +26,7 @@ const SEEDS: u64 = 1000;
 const RINGS: [Source; 3] = [Source::Kernel, Source::Plain, Source::Software];
 const MOST_ROUNDS: usize = 4;
 const FLAG_MORE: u32 = 1 << 1;
-const BRISK: Pace = Pace { patience: std::time::Duration::from_millis(1), bound: std::time::Duration::from_millis(300) };
+const QUICK: Pace = Pace { quiet: std::time::Duration::from_millis(1), bound: std::time::Duration::from_millis(300) };
 
 /// Rounds of: something that waits, something that comes, a cancel; at rest only after each round.
 fn race(random: &Random) -> Program {
@@ -121,7 +121,7 @@ fn assert_sound(program: &Program, config: &Config, source: Source) {
     };
     if let Some((fault, record)) = fault_of(program, FAST) {
         // A race is not lost in every run.
-        let core = shrink(program.clone(), |program| (0..20).any(|_| fault_of(program, BRISK).is_some()));
+        let core = shrink(program.clone(), |program| (0..20).any(|_| fault_of(program, QUICK).is_some()));
         panic!("{source:?}: {fault}\n{program}\n{record:?}\nat its core\n{core}");
     }
 }
@@ -194,7 +194,7 @@ fn what_io_uring_leaves_open_goes_each_way_on_the_software_ring() {
     for index in 0..SEEDS {
         let source = if index == 0 { Source::Software } else { Source::Free(seed ^ index << 32) };
         for ((program, ways), seen) in programs.iter().zip(&mut seen) {
-            let record = run(program, source, PATIENT);
+            let record = run(program, source, SLOW);
             let is_way = |way: &Vec<&str>| record.events.iter().zip(way).all(|(events, line)| is_as_expected(events, line));
             let way = ways.iter().position(is_way).unwrap_or_else(|| panic!("{source:?}:\n{program}\nis none of {ways:?}: {record:?}"));
             seen[way] += 1;

@@ -3,7 +3,7 @@
 //!
 //! What completes by itself (files, short timeouts, connects) is waited for; what waits for a peer
 //! is not. Whether a ring is at rest after an event of a peer cannot be known from outside, so the
-//! runner has patience: none at first, and more when two runs differ.
+//! runner waits a while: not at all at first, and longer when two runs differ.
 
 use std::os::fd::OwnedFd;
 use std::thread;
@@ -23,12 +23,12 @@ const END: u64 = 1;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     /// After the last completion, for what may still come.
-    pub(crate) patience: Duration,
+    pub(crate) quiet: Duration,
     /// For an operation that completes by itself. One that does not is a divergence.
     pub(crate) bound: Duration,
 }
 
-pub(crate) const FAST: Pace = Pace { patience: Duration::ZERO, bound: Duration::from_secs(2) };
+pub(crate) const FAST: Pace = Pace { quiet: Duration::ZERO, bound: Duration::from_secs(2) };
 /// With entries and completions for any program.
 pub(crate) const ROOMY: Config = Config::new(64, 256);
 
@@ -168,7 +168,7 @@ impl Runner {
         let start = Instant::now();
         let mut last = start;
         let mut idle = 0;
-        while start.elapsed() < self.pace.bound && (idle < 2 || last.elapsed() < self.pace.patience || self.is_awaited()) {
+        while start.elapsed() < self.pace.bound && (idle < 2 || last.elapsed() < self.pace.quiet || self.is_awaited()) {
             if self.turn() {
                 (idle, last) = (0, Instant::now());
             } else {

@@ -10,7 +10,7 @@ use std::path::Path;
 use annulus::fs::{File, OpenOptions};
 use annulus::{Builder, Runtime};
 
-use crate::common::{Random, apart, in_own_process, is_on_software_ring, patiently, poll_in_task, quiet, scratch_dir, seed, turns};
+use crate::common::{Random, apart, build_runtime, in_own_process, is_on_software_ring, poll_in_task, quiet, scratch_dir, seed, turns};
 use crate::pattern;
 
 /// More transfers than a file needs for its place.
@@ -21,7 +21,7 @@ const MOST_PLACES: u64 = 1024;
 
 /// Files have places on request only.
 fn runtime() -> Runtime {
-    patiently(Builder::new().registered_files(true))
+    build_runtime(Builder::new().registered_files(true))
 }
 
 fn registers_files(runtime: &Runtime) -> bool {
@@ -73,7 +73,7 @@ fn the_report_says_whether_files_have_places() {
         let runtime = runtime();
         let messages = runtime.ring().granted().contains(&"SEND_MSG_RING");
         assert_eq!(registers_files(&runtime), messages && !is_on_software_ring());
-        assert!(!registers_files(&patiently(Builder::new())));
+        assert!(!registers_files(&build_runtime(Builder::new())));
     });
 }
 

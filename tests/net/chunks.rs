@@ -12,7 +12,7 @@ use annulus::{Builder, Metrics, RingKind, metrics, spawn};
 use futures_util::{StreamExt, TryStreamExt};
 use socket2::SockRef;
 
-use crate::common::{Random, apart, become_ordinary, in_own_process, patiently, run, seed, size, turns};
+use crate::common::{Random, apart, become_ordinary, build_runtime, in_own_process, run, seed, size, turns};
 
 pub(super) fn pair() -> (UnixStream, StdUnixStream) {
     let (ours, theirs) = StdUnixStream::pair().unwrap();
@@ -22,7 +22,7 @@ pub(super) fn pair() -> (UnixStream, StdUnixStream) {
 /// Runs a future on a runtime with these buffers, and checks what must hold after every program.
 pub(super) fn run_with<T: Send>(builder: Builder, test: impl AsyncFnOnce() -> T + Send) -> T {
     apart(|| {
-        let runtime = patiently(builder);
+        let runtime = build_runtime(builder);
         let output = runtime.block_on(test());
         assert_eq!(runtime.metrics().stale_completions, 0);
         output
@@ -293,7 +293,7 @@ fn chunks_are_kept_beyond_their_runtime_and_dropped_on_other_threads() {
     apart(|| {
         let mut kept = Vec::new();
         {
-            let runtime = patiently(Builder::new());
+            let runtime = build_runtime(Builder::new());
             runtime.block_on(async {
                 let (stream, mut peer) = pair();
                 for round in 0..100u8 {
@@ -437,7 +437,7 @@ fn where_locked_memory_is_short_the_buffers_are_handed_over_one_by_one_and_nothi
     in_own_process(|| {
         become_ordinary(64 << 10);
         // A queue of half a megabyte, which the kernel would have to lock.
-        let runtime = patiently(Builder::new().ring(RingKind::Kernel).entries(64).chunk_size(1000).chunks(16..=32_768));
+        let runtime = build_runtime(Builder::new().ring(RingKind::Kernel).entries(64).chunk_size(1000).chunks(16..=32_768));
         runtime.block_on(async {
             let (ours, theirs) = UnixStream::pair().unwrap();
             let echo = spawn(echo(theirs));
@@ -464,7 +464,7 @@ fn a_stream_that_outlives_its_runtime_goes_on_in_another_and_loses_nothing() {
     apart(|| {
         let (stream, mut peer) = pair();
         let mut chunks = stream.chunks();
-        let first = patiently(Builder::new().chunks(1..=2));
+        let first = build_runtime(Builder::new().chunks(1..=2));
         peer.write_all(b"one ").unwrap();
         let one = first.block_on(chunks.try_next()).unwrap().unwrap();
         for part in [&b"two "[..], b"three ", b"four "] {
@@ -474,7 +474,7 @@ fn a_stream_that_outlives_its_runtime_goes_on_in_another_and_loses_nothing() {
         drop(first);
         peer.write_all(b"five").unwrap();
         drop(peer);
-        let second = patiently(Builder::new());
+        let second = build_runtime(Builder::new());
         let rest: Vec<Chunk> = second.block_on(chunks.try_collect()).unwrap();
         drop(second);
         assert_eq!(one, b"one ");

@@ -4,7 +4,7 @@ use annulus::net::UdpSocket;
 use annulus::{Builder, metrics};
 use futures_util::StreamExt;
 
-use crate::common::{apart, patiently, run, turns};
+use crate::common::{apart, build_runtime, run, turns};
 
 async fn socket(address: &str) -> (UdpSocket, std::net::UdpSocket) {
     let ours = UdpSocket::bind(address).await.unwrap();
@@ -38,7 +38,7 @@ fn datagrams_come_whole_and_in_order_with_their_addresses_over_both_families() {
 #[test]
 fn a_datagram_that_is_too_long_is_cut_off_and_says_so() {
     apart(|| {
-        patiently(Builder::new().chunk_size(144)).block_on(async {
+        build_runtime(Builder::new().chunk_size(144)).block_on(async {
             let (ours, theirs) = socket("127.0.0.1:0").await;
             let mut datagrams = ours.datagrams();
             for length in [99, 100, 101, 5000, 0, 1] {

@@ -13,16 +13,16 @@ use std::time::{Duration, Instant};
 use futures_util::future::{Either, select};
 
 /// About as long as from one connection to the next, so that both win often.
-const PATIENCE: Duration = Duration::from_micros(500);
+const PAUSE: Duration = Duration::from_micros(500);
 /// How long the server waits for a connection before it says that the rest is lost.
-const LAST_PATIENCE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The kernel chooses the port.
 const ANY: &str = "127.0.0.1:0";
 
 fn connect(address: SocketAddr, count: u64) -> std::io::Result<u64> {
     for _ in 0..count {
         TcpStream::connect(address)?;
-        thread::sleep(PATIENCE);
+        thread::sleep(PAUSE);
     }
     Ok(count)
 }
@@ -36,7 +36,7 @@ where
     let client = thread::spawn(move || connect(address, count));
     let (mut served, mut timer_won) = (0, 0);
     let mut last = Instant::now();
-    while served < count && last.elapsed() < LAST_PATIENCE {
+    while served < count && last.elapsed() < LONGEST_PAUSE {
         match select(pin!(sleep()), pin!(accept())).await {
             Either::Left(_) => timer_won += 1,
             Either::Right((accepted, _sleep)) => {
@@ -60,19 +60,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         "annulus" => annulus::block_on(async {
             let listener = annulus::net::TcpListener::bind(ANY).await?;
             let address = listener.local_addr()?;
-            serve(count, address, || annulus::time::sleep(PATIENCE), || listener.accept()).await;
+            serve(count, address, || annulus::time::sleep(PAUSE), || listener.accept()).await;
             Ok(())
         }),
         "compio" => compio::runtime::Runtime::new()?.block_on(async {
             let listener = compio::net::TcpListener::bind(ANY).await?;
             let address = listener.local_addr()?;
-            serve(count, address, || compio::time::sleep(PATIENCE), || listener.accept()).await;
+            serve(count, address, || compio::time::sleep(PAUSE), || listener.accept()).await;
             Ok(())
         }),
         "glommio" => glommio::LocalExecutor::default().run(async {
             let listener = glommio::net::TcpListener::bind(ANY)?;
             let address = listener.local_addr()?;
-            serve(count, address, || glommio::timer::sleep(PATIENCE), || listener.accept()).await;
+            serve(count, address, || glommio::timer::sleep(PAUSE), || listener.accept()).await;
             Ok(())
         }),
         "monoio" => {
@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             builder.build()?.block_on(async {
                 let listener = monoio::net::TcpListener::bind(ANY)?;
                 let address = listener.local_addr()?;
-                serve(count, address, || monoio::time::sleep(PATIENCE), || listener.accept()).await;
+                serve(count, address, || monoio::time::sleep(PAUSE), || listener.accept()).await;
                 Ok(())
             })
         }
@@ -89,14 +89,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             builder.enable_all().build()?.block_on(async {
                 let listener = tokio::net::TcpListener::bind(ANY).await?;
                 let address = listener.local_addr()?;
-                serve(count, address, || tokio::time::sleep(PATIENCE), || listener.accept()).await;
+                serve(count, address, || tokio::time::sleep(PAUSE), || listener.accept()).await;
                 Ok(())
             })
         }
         "tokio-uring" => tokio_uring::start(async {
             let listener = tokio_uring::net::TcpListener::bind(ANY.parse()?)?;
             let address = listener.local_addr()?;
-            serve(count, address, || tokio::time::sleep(PATIENCE), || listener.accept()).await;
+            serve(count, address, || tokio::time::sleep(PAUSE), || listener.accept()).await;
             Ok(())
         }),
         other => Err(format!("no runtime here is called {other}").into()),

@@ -154,8 +154,8 @@ impl Host {
             return Attempt::Blocking;
         }
         let result = match (self.always_waits.0 | self.descriptor(fd).always_waits) & interest.0 {
-            // Direct transfers come from the device, for which the call would wait however
-            // impatient one is.
+            // Direct transfers come from the device, for which the call would wait whatever
+            // the flags say.
             0 if self.is_direct(fd) => return Attempt::Blocking,
             // The signal that comes with an error for a file that is too long ends the process.
             // Threads keep it off.

@@ -279,7 +279,7 @@ fn connect(fd: RawFd, address: Address, length: u32, begun: bool) -> i32 {
 
 /// connect(2), without waiting.
 fn begin_to_connect(fd: RawFd, address: Address, length: u32) -> i32 {
-    // There is no flag that makes only this call impatient. The socket is not connected yet, so no
+    // There is no flag that makes only this call non-blocking. The socket is not connected yet, so no
     // other call on it is waiting or transferring anything that could see the difference. SAFETY:
     // these calls take no memory but the address, which belongs to the operation until its last
     // completion.
@@ -340,14 +340,14 @@ pub(super) fn poll(fd: RawFd, mask: u32) -> i32 {
 }
 
 /// Opens without waiting for the other end of a FIFO or for a line, as the kernel's ring does.
-/// `EAGAIN` for the impatient: the way there is not all in memory. openat(2), openat2(2).
+/// `EAGAIN` where it must not wait and the path is not all in memory. openat(2), openat2(2).
 fn open(directory: RawFd, path: *const libc::c_char, flags: i32, mode: u32, may_wait: MayWait) -> i32 {
-    let impatient = flags | libc::O_NONBLOCK;
+    let nonblocking = flags | libc::O_NONBLOCK;
     let result = match may_wait {
         MayWait::No if flags & (libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE) != 0 => -libc::EAGAIN,
-        MayWait::No => open_from_memory(directory, path, impatient),
+        MayWait::No => open_from_memory(directory, path, nonblocking),
         // SAFETY: the path belongs to the operation until its last completion.
-        MayWait::Yes => answer(unsafe { libc::openat(directory, path, impatient, mode) }.into()),
+        MayWait::Yes => answer(unsafe { libc::openat(directory, path, nonblocking, mode) }.into()),
     };
     match result {
         // Somebody's lease on the file is to be broken first.

@@ -64,15 +64,15 @@ impl Host {
     /// `workers`: most calls that threads make at a time.
     pub(crate) fn open(workers: Option<u32>) -> io::Result<Host> {
         let refused = |call| move |error| refusal::explain_epoll(call, error);
-        let epoll = sys::patiently(sys::epoll).map_err(refused("epoll_create1"))?;
-        let event = Arc::new(File::from(sys::patiently(sys::event).map_err(refused("eventfd2"))?));
+        let epoll = sys::retry(sys::epoll).map_err(refused("epoll_create1"))?;
+        let event = Arc::new(File::from(sys::retry(sys::event).map_err(refused("eventfd2"))?));
         let listen = (libc::EPOLLIN | libc::EPOLLET) as u32;
         let add = || sys::epoll_control(epoll.as_fd(), libc::EPOLL_CTL_ADD, event.as_raw_fd(), listen, KICK);
-        sys::patiently(add).map_err(refused("epoll_ctl"))?;
+        sys::retry(add).map_err(refused("epoll_ctl"))?;
         let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_AT_ONCE];
         // Nothing can be done without waits, so this is the time to hear of a refusal.
         let wait = || sys::epoll_wait(epoll.as_fd(), &mut events, Some(Duration::ZERO));
-        sys::patiently(wait).map_err(refused("epoll_wait"))?;
+        sys::retry(wait).map_err(refused("epoll_wait"))?;
         Ok(Host {
             epoll,
             workers: Workers::new(Arc::clone(&event), workers.map_or(workers::DEFAULT_BOUND, |bound| bound as usize)),

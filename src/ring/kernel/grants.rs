@@ -17,7 +17,7 @@ use crate::sys;
 /// no more than `RLIMIT_NOFILE`.
 const REGISTERED_FILES: u64 = 1024;
 impl KernelRing {
-    /// A registered descriptor spares each enter the descriptor look-up. Sixteen per thread, so a
+    /// A registered descriptor saves each enter the look-up of the descriptor. Sixteen per thread, so a
     /// refusal is no error.
     pub(super) fn ask_for_index(&mut self) {
         match sys::register_ring_fd(self.fd()) {
@@ -33,7 +33,7 @@ impl KernelRing {
     /// Waiting for a socket is not waiting for a disk; without this an idle server shows as 100 %
     /// iowait. The first enter also shows whether entering is allowed at all.
     pub(super) fn ask_for_idle_waits(&mut self) -> io::Result<()> {
-        let enter = |flags| sys::patiently(|| sys::enter(self.target(), 0, 0, flags));
+        let enter = |flags| sys::retry(|| sys::enter(self.target(), 0, 0, flags));
         match enter(self.enter_flags | sys::ENTER_NO_IOWAIT) {
             Ok(_) => {
                 self.enter_flags |= sys::ENTER_NO_IOWAIT;
@@ -50,7 +50,7 @@ impl KernelRing {
 
     /// Whether the kernel posts messages for threads without a ring shows by kicking oneself once.
     pub(super) fn ask_for_kicks(&mut self) -> io::Result<()> {
-        match sys::patiently(|| unpark::send_message(self.fd().as_raw_fd(), KICK)) {
+        match sys::retry(|| unpark::send_message(self.fd().as_raw_fd(), KICK)) {
             Ok(()) => self.report.granted.push("SEND_MSG_RING"),
             Err(error) => {
                 self.report.refused.push(Refusal::new("SEND_MSG_RING", &error));
@@ -70,7 +70,7 @@ impl KernelRing {
         }
         let limit = sys::limit(libc::RLIMIT_NOFILE).map_or(u64::MAX, |(limit, _)| limit);
         let count = limit.min(REGISTERED_FILES) as u32;
-        match sys::patiently(|| self.uring.submitter().register_files_sparse(count)) {
+        match sys::retry(|| self.uring.submitter().register_files_sparse(count)) {
             Ok(()) => {
                 self.files = Some(FreeIndices::new(count as usize));
                 self.report.granted.push("REGISTER_FILES2");
@@ -82,7 +82,7 @@ impl KernelRing {
     pub(super) fn ask_for_workers(&mut self, workers: Option<u32>) -> io::Result<()> {
         let Some(workers) = workers else { return Ok(()) };
         // Bounded work (regular files) and unbounded work (everything else) have a bound each.
-        sys::patiently(|| self.uring.submitter().register_iowq_max_workers(&mut [workers, workers]))
+        sys::retry(|| self.uring.submitter().register_iowq_max_workers(&mut [workers, workers]))
             .map_err(|error| refusal::explain("io_uring_register", error))?;
         self.report.granted.push("REGISTER_IOWQ_MAX_WORKERS");
         Ok(())

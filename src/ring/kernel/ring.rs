@@ -81,8 +81,7 @@ impl KernelRing {
 
     fn on(opened: Opened, config: &Config) -> io::Result<KernelRing> {
         let mut probe = Probe::new();
-        sys::patiently(|| opened.uring.submitter().register_probe(&mut probe))
-            .map_err(|error| refusal::explain("io_uring_register", error))?;
+        sys::retry(|| opened.uring.submitter().register_probe(&mut probe)).map_err(|error| refusal::explain("io_uring_register", error))?;
         let moved = match opened.uring.params().is_feature_skip_cqe_on_success() {
             true => squeue::Flags::SKIP_SUCCESS,
             false => squeue::Flags::empty(),
@@ -346,7 +345,7 @@ impl Source for KernelRing {
         // SAFETY: `self.provided` keeps the memory of the buffer ring for longer than the io_uring,
         // and the caller vouches for the buffers.
         let register = || unsafe { self.uring.submitter().register_buf_ring_with_flags(ring.address(), ring.places(), group, 0) };
-        let registered = sys::patiently(register);
+        let registered = sys::retry(register);
         let handing = match registered {
             Ok(()) => {
                 self.report.granted.push("REGISTER_PBUF_RING");
@@ -432,7 +431,7 @@ impl Source for KernelRing {
     fn register_file(&mut self, file: BorrowedFd<'_>) -> Option<i32> {
         let indices = self.files.as_mut()?;
         let index = indices.take(1)?;
-        match sys::patiently(|| self.uring.submitter().register_files_update(index as u32, &[file.as_raw_fd()])) {
+        match sys::retry(|| self.uring.submitter().register_files_update(index as u32, &[file.as_raw_fd()])) {
             Ok(_) => {
                 self.counters.registered_files.add(1);
                 Some(index as i32)
@@ -446,7 +445,7 @@ impl Source for KernelRing {
 
     fn forget_file(&mut self, index: i32) {
         // Emptying an entry fails only where there is no table.
-        let _ = sys::patiently(|| self.uring.submitter().register_files_update(index as u32, &[-1]));
+        let _ = sys::retry(|| self.uring.submitter().register_files_update(index as u32, &[-1]));
         self.counters.registered_files.remove_one();
         if let Some(indices) = &mut self.files {
             indices.give_back(index as usize, 1);
@@ -509,11 +508,11 @@ impl Drop for KernelRing {
         if self.counters.registered_files.get() > 0 {
             // The kernel does it long after the descriptor was closed otherwise, and until then the
             // files stay open.
-            let _ = sys::patiently(|| self.uring.submitter().unregister_files());
+            let _ = sys::retry(|| self.uring.submitter().unregister_files());
         }
         if let Some(Provided { group, handing: None, .. }) = self.provided {
             // Not needed, but locked memory counts as free sooner.
-            let _ = sys::patiently(|| self.uring.submitter().unregister_buf_ring(group));
+            let _ = sys::retry(|| self.uring.submitter().unregister_buf_ring(group));
         }
         // SAFETY: `uring` is not used after this and dropped nowhere else.
         unsafe { ManuallyDrop::drop(&mut self.uring) };

@@ -22,7 +22,7 @@ pub(crate) enum Waits {
     Never,
     /// It can be asked to say `EAGAIN` instead.
     UnlessAsked,
-    /// The file system may have to be asked, however impatient one is.
+    /// The file system may have to be asked, whatever the flags say.
     Regardless,
 }
 

@@ -14,7 +14,7 @@ mod multishot;
 mod sockets;
 mod timeouts;
 
-use super::compare::{PATIENT, SOURCES, VERY_PATIENT, assert_agree, run};
+use super::compare::{SLOW, SOURCES, VERY_SLOW, assert_agree, run};
 use super::program::Program;
 use super::run::{Event, FAST, Outcome, Record};
 
@@ -79,7 +79,7 @@ fn expect<const N: usize>(program: Program, lines: [&str; N]) {
         };
         // What comes late is given more time.
         let mut record = run(&program, source, FAST);
-        for pace in [PATIENT, VERY_PATIENT] {
+        for pace in [SLOW, VERY_SLOW] {
             if !is_right(&record) {
                 record = run(&program, source, pace);
             }

@@ -189,7 +189,7 @@ fn readiness_is_told_with_the_bits_of_poll() {
 }
 
 /// No event says so, and the software ring asks every 100 ms.
-const LATE: Pace = Pace { patience: Duration::from_millis(230), bound: Duration::from_secs(2) };
+const LATE: Pace = Pace { quiet: Duration::from_millis(230), bound: Duration::from_secs(2) };
 
 #[test]
 fn a_peer_that_reads_no_more_ends_what_waits_to_be_sent() {

@@ -1,4 +1,4 @@
-//! io_uring_enter(2), `IORING_OP_TIMEOUT` and its kin; linked timeouts.
+//! io_uring_enter(2), `IORING_OP_TIMEOUT` and what belongs to it; linked timeouts.
 
 use super::expect;
 use crate::program::Op::*;
