@@ -230,8 +230,14 @@ pub(crate) unsafe fn read_cached(file: BorrowedFd<'_>, address: *mut u8, length:
         // SAFETY: `done` is less than `length`, so this is within what the caller vouches for.
         let part = libc::iovec { iov_base: unsafe { address.add(done) }.cast(), iov_len: length - done };
         let position = libc::off64_t::try_from(offset.checked_add(done as u64)?).ok()?;
+        // Not by libc's function, which makes the thread ready to be cancelled at each call. The
+        // upper half of the position, which is there for machines of 32 bits, is in the lower one.
         // SAFETY: the caller vouches for the memory, which the kernel uses during the call only.
-        match unsafe { libc::preadv2(file.as_raw_fd(), &part, 1, position, libc::RWF_NOWAIT) } {
+        let count = unsafe {
+            let call = libc::SYS_preadv2;
+            libc::syscall(call, file.as_raw_fd(), &raw const part, 1, position, 0, libc::RWF_NOWAIT)
+        };
+        match count {
             ..0 => return None,
             0 => break,
             count => done += count as usize,
