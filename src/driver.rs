@@ -85,7 +85,7 @@ pub(crate) trait Successor {
 }
 
 struct Slot {
-    state: State,
+    state: SlotState,
     /// In the list of slots being cancelled.
     cancelling: bool,
     /// Which completion of a zero-copy send has come.
@@ -93,7 +93,7 @@ struct Slot {
 }
 
 /// Who may touch an operation's memory now?
-enum State {
+enum SlotState {
     /// The kernel. The future owns the operation and is woken at the end.
     Waiting(Waker),
     /// The future again: it takes the completion at its next poll.
@@ -225,7 +225,7 @@ impl Driver {
         if let Err(errno) = self.check(entry.get_opcode() as u8) {
             return Err((errno, waker));
         }
-        let token = self.occupy(|| State::Waiting(waker));
+        let token = self.occupy(|| SlotState::Waiting(waker));
         entry.set_user_data(token.0);
         self.queue(entry);
         Ok(token)
@@ -257,7 +257,7 @@ impl Driver {
     #[inline(always)]
     pub(crate) fn take(&mut self, token: Token) -> Option<Completion> {
         self.slots.remove_if(token, |slot| match slot.state {
-            State::Finished { result, flags } => Some(Completion { token: token.0, result, flags }),
+            SlotState::Finished { result, flags } => Some(Completion { token: token.0, result, flags }),
             _ => None,
         })
     }
@@ -265,8 +265,8 @@ impl Driver {
     /// Is this the waker that the next completion of the operation wakes?
     pub(crate) fn waits_with(&mut self, token: Token, waker: &Waker) -> bool {
         match &self.slot(token).state {
-            State::Waiting(waiting) => waiting.will_wake(waker),
-            State::Multishot(multishot) => multishot.will_wake(waker),
+            SlotState::Waiting(waiting) => waiting.will_wake(waker),
+            SlotState::Multishot(multishot) => multishot.will_wake(waker),
             _ => false,
         }
     }
@@ -275,8 +275,8 @@ impl Driver {
     /// waker was user code, which may have run the loop.
     pub(crate) fn set_waker(&mut self, token: Token, waker: Waker) -> (Option<Waker>, bool) {
         match &mut self.slot(token).state {
-            State::Waiting(waiting) => (Some(mem::replace(waiting, waker)), true),
-            State::Multishot(multishot) => multishot.set_waker(waker),
+            SlotState::Waiting(waiting) => (Some(mem::replace(waiting, waker)), true),
+            SlotState::Multishot(multishot) => multishot.set_waker(waker),
             _ => (Some(waker), false),
         }
     }
@@ -284,8 +284,8 @@ impl Driver {
     /// Gives an operation in flight to its slot, which finishes it after its last completion. Returns the waker that waited.
     pub(crate) fn orphan(&mut self, token: Token, orphan: Box<dyn Orphan>) -> Waker {
         self.counters.orphaned.add(1);
-        match mem::replace(&mut self.slot(token).state, State::Orphaned(orphan)) {
-            State::Waiting(waker) => waker,
+        match mem::replace(&mut self.slot(token).state, SlotState::Orphaned(orphan)) {
+            SlotState::Waiting(waker) => waker,
             _ => unreachable!("whoever hands over has found the operation in flight"),
         }
     }
@@ -374,7 +374,7 @@ impl Driver {
 
     /// Takes a slot. Its state is made where it is to lie.
     #[inline(always)]
-    fn occupy(&mut self, state: impl FnOnce() -> State) -> Token {
+    fn occupy(&mut self, state: impl FnOnce() -> SlotState) -> Token {
         self.in_flight += 1;
         self.counters.operations.add(1);
         self.slots.insert_with(|| Slot { state: state(), cancelling: false, zero_copy: ZeroCopySend::Neither })
@@ -473,13 +473,13 @@ impl Driver {
     fn complete(&mut self, completion: Completion, deliveries: &mut Deliveries) {
         let Completion { token, result, flags } = completion;
         if let Some(slot) = self.slots.get_mut(Token(token))
-            && let State::Waiting(waker) = &slot.state
+            && let SlotState::Waiting(waker) = &slot.state
             && flags & (COMPLETION_MORE | COMPLETION_NOTIFICATION) == 0
         {
             // SAFETY: the slot owns the waker, and gives it up in the next line, where its state is overwritten and not dropped.
             let waker = unsafe { ptr::read(waker) };
             // SAFETY: the reference is to a slot, whose state holds nothing now.
-            unsafe { ptr::write(&mut slot.state, State::finished(completion)) };
+            unsafe { ptr::write(&mut slot.state, SlotState::finished(completion)) };
             self.counters.completions.add(1);
             self.in_flight -= 1;
             deliveries.wakers.push(waker);
@@ -503,12 +503,12 @@ impl Driver {
             return drop(self.arrival(completion));
         };
         match &mut slot.state {
-            State::Multishot(multishot) if !multishot.ended => return self.complete_multishot(token, completion, deliveries),
-            State::Multishot(_) => {
+            SlotState::Multishot(multishot) if !multishot.ended => return self.complete_multishot(token, completion, deliveries),
+            SlotState::Multishot(_) => {
                 self.counters.stale_completions.add(1);
                 return drop(self.arrival(completion));
             }
-            State::HandedOver(successor) => {
+            SlotState::HandedOver(successor) => {
                 let successor = Rc::clone(successor);
                 return self.complete_handed_over(token, successor, completion, deliveries);
             }
@@ -517,13 +517,13 @@ impl Driver {
         if completion.flags & (COMPLETION_MORE | COMPLETION_NOTIFICATION) != 0 {
             return self.complete_zero_copy(token, completion, deliveries);
         }
-        if let State::Finished { .. } = slot.state {
+        if let SlotState::Finished { .. } = slot.state {
             self.counters.stale_completions.add(1);
             return drop(self.arrival(completion));
         }
         self.in_flight -= 1;
-        match mem::replace(&mut slot.state, State::finished(completion)) {
-            State::Orphaned(orphan) => deliveries.orphans.push_back((orphan, completion)),
+        match mem::replace(&mut slot.state, SlotState::finished(completion)) {
+            SlotState::Orphaned(orphan) => deliveries.orphans.push_back((orphan, completion)),
             _ => unreachable!("sorted out above"),
         }
         self.slots.remove(token);
@@ -603,10 +603,10 @@ impl Driver {
     }
 }
 
-impl State {
+impl SlotState {
     #[inline]
-    fn finished(completion: Completion) -> State {
-        State::Finished { result: completion.result, flags: completion.flags }
+    fn finished(completion: Completion) -> SlotState {
+        SlotState::Finished { result: completion.result, flags: completion.flags }
     }
 }
 
@@ -618,10 +618,10 @@ impl Slot {
     /// Is it in flight?
     fn can_be_cancelled(&self) -> bool {
         match &self.state {
-            State::Waiting(_) | State::Orphaned(_) => !matches!(self.zero_copy, ZeroCopySend::Result(_)),
-            State::HandedOver(_) => true,
-            State::Multishot(multishot) => !multishot.ended,
-            State::Finished { .. } => false,
+            SlotState::Waiting(_) | SlotState::Orphaned(_) => !matches!(self.zero_copy, ZeroCopySend::Result(_)),
+            SlotState::HandedOver(_) => true,
+            SlotState::Multishot(multishot) => !multishot.ended,
+            SlotState::Finished { .. } => false,
         }
     }
 }

@@ -316,18 +316,18 @@ fn drop_all<T>(members: Slab<JoinHandle<T>>) {
 /// take place under it: wakers are cloned, woken and dropped outside.
 #[derive(Default)]
 struct Ended {
-    queue: Mutex<Queue>,
+    queue: Mutex<EndedQueue>,
 }
 
 #[derive(Default)]
-struct Queue {
+struct EndedQueue {
     /// Each key once; never more than there are members, so it needs no bound of its own.
     keys: VecDeque<usize>,
     waiter: Option<Waker>,
 }
 
 impl Ended {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, EndedQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -55,7 +55,7 @@ pub(crate) struct Wheel<T> {
 /// and needs no generation.
 #[derive(Debug)]
 #[must_use = "an entry whose key is lost keeps its place for ever"]
-pub(crate) struct Key(u32);
+pub(crate) struct WheelKey(u32);
 
 /// A pending entry stands in exactly one list. A fired one stands in none and only waits for its
 /// key; then it is vacant.
@@ -86,11 +86,11 @@ impl<T> Wheel<T> {
     /// Adds an entry. One whose deadline is not after the current tick fires at the next `advance`,
     /// whatever that advances to.
     #[inline]
-    pub(crate) fn insert(&mut self, deadline: u64, value: T) -> Key {
+    pub(crate) fn insert(&mut self, deadline: u64, value: T) -> WheelKey {
         let index = self.occupy(deadline, value);
         self.link(index, list_of(deadline, self.current));
         self.pending += 1;
-        Key(index)
+        WheelKey(index)
     }
 
     /// The entry that was freed last, or a new one.
@@ -116,18 +116,18 @@ impl<T> Wheel<T> {
     }
 
     /// The value of an entry, or `None` once it has fired.
-    pub(crate) fn value_mut(&mut self, key: &Key) -> Option<&mut T> {
+    pub(crate) fn value_mut(&mut self, key: &WheelKey) -> Option<&mut T> {
         self.entries[key.0 as usize].value.as_mut()
     }
 
     /// Whether an `advance` has taken the entry's value.
-    pub(crate) fn has_fired(&self, key: &Key) -> bool {
+    pub(crate) fn has_fired(&self, key: &WheelKey) -> bool {
         self.entries[key.0 as usize].value.is_none()
     }
 
     /// Frees an entry, fired or not, and gives its value back if it had not fired.
     #[inline]
-    pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
+    pub(crate) fn remove(&mut self, key: WheelKey) -> Option<T> {
         let vacant = mem::replace(&mut self.vacant, key.0);
         let entry = &mut self.entries[key.0 as usize];
         let value = entry.value.take();

@@ -7,7 +7,7 @@ mod wheel;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use std::collections::BTreeMap;
-use wheel::{Key, Wheel};
+use wheel::{Wheel, WheelKey};
 
 /// One digit of a tick is six bits, and there are eleven of them.
 const LEVELS: usize = 11;
@@ -24,7 +24,7 @@ fn advance<T>(wheel: &mut Wheel<T>, now: u64) -> Vec<T> {
 fn entries_fire_in_the_order_of_their_deadlines() {
     let mut wheel = Wheel::new();
     let deadlines = [70, 5, 4096, 64, 63, 1 << 40, 5, 4095, 1];
-    let _keys: Vec<Key> = deadlines.iter().map(|&deadline| wheel.insert(deadline, deadline)).collect();
+    let _keys: Vec<WheelKey> = deadlines.iter().map(|&deadline| wheel.insert(deadline, deadline)).collect();
     assert_eq!(advance(&mut wheel, 0), []);
     assert_eq!(advance(&mut wheel, 69), [1, 5, 5, 63, 64]);
     assert_eq!(advance(&mut wheel, u64::MAX), [70, 4095, 4096, 1 << 40]);
@@ -131,7 +131,7 @@ fn the_last_tick_of_all_can_be_waited_for() {
 fn next_is_exact_where_few_entries_share_the_earliest_slot() {
     let mut wheel = Wheel::new();
     let base = 5 << 36;
-    let _keys: Vec<Key> = (0..EXACT_UP_TO as u64).rev().map(|offset| wheel.insert(base + 1000 * offset + 17, ())).collect();
+    let _keys: Vec<WheelKey> = (0..EXACT_UP_TO as u64).rev().map(|offset| wheel.insert(base + 1000 * offset + 17, ())).collect();
     assert_eq!(wheel.next(), Some(base + 17));
     let _one_more = wheel.insert(base + 20_000, ());
     assert_eq!(wheel.next(), Some(base), "the start of the slot");
@@ -145,7 +145,7 @@ fn a_hundred_thousand_entries_come_and_go() {
     let mut wheel = Wheel::new();
     // Multiplying by an odd number spreads the deadlines without repeating one.
     let deadline = |index: u64| index.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
-    let mut keys: Vec<Option<Key>> = (0..count).map(|index| Some(wheel.insert(deadline(index), index))).collect();
+    let mut keys: Vec<Option<WheelKey>> = (0..count).map(|index| Some(wheel.insert(deadline(index), index))).collect();
     assert_eq!(wheel.pending(), count as usize);
     for (index, key) in keys.iter_mut().enumerate().filter(|(index, _)| index % 3 != 0) {
         assert_eq!(wheel.remove(key.take().expect("not removed yet")), Some(index as u64));
@@ -169,7 +169,7 @@ fn a_hundred_thousand_entries_come_and_go() {
 fn the_far_future_is_reached_in_few_steps() {
     let mut wheel = Wheel::new();
     let century_ns = 100 * 365 * 24 * 3600 * 1_000_000_000;
-    let _keys: Vec<Key> = (1..=5).map(|centuries| wheel.insert(centuries * century_ns, centuries)).collect();
+    let _keys: Vec<WheelKey> = (1..=5).map(|centuries| wheel.insert(centuries * century_ns, centuries)).collect();
     assert_eq!(steps_to_the_end(&mut wheel), (5, vec![1, 2, 3, 4, 5]));
 }
 
@@ -233,7 +233,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     current: u64,
     pending: BTreeMap<(u64, usize), ()>,
-    keys: Vec<(Key, u64, usize)>,
+    keys: Vec<(WheelKey, u64, usize)>,
     inserted: usize,
 }
 
@@ -319,7 +319,7 @@ proptest! {
     fn following_next_reaches_every_deadline_in_few_steps(start in tick(), deadlines in prop::collection::vec(tick(), 1..200)) {
         let mut wheel = Wheel::new();
         wheel.advance(start, &mut Vec::new());
-        let _keys: Vec<Key> = deadlines.iter().map(|&deadline| wheel.insert(deadline, deadline)).collect();
+        let _keys: Vec<WheelKey> = deadlines.iter().map(|&deadline| wheel.insert(deadline, deadline)).collect();
         let (_, fired) = steps_to_the_end(&mut wheel);
         let mut expected = deadlines;
         expected.sort_unstable();
@@ -334,7 +334,7 @@ proptest! {
     ) {
         let mut wheel = Wheel::new();
         let mut expected: Vec<u64> = offsets.iter().map(|&offset| base.saturating_add(offset >> (63 - spread))).collect();
-        let _keys: Vec<Key> = expected.iter().map(|&deadline| wheel.insert(deadline, deadline)).collect();
+        let _keys: Vec<WheelKey> = expected.iter().map(|&deadline| wheel.insert(deadline, deadline)).collect();
         expected.sort_unstable();
         prop_assert_eq!(steps_to_the_end(&mut wheel).1, expected);
     }

@@ -74,10 +74,10 @@ use super::{AlignedBuffer, IoBuf, IoBufMut};
 /// ```
 #[derive(Clone)]
 pub struct BufferPool {
-    shared: Rc<Shared>,
+    shared: Rc<SharedPool>,
 }
 
-struct Shared {
+struct SharedPool {
     /// What undoes the registration, before the memory below is freed; or why there is none.
     registered: Result<Box<dyn Any>, io::Error>,
     books: RefCell<Books>,
@@ -133,7 +133,7 @@ impl BufferPool {
         };
         let free = (0..count).map(numbered).collect();
         let books = RefCell::new(Books { free, queue: VecDeque::new(), granted: Vec::new(), last_ticket: 0 });
-        BufferPool { shared: Rc::new(Shared { registered, books, _areas: areas, count, size }) }
+        BufferPool { shared: Rc::new(SharedPool { registered, books, _areas: areas, count, size }) }
     }
 
     /// Waits for a buffer, which comes empty. Those who wait are served in order.
@@ -188,7 +188,7 @@ impl BufferPool {
     }
 }
 
-impl Shared {
+impl SharedPool {
     /// Gives a buffer to who has waited longest, or keeps it.
     fn give_back(&self, numbered: Box<Numbered>) {
         let mut books = self.books.borrow_mut();
@@ -293,11 +293,11 @@ impl fmt::Debug for BufferPool {
 pub struct PoolBuffer {
     /// `None` only within `drop`.
     numbered: Option<Box<Numbered>>,
-    pool: Rc<Shared>,
+    pool: Rc<SharedPool>,
 }
 
 impl PoolBuffer {
-    fn new(mut numbered: Box<Numbered>, pool: &Rc<Shared>) -> PoolBuffer {
+    fn new(mut numbered: Box<Numbered>, pool: &Rc<SharedPool>) -> PoolBuffer {
         numbered.buffer.clear();
         PoolBuffer { numbered: Some(numbered), pool: Rc::clone(pool) }
     }

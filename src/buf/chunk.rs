@@ -16,7 +16,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 
 use super::IoBuf;
-use super::chunk_arena::{Arena, Place};
+use super::chunk_arena::{BufferPlace, ChunkArena};
 
 /// Received bytes in a buffer that belongs to the runtime's pool, and goes back there when the last chunk of it is dropped.
 ///
@@ -41,7 +41,7 @@ use super::chunk_arena::{Arena, Place};
 /// ```
 pub struct Chunk {
     /// The buffer, of which this is one chunk.
-    place: NonNull<Place>,
+    place: NonNull<BufferPlace>,
     length: u32,
     /// Where in the buffer the bytes begin, least byte first. Three of them, for a task that waits may have room for several chunks.
     offset: [u8; 3],
@@ -66,18 +66,18 @@ impl Chunk {
     /// # Safety
     /// The first `length` bytes of the buffer are initialised, the kernel has let go of it, and the arena is told that it is in a chunk.
     #[inline]
-    pub(super) unsafe fn lent(place: NonNull<Place>, length: u32) -> Chunk {
+    pub(super) unsafe fn lent(place: NonNull<BufferPlace>, length: u32) -> Chunk {
         Chunk { place, length, offset: [0; 3], present: Present::Yes }
     }
 
     /// A chunk with a copy of these bytes, at most [`MOST_BYTES`].
     pub(crate) fn copied(bytes: &[u8]) -> Chunk {
         assert!(bytes.len() <= MOST_BYTES, "{} bytes are too many for one chunk", bytes.len());
-        Chunk { place: Arena::of_copy(bytes), length: bytes.len() as u32, offset: [0; 3], present: Present::Yes }
+        Chunk { place: ChunkArena::of_copy(bytes), length: bytes.len() as u32, offset: [0; 3], present: Present::Yes }
     }
 
     #[inline]
-    fn place(&self) -> &Place {
+    fn place(&self) -> &BufferPlace {
         // SAFETY: this chunk keeps the arena, in whose table the place is.
         unsafe { self.place.as_ref() }
     }
@@ -158,7 +158,7 @@ impl Drop for Chunk {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: this is the end of a chunk of that buffer.
-        unsafe { Arena::release(self.place) };
+        unsafe { ChunkArena::release(self.place) };
     }
 }
 

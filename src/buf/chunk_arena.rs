@@ -4,7 +4,7 @@
 //! the last of them. On the pool's thread a buffer goes straight back; elsewhere it goes onto a list which the pool takes as a whole.
 //!
 //! # Safety
-//! An arena is allocated by [`Arena::allocate`] and freed in [`Arena::count_down`], by whoever brings `outstanding` to zero after the pool has
+//! An arena is allocated by [`ChunkArena::allocate`] and freed in [`ChunkArena::count_down`], by whoever brings `outstanding` to zero after the pool has
 //! closed it: then no chunk is left and no pool, and so nobody has a pointer to it. The kernel writes to a buffer only between its lending and
 //! its completion, when no chunk of it exists; from then on its bytes are only read, until the last chunk of it is gone and it is lent anew. The
 //! cell with the pool's address is touched by the home thread only.
@@ -31,12 +31,12 @@ const MOST_SHARES: u32 = u32::MAX / 2;
 const STAGGER: usize = 64;
 
 /// The memory of a pool, or of one copy.
-pub(super) struct Arena {
+pub(super) struct ChunkArena {
     memory: Memory,
     /// Bytes of a buffer.
     size: usize,
     /// By number. Written once, before anybody else knows the arena.
-    places: Box<[Place]>,
+    places: Box<[BufferPlace]>,
     /// Buffers given back elsewhere: the first of a list, or one of the two words above.
     returned: AtomicU32,
     /// Chunks that were left when the pool closed; below zero while it has not counted them.
@@ -55,38 +55,38 @@ enum Memory {
 }
 
 /// What there is to know about one buffer. It lies in the arena's table, so whoever keeps the arena may look at it.
-pub(super) struct Place {
+pub(super) struct BufferPlace {
     /// Where the buffer begins.
     start: NonNull<u8>,
-    arena: NonNull<Arena>,
+    arena: NonNull<ChunkArena>,
     /// Chunks that share it, less one. Also zero at rest, so that lending touches nothing.
     others: AtomicU32,
     /// The next in the list of returned buffers.
     next: AtomicU32,
 }
 
-impl Arena {
+impl ChunkArena {
     /// Memory for `count` buffers of `size` bytes, on this thread. But for 24 bytes a buffer it costs address space only until it is used.
-    pub(super) fn new(count: usize, size: usize) -> io::Result<NonNull<Arena>> {
+    pub(super) fn new(count: usize, size: usize) -> io::Result<NonNull<ChunkArena>> {
         let memory = Mapping::new(count * (size + STAGGER))?;
         let start = memory.start();
-        Ok(Arena::allocate(Memory::Pages(memory), start, size, count))
+        Ok(ChunkArena::allocate(Memory::Pages(memory), start, size, count))
     }
 
     /// A copy of these bytes. It is the memory of a pool that has closed and left one chunk.
-    pub(super) fn of_copy(bytes: &[u8]) -> NonNull<Place> {
+    pub(super) fn of_copy(bytes: &[u8]) -> NonNull<BufferPlace> {
         let mut copy = bytes.to_vec();
         let start = NonNull::new(copy.as_mut_ptr()).expect("a vector's pointer is never null");
-        let arena = Arena::allocate(Memory::Heap(copy), start, bytes.len(), 1);
+        let arena = ChunkArena::allocate(Memory::Heap(copy), start, bytes.len(), 1);
         // SAFETY: nobody else knows the arena yet, and the caller gets the one chunk that keeps it.
         unsafe {
-            Arena::close(arena, 1);
+            ChunkArena::close(arena, 1);
             NonNull::from(arena.as_ref().place(0))
         }
     }
 
-    fn allocate(memory: Memory, start: NonNull<u8>, size: usize, count: usize) -> NonNull<Arena> {
-        let arena = Arena {
+    fn allocate(memory: Memory, start: NonNull<u8>, size: usize, count: usize) -> NonNull<ChunkArena> {
+        let arena = ChunkArena {
             memory,
             size,
             places: Box::default(),
@@ -96,7 +96,7 @@ impl Arena {
             pool: Cell::new(ptr::null()),
         };
         let mut arena = NonNull::from(Box::leak(Box::new(arena)));
-        let place = |id| Place {
+        let place = |id| BufferPlace {
             // SAFETY: the caller says that the memory has room for so many buffers.
             start: unsafe { start.add(id * (size + STAGGER)) },
             arena,
@@ -117,7 +117,7 @@ impl Arena {
     /// # Panics
     /// If the arena has no such buffer.
     #[inline]
-    pub(super) fn place(&self, id: u16) -> &Place {
+    pub(super) fn place(&self, id: u16) -> &BufferPlace {
         &self.places[usize::from(id)]
     }
 
@@ -138,7 +138,7 @@ impl Arena {
     /// # Safety
     /// The caller gives up a chunk of this buffer, and touches neither after.
     #[inline]
-    pub(super) unsafe fn release(place: NonNull<Place>) {
+    pub(super) unsafe fn release(place: NonNull<BufferPlace>) {
         // SAFETY: the caller's chunk keeps the arena, and in it the place, until it is given back below.
         let (this, others) = unsafe { (place.as_ref().arena.as_ref(), &place.as_ref().others) };
         // Acquire and release, as in `Arc::drop`: what others read of the bytes comes before they are written anew.
@@ -152,13 +152,13 @@ impl Arena {
             return unsafe { (*this.pool.get()).take_back(this.id_of(place)) };
         }
         // SAFETY: the chunk was the last of its buffer, and the caller gives it up.
-        unsafe { Arena::return_from_elsewhere(place) };
+        unsafe { ChunkArena::return_from_elsewhere(place) };
     }
 
     /// # Safety
-    /// As [`release`](Arena::release), and it was the last chunk of the buffer.
+    /// As [`release`](ChunkArena::release), and it was the last chunk of the buffer.
     #[cold]
-    unsafe fn return_from_elsewhere(place: NonNull<Place>) {
+    unsafe fn return_from_elsewhere(place: NonNull<BufferPlace>) {
         // SAFETY: the caller's buffer counts as outstanding, which keeps the arena, until it is in the list or counted down.
         let (place, arena) = unsafe { (place.as_ref(), place.as_ref().arena) };
         // SAFETY: as above.
@@ -174,12 +174,12 @@ impl Arena {
             }
         }
         // SAFETY: the buffer is one of those that the closed pool counts as outstanding.
-        unsafe { Arena::count_down(arena) };
+        unsafe { ChunkArena::count_down(arena) };
     }
 
     /// # Safety
     /// The caller has a share in `outstanding` and gives it up.
-    unsafe fn count_down(arena: NonNull<Arena>) {
+    unsafe fn count_down(arena: NonNull<ChunkArena>) {
         // SAFETY: the caller's share keeps the arena.
         if unsafe { arena.as_ref() }.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
             // SAFETY: the pool has closed it and the last chunk has gone, which happens once; it was allocated as a box.
@@ -189,8 +189,8 @@ impl Arena {
 
     /// The number of one of its own places.
     #[inline]
-    fn id_of(&self, place: NonNull<Place>) -> u16 {
-        ((place.addr().get() - self.places.as_ptr().addr()) / size_of::<Place>()) as u16
+    fn id_of(&self, place: NonNull<BufferPlace>) -> u16 {
+        ((place.addr().get() - self.places.as_ptr().addr()) / size_of::<BufferPlace>()) as u16
     }
 
     /// Hands over the buffers that came back from elsewhere.
@@ -215,7 +215,7 @@ impl Arena {
     ///
     /// # Safety
     /// Called once, on the home thread, by the pool or in its place; it touches the arena no more.
-    pub(super) unsafe fn close(arena: NonNull<Arena>, lent: usize) {
+    pub(super) unsafe fn close(arena: NonNull<ChunkArena>, lent: usize) {
         // SAFETY: whoever calls keeps the arena until it is counted down here.
         let this = unsafe { arena.as_ref() };
         this.pool.set(ptr::null());
@@ -224,10 +224,10 @@ impl Arena {
         // One for this function, so that the count cannot reach zero before.
         this.outstanding.fetch_add(1 + lent as isize - returned, Ordering::AcqRel);
         // SAFETY: that one is given up.
-        unsafe { Arena::count_down(arena) };
+        unsafe { ChunkArena::count_down(arena) };
     }
 
-    /// As [`close`](Arena::close), but the memory stays for ever, since the kernel may still write to it.
+    /// As [`close`](ChunkArena::close), but the memory stays for ever, since the kernel may still write to it.
     pub(super) fn leak(&self) {
         self.pool.set(ptr::null());
         self.outstanding.fetch_add(isize::MAX / 2, Ordering::Relaxed);
@@ -235,7 +235,7 @@ impl Arena {
     }
 }
 
-impl Place {
+impl BufferPlace {
     /// Where the buffer begins.
     #[inline]
     pub(super) fn start(&self) -> NonNull<u8> {

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use super::Chunk;
 use super::buffer_ring::{BufferRing, MOST_ENTRIES};
 use super::chunk::MOST_BYTES;
-use super::chunk_arena::Arena;
+use super::chunk_arena::ChunkArena;
 use crate::counters::Counters;
 
 /// Bytes of a buffer by default. One receive fills one buffer at the most, so this is the largest piece in which a stream comes. Buffers that
@@ -81,7 +81,7 @@ impl Default for ChunkPoolConfig {
 pub(crate) struct ChunkPool {
     config: ChunkPoolConfig,
     ring: Rc<BufferRing>,
-    arena: NonNull<Arena>,
+    arena: NonNull<ChunkArena>,
     /// In circulation.
     buffers: Cell<usize>,
     /// Of those in circulation, the ones that are in no chunk, as far as is known: a completion that nobody has looked at may have taken one.
@@ -117,7 +117,7 @@ impl ChunkPool {
         let pool = Rc::new(ChunkPool {
             config,
             ring: Rc::new(BufferRing::new(config.most)?),
-            arena: Arena::new(config.most, config.size)?,
+            arena: ChunkArena::new(config.most, config.size)?,
             buffers: Cell::new(0),
             free: Cell::new(0),
             low: Cell::new(0),
@@ -138,7 +138,7 @@ impl ChunkPool {
     }
 
     #[inline]
-    fn arena(&self) -> &Arena {
+    fn arena(&self) -> &ChunkArena {
         // SAFETY: the pool keeps the arena until it is dropped.
         unsafe { self.arena.as_ref() }
     }
@@ -347,7 +347,7 @@ impl Drop for ChunkPool {
             return self.arena().leak();
         }
         // SAFETY: this is the pool's end, on its thread, since it is neither `Send` nor in a global.
-        unsafe { Arena::close(self.arena, self.lent()) };
+        unsafe { ChunkArena::close(self.arena, self.lent()) };
     }
 }
 

@@ -244,11 +244,10 @@ impl Model {
             let slot = token.and_then(|token| self.driver.slots.get(token));
             let agrees = match expected.state {
                 ModelState::Nowhere => slot.is_none(),
-                ModelState::Waiting => slot.is_some_and(|slot| matches!(slot.state, State::Waiting(_))),
-                ModelState::Finished => slot.is_some_and(|slot| matches!(slot.state, State::Finished { .. })),
-                ModelState::Orphaned => {
-                    slot.is_some_and(|slot| matches!(slot.state, State::Orphaned(_)) && (slot.cancelling || expected.first_part.is_some()))
-                }
+                ModelState::Waiting => slot.is_some_and(|slot| matches!(slot.state, SlotState::Waiting(_))),
+                ModelState::Finished => slot.is_some_and(|slot| matches!(slot.state, SlotState::Finished { .. })),
+                ModelState::Orphaned => slot
+                    .is_some_and(|slot| matches!(slot.state, SlotState::Orphaned(_)) && (slot.cancelling || expected.first_part.is_some())),
             };
             let in_flight =
                 matches!(expected.state, ModelState::Waiting | ModelState::Orphaned) && expected.first_part != Some(Event::More);

@@ -21,7 +21,7 @@ use io_uring::squeue;
 use slab::Slab;
 
 use super::slots::Slots;
-use super::{Deliveries, Driver, Slot, State, Successor, Token};
+use super::{Deliveries, Driver, Slot, SlotState, Successor, Token};
 use crate::buf::{Chunk, ChunkPool, ChunkPoolConfig};
 use crate::ring::Completion;
 
@@ -54,14 +54,14 @@ pub(super) struct Multishot {
 /// There are never that many places: each would hold a completion.
 const NOWHERE: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<State>() <= 24, "an idle connection takes a slot, and little else");
+const _: () = assert!(size_of::<SlotState>() <= 24, "an idle connection takes a slot, and little else");
 
 /// What the first that waits is.
-enum Bytes {
+enum Front {
     /// Nothing waits.
     Nothing,
     /// Bytes in a buffer of the pool.
-    Here { id: u16, length: usize },
+    Bytes { id: u16, length: usize },
     /// An end, an error, a copy, or the last completion.
     Other,
 }
@@ -131,9 +131,9 @@ impl Unclaimed {
 
     /// Takes what came first, if that is bytes in a buffer and more will come.
     #[inline]
-    fn take_bytes(&mut self, multishot: &mut Multishot) -> Bytes {
+    fn take_bytes(&mut self, multishot: &mut Multishot) -> Front {
         if multishot.last == NOWHERE {
-            return Bytes::Nothing;
+            return Front::Nothing;
         }
         let place = self.waiting[multishot.last as usize].next;
         let Waiting { result, flags, next } = self.waiting[place as usize];
@@ -142,9 +142,9 @@ impl Unclaimed {
             Some(id) if result > 0 && !completion.is_last() && self.early_chunks.is_empty() => {
                 multishot.room = multishot.room.saturating_add(1);
                 self.unlink(multishot, place, next);
-                Bytes::Here { id, length: result as usize }
+                Front::Bytes { id, length: result as usize }
             }
-            _ => Bytes::Other,
+            _ => Front::Other,
         }
     }
 
@@ -182,7 +182,7 @@ impl Unclaimed {
 #[inline]
 fn multishot(slots: &mut Slots<Slot>, token: Token) -> &mut Multishot {
     match slots.get_mut(token).map(|slot| &mut slot.state) {
-        Some(State::Multishot(multishot)) => multishot,
+        Some(SlotState::Multishot(multishot)) => multishot,
         _ => unreachable!("its future has not given the token back, nor has its last completion been taken"),
     }
 }
@@ -199,7 +199,7 @@ impl Driver {
     /// # Safety
     /// The descriptor in the entry stays open until the last completion: the future keeps it, and then the successor.
     pub(crate) unsafe fn start_multishot(&mut self, entry: squeue::Entry, waker: Waker, limit: u16) -> Token {
-        let token = self.occupy(|| State::Multishot(Multishot::new(waker, limit)));
+        let token = self.occupy(|| SlotState::Multishot(Multishot::new(waker, limit)));
         self.queue(entry.user_data(token.0));
         token
     }
@@ -215,7 +215,7 @@ impl Driver {
         } else {
             self.counters.orphaned.add(1);
             self.cancel(token);
-            self.slot(token).state = State::HandedOver(successor);
+            self.slot(token).state = SlotState::HandedOver(successor);
         }
         (arrivals, waker)
     }
@@ -227,16 +227,16 @@ impl Driver {
     pub(crate) fn poll_bytes(&mut self, token: Token, waker: &Waker, own: Option<Waker>) -> Poll<Option<Chunk>> {
         let multishot = multishot(&mut self.slots, token);
         match self.unclaimed.take_bytes(multishot) {
-            Bytes::Here { id, length } => {
+            Front::Bytes { id, length } => {
                 // SAFETY: the pool was told when the completion came, and it has been taken once.
                 Poll::Ready(self.pool.as_ref().map(|pool| unsafe { pool.chunk_of(id, length) }))
             }
-            Bytes::Nothing if multishot.will_wake(waker) => Poll::Pending,
-            Bytes::Nothing if multishot.waker.is_none() && own.is_some() => {
+            Front::Nothing if multishot.will_wake(waker) => Poll::Pending,
+            Front::Nothing if multishot.waker.is_none() && own.is_some() => {
                 multishot.waker = own;
                 Poll::Pending
             }
-            Bytes::Nothing | Bytes::Other => Poll::Ready(None),
+            Front::Nothing | Front::Other => Poll::Ready(None),
         }
     }
 

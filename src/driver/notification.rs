@@ -6,7 +6,7 @@
 use std::mem;
 use std::task::Waker;
 
-use super::{Deliveries, Driver, State, Token};
+use super::{Deliveries, Driver, SlotState, Token};
 use crate::ring::{COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion};
 
 /// Which completion of a zero-copy send has come, with its result? All other operations never leave the first state.
@@ -30,7 +30,7 @@ impl Driver {
         let slot = self.slot(token);
         let before = mem::replace(&mut slot.zero_copy, came);
         let (result, report) = match (&slot.state, before, came) {
-            (State::Finished { .. }, ..) => {
+            (SlotState::Finished { .. }, ..) => {
                 self.counters.stale_completions.add(1);
                 return;
             }
@@ -52,10 +52,10 @@ impl Driver {
     fn came_early(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
         let slot = self.slot(token);
         match &mut slot.state {
-            State::Waiting(waker) if matches!(slot.zero_copy, ZeroCopySend::Result(_)) => {
+            SlotState::Waiting(waker) if matches!(slot.zero_copy, ZeroCopySend::Result(_)) => {
                 deliveries.wakers.push(mem::replace(waker, Waker::noop().clone()));
             }
-            State::Orphaned(orphan) if matches!(slot.zero_copy, ZeroCopySend::Result(_)) => {
+            SlotState::Orphaned(orphan) if matches!(slot.zero_copy, ZeroCopySend::Result(_)) => {
                 deliveries.let_go.extend(orphan.let_go(completion))
             }
             _ => {}

@@ -44,11 +44,11 @@ impl Token {
 }
 
 pub(super) struct Slots<T> {
-    places: Vec<Place<T>>,
+    places: Vec<SlotPlace<T>>,
     first_free: u32,
 }
 
-struct Place<T> {
+struct SlotPlace<T> {
     /// Of the value that is here, or of the next one.
     generation: u32,
     content: Content<T>,
@@ -79,7 +79,7 @@ impl<T> Slots<T> {
     #[inline(never)]
     fn grow(&mut self) {
         let index = u32::try_from(self.places.len()).ok().filter(|index| *index != NO_PLACE).expect("memory ends before the places do");
-        self.places.push(Place { generation: Token::FIRST_GENERATION, content: Content::Free { next: NO_PLACE } });
+        self.places.push(SlotPlace { generation: Token::FIRST_GENERATION, content: Content::Free { next: NO_PLACE } });
         self.first_free = index;
     }
 
@@ -87,7 +87,7 @@ impl<T> Slots<T> {
     #[inline]
     pub(super) fn get(&self, token: Token) -> Option<&T> {
         match self.places.get(token.index()) {
-            Some(Place { generation, content: Content::Taken(value) }) if *generation == token.generation() => Some(value),
+            Some(SlotPlace { generation, content: Content::Taken(value) }) if *generation == token.generation() => Some(value),
             _ => None,
         }
     }
@@ -96,7 +96,7 @@ impl<T> Slots<T> {
     #[inline]
     pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut T> {
         match self.places.get_mut(token.index()) {
-            Some(Place { generation, content: Content::Taken(value) }) if *generation == token.generation() => Some(value),
+            Some(SlotPlace { generation, content: Content::Taken(value) }) if *generation == token.generation() => Some(value),
             _ => None,
         }
     }
@@ -132,7 +132,7 @@ impl<T> Slots<T> {
     }
 }
 
-impl<T> Place<T> {
+impl<T> SlotPlace<T> {
     /// Puts itself at the head of the list of free places, and returns what was here.
     #[inline(always)]
     fn vacate(&mut self, token: Token, first_free: &mut u32) -> Content<T> {

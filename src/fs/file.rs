@@ -8,7 +8,7 @@ use super::{Metadata, OpenOptions};
 use crate::buf::{IoBuf, IoBufMut, IoBufs};
 use crate::inflight::{Op, Resource};
 use crate::op::Chunks;
-use crate::op::chunks::{ReadChunk, Source};
+use crate::op::chunks::{ChunkSource, ReadChunk};
 use crate::op::file::{Advise, Fsync, ReadAt, ReadExactAt, Truncate, WriteAllAt, WriteAt};
 use crate::op::path::Statx;
 use crate::op::vectored::{ReadVectoredAt, WriteVectoredAt};
@@ -140,7 +140,7 @@ impl File {
     /// # Errors
     /// Its items: the kernel's; `InvalidInput` for a file with positions (also `/dev/null` and `/dev/zero`), which is read at an offset.
     pub fn chunks(&self) -> Chunks<'_> {
-        Chunks::new(&self.handle, Source::File)
+        Chunks::new(&self.handle, ChunkSource::File)
     }
 
     /// Reads what has come through a pipe, a FIFO or a terminal into a buffer of the runtime; read(2). While it waits it holds none.
@@ -152,7 +152,7 @@ impl File {
     /// # Errors
     /// As [`chunks`](File::chunks).
     pub fn read_chunk(&self) -> Op<'_, ReadChunk> {
-        ReadChunk::op(&self.handle, Source::File)
+        ReadChunk::op(&self.handle, ChunkSource::File)
     }
 
     /// Reads at an offset until the buffer's whole capacity is full, and returns it.

@@ -4,7 +4,7 @@
 //! its operations has. The descriptor is closed when all of them have gone.
 //!
 //! # Safety
-//! The descriptor in [`Shared`] is open, and lent by its number, until [`Shared::give_up`].
+//! The descriptor in [`SharedDescriptor`] is open, and lent by its number, until [`SharedDescriptor::give_up`].
 //! That is called by the last of its owners, or by the resource when only operations without
 //! futures are left: these make no further entries, and ask for the number no more.
 #![allow(unsafe_code)]
@@ -27,11 +27,11 @@ use crate::sys::{self, Descriptor};
 /// What an operation has of a descriptor.
 pub struct Handle {
     /// `None` only within `drop`.
-    shared: Option<Rc<Shared>>,
+    shared: Option<Rc<SharedDescriptor>>,
 }
 
 /// A few bytes for each connection that waits.
-struct Shared {
+struct SharedDescriptor {
     /// `None` once it was given up.
     descriptor: Cell<Option<Descriptor>>,
     /// Somebody waits until it is the only one. A flag, since every operation that goes asks.
@@ -76,7 +76,7 @@ struct Rare {
     kept: [OnceCell<Box<RefCell<Kept>>>; 2],
 }
 
-const _: () = assert!(size_of::<Shared>() <= 24);
+const _: () = assert!(size_of::<SharedDescriptor>() <= 24);
 
 impl Handle {
     /// Of a socket.
@@ -91,7 +91,7 @@ impl Handle {
     }
 
     fn of(descriptor: Descriptor, is_stream: bool, naming: Naming) -> Handle {
-        let shared = Rc::new(Shared {
+        let shared = Rc::new(SharedDescriptor {
             descriptor: Cell::new(Some(descriptor)),
             is_awaited: Cell::new(false),
             is_stream,
@@ -129,7 +129,7 @@ impl Handle {
     }
 
     #[inline]
-    fn shared(&self) -> &Rc<Shared> {
+    fn shared(&self) -> &Rc<SharedDescriptor> {
         self.shared.as_ref().expect("a handle has its share until it is dropped")
     }
 
@@ -278,7 +278,7 @@ impl fmt::Debug for Handle {
     }
 }
 
-impl Shared {
+impl SharedDescriptor {
     #[inline]
     fn number(&self) -> RawFd {
         // SAFETY: the cell belongs to this thread, and the reference ends before anybody takes the
@@ -314,7 +314,7 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for SharedDescriptor {
     fn drop(&mut self) {
         if self.descriptor.get_mut().is_some() {
             let at_once = self.closes_at_once();

@@ -33,14 +33,14 @@ struct Parts {
 
 /// A box of [`Parts`] on loan from the pool. It is a pointer, since the kernel has others to the
 /// same parts while an operation is in flight, and a `Box` claims to be the only one.
-pub(crate) struct Header(NonNull<Parts>);
+pub(crate) struct MessageHeader(NonNull<Parts>);
 
-impl Header {
-    fn new() -> Header {
+impl MessageHeader {
+    fn new() -> MessageHeader {
         let pooled = POOL.try_with(|pool| pool.borrow_mut().pop()).ok().flatten();
         // SAFETY: all zeroes is a value of each of these C structures.
         let parts = pooled.unwrap_or_else(|| unsafe { Box::new(mem::zeroed()) });
-        Header(NonNull::from(Box::leak(parts)))
+        MessageHeader(NonNull::from(Box::leak(parts)))
     }
 
     fn parts(&mut self) -> *mut Parts {
@@ -48,19 +48,19 @@ impl Header {
     }
 
     /// With room for any address.
-    pub(crate) fn for_any_address() -> Header {
-        Header::with_address(SockAddrStorage::zeroed(), size_of::<SockAddrStorage>() as libc::socklen_t)
+    pub(crate) fn for_any_address() -> MessageHeader {
+        MessageHeader::with_address(SockAddrStorage::zeroed(), size_of::<SockAddrStorage>() as libc::socklen_t)
     }
 
     /// With an address to go to.
-    pub(crate) fn for_address(address: &SockAddr) -> Header {
+    pub(crate) fn for_address(address: &SockAddr) -> MessageHeader {
         // SAFETY: a `SockAddr` is one whole `SockAddrStorage` on the other side of this pointer.
         let storage = unsafe { address.as_ptr().cast::<SockAddrStorage>().read() };
-        Header::with_address(storage, address.len())
+        MessageHeader::with_address(storage, address.len())
     }
 
-    fn with_address(address: SockAddrStorage, length: libc::socklen_t) -> Header {
-        let mut header = Header::new();
+    fn with_address(address: SockAddrStorage, length: libc::socklen_t) -> MessageHeader {
+        let mut header = MessageHeader::new();
         // SAFETY: the parts belong to the header, and the kernel does not know them yet.
         unsafe {
             (&raw mut (*header.parts()).address).write(address);
@@ -92,7 +92,7 @@ impl Header {
         self.message_at(buffers.as_ptr(), buffers.len(), with_address)
     }
 
-    /// As [`message`](Header::message), for a single buffer.
+    /// As [`message`](MessageHeader::message), for a single buffer.
     pub(crate) fn message_of_one(&mut self, buffer: libc::iovec, with_address: bool) -> *mut libc::msghdr {
         // SAFETY: the parts belong to the header.
         let vector = unsafe { &raw mut (*self.parts()).vector };
@@ -141,7 +141,7 @@ impl Header {
     }
 }
 
-impl Drop for Header {
+impl Drop for MessageHeader {
     fn drop(&mut self) {
         // SAFETY: the pointer came from a box, and nobody uses it after this.
         let parts = unsafe { Box::from_raw(self.0.as_ptr()) };

@@ -25,9 +25,9 @@ pub(crate) use bytes::{
     Progress, advance, claim, claim_exact, clamp, end_of_file, filled, incomplete, leave, needs_room, no_room, write_zero, written,
 };
 pub(crate) use handle::Handle;
-pub(crate) use header::Header;
+pub(crate) use header::MessageHeader;
 pub(crate) use kept::{Direction, Left, Manner};
-pub(crate) use multishot_stream::{Kind, MultishotStream};
+pub(crate) use multishot_stream::{MultishotStream, Received};
 pub(crate) use operation::{Habits, MOST_BYTES, Notification, Operation, Step, Turns};
 pub(crate) use registration::number_here;
 pub(crate) use resource::Resource;

@@ -23,13 +23,13 @@ use crate::exec::Budget;
 use crate::runtime::{Core, current};
 
 /// What is received, and how far its stream is.
-pub(crate) trait Kind: 'static {
+pub(crate) trait Received: 'static {
     /// What is done with an arrival of which the stream is gone: it goes into the lane, or nobody misses it.
     fn leave(lane: Lane<'_>, arrival: Arrival);
 }
 
 /// One direction of a descriptor, as a stream of arrivals.
-pub(crate) struct MultishotStream<K: Kind> {
+pub(crate) struct MultishotStream<K: Received> {
     handle: Handle,
     armed: Option<(Rc<Core>, Token)>,
     /// Its turn in its lane, where others wait or were dropped.
@@ -42,7 +42,7 @@ pub(crate) struct MultishotStream<K: Kind> {
     pub(crate) kind: K,
 }
 
-impl<K: Kind> MultishotStream<K> {
+impl<K: Received> MultishotStream<K> {
     pub(crate) fn new(handle: &Handle, kind: K) -> MultishotStream<K> {
         MultishotStream { handle: handle.clone(), armed: None, turn: None, alone: false, budget: Budget::default(), kind }
     }
@@ -133,7 +133,7 @@ impl<K: Kind> MultishotStream<K> {
     }
 }
 
-impl<K: Kind> Drop for MultishotStream<K> {
+impl<K: Received> Drop for MultishotStream<K> {
     fn drop(&mut self) {
         let Some((core, token)) = self.armed.take() else { return self.end_turn() };
         let turn = if std::mem::take(&mut self.alone) {
@@ -157,7 +157,7 @@ struct DroppedStream<K> {
     kind: PhantomData<K>,
 }
 
-impl<K: Kind> Successor for DroppedStream<K> {
+impl<K: Received> Successor for DroppedStream<K> {
     fn take_over(&self, arrival: Arrival) {
         K::leave(self.handle.lane(Direction::Inbound), arrival);
     }

@@ -41,18 +41,18 @@ fn register(areas: &mut [AlignedBuffer]) -> io::Result<(Registration, Box<dyn An
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a pool without buffers has nothing to register"));
     }
     let first = core.register_buffers(areas)?;
-    let entry = Entry { core: Rc::downgrade(&core), first, count: areas.len() };
-    Ok((Registration { ring: core.id(), number: first }, Box::new(entry)))
+    let range = TableRange { core: Rc::downgrade(&core), first, count: areas.len() };
+    Ok((Registration { ring: core.id(), number: first }, Box::new(range)))
 }
 
 /// The places of one pool in a runtime's table.
-struct Entry {
+struct TableRange {
     core: Weak<Core>,
     first: u16,
     count: usize,
 }
 
-impl Drop for Entry {
+impl Drop for TableRange {
     fn drop(&mut self) {
         if let Some(core) = self.core.upgrade() {
             core.forget_buffers(self.first, self.count);

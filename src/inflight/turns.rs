@@ -257,11 +257,11 @@ pub(crate) struct Turn {
     handle: Handle,
     direction: Direction,
     manner: Manner,
-    state: State,
+    state: TurnState,
 }
 
 /// Where an operation stands.
-enum State {
+enum TurnState {
     /// It has not asked.
     New,
     /// In the queue, under this ticket.
@@ -276,14 +276,14 @@ enum State {
 
 impl Turn {
     pub(crate) fn new(handle: &Handle, direction: Direction, manner: Manner) -> Turn {
-        Turn { handle: handle.clone(), direction, manner, state: State::New }
+        Turn { handle: handle.clone(), direction, manner, state: TurnState::New }
     }
 
     /// The turn of an operation that is in the lane already.
     pub(crate) fn inside(handle: &Handle, direction: Direction, manner: Manner) -> Turn {
         let state = match manner {
-            Manner::Alone => State::Holding,
-            Manner::AfterDropped => State::Beside,
+            Manner::Alone => TurnState::Holding,
+            Manner::AfterDropped => TurnState::Beside,
         };
         Turn { handle: handle.clone(), direction, manner, state }
     }
@@ -296,15 +296,15 @@ impl Turn {
     /// Waits for the turn. Ready from then on.
     pub(crate) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
         let ticket = match self.state {
-            State::Beside | State::Holding | State::Dropped => return Poll::Ready(()),
-            State::New => None,
-            State::Waiting(ticket) => Some(ticket),
+            TurnState::Beside | TurnState::Holding | TurnState::Dropped => return Poll::Ready(()),
+            TurnState::New => None,
+            TurnState::Waiting(ticket) => Some(ticket),
         };
         // Before the look at the lane, since it is user code, which may change what there is to see.
         let waker = context.waker().clone();
         let lane = self.handle.lane(self.direction);
         if lane.held().get() != 0 || !lane.is_first(ticket) {
-            self.state = State::Waiting(lane.wait(ticket, waker));
+            self.state = TurnState::Waiting(lane.wait(ticket, waker));
             return Poll::Pending;
         }
         if let Some(ticket) = ticket {
@@ -313,10 +313,10 @@ impl Turn {
         match self.manner {
             Manner::Alone => {
                 lane.held().set(ALONE);
-                self.state = State::Holding;
+                self.state = TurnState::Holding;
             }
             Manner::AfterDropped => {
-                self.state = State::Beside;
+                self.state = TurnState::Beside;
                 lane.wake_first();
             }
         }
@@ -327,11 +327,11 @@ impl Turn {
     pub(crate) fn hold(&mut self) {
         let lane = self.handle.lane(self.direction);
         let others = match self.state {
-            State::Holding => lane.dropped(),
+            TurnState::Holding => lane.dropped(),
             _ => lane.held().get(),
         };
         lane.held().set(others + 1);
-        self.state = State::Dropped;
+        self.state = TurnState::Dropped;
     }
 
     /// The dropped operation has ended, after it had moved `earlier` bytes in parts that went well. What a dropped write did is kept for
@@ -352,16 +352,16 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let lane = self.handle.lane(self.direction);
         match self.state {
-            State::New | State::Beside => {}
-            State::Waiting(ticket) => {
+            TurnState::New | TurnState::Beside => {}
+            TurnState::Waiting(ticket) => {
                 lane.stop_waiting(ticket);
                 lane.wake_first();
             }
-            State::Holding => {
+            TurnState::Holding => {
                 lane.held().set(lane.dropped());
                 lane.wake_first();
             }
-            State::Dropped => {
+            TurnState::Dropped => {
                 lane.held().set(lane.held().get() - 1);
                 let mut panic = FirstPanic::default();
                 panic.run(|| lane.wake_first());

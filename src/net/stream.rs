@@ -85,7 +85,7 @@ macro_rules! reading_methods {
         /// # Errors
         /// Its items: the kernel's.
         pub fn chunks(&self) -> $crate::Chunks<'_> {
-            $crate::op::Chunks::new(self.handle(), $crate::op::chunks::Source::Socket)
+            $crate::op::Chunks::new(self.handle(), $crate::op::chunks::ChunkSource::Socket)
         }
 
         /// Reads what has come into a buffer of the runtime; recv(2). While it waits it holds none.
@@ -98,7 +98,7 @@ macro_rules! reading_methods {
         /// # Errors
         /// The kernel's.
         pub fn read_chunk(&self) -> $crate::Op<'_, $crate::op::chunks::ReadChunk> {
-            $crate::op::chunks::ReadChunk::op(self.handle(), $crate::op::chunks::Source::Socket)
+            $crate::op::chunks::ReadChunk::op(self.handle(), $crate::op::chunks::ChunkSource::Socket)
         }
 
         /// Reads what has come into several buffers, one after the other; recvmsg(2). Buffers that nothing was read into keep their length.

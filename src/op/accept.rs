@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 
 use io_uring::{opcode, squeue};
 
-use crate::inflight::{Direction, Habits, Handle, Header, Left, Manner, Op, Operation, Resource, Step, Turns};
+use crate::inflight::{Direction, Habits, Handle, Left, Manner, MessageHeader, Op, Operation, Resource, Step, Turns};
 use crate::ring::{Completion, RingKind};
 use crate::runtime;
 use crate::sys::{self, Descriptor, SockAddr};
@@ -69,13 +69,13 @@ impl Listening {
 /// Takes one connection.
 pub struct Accept<S> {
     listener: Handle,
-    header: Header,
+    header: MessageHeader,
     stream: PhantomData<S>,
 }
 
 impl<S: Accepted> Accept<S> {
     pub(crate) fn op(listener: &Handle) -> Op<'_, Accept<S>> {
-        Op::new(Accept { listener: listener.clone(), header: Header::for_any_address(), stream: PhantomData })
+        Op::new(Accept { listener: listener.clone(), header: MessageHeader::for_any_address(), stream: PhantomData })
     }
 }
 

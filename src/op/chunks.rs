@@ -21,7 +21,7 @@ use io_uring::{opcode, squeue};
 
 use crate::buf::{Chunk, ChunkPool, MOST_BYTES};
 use crate::driver::{Arrival, BUFFER_GROUP};
-use crate::inflight::{Direction, Habits, Handle, Kind, Lane, Left, Manner, MultishotStream, Op, Operation, Step, Turns};
+use crate::inflight::{Direction, Habits, Handle, Lane, Left, Manner, MultishotStream, Op, Operation, Received, Step, Turns};
 use crate::ring::Completion;
 use crate::runtime::current;
 
@@ -31,30 +31,30 @@ pub(super) const UNCLAIMED: u16 = 40;
 
 /// What is received from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum ChunkSource {
     Socket,
     /// A pipe, a FIFO or a terminal.
     File,
 }
 
-impl Source {
+impl ChunkSource {
     /// A file with positions is read at an offset, so that a dropped read loses nothing.
     fn fits(self, handle: &Handle) -> bool {
-        self == Source::Socket || handle.is_stream()
+        self == ChunkSource::Socket || handle.is_stream()
     }
 
     /// The entry of one receive of at most `length` bytes, or of many.
     fn entry(self, handle: &Handle, multishot: bool, length: u32) -> squeue::Entry {
         let (target, nowhere) = (handle.target(), ptr::null_mut());
         match (self, multishot) {
-            (Source::File, _) if handle.is_for_workers() => {
+            (ChunkSource::File, _) if handle.is_for_workers() => {
                 select(opcode::Read::new(handle.target_for_worker(), nowhere, length).buf_group(BUFFER_GROUP).build())
                     .flags(squeue::Flags::ASYNC)
             }
-            (Source::Socket, true) => opcode::RecvMulti::new(target, BUFFER_GROUP).build(),
-            (Source::File, true) => opcode::ReadMulti::new(target, 0, BUFFER_GROUP).build(),
-            (Source::Socket, false) => select(opcode::Recv::new(target, nowhere, length).buf_group(BUFFER_GROUP).build()),
-            (Source::File, false) => select(opcode::Read::new(target, nowhere, length).buf_group(BUFFER_GROUP).build()),
+            (ChunkSource::Socket, true) => opcode::RecvMulti::new(target, BUFFER_GROUP).build(),
+            (ChunkSource::File, true) => opcode::ReadMulti::new(target, 0, BUFFER_GROUP).build(),
+            (ChunkSource::Socket, false) => select(opcode::Recv::new(target, nowhere, length).buf_group(BUFFER_GROUP).build()),
+            (ChunkSource::File, false) => select(opcode::Read::new(target, nowhere, length).buf_group(BUFFER_GROUP).build()),
         }
     }
 }
@@ -87,7 +87,7 @@ pub struct Chunks<'h> {
 
 /// The bytes of a stream.
 struct Bytes {
-    source: Source,
+    source: ChunkSource,
     /// Cleared where the kernel has none.
     multishot: bool,
     ended: bool,
@@ -96,7 +96,7 @@ struct Bytes {
 const _: () = assert!(size_of::<Chunks<'_>>() <= 40);
 
 impl<'h> Chunks<'h> {
-    pub(crate) fn new(handle: &'h Handle, source: Source) -> Chunks<'h> {
+    pub(crate) fn new(handle: &'h Handle, source: ChunkSource) -> Chunks<'h> {
         let kind = Bytes { source, multishot: true, ended: false };
         Chunks { receive: MultishotStream::new(handle, kind), handle: PhantomData }
     }
@@ -187,7 +187,7 @@ fn take_left(lane: Lane<'_>) -> Option<io::Result<Chunk>> {
     }
 }
 
-impl Kind for Bytes {
+impl Received for Bytes {
     /// Keeps what came for the next read.
     fn leave(lane: Lane<'_>, arrival: Arrival) {
         match (arrival.completion.result(), arrival.chunk) {
@@ -229,13 +229,13 @@ impl fmt::Debug for Chunks<'_> {
 /// One receive into a buffer of the runtime. An empty chunk is the end of the stream.
 pub struct ReadChunk {
     handle: Handle,
-    source: Source,
+    source: ChunkSource,
     /// Set with the first entry, if there is memory for it.
     pool: Option<Rc<ChunkPool>>,
 }
 
 impl ReadChunk {
-    pub(crate) fn op(handle: &Handle, source: Source) -> Op<'_, ReadChunk> {
+    pub(crate) fn op(handle: &Handle, source: ChunkSource) -> Op<'_, ReadChunk> {
         let refused = (!source.fits(handle)).then_some(-libc::EINVAL);
         Op::settled(ReadChunk { handle: handle.clone(), source, pool: None }, refused)
     }

@@ -12,14 +12,16 @@ use crate::sys::SockAddr;
 use io_uring::{opcode, squeue};
 
 use crate::buf::{Error, IoBuf, IoBufMut};
-use crate::inflight::{Direction, Handle, Header, Left, MOST_BYTES, Manner, Op, Operation, Step, Turns, filled, needs_room, written};
+use crate::inflight::{
+    Direction, Handle, Left, MOST_BYTES, Manner, MessageHeader, Op, Operation, Step, Turns, filled, needs_room, written,
+};
 use crate::ring::Completion;
 
 /// Receives one datagram and says where it came from. What the buffer has no room for is lost.
 pub struct ReceiveFrom<B> {
     socket: Handle,
     buffer: B,
-    header: Header,
+    header: MessageHeader,
 }
 
 impl<B: IoBufMut> ReceiveFrom<B> {
@@ -29,7 +31,7 @@ impl<B: IoBufMut> ReceiveFrom<B> {
     }
 
     fn new(socket: &Handle, buffer: B) -> ReceiveFrom<B> {
-        ReceiveFrom { socket: socket.clone(), buffer, header: Header::for_any_address() }
+        ReceiveFrom { socket: socket.clone(), buffer, header: MessageHeader::for_any_address() }
     }
 }
 
@@ -133,12 +135,12 @@ impl<B: IoBufMut> ReceiveDatagram<B> {
 pub struct SendTo<B> {
     socket: Handle,
     buffer: B,
-    header: Header,
+    header: MessageHeader,
 }
 
 impl<B: IoBuf> SendTo<B> {
     pub(crate) fn op(socket: &Handle, buffer: B, address: SocketAddr) -> Op<'_, SendTo<B>> {
-        let header = Header::for_address(&SockAddr::from(address));
+        let header = MessageHeader::for_address(&SockAddr::from(address));
         Op::new(SendTo { socket: socket.clone(), buffer, header })
     }
 }

@@ -22,7 +22,7 @@ use io_uring::opcode;
 use super::chunks::UNCLAIMED;
 use crate::buf::Chunk;
 use crate::driver::{Arrival, BUFFER_GROUP};
-use crate::inflight::{Handle, Kind, Lane, Left, MultishotStream};
+use crate::inflight::{Handle, Lane, Left, MultishotStream, Received};
 use crate::runtime::current;
 
 /// `struct io_uring_recvmsg_out`: the lengths of the name, of the control data and of the payload, and the flags.
@@ -141,7 +141,7 @@ fn address(name: &[u8]) -> Option<SocketAddr> {
 /// The datagrams of a socket.
 struct Messages;
 
-impl Kind for Messages {
+impl Received for Messages {
     /// Keeps what came for the next receive.
     fn leave(lane: Lane<'_>, arrival: Arrival) {
         let result = arrival.completion.result();

@@ -22,7 +22,7 @@ use io_uring::opcode;
 
 use super::accept::Accepted;
 use crate::driver::Arrival;
-use crate::inflight::{Handle, Kind, Lane, Left, MultishotStream};
+use crate::inflight::{Handle, Lane, Left, MultishotStream, Received};
 use crate::ring::Completion;
 use crate::runtime::Timer;
 use crate::sys::{self, Descriptor, SockAddr};
@@ -143,7 +143,7 @@ impl<S: Accepted> Unpin for Incoming<'_, S> {}
 /// The connections of a listener.
 struct Connections<S>(PhantomData<fn() -> S>);
 
-impl<S: Accepted> Kind for Connections<S> {
+impl<S: Accepted> Received for Connections<S> {
     /// Puts a connection of a dropped stream into the listener's lane.
     fn leave(lane: Lane<'_>, arrival: Arrival) {
         if arrival.completion.result >= 0

@@ -12,20 +12,20 @@ use io_uring::{opcode, squeue};
 
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::inflight::{
-    Direction, Habits, Handle, Header, Manner, Op, Operation, Progress, Step, Turns, advance, claim, claim_exact, clamp, end_of_file,
-    filled, incomplete, leave, needs_room, write_zero, written,
+    Direction, Habits, Handle, Manner, MessageHeader, Op, Operation, Progress, Step, Turns, advance, claim, claim_exact, clamp,
+    end_of_file, filled, incomplete, leave, needs_room, write_zero, written,
 };
 use crate::ring::Completion;
 
 /// Connects a socket. Its handle is with the operation, so that a dropped attempt closes it.
 pub(crate) struct Connect {
     socket: Handle,
-    header: Header,
+    header: MessageHeader,
 }
 
 impl Connect {
     pub(crate) fn op(socket: &Handle, address: &SockAddr) -> Op<'static, Connect> {
-        Op::new(Connect { socket: socket.clone(), header: Header::for_address(address) })
+        Op::new(Connect { socket: socket.clone(), header: MessageHeader::for_address(address) })
     }
 }
 

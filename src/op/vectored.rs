@@ -12,7 +12,7 @@ use io_uring::{opcode, squeue};
 use super::file::check_offset;
 use crate::buf::{Error, IoBufMut, IoBufs};
 use crate::inflight::{
-    Direction, Handle, Header, Left, MOST_BYTES, Manner, Op, Operation, Progress, Step, Turns, advance, no_room, write_zero, written,
+    Direction, Handle, Left, MOST_BYTES, Manner, MessageHeader, Op, Operation, Progress, Step, Turns, advance, no_room, write_zero, written,
 };
 use crate::ring::Completion;
 
@@ -232,14 +232,14 @@ pub struct ReceiveVectored<B> {
     socket: Handle,
     buffers: Vec<B>,
     vectors: Vectors,
-    header: Header,
+    header: MessageHeader,
 }
 
 impl<B: IoBufMut> ReceiveVectored<B> {
     pub(crate) fn op(socket: &Handle, mut buffers: Vec<B>) -> Op<'_, ReceiveVectored<B>> {
         let refused = needs_room(&buffers);
         let vectors = Vectors::to_fill(&mut buffers);
-        Op::settled(ReceiveVectored { socket: socket.clone(), buffers, vectors, header: Header::for_any_address() }, refused)
+        Op::settled(ReceiveVectored { socket: socket.clone(), buffers, vectors, header: MessageHeader::for_any_address() }, refused)
     }
 }
 
@@ -281,13 +281,13 @@ pub struct SendVectored<S> {
     socket: Handle,
     buffers: S,
     vectors: Vectors,
-    header: Header,
+    header: MessageHeader,
 }
 
 impl<S: IoBufs> SendVectored<S> {
     pub(crate) fn op(socket: &Handle, buffers: S) -> Op<'_, SendVectored<S>> {
         let vectors = Vectors::to_empty(&buffers);
-        Op::new(SendVectored { socket: socket.clone(), buffers, vectors, header: Header::for_any_address() })
+        Op::new(SendVectored { socket: socket.clone(), buffers, vectors, header: MessageHeader::for_any_address() })
     }
 }
 
@@ -318,7 +318,7 @@ pub struct SendAllVectored<S> {
     socket: Handle,
     buffers: S,
     vectors: Vectors,
-    header: Header,
+    header: MessageHeader,
     sent: usize,
     whole: usize,
 }
@@ -326,7 +326,7 @@ pub struct SendAllVectored<S> {
 impl<S: IoBufs> SendAllVectored<S> {
     pub(crate) fn op(socket: &Handle, buffers: S) -> Op<'_, SendAllVectored<S>> {
         let (vectors, whole) = (Vectors::of_all(&buffers), buffers.total_len());
-        Op::new(SendAllVectored { socket: socket.clone(), buffers, vectors, header: Header::for_any_address(), sent: 0, whole })
+        Op::new(SendAllVectored { socket: socket.clone(), buffers, vectors, header: MessageHeader::for_any_address(), sent: 0, whole })
     }
 }
 

@@ -16,7 +16,7 @@ use io_uring::{opcode, squeue, types};
 use super::vectored::Vectors;
 use crate::buf::{Error, IoBuf, IoBufs};
 use crate::inflight::{
-    Direction, Habits, Handle, Header, Manner, Notification, Op, Operation, Progress, Step, Turns, advance, clamp, write_zero,
+    Direction, Habits, Handle, Manner, MessageHeader, Notification, Op, Operation, Progress, Step, Turns, advance, clamp, write_zero,
 };
 use crate::ring::{COMPLETION_COPIED, Completion};
 
@@ -34,7 +34,7 @@ pub struct Sent {
 }
 
 /// How far a send is, and how it goes on.
-struct Course {
+struct SendProgress {
     /// `None` once only the notification is awaited.
     socket: Option<Handle>,
     manner: Manner,
@@ -47,16 +47,16 @@ struct Course {
     copied: bool,
 }
 
-/// What a completion means for the course.
-enum Turnout {
+/// What a completion means for the send.
+enum Outcome {
     Again,
     Done(Sent),
     Failed(io::Error),
 }
 
-impl Course {
-    fn new(socket: &Handle, manner: Manner, whole: usize, all: bool) -> Course {
-        Course { socket: Some(socket.clone()), manner, sent: 0, whole, all, plain: false, copied: false }
+impl SendProgress {
+    fn new(socket: &Handle, manner: Manner, whole: usize, all: bool) -> SendProgress {
+        SendProgress { socket: Some(socket.clone()), manner, sent: 0, whole, all, plain: false, copied: false }
     }
 
     fn target(&self) -> types::Fd {
@@ -68,19 +68,19 @@ impl Course {
         libc::MSG_NOSIGNAL | if self.all { libc::MSG_WAITALL } else { 0 }
     }
 
-    fn go_on(&mut self, completion: Completion) -> Turnout {
+    fn go_on(&mut self, completion: Completion) -> Outcome {
         let result = completion.result();
         let refusal = result.as_ref().err().and_then(io::Error::raw_os_error);
         // No zero copy for this socket, no locked memory left, a kernel that has no report (before 6.2).
         if !self.plain && matches!(refusal, Some(libc::EOPNOTSUPP | libc::ENOMEM | libc::EINVAL)) {
             self.plain = true;
-            return Turnout::Again;
+            return Outcome::Again;
         }
         self.copied |= result.is_ok() && (self.plain || completion.flags & COMPLETION_COPIED != 0);
         match advance(&mut self.sent, self.whole, result, write_zero) {
-            Progress::Partial if self.all => Turnout::Again,
-            Progress::Partial | Progress::Complete => Turnout::Done(Sent { count: self.sent, copied: self.copied }),
-            Progress::Failed(error) => Turnout::Failed(error),
+            Progress::Partial if self.all => Outcome::Again,
+            Progress::Partial | Progress::Complete => Outcome::Done(Sent { count: self.sent, copied: self.copied }),
+            Progress::Failed(error) => Outcome::Failed(error),
         }
     }
 
@@ -95,15 +95,15 @@ impl Course {
 
 /// One send from one buffer, or as many as it takes.
 pub struct SendZeroCopy<B> {
-    course: Course,
+    progress: SendProgress,
     buffer: B,
     /// With the address of a datagram that has one.
-    header: Option<Header>,
+    header: Option<MessageHeader>,
 }
 
 impl<B: IoBuf> SendZeroCopy<B> {
     fn new(socket: &Handle, buffer: B, manner: Manner, all: bool) -> SendZeroCopy<B> {
-        SendZeroCopy { course: Course::new(socket, manner, buffer.init_len(), all), buffer, header: None }
+        SendZeroCopy { progress: SendProgress::new(socket, manner, buffer.init_len(), all), buffer, header: None }
     }
 
     /// Sends bytes of a stream.
@@ -123,7 +123,7 @@ impl<B: IoBuf> SendZeroCopy<B> {
 
     /// Sends one datagram to an address.
     pub(crate) fn datagram_to(socket: &Handle, buffer: B, address: SocketAddr) -> Op<'_, SendZeroCopy<B>> {
-        let header = Some(Header::for_address(&SockAddr::from(address)));
+        let header = Some(MessageHeader::for_address(&SockAddr::from(address)));
         Op::new(SendZeroCopy { header, ..SendZeroCopy::new(socket, buffer, Manner::AfterDropped, false) })
     }
 }
@@ -138,51 +138,51 @@ unsafe impl<B: IoBuf> Operation for SendZeroCopy<B> {
         Habits { notification: Some(Notification { is_over: Self::is_over, release: Self::release }), ..Habits::USUAL };
 
     fn entry(&mut self) -> squeue::Entry {
-        let (target, flags) = (self.course.target(), self.course.flags());
-        let length = clamp(self.course.whole - self.course.sent);
+        let (target, flags) = (self.progress.target(), self.progress.flags());
+        let length = clamp(self.progress.whole - self.progress.sent);
         // SAFETY: `sent` bytes of the buffer lie before this address.
-        let address = unsafe { self.buffer.as_init_ptr().add(self.course.sent) };
-        let header = match (&mut self.header, self.course.plain) {
+        let address = unsafe { self.buffer.as_init_ptr().add(self.progress.sent) };
+        let header = match (&mut self.header, self.progress.plain) {
             (None, true) => return opcode::Send::new(target, address, length).flags(flags).build(),
             (None, false) => return opcode::SendZc::new(target, address, length).flags(flags).zc_flags(REPORT_USAGE).build(),
             (Some(header), _) => header,
         };
         let buffer = libc::iovec { iov_base: address.cast_mut().cast(), iov_len: length as usize };
         let message = header.message_of_one(buffer, true);
-        send_message(&self.course, message)
+        send_message(&self.progress, message)
     }
 
     fn complete(mut self, completion: Completion) -> Step<Self> {
-        match self.course.go_on(completion) {
-            Turnout::Again => Step::Again(self),
-            Turnout::Done(sent) => Step::Done(Ok((sent, self.buffer))),
-            Turnout::Failed(error) => Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.course.sent))),
+        match self.progress.go_on(completion) {
+            Outcome::Again => Step::Again(self),
+            Outcome::Done(sent) => Step::Done(Ok((sent, self.buffer))),
+            Outcome::Failed(error) => Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.progress.sent))),
         }
     }
 }
 
 impl<B: IoBuf> SendZeroCopy<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
-        self.course.lane()
+        self.progress.lane()
     }
 
     fn moved(&self) -> usize {
-        self.course.sent
+        self.progress.sent
     }
 
     fn is_over(&self, result: i32) -> bool {
-        self.course.is_over(result)
+        self.progress.is_over(result)
     }
 
     fn release(&mut self) -> Option<Handle> {
-        self.course.socket.take()
+        self.progress.socket.take()
     }
 }
 
 /// sendmsg(2), without a copy as long as the kernel does that.
-fn send_message(course: &Course, message: *const libc::msghdr) -> squeue::Entry {
-    let (target, flags) = (course.target(), course.flags() as u32);
-    if course.plain {
+fn send_message(progress: &SendProgress, message: *const libc::msghdr) -> squeue::Entry {
+    let (target, flags) = (progress.target(), progress.flags() as u32);
+    if progress.plain {
         return opcode::SendMsg::new(target, message).flags(flags).build();
     }
     opcode::SendMsgZc::new(target, message).flags(flags).ioprio(REPORT_USAGE).build()
@@ -190,17 +190,17 @@ fn send_message(course: &Course, message: *const libc::msghdr) -> squeue::Entry 
 
 /// One send from several buffers, or as many as it takes.
 pub struct SendVectoredZeroCopy<S> {
-    course: Course,
+    progress: SendProgress,
     buffers: S,
     vectors: Vectors,
-    header: Header,
+    header: MessageHeader,
 }
 
 impl<S: IoBufs> SendVectoredZeroCopy<S> {
     fn new(socket: &Handle, buffers: S, all: bool) -> SendVectoredZeroCopy<S> {
-        let course = Course::new(socket, Manner::Alone, buffers.total_len(), all);
+        let progress = SendProgress::new(socket, Manner::Alone, buffers.total_len(), all);
         let vectors = Vectors::of_all(&buffers);
-        SendVectoredZeroCopy { course, buffers, vectors, header: Header::for_any_address() }
+        SendVectoredZeroCopy { progress, buffers, vectors, header: MessageHeader::for_any_address() }
     }
 
     /// Sends bytes of a stream.
@@ -225,16 +225,16 @@ unsafe impl<S: IoBufs> Operation for SendVectoredZeroCopy<S> {
 
     fn entry(&mut self) -> squeue::Entry {
         let message = self.header.message(self.vectors.of_next_call(), false);
-        send_message(&self.course, message)
+        send_message(&self.progress, message)
     }
 
     fn complete(mut self, completion: Completion) -> Step<Self> {
-        let before = self.course.sent;
-        match self.course.go_on(completion) {
-            Turnout::Done(sent) => Step::Done(Ok((sent, self.buffers))),
-            Turnout::Failed(error) => Step::Done(Err(Error::new(error, self.buffers).with_transferred(self.course.sent))),
-            Turnout::Again => {
-                self.vectors.skip(self.course.sent - before);
+        let before = self.progress.sent;
+        match self.progress.go_on(completion) {
+            Outcome::Done(sent) => Step::Done(Ok((sent, self.buffers))),
+            Outcome::Failed(error) => Step::Done(Err(Error::new(error, self.buffers).with_transferred(self.progress.sent))),
+            Outcome::Again => {
+                self.vectors.skip(self.progress.sent - before);
                 Step::Again(self)
             }
         }
@@ -243,18 +243,18 @@ unsafe impl<S: IoBufs> Operation for SendVectoredZeroCopy<S> {
 
 impl<S: IoBufs> SendVectoredZeroCopy<S> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
-        self.course.lane()
+        self.progress.lane()
     }
 
     fn moved(&self) -> usize {
-        self.course.sent
+        self.progress.sent
     }
 
     fn is_over(&self, result: i32) -> bool {
-        self.course.is_over(result)
+        self.progress.is_over(result)
     }
 
     fn release(&mut self) -> Option<Handle> {
-        self.course.socket.take()
+        self.progress.socket.take()
     }
 }

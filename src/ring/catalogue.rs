@@ -192,15 +192,16 @@ pub(crate) fn operations() -> impl Iterator<Item = &'static Row> {
 /// What an operation can do since a release that no probe tells of. Another operation came with the
 /// same release, and stands for it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Multishot {
+pub(crate) struct MultishotForm {
     pub(crate) name: &'static str,
     pub(crate) since: Release,
     pub(crate) shown_by: u8,
 }
 
-pub(crate) const MULTISHOT_ACCEPT: Multishot =
-    Multishot { name: "multishot ACCEPT", since: Release(5, 19), shown_by: opcode::Socket::CODE };
-pub(crate) const MULTISHOT_RECEIVE: Multishot = Multishot { name: "multishot RECV", since: Release(6, 0), shown_by: opcode::SendZc::CODE };
+pub(crate) const MULTISHOT_ACCEPT: MultishotForm =
+    MultishotForm { name: "multishot ACCEPT", since: Release(5, 19), shown_by: opcode::Socket::CODE };
+pub(crate) const MULTISHOT_RECEIVE: MultishotForm =
+    MultishotForm { name: "multishot RECV", since: Release(6, 0), shown_by: opcode::SendZc::CODE };
 
 /// The first kernel that has what a ring's report calls by this name.
 pub(crate) fn first_release_of(name: &str) -> Option<Release> {

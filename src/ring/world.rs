@@ -14,7 +14,7 @@ use super::unpark::Unparker;
 
 /// Names a request in flight to the world. No two that are in flight have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key(pub(crate) u64);
+pub(crate) struct RequestKey(pub(crate) u64);
 
 /// Events of poll(2) to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,12 +70,12 @@ pub(crate) enum Abort {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ready {
     /// What a request waits for may have come.
-    Descriptor(Key),
+    Descriptor(RequestKey),
     /// A worker's call has ended.
-    Worked(Key, i32),
+    Worked(RequestKey, i32),
     /// The descriptor that a request waits for was closed without a word, and its number means
     /// another file now.
-    Gone(Key),
+    Gone(RequestKey),
 }
 
 /// A clock that timeouts may name.
@@ -92,18 +92,18 @@ pub(crate) trait World: std::fmt::Debug {
     fn attempt(&mut self, call: &mut Call) -> Attempt;
 
     /// Announces what happens on a descriptor, each event once, until [`unwatch`](World::unwatch).
-    fn watch(&mut self, fd: RawFd, interest: Interest, key: Key) -> Watch;
+    fn watch(&mut self, fd: RawFd, interest: Interest, key: RequestKey) -> Watch;
 
-    fn unwatch(&mut self, fd: RawFd, key: Key);
+    fn unwatch(&mut self, fd: RawFd, key: RequestKey);
 
     /// Has a worker make the call, however long it takes.
-    fn offload(&mut self, call: &Call, key: Key);
+    fn offload(&mut self, call: &Call, key: RequestKey);
 
     /// Stops a worker's call if that is possible.
-    fn abort(&mut self, key: Key) -> Abort;
+    fn abort(&mut self, key: RequestKey) -> Abort;
 
     /// A descriptor is about to be closed. Names those who wait for it, which they do no longer.
-    fn forget(&mut self, fd: RawFd, waiting: &mut Vec<Key>);
+    fn forget(&mut self, fd: RawFd, waiting: &mut Vec<RequestKey>);
 
     /// Waits until something happens, and adds it to `ready`. May return early for any reason.
     fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> io::Result<()>;

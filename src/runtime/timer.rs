@@ -9,7 +9,7 @@ use super::current::current;
 use super::timers::Time;
 use crate::exec;
 use crate::sys;
-use crate::wheel::Key;
+use crate::wheel::WheelKey;
 
 /// "Never", for durations that reach beyond what an `Instant` can hold.
 const FAR: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
@@ -29,29 +29,29 @@ pub(crate) struct Timer {
     deadline: Time,
     /// There is nothing to wait for but one turn of the loop, so the wheel's tick does not count.
     at_once: bool,
-    registration: Option<Registration>,
+    wheel_entry: Option<WheelEntry>,
 }
 
-struct Registration {
+struct WheelEntry {
     core: Rc<Core>,
-    key: Key,
+    key: WheelKey,
 }
 
 impl Timer {
     pub(crate) fn new(deadline: Instant) -> Timer {
-        Timer { deadline: Time::of(deadline), at_once: false, registration: None }
+        Timer { deadline: Time::of(deadline), at_once: false, wheel_entry: None }
     }
 
     /// A deadline that lies `duration` from now.
     #[inline]
     pub(crate) fn after(duration: Duration) -> Timer {
-        Timer { deadline: Time::after(duration), at_once: false, registration: None }
+        Timer { deadline: Time::after(duration), at_once: false, wheel_entry: None }
     }
 
     /// As [`after`](Timer::after). With a duration of zero it is over after one turn of the loop.
     #[inline]
     pub(crate) fn sleep(duration: Duration) -> Timer {
-        Timer { deadline: Time::after(duration), at_once: duration.is_zero(), registration: None }
+        Timer { deadline: Time::after(duration), at_once: duration.is_zero(), wheel_entry: None }
     }
 
     pub(crate) fn deadline(&self) -> Instant {
@@ -62,13 +62,13 @@ impl Timer {
     pub(crate) fn reset(&mut self, deadline: Instant) {
         self.deadline = Time::of(deadline);
         self.at_once = false;
-        if let Some(Registration { core, key }) = self.registration.take() {
+        if let Some(WheelEntry { core, key }) = self.wheel_entry.take() {
             let mut timers = core.timers.borrow_mut();
             let waker = timers.wheel.remove(key).flatten();
             if let Some(waker) = waker {
                 let key = timers.insert(self.deadline, waker);
                 drop(timers);
-                self.registration = Some(Registration { core, key });
+                self.wheel_entry = Some(WheelEntry { core, key });
             }
         }
     }
@@ -76,12 +76,12 @@ impl Timer {
     /// Has the deadline passed and been noticed?
     #[inline]
     pub(crate) fn has_fired(&self) -> bool {
-        self.registration.as_ref().is_some_and(|Registration { core, key }| core.timers.borrow().wheel.has_fired(key))
+        self.wheel_entry.as_ref().is_some_and(|WheelEntry { core, key }| core.timers.borrow().wheel.has_fired(key))
     }
 
     #[inline]
     pub(crate) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
-        if self.registration.is_some() {
+        if self.wheel_entry.is_some() {
             return self.poll_again(context);
         }
         self.register(current(), exec::share(context.waker()));
@@ -94,9 +94,9 @@ impl Timer {
         }
         let core = current();
         let waker = exec::share(context.waker());
-        match &self.registration {
-            Some(registration) if Rc::ptr_eq(&registration.core, &core) => {
-                let before = core.timers.borrow_mut().replace(&registration.key, waker);
+        match &self.wheel_entry {
+            Some(wheel_entry) if Rc::ptr_eq(&wheel_entry.core, &core) => {
+                let before = core.timers.borrow_mut().replace(&wheel_entry.key, waker);
                 drop(before);
             }
             // With another runtime of this thread, whose loop does not run now.
@@ -115,12 +115,12 @@ impl Timer {
         let deadline = if self.at_once { timers.start } else { self.deadline };
         let key = timers.insert(deadline, waker);
         drop(timers);
-        self.registration = Some(Registration { core, key });
+        self.wheel_entry = Some(WheelEntry { core, key });
     }
 
     #[inline]
     fn unregister(&mut self) {
-        if let Some(Registration { core, key }) = self.registration.take() {
+        if let Some(WheelEntry { core, key }) = self.wheel_entry.take() {
             let waker = core.timers.borrow_mut().wheel.remove(key);
             drop(waker);
         }
@@ -134,9 +134,9 @@ impl Drop for Timer {
     }
 }
 
-impl std::fmt::Debug for Registration {
+impl std::fmt::Debug for WheelEntry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Registration")
+        f.write_str("WheelEntry")
     }
 }
 

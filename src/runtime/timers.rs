@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::driver::Deliveries;
 use crate::sys;
-use crate::wheel::{Key, Wheel};
+use crate::wheel::{Wheel, WheelKey};
 
 /// One tick of the wheel: 2^19 ns, 0.52 ms. Finer ticks would wake the loop more often for the same
 /// timers.
@@ -47,7 +47,7 @@ impl Timers {
     }
 
     #[inline]
-    pub(super) fn insert(&mut self, deadline: Time, waker: Waker) -> Key {
+    pub(super) fn insert(&mut self, deadline: Time, waker: Waker) -> WheelKey {
         let ticks = deadline.since(self.start).div_ceil(TICK_NANOSECONDS);
         self.wheel.insert(ticks, Some(waker))
     }
@@ -59,7 +59,7 @@ impl Timers {
     }
 
     /// Sets who is woken, and returns who was before: dropping that one runs user code.
-    pub(super) fn replace(&mut self, key: &Key, waker: Waker) -> Option<Waker> {
+    pub(super) fn replace(&mut self, key: &WheelKey, waker: Waker) -> Option<Waker> {
         self.wheel.value_mut(key).and_then(|place| place.replace(waker))
     }
 }

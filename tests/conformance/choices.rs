@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::common::Random;
 use super::ring::host::Host;
 use super::ring::request::{Call, PathCall, SocketCall, TransferCall};
-use super::ring::world::{Abort, Attempt, Clock, Interest, Key, Leeway, Ready, Watch, World};
+use super::ring::world::{Abort, Attempt, Clock, Interest, Leeway, Ready, RequestKey, Watch, World};
 use super::ring::{Unparker, Wait};
 
 /// Turns that a call stays with this world, where the owner does not wait for it, before a thread
@@ -75,7 +75,7 @@ pub(crate) struct Chooser {
     machine: Host,
     random: Random,
     free: bool,
-    watches: Vec<(RawFd, Key)>,
+    watches: Vec<(RawFd, RequestKey)>,
     /// Descriptors of which it was said that they would wait, and which are to be announced with
     /// the next wait.
     owed: Vec<RawFd>,
@@ -84,7 +84,7 @@ pub(crate) struct Chooser {
     /// What has happened before the next wait, to be told by that.
     arrived: Vec<Ready>,
     /// Calls that no thread has taken, and for how many turns.
-    held: VecDeque<(Key, Call, usize)>,
+    held: VecDeque<(RequestKey, Call, usize)>,
 }
 
 impl std::fmt::Debug for Chooser {
@@ -208,7 +208,7 @@ impl World for Chooser {
         }
     }
 
-    fn watch(&mut self, fd: RawFd, interest: Interest, key: Key) -> Watch {
+    fn watch(&mut self, fd: RawFd, interest: Interest, key: RequestKey) -> Watch {
         let watch = self.machine.watch(fd, interest, key);
         if matches!(watch, Watch::Beginning | Watch::Watching) {
             self.watches.push((fd, key));
@@ -216,19 +216,19 @@ impl World for Chooser {
         watch
     }
 
-    fn unwatch(&mut self, fd: RawFd, key: Key) {
+    fn unwatch(&mut self, fd: RawFd, key: RequestKey) {
         self.watches.retain(|watch| *watch != (fd, key));
         self.machine.unwatch(fd, key);
     }
 
-    fn offload(&mut self, call: &Call, key: Key) {
+    fn offload(&mut self, call: &Call, key: RequestKey) {
         match self.chooses(Choice::Holds) {
             true => self.held.push_back((key, call.clone(), self.random.up_to(TURNS_HELD))),
             false => self.machine.offload(call, key),
         }
     }
 
-    fn abort(&mut self, key: Key) -> Abort {
+    fn abort(&mut self, key: RequestKey) -> Abort {
         let Some(index) = self.held.iter().position(|(held, ..)| *held == key) else { return self.machine.abort(key) };
         let Some((key, call, _)) = self.held.remove(index) else { return Abort::Stopped };
         if !self.chooses(Choice::IsTaken) {
@@ -238,7 +238,7 @@ impl World for Chooser {
         Abort::Running
     }
 
-    fn forget(&mut self, fd: RawFd, waiting: &mut Vec<Key>) {
+    fn forget(&mut self, fd: RawFd, waiting: &mut Vec<RequestKey>) {
         self.machine.forget(fd, waiting);
     }
 

@@ -1,4 +1,4 @@
-//! What is left of an operation that is dropped: nothing, at whatever stage.
+//! What is left of an operation that is dropped: nothing, at whatever point.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::kinds::{ALL, Case, Make};
 
 /// How far an operation gets before its future is dropped.
 #[derive(Debug, Clone, Copy)]
-enum Stage {
+enum DropPoint {
     /// Nobody has polled it.
     New,
     /// Its entry is in the submission queue.
@@ -25,31 +25,32 @@ enum Stage {
     Underway,
 }
 
-const STAGES: [Stage; 6] = [Stage::New, Stage::Queued, Stage::Submitted, Stage::Ended, Stage::EndingUnseen, Stage::Underway];
+const DROP_POINTS: [DropPoint; 6] =
+    [DropPoint::New, DropPoint::Queued, DropPoint::Submitted, DropPoint::Ended, DropPoint::EndingUnseen, DropPoint::Underway];
 
-/// Brings a new case to a stage, and drops it there.
-async fn drop_at(stage: Stage, case: Case) {
+/// Brings a new case to a point, and drops it there.
+async fn drop_at(point: DropPoint, case: Case) {
     let Case { mut future, trigger, on_ring } = case;
-    if matches!(stage, Stage::New) {
+    if matches!(point, DropPoint::New) {
         return;
     }
     let before = annulus::metrics();
     assert!(poll_once(future.as_mut()).is_pending(), "no operation ends at its first poll");
     let started = annulus::metrics();
     assert_eq!(started.operations > before.operations, on_ring);
-    match stage {
-        Stage::New | Stage::Queued => {}
-        Stage::Submitted => turns(1).await,
-        Stage::Ended => {
+    match point {
+        DropPoint::New | DropPoint::Queued => {}
+        DropPoint::Submitted => turns(1).await,
+        DropPoint::Ended => {
             turns(1).await;
             trigger();
             in_flight(before.operations_in_flight).await;
         }
-        Stage::EndingUnseen => {
+        DropPoint::EndingUnseen => {
             turns(1).await;
             trigger();
         }
-        Stage::Underway => {
+        DropPoint::Underway => {
             turns(1).await;
             trigger();
             in_flight(before.operations_in_flight).await;
@@ -62,13 +63,13 @@ fn drop_at_every_stage(name: &str) {
     let directory = scratch_dir();
     let (_, make) = ALL.iter().find(|(kind, _)| *kind == name).expect("a kind of operation");
     run_here(async {
-        for stage in STAGES {
+        for point in DROP_POINTS {
             let pool = Pool::default();
             for _ in 0..3 {
-                drop_at(stage, make(&pool, directory.path())).await;
+                drop_at(point, make(&pool, directory.path())).await;
             }
             let metrics = quiet().await;
-            assert_eq!((metrics.operations_in_flight, metrics.stale_completions), (0, 0), "{name} dropped when {stage:?}");
+            assert_eq!((metrics.operations_in_flight, metrics.stale_completions), (0, 0), "{name} dropped when {point:?}");
             pool.assert_all_back();
         }
     });
@@ -110,12 +111,12 @@ fn no_descriptor_is_left_of_a_dropped_operation() {
         let runtime = runtime();
         let with_ring = open_descriptors();
         for (name, make) in ALL {
-            for stage in STAGES {
+            for point in DROP_POINTS {
                 runtime.block_on(async {
-                    drop_at(stage, make(&Pool::default(), directory.path())).await;
+                    drop_at(point, make(&Pool::default(), directory.path())).await;
                     quiet().await;
                 });
-                assert_eq!(open_descriptors(), with_ring, "{name} dropped when {stage:?}");
+                assert_eq!(open_descriptors(), with_ring, "{name} dropped when {point:?}");
             }
         }
         drop(runtime);

@@ -10,12 +10,12 @@ use std::os::fd::RawFd;
 use super::execute::Engine;
 use super::running::{Advance, Running, WaitsFor};
 use super::{leeway, timers};
-use crate::ring::request::{Call, Poll, Request, Target, Time, TimeRequest};
-use crate::ring::world::{Abort, Attempt, Key};
+use crate::ring::request::{Call, Poll, Request, Target, TimeRequest, Timespec};
+use crate::ring::world::{Abort, Attempt, RequestKey};
 
 impl Engine {
     /// The answer of `ASYNC_CANCEL`, which does not find itself.
-    pub(super) fn cancel(&mut self, target: Target, own: Key) -> i32 {
+    pub(super) fn cancel(&mut self, target: Target, own: RequestKey) -> i32 {
         let can_be_found = |running: &Running| {
             running.waits_for != WaitsFor::Linked
                 && running.key != own
@@ -31,7 +31,7 @@ impl Engine {
             (Some(token), false) => self.running.find(token, can_be_found).map_or(-libc::ENOENT, |key| self.cancel_found(key)),
             (token, all) => {
                 let is_meant = |running: &&Running| can_be_found(running) && token.is_none_or(|token| running.token == token);
-                let keys: Vec<Key> = self.running.iter().filter(is_meant).map(|running| running.key).collect();
+                let keys: Vec<RequestKey> = self.running.iter().filter(is_meant).map(|running| running.key).collect();
                 if all {
                     for key in &keys {
                         self.cancel_found(*key);
@@ -45,7 +45,7 @@ impl Engine {
 
     /// Ends a request that waits or works, unless what it waits for has come and wins: 0, or why
     /// not.
-    pub(super) fn cancel_found(&mut self, key: Key) -> i32 {
+    pub(super) fn cancel_found(&mut self, key: RequestKey) -> i32 {
         if leeway::lets_arrivals_win(&mut *self.world) {
             self.wake(key);
         }
@@ -53,7 +53,7 @@ impl Engine {
     }
 
     /// Ends a request in the table: 0, or why not.
-    pub(super) fn cancel_one(&mut self, key: Key) -> i32 {
+    pub(super) fn cancel_one(&mut self, key: RequestKey) -> i32 {
         let Some(running) = self.running.get_mut(key) else { return -libc::ENOENT };
         match running.waits_for {
             WaitsFor::Linked => return -libc::ENOENT,
@@ -88,7 +88,7 @@ impl Engine {
 
     /// The answer of `TIMEOUT_REMOVE` with `TIMEOUT_UPDATE`: moves a timeout, and a linked one if
     /// the flags say so.
-    pub(super) fn update_timeout(&mut self, token: u64, new_time: Time, new_flags: u32) -> i32 {
+    pub(super) fn update_timeout(&mut self, token: u64, new_time: Timespec, new_flags: u32) -> i32 {
         let is_meant = |running: &Running| {
             matches!(running.waits_for, WaitsFor::Timed(_))
                 && matches!(&running.request, Request::Time(time) if time.is_moved_by(new_flags))

@@ -12,7 +12,7 @@ use super::running::{Advance, Running, WaitsFor};
 use super::timers;
 use crate::ring::request::{Decoded, Refused, Request, Submission, TimeRequest};
 use crate::ring::seam::COMPLETION_MORE;
-use crate::ring::world::Key;
+use crate::ring::world::RequestKey;
 
 impl Engine {
     /// Takes the rest of a chain out of the queue, and starts it. A chain ends with its first
@@ -30,7 +30,7 @@ impl Engine {
         if members.iter().any(Result::is_err) {
             return self.refuse_chain(members);
         }
-        let keys: Vec<Key> = members.into_iter().flatten().map(|member| self.insert_linked(member)).collect();
+        let keys: Vec<RequestKey> = members.into_iter().flatten().map(|member| self.insert_linked(member)).collect();
         for (position, key) in keys.iter().enumerate() {
             let after = keys.get(position + 1).copied();
             let limit = after.filter(|after| self.is_linked_timeout(*after));
@@ -49,13 +49,13 @@ impl Engine {
         self.members.extend(keys.first());
     }
 
-    fn insert_linked(&mut self, member: Submission) -> Key {
+    fn insert_linked(&mut self, member: Submission) -> RequestKey {
         let mut running = Running::new(self.running.next_key(), member);
         running.waits_for = WaitsFor::Linked;
         self.running.insert(running)
     }
 
-    fn is_linked_timeout(&self, key: Key) -> bool {
+    fn is_linked_timeout(&self, key: RequestKey) -> bool {
         self.running.get(key).is_some_and(|running| running.request.is_link_timeout())
     }
 
@@ -98,7 +98,7 @@ impl Engine {
     }
 
     /// Starts the time of a member that did not end at once.
-    fn arm_linked_timeout(&mut self, key: Key) {
+    fn arm_linked_timeout(&mut self, key: RequestKey) {
         let Some(limit) = self.running.get(key).and_then(|running| running.partner) else { return };
         let Some(running) = self.running.get(limit) else { return };
         let Request::Time(TimeRequest::LinkTimeout { time, flags }) = &running.request else { return };
@@ -124,7 +124,7 @@ impl Engine {
     }
 
     /// Cancels a member and those after it, none of which has started.
-    fn cancel_chain(&mut self, first: Key, is_quiet: bool) {
+    fn cancel_chain(&mut self, first: RequestKey, is_quiet: bool) {
         let mut key = Some(first);
         while let Some(member) = key {
             if let Some(running) = self.running.get_mut(member) {
@@ -140,7 +140,7 @@ impl Engine {
 
     /// Ends one that did nothing, and returns what would have come after it. That it asks for quiet
     /// itself counts, too.
-    fn drop_linked(&mut self, key: Key, is_quiet: bool) -> Option<Key> {
+    fn drop_linked(&mut self, key: RequestKey, is_quiet: bool) -> Option<RequestKey> {
         let running = self.running.remove(key)?;
         if let WaitsFor::Timed(due) = running.waits_for {
             self.timers.remove(due);
@@ -168,7 +168,7 @@ impl Engine {
         self.start_members();
     }
 
-    fn fire(&mut self, key: Key, now: Instant) {
+    fn fire(&mut self, key: RequestKey, now: Instant) {
         let Some(running) = self.running.get_mut(key) else { return };
         running.waits_for = WaitsFor::Ready;
         match running.request {
@@ -183,7 +183,7 @@ impl Engine {
         }
     }
 
-    fn fire_timeout(&mut self, key: Key, now: Instant) {
+    fn fire_timeout(&mut self, key: RequestKey, now: Instant) {
         let Some(running) = self.running.get_mut(key) else { return };
         let completion = running.completion(-libc::ETIME, COMPLETION_MORE);
         let Request::Time(TimeRequest::Timeout { time, ref mut count, flags }) = running.request else { return };
@@ -200,7 +200,7 @@ impl Engine {
 
     /// Cancels what the timeout limits, and reports how that went: only the request's own
     /// completion says how it ended.
-    fn fire_linked_timeout(&mut self, key: Key) {
+    fn fire_linked_timeout(&mut self, key: RequestKey) {
         let Some(running) = self.running.remove(key) else { return };
         let Some(limited) = running.partner else { return };
         if let Some(limited) = self.running.get_mut(limited) {

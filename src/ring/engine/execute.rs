@@ -22,15 +22,15 @@ use super::groups::Groups;
 use super::leeway;
 use super::mailbox::OwnMailbox;
 use super::running::{Advance, Means, Running, WaitsFor};
-use super::table::Table;
-use super::timers::{self, Timers};
+use super::table::RequestTable;
+use super::timers::{self, RequestTimers};
 use crate::buf::BufferRing;
 use crate::counters::Counters;
 use crate::ring::config::Config;
 use crate::ring::request::{CancelRequest, Decoded, Message, Refused, Request, Submission, TimeRequest};
 use crate::ring::seam::{COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, PushError, Wait};
 use crate::ring::unpark::Unparker;
-use crate::ring::world::{Attempt, Key, Ready, World};
+use crate::ring::world::{Attempt, Ready, RequestKey, World};
 
 /// Enters that find completions at once and do not look at the world, in a row: whoever waits for
 /// the world waits no longer than that.
@@ -48,13 +48,13 @@ pub(crate) struct Engine {
     pub(super) queue: VecDeque<Decoded>,
     entries: usize,
     pub(super) completions: Completions,
-    pub(super) running: Table,
-    pub(super) timers: Timers,
+    pub(super) running: RequestTable,
+    pub(super) timers: RequestTimers,
     groups: Groups,
     /// Requests whose turn it is, in the order in which they became so.
-    turns: VecDeque<Key>,
+    turns: VecDeque<RequestKey>,
     /// Members of chains whose predecessors have ended.
-    pub(super) members: VecDeque<Key>,
+    pub(super) members: VecDeque<RequestKey>,
     /// Scratch space of a wait.
     ready: Vec<Ready>,
     enters_without_a_look: u32,
@@ -69,8 +69,8 @@ impl Engine {
             queue: VecDeque::new(),
             entries: config.entries.next_power_of_two() as usize,
             completions: Completions::new(config.completion_entries.next_power_of_two() as usize, Arc::clone(&counters)),
-            running: Table::default(),
-            timers: Timers::default(),
+            running: RequestTable::default(),
+            timers: RequestTimers::default(),
             groups: Groups::default(),
             turns: VecDeque::new(),
             members: VecDeque::new(),
@@ -272,7 +272,7 @@ impl Engine {
     }
 
     /// Begins what is the engine's own business. `None`: the request is for the world.
-    pub(super) fn begin(&mut self, request: &Request, key: Key) -> Option<Advance> {
+    pub(super) fn begin(&mut self, request: &Request, key: RequestKey) -> Option<Advance> {
         let result = match request {
             Request::Call(call) => {
                 if let Some(fd) = call.closes() {
@@ -304,14 +304,14 @@ impl Engine {
 
     /// Something has happened on the descriptor of a request, which may meanwhile wait for
     /// something else.
-    pub(super) fn wake(&mut self, key: Key) {
+    pub(super) fn wake(&mut self, key: RequestKey) {
         if self.running.get(key).is_some_and(|running| running.waits_for == WaitsFor::Watching) {
             self.advance(key, None);
         }
     }
 
     /// Has a request in the table come as far as it can.
-    pub(super) fn advance(&mut self, key: Key, worked: Option<i32>) {
+    pub(super) fn advance(&mut self, key: RequestKey, worked: Option<i32>) {
         let Some(running) = self.running.get_mut(key) else { return };
         let mut means = Means { world: &mut *self.world, groups: &mut self.groups, completions: &mut self.completions };
         let first = worked.and_then(|result| running.worked(result));
@@ -320,7 +320,7 @@ impl Engine {
     }
 
     /// Writes down what a request in the table waits for, or ends it.
-    pub(super) fn settle(&mut self, key: Key, progress: Advance) {
+    pub(super) fn settle(&mut self, key: RequestKey, progress: Advance) {
         let waits_for = match progress {
             Advance::Ended(result, flags) => return self.end(key, result, flags),
             Advance::Waits(waits_for) => waits_for,
@@ -335,7 +335,7 @@ impl Engine {
     }
 
     /// Takes a request out of the table and finishes it.
-    pub(super) fn end(&mut self, key: Key, result: i32, flags: u32) {
+    pub(super) fn end(&mut self, key: RequestKey, result: i32, flags: u32) {
         if let Some(running) = self.running.remove(key) {
             self.finish(running, result, flags);
         }

@@ -12,7 +12,7 @@ use super::leeway;
 use super::timers::Due;
 use crate::ring::request::{Call, EntryFlags, Modifiers, Poll, Request, Submission, TransferCall};
 use crate::ring::seam::{COMPLETION_BUFFER, COMPLETION_MORE, Completion};
-use crate::ring::world::{Attempt, Interest, Key, Watch, World};
+use crate::ring::world::{Attempt, Interest, RequestKey, Watch, World};
 
 /// Some requests are tried again after a pause, since no event tells when they would succeed. The
 /// pause doubles each time.
@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(64);
 /// A request in flight.
 #[derive(Debug)]
 pub(super) struct Running {
-    pub(super) key: Key,
+    pub(super) key: RequestKey,
     pub(super) token: u64,
     pub(super) flags: EntryFlags,
     pub(super) request: Request,
@@ -42,9 +42,9 @@ pub(super) struct Running {
     buffer: Option<Buffer>,
     pause: Duration,
     /// What starts after it.
-    pub(super) next: Option<Key>,
+    pub(super) next: Option<RequestKey>,
     /// The linked timeout that limits it; or, of a linked timeout, the request that it limits.
-    pub(super) partner: Option<Key>,
+    pub(super) partner: Option<RequestKey>,
 }
 
 /// What does it wait for?
@@ -80,7 +80,7 @@ pub(super) struct Means<'a> {
 }
 
 impl Running {
-    pub(super) fn new(key: Key, submission: Submission) -> Running {
+    pub(super) fn new(key: RequestKey, submission: Submission) -> Running {
         let asked = submission.request.length();
         Running {
             key,

@@ -7,23 +7,23 @@ use std::os::fd::RawFd;
 use slab::Slab;
 
 use super::running::Running;
-use crate::ring::world::Key;
+use crate::ring::world::RequestKey;
 
 /// The requests that have begun, or wait in a chain, and have not ended.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(super) struct RequestTable {
     requests: Slab<Running>,
     generation: u32,
-    by_token: HashMap<u64, Key, BuildHasherDefault<TokenHasher>>,
+    by_token: HashMap<u64, RequestKey, BuildHasherDefault<TokenHasher>>,
     /// Two requests had the same token at one time: then the index does not know all.
     has_namesakes: bool,
 }
 
-fn index(key: Key) -> usize {
+fn index(key: RequestKey) -> usize {
     key.0 as u32 as usize
 }
 
-impl Table {
+impl RequestTable {
     pub(super) fn is_empty(&self) -> bool {
         self.requests.is_empty()
     }
@@ -38,12 +38,12 @@ impl Table {
     }
 
     /// The key of the next request to be inserted.
-    pub(super) fn next_key(&self) -> Key {
-        Key(u64::from(self.generation) << 32 | self.requests.vacant_key() as u64)
+    pub(super) fn next_key(&self) -> RequestKey {
+        RequestKey(u64::from(self.generation) << 32 | self.requests.vacant_key() as u64)
     }
 
-    /// Inserts a request that was made with the [next key](Table::next_key).
-    pub(super) fn insert(&mut self, running: Running) -> Key {
+    /// Inserts a request that was made with the [next key](RequestTable::next_key).
+    pub(super) fn insert(&mut self, running: Running) -> RequestKey {
         let key = running.key;
         debug_assert_eq!(key, self.next_key());
         self.has_namesakes |= self.by_token.insert(running.token, key).is_some();
@@ -52,15 +52,15 @@ impl Table {
         key
     }
 
-    pub(super) fn get(&self, key: Key) -> Option<&Running> {
+    pub(super) fn get(&self, key: RequestKey) -> Option<&Running> {
         self.requests.get(index(key)).filter(|running| running.key == key)
     }
 
-    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Running> {
+    pub(super) fn get_mut(&mut self, key: RequestKey) -> Option<&mut Running> {
         self.requests.get_mut(index(key)).filter(|running| running.key == key)
     }
 
-    pub(super) fn remove(&mut self, key: Key) -> Option<Running> {
+    pub(super) fn remove(&mut self, key: RequestKey) -> Option<Running> {
         self.get(key)?;
         let running = self.requests.remove(index(key));
         if self.by_token.get(&running.token) == Some(&key) {
@@ -70,7 +70,7 @@ impl Table {
     }
 
     /// A request with this token of which `is_meant` holds.
-    pub(super) fn find(&self, token: u64, is_meant: impl Fn(&Running) -> bool) -> Option<Key> {
+    pub(super) fn find(&self, token: u64, is_meant: impl Fn(&Running) -> bool) -> Option<RequestKey> {
         let indexed = self.by_token.get(&token).copied().filter(|key| self.get(*key).is_some_and(&is_meant));
         if indexed.is_some() || !self.has_namesakes {
             return indexed;

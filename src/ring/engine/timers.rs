@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::ring::request::{TIMEOUT_ABSOLUTE, TIMEOUT_BOOTTIME, TIMEOUT_REALTIME, Time};
-use crate::ring::world::{Clock, Key, World};
+use crate::ring::request::{TIMEOUT_ABSOLUTE, TIMEOUT_BOOTTIME, TIMEOUT_REALTIME, Timespec};
+use crate::ring::world::{Clock, RequestKey, World};
 
 /// As far as any time goes: instants have a bound that nobody knows.
 const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -14,13 +14,13 @@ pub(super) type Due = (Instant, u64);
 
 /// Who waits for an instant.
 #[derive(Debug, Default)]
-pub(super) struct Timers {
-    due: BTreeMap<Due, Key>,
+pub(super) struct RequestTimers {
+    due: BTreeMap<Due, RequestKey>,
     count: u64,
 }
 
-impl Timers {
-    pub(super) fn insert(&mut self, at: Instant, key: Key) -> Due {
+impl RequestTimers {
+    pub(super) fn insert(&mut self, at: Instant, key: RequestKey) -> Due {
         self.count += 1;
         let due = (at, self.count);
         self.due.insert(due, key);
@@ -40,14 +40,14 @@ impl Timers {
     }
 
     /// Takes the first one that is due.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<Key> {
+    pub(super) fn pop(&mut self, now: Instant) -> Option<RequestKey> {
         let first = self.due.first_entry().filter(|entry| entry.key().0 <= now)?;
         Some(first.remove())
     }
 }
 
 /// The instant that an entry means.
-pub(super) fn deadline(world: &dyn World, time: Time, flags: u32) -> Instant {
+pub(super) fn deadline(world: &dyn World, time: Timespec, flags: u32) -> Instant {
     let nanoseconds = Duration::from_nanos(time.nanoseconds);
     let mut remaining = Duration::from_secs(time.seconds.min(FAR.as_secs())).saturating_add(nanoseconds);
     if flags & TIMEOUT_ABSOLUTE != 0 {

@@ -3,7 +3,7 @@
 //! It only saves calls, and nothing may rest on it: programs close numbers and use them again
 //! without a word.
 
-use crate::ring::world::{Interest, Key};
+use crate::ring::world::{Interest, RequestKey};
 
 /// What every registration listens for.
 pub(super) const LISTEN: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLPRI | libc::EPOLLET) as u32;
@@ -15,7 +15,7 @@ const REMARKABLE: u32 = (libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLHUP | li
 
 /// What is known of a descriptor.
 #[derive(Debug, Default)]
-pub(super) struct Descriptor {
+pub(super) struct DescriptorState {
     /// Which of the files that have had the number an event is about.
     pub(super) life: u32,
     pub(super) registered: bool,
@@ -40,19 +40,19 @@ pub(super) struct Descriptor {
     pub(super) is_limited: bool,
     /// Whether transfers go around the page cache, once somebody asked.
     pub(super) is_direct: Option<bool>,
-    pub(super) waiters: Vec<(Key, Interest)>,
+    pub(super) waiters: Vec<(RequestKey, Interest)>,
     /// It is in the list of those to look after; the round in which its last wait began.
     pub(super) listed: bool,
     pub(super) round: u32,
 }
 
-impl Descriptor {
+impl DescriptorState {
     /// The number means nothing now, or another file. Those who wait for the old one are `gone`.
-    pub(super) fn forget(&mut self, gone: &mut Vec<Key>) {
+    pub(super) fn forget(&mut self, gone: &mut Vec<RequestKey>) {
         gone.extend(self.waiters.drain(..).map(|(key, _)| key));
         let life = self.life.wrapping_add(1);
         let waiters = std::mem::take(&mut self.waiters);
-        *self = Descriptor { life, waiters, listed: self.listed, round: self.round, ..Descriptor::default() };
+        *self = DescriptorState { life, waiters, listed: self.listed, round: self.round, ..DescriptorState::default() };
     }
 
     pub(super) fn would_wait(&self, interest: Interest) -> bool {

@@ -21,7 +21,7 @@ use slab::Slab;
 
 use super::calls::answer;
 use crate::ring::request::TransferCall;
-use crate::ring::world::{Abort, Key};
+use crate::ring::world::{Abort, RequestKey};
 use crate::sys::threads;
 
 /// Most transfers at a time; more are for workers. What a context has room for counts against a
@@ -37,7 +37,7 @@ pub(super) struct Direct {
     context: Context,
     event: Arc<File>,
     /// Those that have not ended, by the number that they are known under.
-    calls: Slab<(Key, TransferCall)>,
+    calls: Slab<(RequestKey, TransferCall)>,
     /// Those of them that have not been handed over.
     collected: Vec<ControlBlock>,
 }
@@ -53,7 +53,7 @@ enum Context {
 
 /// What the kernel did not do.
 pub(super) struct Returned {
-    pub(super) key: Key,
+    pub(super) key: RequestKey,
     pub(super) transfer: TransferCall,
     /// It never does so with such a file.
     pub(super) for_good: bool,
@@ -66,7 +66,7 @@ impl Direct {
     }
 
     /// Takes on a transfer. `false`: it is for a worker.
-    pub(super) fn take_on(&mut self, key: Key, transfer: &TransferCall) -> bool {
+    pub(super) fn take_on(&mut self, key: RequestKey, transfer: &TransferCall) -> bool {
         let Some(block) = control_block(transfer, self.event.as_raw_fd(), self.calls.vacant_key()) else { return false };
         if let Context::Unasked = self.context {
             self.context = Transfers::open(CAPACITY).map_or(Context::Refused, Context::Open);
@@ -113,13 +113,13 @@ impl Direct {
     /// Hands the result of each transfer that has ended to `take`, unless the kernel has not done
     /// it.
     #[inline]
-    pub(super) fn collect(&mut self, take: impl FnMut(Key, i32), give_back: impl FnMut(Returned)) {
+    pub(super) fn collect(&mut self, take: impl FnMut(RequestKey, i32), give_back: impl FnMut(Returned)) {
         if self.calls.len() > self.collected.len() {
             self.collect_each(take, give_back);
         }
     }
 
-    fn collect_each(&mut self, mut take: impl FnMut(Key, i32), mut give_back: impl FnMut(Returned)) {
+    fn collect_each(&mut self, mut take: impl FnMut(RequestKey, i32), mut give_back: impl FnMut(Returned)) {
         let Context::Open(context) = &mut self.context else { return };
         context.ended(|number, result| {
             let (key, transfer) = self.calls.remove(number);
@@ -131,7 +131,7 @@ impl Direct {
     }
 
     /// `None`: it is none of these transfers.
-    pub(super) fn abort(&mut self, key: Key) -> Option<Abort> {
+    pub(super) fn abort(&mut self, key: RequestKey) -> Option<Abort> {
         let number = self.calls.iter().find(|(_, (other, _))| *other == key)?.0;
         let Some(place) = self.collected.iter().position(|block| block.number() == number) else { return Some(Abort::Running) };
         self.collected.remove(place);
@@ -207,7 +207,7 @@ fn control_block(call: &TransferCall, event: RawFd, number: usize) -> Option<Con
 /// How a transfer has ended: `struct io_event`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-struct Ended {
+struct EndedTransfer {
     number: u64,
     block: u64,
     result: i64,
@@ -223,7 +223,7 @@ const TRANSFERS_AT_ONCE: usize = 64;
 struct Transfers {
     context: libc::c_ulong,
     /// Scratch space.
-    ended: Vec<Ended>,
+    ended: Vec<EndedTransfer>,
 }
 
 impl Transfers {
@@ -234,7 +234,7 @@ impl Transfers {
         if refusal != 0 {
             return Err(-refusal);
         }
-        let mut transfers = Transfers { context, ended: vec![Ended::default(); capacity] };
+        let mut transfers = Transfers { context, ended: vec![EndedTransfer::default(); capacity] };
         // Nothing has begun, so this is the time to hear of a refusal.
         match transfers.take_ended() {
             0 => Ok(transfers),

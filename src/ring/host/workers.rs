@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::calls::{self, MayWait};
 use crate::ring::request::{Call, SocketCall};
-use crate::ring::world::{Abort, Key};
+use crate::ring::world::{Abort, RequestKey};
 use crate::sys::{self, threads};
 
 /// Calls at a time, unless the user wants another number: enough to keep a disk busy, and few
@@ -26,7 +26,7 @@ const LINGER: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct Workers {
-    shared: Arc<Shared>,
+    shared: Arc<SharedQueue>,
     bound: usize,
     /// Calls of which no result has been collected. Without any, nothing that is shared need be
     /// looked at.
@@ -37,8 +37,8 @@ pub(super) struct Workers {
 
 /// What the threads and the ring's owner share.
 #[derive(Debug)]
-struct Shared {
-    queue: Mutex<Queue>,
+struct SharedQueue {
+    queue: Mutex<CallQueue>,
     has_results: AtomicBool,
     /// The owner waits, or is about to look at `has_results` for the last time before it does.
     sleeps: AtomicBool,
@@ -47,8 +47,8 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
-    calls: VecDeque<(Key, Call)>,
+struct CallQueue {
+    calls: VecDeque<(RequestKey, Call)>,
     results: Vec<Worked>,
     /// Threads that take calls.
     threads: usize,
@@ -67,7 +67,7 @@ struct Queue {
 /// A call that has ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Worked {
-    pub(super) key: Key,
+    pub(super) key: RequestKey,
     pub(super) result: i32,
     /// The result is a descriptor that was not there before.
     pub(super) is_descriptor: bool,
@@ -75,12 +75,12 @@ pub(super) struct Worked {
 
 impl Workers {
     pub(super) fn new(event: Arc<File>, bound: usize) -> Workers {
-        let queue = Mutex::new(Queue { event: Some(event), ..Queue::default() });
-        let shared = Shared { queue, has_results: AtomicBool::new(false), sleeps: AtomicBool::new(false), let_go: Condvar::new() };
+        let queue = Mutex::new(CallQueue { event: Some(event), ..CallQueue::default() });
+        let shared = SharedQueue { queue, has_results: AtomicBool::new(false), sleeps: AtomicBool::new(false), let_go: Condvar::new() };
         Workers { shared: Arc::new(shared), bound, in_flight: 0, emptied: Vec::new() }
     }
 
-    pub(super) fn offload(&mut self, key: Key, call: Call) {
+    pub(super) fn offload(&mut self, key: RequestKey, call: Call) {
         self.in_flight += 1;
         let mut queue = self.shared.lock();
         queue.calls.push_back((key, call));
@@ -115,7 +115,7 @@ impl Workers {
         }
     }
 
-    pub(super) fn abort(&mut self, key: Key) -> Abort {
+    pub(super) fn abort(&mut self, key: RequestKey) -> Abort {
         let mut queue = self.shared.lock();
         match queue.calls.iter().position(|(queued, _)| *queued == key) {
             Some(index) => {
@@ -167,8 +167,8 @@ impl Drop for Workers {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+impl SharedQueue {
+    fn lock(&self) -> MutexGuard<'_, CallQueue> {
         // Nothing under the lock panics.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -206,7 +206,7 @@ impl Shared {
 
     /// Hands a result over, and wakes the owner if it waits. That is a system call, and done
     /// without the lock, which the owner wants at once.
-    fn bring(&self, worked: Worked) -> MutexGuard<'_, Queue> {
+    fn bring(&self, worked: Worked) -> MutexGuard<'_, CallQueue> {
         let mut queue = self.lock();
         queue.results.push(worked);
         self.has_results.store(true, Ordering::SeqCst);
@@ -230,7 +230,7 @@ impl Shared {
     }
 }
 
-fn perform(key: Key, call: &Call) -> Worked {
+fn perform(key: RequestKey, call: &Call) -> Worked {
     // Somebody else may have taken the connection that the owner saw; better to say so than to wait
     // for the next where no cancel reaches.
     let stolen = matches!(call, Call::Socket(SocketCall::Accept { fd, .. }) if calls::poll(*fd, libc::POLLIN as u32) == 0);

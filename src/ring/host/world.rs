@@ -13,14 +13,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::calls;
-use super::descriptors::{Descriptor, LISTEN};
+use super::descriptors::{DescriptorState, LISTEN};
 use super::direct::{Direct, Returned};
 use super::workers::{self, Workers};
 use crate::ring::refusal;
 use crate::ring::request::{Call, Poll, TransferCall};
 use crate::ring::seam::Wait;
 use crate::ring::unpark::Unparker;
-use crate::ring::world::{Abort, Attempt, Clock, Interest, Key, Ready, Watch, World};
+use crate::ring::world::{Abort, Attempt, Clock, Interest, Ready, RequestKey, Watch, World};
 use crate::sys;
 
 /// Most events that one wait takes; the rest comes with the next. So few that the sockets of a turn
@@ -43,9 +43,9 @@ pub(crate) struct Host {
     workers: Workers,
     direct: Direct,
     /// By number.
-    descriptors: Vec<Descriptor>,
+    descriptors: Vec<DescriptorState>,
     /// Requests that waited for files which are no more, to be told with the next wait.
-    gone: Vec<Key>,
+    gone: Vec<RequestKey>,
     events: Vec<libc::epoll_event>,
     check: Check,
     /// Directions in which no file can be asked not to wait.
@@ -88,7 +88,7 @@ impl Host {
 
     /// What is known of a descriptor, which is open.
     #[inline]
-    pub(super) fn descriptor(&mut self, fd: RawFd) -> &mut Descriptor {
+    pub(super) fn descriptor(&mut self, fd: RawFd) -> &mut DescriptorState {
         let index = usize::try_from(fd).unwrap_or(0);
         if index >= self.descriptors.len() {
             self.grow_to(index + 1);
@@ -98,7 +98,7 @@ impl Host {
 
     #[cold]
     fn grow_to(&mut self, length: usize) {
-        self.descriptors.resize_with(length, Descriptor::default);
+        self.descriptors.resize_with(length, DescriptorState::default);
     }
 
     /// A new descriptor has this number: what the number meant before is gone.
@@ -109,7 +109,7 @@ impl Host {
     }
 
     /// Has the kernel make a direct transfer by itself. `false`: it is for a worker.
-    fn goes_to_the_device(&mut self, transfer: &TransferCall, key: Key) -> bool {
+    fn goes_to_the_device(&mut self, transfer: &TransferCall, key: RequestKey) -> bool {
         let known = usize::try_from(transfer.transfer().fd).ok().and_then(|fd| self.descriptors.get(fd));
         let is_direct = known.is_some_and(|known| known.is_direct == Some(true) && known.always_waits == 0);
         is_direct && !(transfer.is_write() && sys::limits_file_sizes()) && self.direct.take_on(key, transfer)
@@ -232,7 +232,7 @@ impl Host {
 }
 
 /// A direct transfer that the kernel does not make by itself, or never with such a file.
-fn go_to_a_worker(returned: Returned, workers: &mut Workers, descriptors: &mut [Descriptor]) {
+fn go_to_a_worker(returned: Returned, workers: &mut Workers, descriptors: &mut [DescriptorState]) {
     let fd = usize::try_from(returned.transfer.transfer().fd).ok();
     if returned.for_good
         && let Some(descriptor) = fd.and_then(|fd| descriptors.get_mut(fd))
@@ -269,7 +269,7 @@ impl World for Host {
         }
     }
 
-    fn watch(&mut self, fd: RawFd, interest: Interest, key: Key) -> Watch {
+    fn watch(&mut self, fd: RawFd, interest: Interest, key: RequestKey) -> Watch {
         if fd < 0 {
             return Watch::Failed(-libc::EBADF);
         }
@@ -291,11 +291,11 @@ impl World for Host {
         if begins { Watch::Beginning } else { Watch::Watching }
     }
 
-    fn unwatch(&mut self, fd: RawFd, key: Key) {
+    fn unwatch(&mut self, fd: RawFd, key: RequestKey) {
         self.descriptor(fd).waiters.retain(|(waiter, _)| *waiter != key);
     }
 
-    fn offload(&mut self, call: &Call, key: Key) {
+    fn offload(&mut self, call: &Call, key: RequestKey) {
         if !matches!(call, Call::Transfer(transfer) if self.goes_to_the_device(transfer, key)) {
             self.workers.offload(key, call.clone());
         } else if self.direct.is_a_batch() {
@@ -303,13 +303,13 @@ impl World for Host {
         }
     }
 
-    fn abort(&mut self, key: Key) -> Abort {
+    fn abort(&mut self, key: RequestKey) -> Abort {
         self.direct.abort(key).unwrap_or_else(|| self.workers.abort(key))
     }
 
     /// The registration goes first: the file may live on under another number, and would announce
     /// events of this one.
-    fn forget(&mut self, fd: RawFd, waiting: &mut Vec<Key>) {
+    fn forget(&mut self, fd: RawFd, waiting: &mut Vec<RequestKey>) {
         if usize::try_from(fd).is_ok_and(|index| index < self.descriptors.len()) {
             if self.descriptor(fd).registered {
                 // Closed behind our back, it is not there any more.

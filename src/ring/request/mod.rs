@@ -27,7 +27,7 @@ pub(crate) use poll::Poll;
 pub(crate) use raw::EntryFlags;
 pub(crate) use socket::{MessageBuffer, SocketCall, SocketTransfer};
 pub(super) use time::{TIMEOUT_ABSOLUTE, TIMEOUT_BOOTTIME, TIMEOUT_REALTIME};
-pub(crate) use time::{Time, TimeRequest};
+pub(crate) use time::{TimeRequest, Timespec};
 pub(crate) use transfer::{Transfer, TransferCall};
 
 #[cfg(test)]

@@ -137,7 +137,7 @@ fn operations_on_sockets_come_out_as_they_were_built() {
 #[test]
 fn timeouts_and_cancels_come_out_as_they_were_built() {
     let timespec = types::Timespec::new().sec(1).nsec(2);
-    let time = Time { seconds: 1, nanoseconds: 2 };
+    let time = Timespec { seconds: 1, nanoseconds: 2 };
     is(opcode::Timeout::new(&timespec).build(), TimeRequest::Timeout { time, count: 0, flags: 0 });
     let absolute = opcode::Timeout::new(&timespec).flags(types::TimeoutFlags::ABS | types::TimeoutFlags::REALTIME).build();
     is(absolute, TimeRequest::Timeout { time, count: 0, flags: TIMEOUT_ABSOLUTE | TIMEOUT_REALTIME });

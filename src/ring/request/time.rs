@@ -17,16 +17,16 @@ const CLOCKS: u32 = TIMEOUT_BOOTTIME | TIMEOUT_REALTIME;
 /// A duration or a time of day. It is copied out of the program's memory at once, since it may
 /// change after submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Time {
+pub(crate) struct Timespec {
     pub(crate) seconds: u64,
     pub(crate) nanoseconds: u64,
 }
 
-impl Time {
-    fn at(address: Address) -> Result<Time, i32> {
+impl Timespec {
+    fn at(address: Address) -> Result<Timespec, i32> {
         let (seconds, nanoseconds) = memory::timespec(address).ok_or(libc::EFAULT)?;
         match (u64::try_from(seconds), u64::try_from(nanoseconds)) {
-            (Ok(seconds), Ok(nanoseconds)) => Ok(Time { seconds, nanoseconds }),
+            (Ok(seconds), Ok(nanoseconds)) => Ok(Timespec { seconds, nanoseconds }),
             _ => Err(libc::EINVAL),
         }
     }
@@ -36,7 +36,7 @@ impl Time {
 pub(crate) enum TimeRequest {
     /// `count`: how often a multishot one fires, 0 for ever.
     Timeout {
-        time: Time,
+        time: Timespec,
         count: u32,
         flags: u32,
     },
@@ -45,11 +45,11 @@ pub(crate) enum TimeRequest {
     },
     TimeoutUpdate {
         token: u64,
-        time: Time,
+        time: Timespec,
         flags: u32,
     },
     LinkTimeout {
-        time: Time,
+        time: Timespec,
         flags: u32,
     },
 }
@@ -74,7 +74,7 @@ fn timeout(raw: &RawEntry, multishot: bool) -> Result<TimeRequest, i32> {
     if raw.length != 1 || flags & !known != 0 || flags & CLOCKS == CLOCKS || counts || repeats_an_instant {
         return Err(libc::EINVAL);
     }
-    Ok(TimeRequest::Timeout { time: Time::at(raw.first_address())?, count: raw.offset as u32, flags })
+    Ok(TimeRequest::Timeout { time: Timespec::at(raw.first_address())?, count: raw.offset as u32, flags })
 }
 
 fn remove_or_update(raw: &RawEntry) -> Result<TimeRequest, i32> {
@@ -85,7 +85,7 @@ fn remove_or_update(raw: &RawEntry) -> Result<TimeRequest, i32> {
     if flags & !(UPDATE | TIMEOUT_ABSOLUTE | CLOCKS | LINKED) != 0 || flags & CLOCKS == CLOCKS {
         return Err(libc::EINVAL);
     }
-    let time = Time::at(raw.second_address())?;
+    let time = Timespec::at(raw.second_address())?;
     Ok(TimeRequest::TimeoutUpdate { token: raw.address, time, flags: flags & !UPDATE })
 }
 
@@ -95,7 +95,7 @@ fn link_timeout(raw: &RawEntry) -> Result<TimeRequest, i32> {
     if raw.length != 1 || raw.offset != 0 || flags & !known != 0 || flags & CLOCKS == CLOCKS {
         return Err(libc::EINVAL);
     }
-    Ok(TimeRequest::LinkTimeout { time: Time::at(raw.first_address())?, flags })
+    Ok(TimeRequest::LinkTimeout { time: Timespec::at(raw.first_address())?, flags })
 }
 
 impl TimeRequest {
