@@ -219,8 +219,8 @@ pub(crate) fn is_direct(file: BorrowedFd<'_>) -> bool {
 }
 
 /// Reads what the page cache has, without a wait; preadv2(2) with `RWF_NOWAIT`. The count is less
-/// than `length` only where the file ends. `None`: some of it would have to be waited for, or the
-/// call failed.
+/// than `length` only where the file ends, and its size says so too: Linux 5.10 may answer 0 where a
+/// page is missing. `None`: some of it would have to be waited for, or the call failed.
 ///
 /// # Safety
 /// `length` bytes may be written at `address`.
@@ -239,11 +239,17 @@ pub(crate) unsafe fn read_cached(file: BorrowedFd<'_>, address: *mut u8, length:
         };
         match count {
             ..0 => return None,
+            0 if !ends_before(file, position) => return None,
             0 => break,
             count => done += count as usize,
         }
     }
     Some(done)
+}
+
+/// Is it a file of which the size is known, and not beyond `position`?
+fn ends_before(file: BorrowedFd<'_>, position: libc::off64_t) -> bool {
+    Status::of(file).is_some_and(|status| status.file_type == libc::S_IFREG && status.size <= position as u64)
 }
 
 /// epoll_create1(2), close-on-exec.
@@ -414,6 +420,7 @@ pub(crate) struct Status {
     pub(crate) on_device: (u32, u32),
     /// The mount, by a number that is never used again where the kernel has such (Linux 6.8).
     pub(crate) mount: u64,
+    pub(crate) size: u64,
 }
 
 /// `STATX_MNT_ID_UNIQUE`.
@@ -424,7 +431,7 @@ impl Status {
     pub(crate) fn of(descriptor: BorrowedFd<'_>) -> Option<Status> {
         let mut status = std::mem::MaybeUninit::<libc::statx>::uninit();
         let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
-        let mask = libc::STATX_TYPE | libc::STATX_MNT_ID | MOUNT_FOR_EVER;
+        let mask = libc::STATX_TYPE | libc::STATX_SIZE | libc::STATX_MNT_ID | MOUNT_FOR_EVER;
         // SAFETY: the path is static, and the structure a local variable, which is read only if the
         // call has filled it in.
         let status = unsafe {
@@ -438,6 +445,7 @@ impl Status {
             is_device: (status.stx_rdev_major, status.stx_rdev_minor),
             on_device: (status.stx_dev_major, status.stx_dev_minor),
             mount: status.stx_mnt_id,
+            size: status.stx_size,
         })
     }
 }
@@ -488,4 +496,28 @@ pub(crate) fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64
 pub(crate) fn advise_huge_pages(block: std::ptr::NonNull<u8>, length: usize) {
     // SAFETY: this advice changes no content and no permission of any mapping, whoever owns it.
     unsafe { libc::madvise(block.as_ptr().cast(), length, libc::MADV_HUGEPAGE) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn a_cached_read_of_nothing_is_the_end_only_where_the_size_says_so() {
+        let file = std::fs::File::open(file!()).expect("this file");
+        let size = file.metadata().expect("known").len();
+        for (position, is_end) in [(0, false), (size - 1, false), (size, true), (size + 1, true)] {
+            assert_eq!(ends_before(file.as_fd(), position as i64), is_end, "{position} of {size}");
+        }
+        // Every read of it brings nothing, and it has no size.
+        let null = std::fs::File::open("/dev/null").expect("it is everywhere");
+        assert!(!ends_before(null.as_fd(), 0));
+        let mut byte = 0;
+        // SAFETY: the byte is a local variable.
+        assert_eq!(unsafe { read_cached(null.as_fd(), &raw mut byte, 1, 0) }, None);
+        // SAFETY: as above.
+        assert_eq!(unsafe { read_cached(file.as_fd(), &raw mut byte, 1, size) }.unwrap_or(0), 0);
+    }
 }
