@@ -3,6 +3,9 @@
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 
 use annulus::buf::Chunk;
@@ -12,7 +15,7 @@ use annulus::{Builder, Metrics, RingKind, metrics, spawn};
 use futures_util::{StreamExt, TryStreamExt};
 use socket2::SockRef;
 
-use crate::common::{Random, apart, become_ordinary, build_runtime, in_own_process, run, seed, size, turns};
+use crate::common::{Random, apart, become_ordinary, build_runtime, in_own_process, poll_in_task, run, seed, size, turns};
 
 pub(super) fn pair() -> (UnixStream, StdUnixStream) {
     let (ours, theirs) = StdUnixStream::pair().unwrap();
@@ -479,5 +482,48 @@ fn a_stream_that_outlives_its_runtime_goes_on_in_another_and_loses_nothing() {
         drop(second);
         assert_eq!(one, b"one ");
         assert_eq!(rest.concat(), b"two three four five");
+    });
+}
+
+/// Notes that it was woken.
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn whoever_has_polled_a_stream_last_is_woken_whoever_has_polled_it_before() {
+    let random = Random::new(seed());
+    run(async move || {
+        let (ours, mut theirs) = pair();
+        let mut chunks = ours.chunks();
+        for round in 0..size(500) {
+            let flags: Vec<Arc<Flag>> = (0..random.below(3)).map(|_| Arc::default()).collect();
+            if random.below(2) == 0 {
+                assert!(poll_in_task(&mut chunks.next()).await.is_pending());
+            }
+            for flag in &flags {
+                let waker = Waker::from(Arc::clone(flag));
+                assert!(chunks.poll_next_unpin(&mut Context::from_waker(&waker)).is_pending());
+            }
+            turns(random.below(3)).await;
+            match flags.last() {
+                Some(last) if random.below(2) == 0 => {
+                    theirs.write_all(&[round as u8]).unwrap();
+                    // More turns than a byte takes that is there.
+                    turns(100).await;
+                    assert!(last.0.load(Ordering::Relaxed), "round {round}");
+                }
+                _ => {
+                    assert!(poll_in_task(&mut chunks.next()).await.is_pending());
+                    theirs.write_all(&[round as u8]).unwrap();
+                }
+            }
+            assert_eq!(chunks.next().await.unwrap().unwrap(), [round as u8]);
+        }
     });
 }
