@@ -1,14 +1,14 @@
-//! The memory of tasks: cells of a few sizes, in chunks.
+//! The memory of tasks: cells of a few sizes, in slabs.
 //!
-//! The cells of a chunk have one size and lie side by side. The cell that came back last is handed
+//! The cells of a slab have one size and lie side by side. The cell that came back last is handed
 //! out first. So a task costs no call of the allocator, and lies where the processor has just been.
-//! A task is found by its id, which holds the number of its chunk and its place there. Each class
-//! of cells fills chunks that double from 4 KiB to 2 MiB. A chunk that becomes empty goes back to
+//! A task is found by its id, which holds the number of its slab and its place there. Each class
+//! of cells fills slabs that double from 4 KiB to 2 MiB. A slab that becomes empty goes back to
 //! the allocator, except the one whose cells are handed out. The arena knows no future: a vacant
 //! cell holds the header of a task that has ended.
 //!
 //! # Safety
-//! A chunk is one block from the allocator: its description, then cells. Those before `end` hold an
+//! A slab is one block from the allocator: its description, then cells. Those before `end` hold an
 //! initialised header. A [`Block`] is the way to the description; it says where one may be.
 //! The block goes back only when none of its cells is handed out (`live == 0`).
 //!
@@ -29,7 +29,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use super::header::Header;
-use super::waker::{CHUNK_BOUND, CHUNKS, STEP, TaskId};
+use super::waker::{SLAB_BOUND, SLABS, STEP, TaskId};
 use crate::sys;
 
 /// The sizes of cells. Most futures are small, so small cells differ by no more than the alignment.
@@ -40,29 +40,29 @@ const STRIDES: [u32; 25] =
 /// What the strides and the first cell's place are a multiple of.
 pub(super) const CELL_ALIGN: usize = STEP as usize;
 
-/// The first chunk of a class is a page; each further one is twice as large.
-const SMALLEST_CHUNK: usize = 4096;
+/// The first slab of a class is a page; each further one is twice as large.
+const SMALLEST_SLAB: usize = 4096;
 /// The largest is as large as a huge page, which costs one page fault in place of 512, and takes
 /// all its memory at once: so only the further ones of a class ask to be one.
-const LARGEST_CHUNK: usize = 2 << 20;
-/// Where the cells of a chunk begin: on a line of the cache.
+const LARGEST_SLAB: usize = 2 << 20;
+/// Where the cells of a slab begin: on a line of the cache.
 const FIRST_CELL: usize = 128;
 
-/// By how much the first generations of two chunks differ: so a waker of a chunk that has gone
+/// By how much the first generations of two slabs differ: so a waker of a slab that has gone
 /// hardly ever fits one in its place.
 const GENERATIONS_APART: u32 = 0x9e37_79b1;
 
-/// Whether a cell that comes back changes anything for its chunk: it does if no more cells than this
-/// are live then. It never does in the current chunk,
+/// Whether a cell that comes back changes anything for its slab: it does if no more cells than this
+/// are live then. It never does in the current slab,
 const OF_CURRENT: i32 = -1;
-/// in a listed chunk it does when the chunk becomes empty, which then goes,
+/// in a listed slab it does when the slab becomes empty, which then goes,
 const OF_LISTED: i32 = 0;
 /// and in a full one always, since that has room again.
 const OF_FULL: i32 = i32::MAX;
 
-const _: () = assert!(size_of::<Chunk>() <= FIRST_CELL && FIRST_CELL.is_multiple_of(CELL_ALIGN));
-const _: () = assert!(LARGEST_CHUNK <= CHUNK_BOUND as usize);
-const _: () = assert!((SMALLEST_CHUNK - FIRST_CELL) / (STRIDES[STRIDES.len() - 1] as usize) > 0);
+const _: () = assert!(size_of::<Slab>() <= FIRST_CELL && FIRST_CELL.is_multiple_of(CELL_ALIGN));
+const _: () = assert!(LARGEST_SLAB <= SLAB_BOUND as usize);
+const _: () = assert!((SMALLEST_SLAB - FIRST_CELL) / (STRIDES[STRIDES.len() - 1] as usize) > 0);
 
 /// The class of cells with room for `size` bytes, `None` if that needs an allocation of its own.
 pub(super) const fn class_of(size: usize) -> Option<usize> {
@@ -76,9 +76,9 @@ pub(super) const fn class_of(size: usize) -> Option<usize> {
     None
 }
 
-/// The size of a chunk of a class that has so many.
-const fn size_of_chunk(before: u32) -> usize {
-    if before < LARGEST_CHUNK.ilog2() - SMALLEST_CHUNK.ilog2() { SMALLEST_CHUNK << before } else { LARGEST_CHUNK }
+/// The size of a slab of a class that has so many.
+const fn size_of_slab(before: u32) -> usize {
+    if before < LARGEST_SLAB.ilog2() - SMALLEST_SLAB.ilog2() { SMALLEST_SLAB << before } else { LARGEST_SLAB }
 }
 
 /// What has been numbered for one inbox cell, by all the runtimes that have had it.
@@ -86,36 +86,36 @@ const fn size_of_chunk(before: u32) -> usize {
 pub(super) struct Numbers {
     /// The class of each number.
     classes: Vec<u8>,
-    /// Chunks there have been.
+    /// Slabs there have been.
     made: u32,
 }
 
-/// All chunks of one runtime. It lives as long as one of them: a `JoinHandle` may outlive its
+/// All slabs of one runtime. It lives as long as one of them: a `JoinHandle` may outlive its
 /// runtime.
 pub(super) struct Arena {
     /// The first part of the word of all ids here.
     cell: u16,
     classes: [Class; STRIDES.len()],
     /// By number. `None`: given back, and the number stands in `unused`.
-    chunks: UnsafeCell<Vec<Option<Block>>>,
-    /// Numbers of chunks that were given back, each with its class.
+    slabs: UnsafeCell<Vec<Option<Block>>>,
+    /// Numbers of slabs that were given back, each with its class.
     unused: RefCell<Vec<(usize, usize)>>,
-    /// Chunks there have been.
+    /// Slabs there have been.
     made: Cell<u32>,
 }
 
-/// Chunks with cells of one size.
+/// Slabs with cells of one size.
 struct Class {
     /// Whose cells are handed out now. It is kept when it is empty.
     current: Cell<Option<Block>>,
     /// A list of others with vacant cells, by `previous` and `next`.
     partial: Cell<Option<Block>>,
-    chunks: Cell<u32>,
+    slabs: Cell<u32>,
 }
 
-/// The description of a chunk, at its start.
-struct Chunk {
-    /// Each chunk keeps the arena.
+/// The description of a slab, at its start.
+struct Slab {
+    /// Each slab keeps the arena.
     arena: Rc<Arena>,
     layout: Layout,
     number: usize,
@@ -134,17 +134,17 @@ struct Chunk {
     next: Cell<Option<Block>>,
 }
 
-/// The block of a chunk. One exists only where the block does: in the table, in the lists of a
+/// The block of a slab. One exists only where the block does: in the table, in the lists of a
 /// class, and in a function of this file that has just taken it from there. [`Arena::release`]
 /// gives the block back when all these have forgotten it.
 #[derive(Clone, Copy)]
-struct Block(NonNull<Chunk>);
+struct Block(NonNull<Slab>);
 
 impl Deref for Block {
-    type Target = Chunk;
+    type Target = Slab;
 
     #[inline]
-    fn deref(&self) -> &Chunk {
+    fn deref(&self) -> &Slab {
         // SAFETY: the block is there, see above, and begins with its description.
         unsafe { self.0.as_ref() }
     }
@@ -163,79 +163,79 @@ impl Block {
 impl Arena {
     /// An arena of the runtime that has this inbox cell, and all that was ever numbered for that.
     pub(super) fn new(cell: u16, numbers: &Numbers) -> Rc<Arena> {
-        let class = || Class { current: Cell::new(None), partial: Cell::new(None), chunks: Cell::new(0) };
+        let class = || Class { current: Cell::new(None), partial: Cell::new(None), slabs: Cell::new(0) };
         Rc::new(Arena {
             cell,
             classes: std::array::from_fn(|_| class()),
-            chunks: UnsafeCell::new(vec![None; numbers.classes.len()]),
+            slabs: UnsafeCell::new(vec![None; numbers.classes.len()]),
             unused: RefCell::new(numbers.classes.iter().map(|class| usize::from(*class)).enumerate().collect()),
             made: Cell::new(numbers.made),
         })
     }
 
     #[inline]
-    fn chunks(&self) -> &[Option<Block>] {
-        // SAFETY: only `set_chunk` changes the list, and no caller keeps the reference until then.
-        unsafe { &*self.chunks.get() }
+    fn slabs(&self) -> &[Option<Block>] {
+        // SAFETY: only `set_slab` changes the list, and no caller keeps the reference until then.
+        unsafe { &*self.slabs.get() }
     }
 
-    fn set_chunk(&self, number: usize, chunk: Option<Block>) {
-        // SAFETY: the only other function that reaches into the list is `chunks`, of which nobody
+    fn set_slab(&self, number: usize, slab: Option<Block>) {
+        // SAFETY: the only other function that reaches into the list is `slabs`, of which nobody
         // keeps a reference while this one runs. It runs no foreign code but the allocator's, which
         // does not come back here.
-        let chunks = unsafe { &mut *self.chunks.get() };
-        if number == chunks.len() {
-            chunks.push(None);
+        let slabs = unsafe { &mut *self.slabs.get() };
+        if number == slabs.len() {
+            slabs.push(None);
         }
-        chunks[number] = chunk;
+        slabs[number] = slab;
     }
 
     /// Hands out a cell of a class, until [`free`] takes it back. Its header is that of a vacant
     /// one.
     #[inline]
     pub(super) fn allocate(self: &Rc<Self>, class: usize) -> NonNull<Header> {
-        match self.classes[class].current.get().and_then(|chunk| chunk.reuse()) {
+        match self.classes[class].current.get().and_then(|slab| slab.reuse()) {
             Some(cell) => cell,
             None => self.allocate_unused(class),
         }
     }
 
-    /// A cell that was never used, or one of another chunk.
+    /// A cell that was never used, or one of another slab.
     #[cold]
     fn allocate_unused(self: &Rc<Self>, class: usize) -> NonNull<Header> {
-        let mut chunk = self.classes[class].current.get().unwrap_or_else(|| self.next_chunk(class));
+        let mut slab = self.classes[class].current.get().unwrap_or_else(|| self.next_slab(class));
         loop {
-            if let Some(cell) = chunk.reuse().or_else(|| self.use_next(chunk)) {
+            if let Some(cell) = slab.reuse().or_else(|| self.use_next(slab)) {
                 return cell;
             }
-            chunk = self.next_chunk(class);
+            slab = self.next_slab(class);
         }
     }
 
     /// The cell behind the last that was ever handed out, if there is room for one.
-    fn use_next(&self, chunk: Block) -> Option<NonNull<Header>> {
-        let offset = chunk.end.get();
-        if (offset + chunk.stride) as usize > chunk.layout.size() {
+    fn use_next(&self, slab: Block) -> Option<NonNull<Header>> {
+        let offset = slab.end.get();
+        if (offset + slab.stride) as usize > slab.layout.size() {
             return None;
         }
-        let id = TaskId::new(self.cell, chunk.number, offset, chunk.first_generation);
-        let cell = chunk.cell(offset);
+        let id = TaskId::new(self.cell, slab.number, offset, slab.first_generation);
+        let cell = slab.cell(offset);
         // SAFETY: the cell has room for a header, is aligned since the block and all strides are,
         // and nobody has used it yet.
         unsafe { cell.write(Header::vacant(id)) };
-        chunk.end.set(offset + chunk.stride);
-        chunk.live.set(chunk.live.get() + 1);
+        slab.end.set(offset + slab.stride);
+        slab.live.set(slab.live.get() + 1);
         Some(cell)
     }
 
-    /// Makes a chunk with room the current one. The one before has none.
-    fn next_chunk(self: &Rc<Self>, class: usize) -> Block {
+    /// Makes a slab with room the current one. The one before has none.
+    fn next_slab(self: &Rc<Self>, class: usize) -> Block {
         let next = match self.classes[class].partial.get() {
-            Some(chunk) => {
-                self.unlist(chunk);
-                chunk
+            Some(slab) => {
+                self.unlist(slab);
+                slab
             }
-            None => self.add_chunk(class),
+            None => self.add_slab(class),
         };
         next.place.set(OF_CURRENT);
         if let Some(before) = self.classes[class].current.replace(Some(next)) {
@@ -244,24 +244,24 @@ impl Arena {
         next
     }
 
-    fn add_chunk(self: &Rc<Self>, class: usize) -> Block {
-        let before = self.classes[class].chunks.get();
-        let size = size_of_chunk(before);
-        let align = if size == LARGEST_CHUNK { size } else { 64 };
+    fn add_slab(self: &Rc<Self>, class: usize) -> Block {
+        let before = self.classes[class].slabs.get();
+        let size = size_of_slab(before);
+        let align = if size == LARGEST_SLAB { size } else { 64 };
         let layout = Layout::from_size_align(size, align).expect("both are powers of two");
         let mut unused = self.unused.borrow_mut();
         let number = match unused.iter().rposition(|(_, of)| *of == class) {
             Some(index) => unused.swap_remove(index).0,
-            None => self.chunks().len(),
+            None => self.slabs().len(),
         };
-        assert!(number < CHUNKS, "more tasks in one runtime than its wakers can number");
+        assert!(number < SLABS, "more tasks in one runtime than its wakers can number");
         // SAFETY: the size is not zero.
         let Some(block) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
-        if before > 0 && size_of_chunk(before - 1) == LARGEST_CHUNK {
+        if before > 0 && size_of_slab(before - 1) == LARGEST_SLAB {
             sys::advise_huge_pages(block, size);
         }
         let made = self.made.replace(self.made.get().wrapping_add(1));
-        let description = Chunk {
+        let description = Slab {
             arena: Rc::clone(self),
             layout,
             number,
@@ -275,38 +275,38 @@ impl Arena {
             previous: Cell::new(None),
             next: Cell::new(None),
         };
-        let chunk = block.cast::<Chunk>();
+        let slab = block.cast::<Slab>();
         // SAFETY: the block is new, aligned to more than the description needs, and has room for
         // it.
-        unsafe { chunk.write(description) };
-        self.set_chunk(number, Some(Block(chunk)));
-        self.classes[class].chunks.set(before + 1);
-        Block(chunk)
+        unsafe { slab.write(description) };
+        self.set_slab(number, Some(Block(slab)));
+        self.classes[class].slabs.set(before + 1);
+        Block(slab)
     }
 
     /// The cell in which the task of an id is or was. `None`: it has gone.
     #[inline]
     pub(super) fn find(&self, id: TaskId) -> Option<NonNull<Header>> {
-        self.cell_at(id.chunk(), id.offset())
+        self.cell_at(id.slab(), id.offset())
     }
 
-    /// A cell that has been handed out, by the number of its chunk and the place of a cell there.
+    /// A cell that has been handed out, by the number of its slab and the place of a cell there.
     #[inline]
     fn cell_at(&self, number: usize, offset: u32) -> Option<NonNull<Header>> {
-        let chunk = (*self.chunks().get(number)?)?;
-        (offset < chunk.end.get()).then(|| chunk.cell(offset))
+        let slab = (*self.slabs().get(number)?)?;
+        (offset < slab.end.get()).then(|| slab.cell(offset))
     }
 
     /// Calls `each` with every cell that has ever been handed out, perhaps also with those that are
     /// handed out meanwhile. `each` may do anything, so each cell is looked up by itself.
     pub(super) fn each(&self, mut each: impl FnMut(NonNull<Header>)) {
         let mut number = 0;
-        while number < self.chunks().len() {
+        while number < self.slabs().len() {
             let mut offset = FIRST_CELL as u32;
-            while let Some(chunk) = self.chunks()[number]
+            while let Some(slab) = self.slabs()[number]
                 && let Some(cell) = self.cell_at(number, offset)
             {
-                offset += chunk.stride;
+                offset += slab.stride;
                 each(cell);
             }
             number += 1;
@@ -315,74 +315,74 @@ impl Arena {
 
     /// All that was ever numbered for the inbox cell, for the next runtime that has it.
     pub(super) fn numbers(&self) -> Numbers {
-        let mut classes = vec![0; self.chunks().len()];
+        let mut classes = vec![0; self.slabs().len()];
         for (number, class) in self.unused.borrow().iter() {
             classes[*number] = *class as u8;
         }
-        for chunk in self.chunks().iter().flatten() {
-            classes[chunk.number] = chunk.class as u8;
+        for slab in self.slabs().iter().flatten() {
+            classes[slab.number] = slab.class as u8;
         }
         Numbers { classes, made: self.made.get() }
     }
 
-    /// Keeps no empty chunk for tasks to come: each goes back at once, or with the last handle.
+    /// Keeps no empty slab for tasks to come: each goes back at once, or with the last handle.
     pub(super) fn close(&self) {
         for class in &self.classes {
-            if let Some(chunk) = class.current.take() {
-                chunk.place.set(OF_FULL);
-                if chunk.live.get() == 0 {
-                    self.release(chunk);
+            if let Some(slab) = class.current.take() {
+                slab.place.set(OF_FULL);
+                if slab.live.get() == 0 {
+                    self.release(slab);
                 }
             }
         }
     }
 
-    /// Puts a chunk into the list of its class. It is in no list.
-    fn list(&self, chunk: Block) {
-        let head = self.classes[chunk.class].partial.replace(Some(chunk));
+    /// Puts a slab into the list of its class. It is in no list.
+    fn list(&self, slab: Block) {
+        let head = self.classes[slab.class].partial.replace(Some(slab));
         if let Some(head) = head {
-            head.previous.set(Some(chunk));
+            head.previous.set(Some(slab));
         }
-        chunk.next.set(head);
-        chunk.place.set(OF_LISTED);
+        slab.next.set(head);
+        slab.place.set(OF_LISTED);
     }
 
-    /// Takes a chunk out of the list of its class.
-    fn unlist(&self, chunk: Block) {
-        let (previous, next) = (chunk.previous.take(), chunk.next.take());
+    /// Takes a slab out of the list of its class.
+    fn unlist(&self, slab: Block) {
+        let (previous, next) = (slab.previous.take(), slab.next.take());
         match previous {
             Some(previous) => previous.next.set(next),
-            None => self.classes[chunk.class].partial.set(next),
+            None => self.classes[slab.class].partial.set(next),
         }
         if let Some(next) = next {
             next.previous.set(previous);
         }
-        chunk.place.set(OF_FULL);
+        slab.place.set(OF_FULL);
     }
 
-    /// A cell has come back to a chunk that is not the current one. So the chunk has room, or must
+    /// A cell has come back to a slab that is not the current one. So the slab has room, or must
     /// go.
     #[cold]
-    fn moved(&self, chunk: Block) {
-        match (chunk.live.get(), chunk.place.get()) {
+    fn moved(&self, slab: Block) {
+        match (slab.live.get(), slab.place.get()) {
             (0, OF_LISTED) => {
-                self.unlist(chunk);
-                self.release(chunk);
+                self.unlist(slab);
+                self.release(slab);
             }
-            (0, _) => self.release(chunk),
-            (_, OF_FULL) => self.list(chunk),
+            (0, _) => self.release(slab),
+            (_, OF_FULL) => self.list(slab),
             _ => {}
         }
     }
 
     /// Gives a block back. None of its cells is handed out, it is in no list of its class, and the
     /// caller forgets it.
-    fn release(&self, chunk: Block) {
-        let Block(block) = chunk;
-        self.set_chunk(chunk.number, None);
-        self.unused.borrow_mut().push((chunk.number, chunk.class));
-        let class = &self.classes[chunk.class];
-        class.chunks.set(class.chunks.get() - 1);
+    fn release(&self, slab: Block) {
+        let Block(block) = slab;
+        self.set_slab(slab.number, None);
+        self.unused.borrow_mut().push((slab.number, slab.class));
+        let class = &self.classes[slab.class];
+        class.slabs.set(class.slabs.get() - 1);
         // SAFETY: no other `Block` of it is left. The description is moved out, and with it the
         // reference that keeps the arena until the end of this function.
         let description = unsafe { block.read() };
@@ -391,7 +391,7 @@ impl Arena {
     }
 }
 
-impl Chunk {
+impl Slab {
     /// The cell that came back last.
     #[inline]
     fn reuse(&self) -> Option<NonNull<Header>> {
@@ -412,16 +412,16 @@ impl Chunk {
 pub(super) unsafe fn free(cell: NonNull<Header>) {
     // SAFETY: the caller's promise: the cell has its header, whose id says how far into the block
     // it lies. The block is there, since the cell is handed out until here.
-    let (header, chunk) = unsafe {
+    let (header, slab) = unsafe {
         let header = cell.as_ref();
         (header, Block(cell.cast::<u8>().sub(header.id().offset() as usize).cast()))
     };
-    header.next.set(chunk.vacant.replace(Some(cell)));
-    let live = chunk.live.get() - 1;
-    chunk.live.set(live);
-    if live <= chunk.place.get() {
-        // The chunk may go, and with it the last reference but this one.
-        Rc::clone(&chunk.arena).moved(chunk);
+    header.next.set(slab.vacant.replace(Some(cell)));
+    let live = slab.live.get() - 1;
+    slab.live.set(live);
+    if live <= slab.place.get() {
+        // The slab may go, and with it the last reference but this one.
+        Rc::clone(&slab.arena).moved(slab);
     }
 }
 
@@ -439,8 +439,8 @@ mod tests {
         unsafe { free(cell) };
     }
 
-    fn chunks(arena: &Arena) -> usize {
-        arena.chunks().iter().flatten().count()
+    fn slabs(arena: &Arena) -> usize {
+        arena.slabs().iter().flatten().count()
     }
 
     #[test]
@@ -474,31 +474,31 @@ mod tests {
         places.sort_unstable();
         assert!(places.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
         cells.into_iter().for_each(|(cell, _)| give_back(cell));
-        assert_eq!(chunks(&arena), STRIDES.len(), "each class keeps the chunk that it hands out");
+        assert_eq!(slabs(&arena), STRIDES.len(), "each class keeps the slab that it hands out");
         arena.close();
-        assert_eq!(chunks(&arena), 0);
+        assert_eq!(slabs(&arena), 0);
     }
 
     #[test]
-    fn empty_chunks_go_and_their_numbers_and_cells_are_not_found_any_more() {
+    fn empty_slabs_go_and_their_numbers_and_cells_are_not_found_any_more() {
         let arena = Arena::new(0, &Numbers::default());
         for _ in 0..3 {
             let cells: Vec<_> = (0..1000).map(|_| arena.allocate(3)).collect();
             let ids: Vec<_> = cells.iter().map(|cell| id(*cell)).collect();
-            assert!(chunks(&arena) > 3);
-            // Some from everywhere first, so that chunks are listed, and taken off the list in the
+            assert!(slabs(&arena) > 3);
+            // Some from everywhere first, so that slabs are listed, and taken off the list in the
             // middle.
             let (some, others): (Vec<_>, Vec<_>) = cells.into_iter().partition(|cell| id(*cell).offset().is_multiple_of(3));
             let some_count = some.len();
             some.into_iter().for_each(give_back);
-            let before = chunks(&arena);
+            let before = slabs(&arena);
             let reused: Vec<_> = (0..some_count).map(|_| arena.allocate(3)).collect();
-            assert_eq!(chunks(&arena), before, "room is used before there is more");
+            assert_eq!(slabs(&arena), before, "room is used before there is more");
             reused.into_iter().chain(others).for_each(give_back);
-            assert_eq!(chunks(&arena), 1);
+            assert_eq!(slabs(&arena), 1);
             assert!(ids.iter().filter(|id| arena.find(**id).is_some()).count() < 1000);
         }
-        assert_eq!((arena.find(TaskId::root(0)), arena.find(TaskId::new(0, CHUNKS - 1, CHUNK_BOUND - STEP, 0))), (None, None));
+        assert_eq!((arena.find(TaskId::root(0)), arena.find(TaskId::new(0, SLABS - 1, SLAB_BOUND - STEP, 0))), (None, None));
         arena.close();
     }
 
@@ -531,7 +531,7 @@ mod tests {
         let (first, second) = (arena.allocate(0), arena.allocate(20));
         arena.close();
         let late = arena.allocate(0);
-        assert_eq!(chunks(&arena), 3);
+        assert_eq!(slabs(&arena), 3);
         arena.close();
         drop(arena);
         give_back(first);

@@ -295,7 +295,7 @@ impl Executor {
             match self.arena.find(id) {
                 // SAFETY: a cell that was found has its header; if it has the id, the task has it.
                 Some(cell) if unsafe { cell.as_ref() }.id() == id => cell,
-                // No chunk has the root's number.
+                // No slab has the root's number.
                 _ if id == self.root.id() => self.root(),
                 _ => return true,
             }

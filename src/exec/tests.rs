@@ -209,7 +209,7 @@ fn a_waker_of_a_cell_that_has_gone_or_has_a_new_task_wakes_nobody() {
             Poll::<()>::Pending
         })
     };
-    // Enough to fill several chunks, which go when the tasks have gone.
+    // Enough to fill several slabs, which go when the tasks have gone.
     let handles: Vec<_> = (0..500).map(|_| executor.spawn(task())).collect();
     run(&executor, 500);
     assert_eq!(polls.get(), 500);

@@ -14,35 +14,35 @@ use std::ptr;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 const CELL_BITS: u32 = 12;
-const CHUNK_BITS: u32 = 13;
+const SLAB_BITS: u32 = 13;
 const STEP_BITS: u32 = 17;
-const GENERATION_SHIFT: u32 = CELL_BITS + STEP_BITS + CHUNK_BITS;
+const GENERATION_SHIFT: u32 = CELL_BITS + STEP_BITS + SLAB_BITS;
 
 /// Most inbox cells, so most runtimes at one time in a process.
 pub(super) const CELLS: usize = 1 << CELL_BITS;
-/// Most chunks of tasks in a runtime. The last number is that of the future of `block_on`, which
+/// Most slabs of tasks in a runtime. The last number is that of the future of `block_on`, which
 /// lies in none.
-pub(super) const CHUNKS: usize = (1 << CHUNK_BITS) - 1;
-/// What the places of tasks in their chunk are a multiple of, in bytes.
+pub(super) const SLABS: usize = (1 << SLAB_BITS) - 1;
+/// What the places of tasks in their slab are a multiple of, in bytes.
 pub(super) const STEP: u32 = 16;
 /// The bound of those places.
-pub(super) const CHUNK_BOUND: u32 = STEP << STEP_BITS;
+pub(super) const SLAB_BOUND: u32 = STEP << STEP_BITS;
 
 /// Names one task of one runtime, packed into a word. From the lowest bit on: 12 bits inbox cell,
-/// 17 bits place in the chunk, 13 bits number of the chunk, 22 bits generation.
+/// 17 bits place in the slab, 13 bits number of the slab, 22 bits generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TaskId(u64);
 
 impl TaskId {
     /// A place for tasks.
-    pub(super) fn new(cell: u16, chunk: usize, offset: u32, generation: u32) -> TaskId {
-        assert!(chunk < CHUNKS && offset < CHUNK_BOUND && offset.is_multiple_of(STEP), "the arena numbers its cells so");
-        let place = u64::from(offset / STEP) << CELL_BITS | (chunk as u64) << (CELL_BITS + STEP_BITS);
+    pub(super) fn new(cell: u16, slab: usize, offset: u32, generation: u32) -> TaskId {
+        assert!(slab < SLABS && offset < SLAB_BOUND && offset.is_multiple_of(STEP), "the arena numbers its cells so");
+        let place = u64::from(offset / STEP) << CELL_BITS | (slab as u64) << (CELL_BITS + STEP_BITS);
         TaskId(u64::from(cell) | place | u64::from(generation) << GENERATION_SHIFT)
     }
 
     pub(super) fn root(cell: u16) -> TaskId {
-        TaskId(u64::from(cell) | (CHUNKS as u64) << (CELL_BITS + STEP_BITS))
+        TaskId(u64::from(cell) | (SLABS as u64) << (CELL_BITS + STEP_BITS))
     }
 
     /// The next task in the same place. Generations wrap.
@@ -56,19 +56,19 @@ impl TaskId {
         self.0 as u16 & (CELLS as u16 - 1)
     }
 
-    /// The number of its chunk.
+    /// The number of its slab.
     #[inline]
-    pub(super) fn chunk(self) -> usize {
-        (self.0 >> (CELL_BITS + STEP_BITS)) as usize & CHUNKS
+    pub(super) fn slab(self) -> usize {
+        (self.0 >> (CELL_BITS + STEP_BITS)) as usize & SLABS
     }
 
-    /// How far from the start of the chunk it lies, in bytes.
+    /// How far from the start of the slab it lies, in bytes.
     #[inline]
     pub(super) fn offset(self) -> u32 {
-        (self.0 >> (CELL_BITS - STEP.ilog2())) as u32 & (CHUNK_BOUND - STEP)
+        (self.0 >> (CELL_BITS - STEP.ilog2())) as u32 & (SLAB_BOUND - STEP)
     }
 
-    /// The whole word. It is never zero, since no cell lies at the start of its chunk.
+    /// The whole word. It is never zero, since no cell lies at the start of its slab.
     pub(super) fn number(self) -> u64 {
         self.0
     }
@@ -119,19 +119,18 @@ mod tests {
 
     #[test]
     fn the_word_holds_all_parts_at_their_bounds() {
-        let last = CHUNK_BOUND - STEP;
-        for (cell, chunk, offset, generation) in
-            [(0, 0, 0, 0), (4095, CHUNKS - 1, last, (1 << 22) - 1), (7, 1 << 9, 48, 3), (0, 0, last, 1)]
+        let last = SLAB_BOUND - STEP;
+        for (cell, slab, offset, generation) in [(0, 0, 0, 0), (4095, SLABS - 1, last, (1 << 22) - 1), (7, 1 << 9, 48, 3), (0, 0, last, 1)]
         {
-            let id = TaskId::new(cell, chunk, offset, generation);
-            assert_eq!((id.cell(), id.chunk(), id.offset()), (cell, chunk, offset));
+            let id = TaskId::new(cell, slab, offset, generation);
+            assert_eq!((id.cell(), id.slab(), id.offset()), (cell, slab, offset));
             let next = id.next();
-            assert_eq!((next.cell(), next.chunk(), next.offset()), (cell, chunk, offset), "also when generations wrap");
+            assert_eq!((next.cell(), next.slab(), next.offset()), (cell, slab, offset), "also when generations wrap");
             assert_ne!(next, id);
             assert_ne!(id, TaskId::root(cell));
         }
         assert_eq!(TaskId::new(1, 2, 48, (1 << 22) - 1).next(), TaskId::new(1, 2, 48, 0));
-        assert_eq!((TaskId::root(9).cell(), TaskId::root(9).chunk()), (9, CHUNKS));
+        assert_eq!((TaskId::root(9).cell(), TaskId::root(9).slab()), (9, SLABS));
     }
 
     #[test]
