@@ -74,11 +74,7 @@ pub struct ReadAt<B> {
 impl<B: IoBufMut> ReadAt<B> {
     pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, ReadAt<B>> {
         let refused = needs_room(&buffer).or(check_offset(offset));
-        Op::settled(ReadAt::new(file, buffer, offset), refused)
-    }
-
-    fn new(file: &Handle, buffer: B, offset: u64) -> ReadAt<B> {
-        ReadAt { file: file.clone(), buffer, offset }
+        Op::settled(ReadAt { file: file.clone(), buffer, offset }, refused)
     }
 }
 
@@ -138,11 +134,7 @@ pub struct ReadExactAt<B> {
 
 impl<B: IoBufMut> ReadExactAt<B> {
     pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, ReadExactAt<B>> {
-        Op::settled(ReadExactAt::new(file, buffer, offset), check_offset(offset))
-    }
-
-    fn new(file: &Handle, buffer: B, offset: u64) -> ReadExactAt<B> {
-        ReadExactAt { file: file.clone(), buffer, offset, filled: 0 }
+        Op::settled(ReadExactAt { file: file.clone(), buffer, offset, filled: 0 }, check_offset(offset))
     }
 }
 
@@ -209,11 +201,7 @@ pub struct WriteAt<B> {
 
 impl<B: IoBuf> WriteAt<B> {
     pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, WriteAt<B>> {
-        Op::settled(WriteAt::new(file, buffer, offset), check_offset(offset))
-    }
-
-    fn new(file: &Handle, buffer: B, offset: u64) -> WriteAt<B> {
-        WriteAt { file: file.clone(), buffer, offset }
+        Op::settled(WriteAt { file: file.clone(), buffer, offset }, check_offset(offset))
     }
 }
 
@@ -251,11 +239,7 @@ pub struct WriteAllAt<B> {
 
 impl<B: IoBuf> WriteAllAt<B> {
     pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, WriteAllAt<B>> {
-        Op::settled(WriteAllAt::new(file, buffer, offset), check_offset(offset))
-    }
-
-    fn new(file: &Handle, buffer: B, offset: u64) -> WriteAllAt<B> {
-        WriteAllAt { file: file.clone(), buffer, offset, written: 0 }
+        Op::settled(WriteAllAt { file: file.clone(), buffer, offset, written: 0 }, check_offset(offset))
     }
 }
 
@@ -402,11 +386,11 @@ mod tests {
 
     /// The opcodes of a read, an exact read, a write and a complete write with such a buffer.
     fn opcodes<B: IoBufMut>(file: &Handle, mut buffer: impl FnMut() -> B) -> [u32; 4] {
-        let read = ReadAt::new(file, buffer(), 0).entry();
-        let exact = ReadExactAt::new(file, buffer(), 0).entry();
-        let write = WriteAt::new(file, buffer(), 0).entry();
-        let all = WriteAllAt::new(file, buffer(), 0).entry();
-        [read, exact, write, all].map(|entry| entry.get_opcode())
+        let mut read = ReadAt { file: file.clone(), buffer: buffer(), offset: 0 };
+        let mut exact = ReadExactAt { file: file.clone(), buffer: buffer(), offset: 0, filled: 0 };
+        let mut write = WriteAt { file: file.clone(), buffer: buffer(), offset: 0 };
+        let mut all = WriteAllAt { file: file.clone(), buffer: buffer(), offset: 0, written: 0 };
+        [read.entry(), exact.entry(), write.entry(), all.entry()].map(|entry| entry.get_opcode())
     }
 
     #[test]
