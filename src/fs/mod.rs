@@ -25,16 +25,15 @@
 //! not have (renaming and removing before Linux 5.11, making directories before 5.15) takes the
 //! [software path](crate::docs::software_ring).
 
+mod c_path;
 mod file;
 mod metadata;
 mod open_options;
 
-use std::ffi::CString;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-pub use file::*;
+pub use file::{Advice, File};
 pub use metadata::Metadata;
 pub use open_options::OpenOptions;
 
@@ -42,17 +41,13 @@ use crate::blocking::spawn_blocking;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::op::path::{MakeDirectory, Rename, Statx, Unlink};
 use crate::sys;
+use c_path::c_path;
 
 /// What [`read`] asks for first. It doubles from there, as far as the file goes.
 const FIRST_READ: usize = 16 * 1024;
 
 /// What new directories may be used for, less the umask.
 const DIRECTORY_MODE: libc::mode_t = 0o777;
-
-/// As the kernel takes it.
-fn c_path(path: &Path) -> io::Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path must not contain a NUL byte"))
-}
 
 /// Reads a whole file.
 ///

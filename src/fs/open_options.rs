@@ -3,7 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use super::{File, c_path};
+use super::c_path::c_path;
+use super::file::File;
 use crate::op::path::Open;
 
 /// Options of [`open`](OpenOptions::open): std's, with the extensions of [`std::os::unix::fs::OpenOptionsExt`].

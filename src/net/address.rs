@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use super::{is_want_of_descriptors, turn};
+use super::busy::turn;
 use crate::blocking::spawn_blocking;
 use crate::sys;
 
@@ -165,3 +165,11 @@ impl<T: Sealed + ?Sized> Sealed for &T {
 }
 
 impl<T: Sealed + ?Sized> ToSocketAddrs for T {}
+
+fn is_want_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+pub(super) fn not_internet() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "the socket's address is neither IPv4 nor IPv6")
+}

@@ -20,6 +20,7 @@
 
 mod address;
 mod adopt;
+mod busy;
 mod split;
 mod stream;
 mod tcp;
@@ -33,38 +34,3 @@ pub use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 pub use tcp::{ListenOptions, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{UnixListener, UnixStream};
-
-use std::future::poll_fn;
-use std::io;
-use std::time::Duration;
-
-use crate::runtime::Timer;
-
-/// Binds, and lets the ring turn while the address is in use: by a socket that was dropped, and of
-/// which an operation is still in flight.
-async fn once_free<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    for _ in 0..TURNS_TO_CLOSE {
-        match bind() {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => turn().await,
-            result => return result,
-        }
-    }
-    bind()
-}
-
-/// Turns of the ring in which a cancelled operation ends.
-const TURNS_TO_CLOSE: usize = 4;
-
-/// Lets the ring turn once.
-async fn turn() {
-    let mut timer = Timer::sleep(Duration::ZERO);
-    poll_fn(|context| timer.poll(context)).await;
-}
-
-fn is_want_of_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
-
-fn not_internet() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "the socket's address is neither IPv4 nor IPv6")
-}

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use super::address::{ToSocketAddrs, first_that_works};
+use super::address::{ToSocketAddrs, first_that_works, not_internet};
 use super::adopt::{Kind, adopt, adopt_surely};
+use super::busy::once_free;
 use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods, zero_copy_methods};
-use super::{not_internet, once_free};
 use crate::inflight::{Handle, Op, Resource};
 use crate::op::Incoming;
 use crate::op::accept::{Accept, Accepted, Listening};

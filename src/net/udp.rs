@@ -4,9 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use super::address::{ToSocketAddrs, first_that_works};
+use super::address::{ToSocketAddrs, first_that_works, not_internet};
 use super::adopt::{Kind, adopt, adopt_surely};
-use super::{not_internet, once_free};
+use super::busy::once_free;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::inflight::{Op, Resource};
 use crate::op::Datagrams;
