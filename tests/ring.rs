@@ -513,8 +513,8 @@ fn on_the_software_ring_a_wait_ends_when_its_number_comes_to_mean_another_file()
             // SAFETY: nobody uses the number as that of the stream any more: the stream gives it up below.
             assert_eq!(unsafe { libc::close(number) }, 0);
             // `.` is opened without a thread, and gets the lowest number.
-            let heir = File::open(".").await.expect("open");
-            assert_eq!(AsRawFd::as_raw_fd(&heir), number);
+            let next_owner = File::open(".").await.expect("open");
+            assert_eq!(AsRawFd::as_raw_fd(&next_owner), number);
             assert_eq!(read.await.expect_err("its file is gone").raw_os_error(), Some(libc::ECANCELED));
             let _ = IntoRawFd::into_raw_fd(ours.into_std().await);
         });

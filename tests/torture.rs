@@ -36,8 +36,8 @@ struct World {
     listener: TcpListener,
     ended: Cell<usize>,
     victims: RefCell<Vec<JoinHandle<()>>>,
-    /// How often each fate was met, to show that the run was worth something.
-    fates: [Cell<usize>; 6],
+    /// How often each outcome was met, to show that the run was worth something.
+    outcomes: [Cell<usize>; 6],
 }
 
 const FILE_LEN: usize = 1 << 16;
@@ -63,9 +63,9 @@ impl World {
 
     /// Does something with the future of an operation: to its end, for a while, or hardly at all. `None`: it was dropped.
     async fn some_fate<F: Future + Unpin>(&self, mut future: F) -> Option<F::Output> {
-        let fate = self.random.below(6);
-        self.fates[fate].set(self.fates[fate].get() + 1);
-        match fate {
+        let outcome = self.random.below(6);
+        self.outcomes[outcome].set(self.outcomes[outcome].get() + 1);
+        match outcome {
             0 => None,
             1 => {
                 // Polled once, then dropped, submitted or not.
@@ -288,18 +288,18 @@ fn torture(builder: Builder, seed: u64, operations: usize) {
             listener: TcpListener::bind("127.0.0.1:0").await.expect("a port"),
             ended: Cell::new(0),
             victims: RefCell::default(),
-            fates: Default::default(),
+            outcomes: Default::default(),
         });
         let tasks: Vec<_> = (0..TASKS).map(|name| spawn(life(Rc::clone(&world), name, operations / TASKS))).collect();
         let mut panics = Vec::new();
         for task in tasks {
-            // The runtime is ended in the midst of things now and then.
+            // The runtime is ended while work is in flight now and then.
             if let Err(error) = task.await {
                 panics.push(error.to_string());
             }
         }
         assert_eq!(panics, Vec::<String>::new());
-        println!("fates: {:?}", world.fates);
+        println!("outcomes: {:?}", world.outcomes);
         world.ended.get()
     });
     assert_eq!(ended, TASKS);
@@ -312,7 +312,7 @@ fn torture(builder: Builder, seed: u64, operations: usize) {
     pool.assert_all_back();
 }
 
-/// As `torture`, but the runtime ends in the midst of it.
+/// As `torture`, but the runtime ends while work is in flight.
 fn interrupted(builder: Builder, seed: u64, operations: usize) {
     let random = Random::new(seed);
     let pool = Pool::default();
@@ -334,7 +334,7 @@ fn interrupted(builder: Builder, seed: u64, operations: usize) {
                 listener: TcpListener::bind("127.0.0.1:0").await.expect("a port"),
                 ended: Cell::new(0),
                 victims: RefCell::default(),
-                fates: Default::default(),
+                outcomes: Default::default(),
             });
             for name in 0..TASKS {
                 drop(spawn(life(Rc::clone(&world), name, operations / TASKS)));

@@ -11,7 +11,7 @@
 //! # Dropping a future
 //! A dropped operation is cancelled. If it won that race, what it received waits in the socket for the next call of that direction: bytes
 //! and datagrams, and errors that the kernel reports only once. A dropped `accept` is not cancelled; it takes one connection for the next
-//! `accept`. Writes are not taken back, and later ones wait until the fate of a dropped one is known. So `select!` loops and
+//! `accept`. Writes are not taken back, and later ones wait until the end of a dropped one is known. So `select!` loops and
 //! [`time::timeout`](crate::time::timeout) lose nothing that was received. To have the buffer and the outcome, end an operation with
 //! [`Op::cancel`](crate::Op::cancel) or [`Op::timeout`](crate::Op::timeout).
 //!

@@ -112,7 +112,7 @@ fn file_system(path: &Path) -> i64 {
     unsafe { answer.assume_init() }.f_type
 }
 
-/// Begins hundreds of transfers of a file of 64 blocks of sevens, and leaves them to their fate: some are timed out, the others dropped with
+/// Begins hundreds of transfers of a file of 64 blocks of sevens, and does not await them: some are timed out, the others dropped with
 /// their tasks, in each round after another while.
 pub(crate) async fn drops_transfers(path: &Path, round: u32) {
     let Some(file) = open_direct(path).await.map(Rc::new) else { return };

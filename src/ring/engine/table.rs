@@ -16,7 +16,7 @@ pub(super) struct RequestTable {
     generation: u32,
     by_token: HashMap<u64, RequestKey, BuildHasherDefault<TokenHasher>>,
     /// Two requests had the same token at one time: then the index does not know all.
-    has_namesakes: bool,
+    has_equal_tokens: bool,
 }
 
 fn index(key: RequestKey) -> usize {
@@ -46,7 +46,7 @@ impl RequestTable {
     pub(super) fn insert(&mut self, running: Running) -> RequestKey {
         let key = running.key;
         debug_assert_eq!(key, self.next_key());
-        self.has_namesakes |= self.by_token.insert(running.token, key).is_some();
+        self.has_equal_tokens |= self.by_token.insert(running.token, key).is_some();
         self.requests.insert(running);
         self.generation = self.generation.wrapping_add(1);
         key
@@ -72,7 +72,7 @@ impl RequestTable {
     /// A request with this token of which `is_meant` holds.
     pub(super) fn find(&self, token: u64, is_meant: impl Fn(&Running) -> bool) -> Option<RequestKey> {
         let indexed = self.by_token.get(&token).copied().filter(|key| self.get(*key).is_some_and(&is_meant));
-        if indexed.is_some() || !self.has_namesakes {
+        if indexed.is_some() || !self.has_equal_tokens {
             return indexed;
         }
         self.iter().find(|running| running.token == token && is_meant(running)).map(|running| running.key)
