@@ -1,11 +1,14 @@
-//! The inbox of a runtime, through which wakes come from other threads.
+//! The inbox of a runtime, through which wakes and closures come from other threads.
 //!
 //! The cells of inboxes are never freed, so a waker may use one at any time. A cell is open while
 //! its runtime lives. A wake costs a system call only if the runtime is parked. That call is made
 //! under the cell's lock. So it never meets a ring or an eventfd that has been closed, and whose
 //! number somebody else has.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::io;
+use std::mem;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
@@ -13,12 +16,18 @@ use std::sync::atomic::{
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::arena::Numbers;
+use super::mailbox::Job;
 use super::waker::{CELLS, TaskId};
 use crate::ring::Unparker;
 
 /// From this many waiting wakes on, doubles are thrown out before more memory is taken: a stuck
 /// runtime cannot be flooded.
 const DOUBLES_ALLOWED: usize = 1024;
+
+/// Most closures that run at one look. A closure may start a task, which starts another and waits
+/// for it: three polls. A look is followed by eight, so such tasks do not pile up in front of
+/// others, however many closures come.
+const MOST_JOBS: usize = 2;
 
 /// No task and no root has this number.
 const NONE: u64 = 0;
@@ -47,11 +56,17 @@ pub(crate) struct Inbox {
     letters: Mutex<Letters>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Letters {
     /// `None`: closed, nobody reads here.
     unparker: Option<Unparker>,
     woken: Vec<TaskId>,
+    /// Closures in the order in which they were posted.
+    jobs: VecDeque<Job>,
+    /// How often the cell was opened. Who posts names the opening that he means.
+    openings: u64,
+    /// The runtime takes closures. Not any more once it ends.
+    takes_jobs: bool,
     /// The length at which doubles are thrown out next, if that is more than `DOUBLES_ALLOWED`.
     tidy_at: usize,
 }
@@ -70,7 +85,11 @@ pub(super) fn open(unparker: Unparker) -> io::Result<(u16, Numbers, &'static Inb
     };
     drop(unused);
     let inbox = INBOXES[cell as usize].get_or_init(Inbox::default);
-    lock(&inbox.letters).unparker = Some(unparker);
+    let mut letters = lock(&inbox.letters);
+    letters.unparker = Some(unparker);
+    letters.openings += 1;
+    letters.takes_jobs = true;
+    drop(letters);
     Ok((cell, numbers, inbox))
 }
 
@@ -115,8 +134,35 @@ impl Inbox {
         self.first.load(SeqCst) != NONE || self.pending.load(SeqCst)
     }
 
-    /// Moves what has come into `into`.
-    pub(super) fn take(&self, into: &mut Vec<TaskId>) {
+    /// How often the cell has been opened.
+    pub(super) fn opening(&self) -> u64 {
+        lock(&self.letters).openings
+    }
+
+    /// Adds a closure for the owner of that opening, and ends its wait if it is in one.
+    ///
+    /// # Errors
+    /// The closure, if that owner takes none any more.
+    pub(super) fn post(&self, opening: u64, job: Job) -> Result<(), Job> {
+        let mut letters = lock(&self.letters);
+        if letters.openings != opening || !letters.takes_jobs {
+            return Err(job);
+        }
+        letters.jobs.push_back(job);
+        self.pending.store(true, SeqCst);
+        self.kick(&letters);
+        Ok(())
+    }
+
+    /// Refuses closures from here on, and returns those that have not run.
+    pub(super) fn refuse_jobs(&self) -> VecDeque<Job> {
+        let mut letters = lock(&self.letters);
+        letters.takes_jobs = false;
+        mem::take(&mut letters.jobs)
+    }
+
+    /// Moves the wakes that have come into `into`, and returns the closures that are to run now.
+    pub(super) fn take(&self, into: &mut Vec<TaskId>) -> Vec<Job> {
         let first = self.first.load(Acquire);
         if first != NONE {
             // While there is a letter nobody else writes here, so this need not be one step with
@@ -126,10 +172,14 @@ impl Inbox {
         }
         if self.pending.load(SeqCst) {
             let mut letters = lock(&self.letters);
-            self.pending.store(false, SeqCst);
             into.append(&mut letters.woken);
             letters.tidy_at = 0;
+            let count = letters.jobs.len().min(MOST_JOBS);
+            let jobs = letters.jobs.drain(..count).collect();
+            self.pending.store(!letters.jobs.is_empty(), SeqCst);
+            return jobs;
         }
+        Vec::new()
     }
 
     /// Announces a wait. `false`: something has come, so do not wait.
@@ -162,6 +212,12 @@ impl Inbox {
     }
 }
 
+impl fmt::Debug for Letters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Letters").field("woken", &self.woken).field("jobs", &self.jobs.len()).finish_non_exhaustive()
+    }
+}
+
 impl Letters {
     fn add(&mut self, id: TaskId) {
         if self.woken.last() == Some(&id) {
@@ -190,6 +246,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::exec::mailbox::Mailbox;
 
     const THREADS: u32 = 3;
     /// An interpreter that checks every access takes its time.
@@ -230,6 +287,33 @@ mod tests {
         deliver(id(cell, 9));
         inbox.close(cell, Numbers::default());
         assert!(!inbox.has_letters());
+    }
+
+    #[test]
+    fn closures_come_in_order_and_a_bounded_number_at_a_time_and_only_to_the_opening_that_was_meant() {
+        let (cell, inbox) = open_here();
+        let mailbox = Mailbox::of(inbox);
+        let ran = Arc::new(Mutex::new(Vec::new()));
+        let posted = 2 * MOST_JOBS + 1;
+        for number in 0..posted {
+            let ran = Arc::clone(&ran);
+            assert!(mailbox.post(Box::new(move || lock(&ran).push(number))).is_ok());
+        }
+        while inbox.has_letters() {
+            assert!(!inbox.park(), "a closure keeps the owner from parking");
+            let jobs = inbox.take(&mut Vec::new());
+            assert!((1..=MOST_JOBS).contains(&jobs.len()));
+            jobs.into_iter().for_each(|job| job());
+        }
+        assert_eq!(*lock(&ran), Vec::from_iter(0..posted));
+        assert!(mailbox.post(Box::new(|| {})).is_ok());
+        assert_eq!(inbox.refuse_jobs().len(), 1);
+        assert!(mailbox.post(Box::new(|| {})).is_err());
+        inbox.close(cell, Numbers::default());
+        // Another thread may have opened it meanwhile, but that makes no difference.
+        let (cell, again) = open_here();
+        assert!(mailbox.post(Box::new(|| {})).is_err(), "that owner has gone");
+        again.close(cell, Numbers::default());
     }
 
     #[test]

@@ -21,7 +21,7 @@ struct Panic {
 }
 
 impl JoinError {
-    pub(super) fn cancelled() -> JoinError {
+    pub(crate) fn cancelled() -> JoinError {
         JoinError { panic: None }
     }
 

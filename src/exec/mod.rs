@@ -17,6 +17,7 @@ mod header;
 mod inbox;
 mod join;
 mod join_error;
+mod mailbox;
 mod task;
 mod waker;
 
@@ -33,6 +34,7 @@ use std::task::{Poll, Waker};
 pub(crate) use budget::{Budget, yield_once};
 pub use join::{AbortHandle, JoinHandle};
 pub use join_error::JoinError;
+pub(crate) use mailbox::Mailbox;
 
 use crate::ring::Unparker;
 use crate::unwind;
@@ -315,7 +317,8 @@ impl Executor {
         }
     }
 
-    /// Schedules what other threads have woken. Costs two loads when that is nothing.
+    /// Schedules what other threads have woken, and runs some of the closures that they have posted.
+    /// Costs two loads when that is nothing.
     #[inline]
     pub(crate) fn collect_foreign_wakes(&self) {
         if self.inbox.has_letters() {
@@ -326,14 +329,21 @@ impl Executor {
     #[cold]
     fn open_letters(&self) {
         let mut letters = self.letters.borrow_mut();
-        self.inbox.take(&mut letters);
+        let jobs = self.inbox.take(&mut letters);
         for id in letters.drain(..) {
             self.wake(id);
         }
+        drop(letters);
+        jobs.into_iter().for_each(unwind::quietly);
     }
 
-    /// Have other threads woken anybody since the last look?
-    pub(crate) fn has_foreign_wakes(&self) -> bool {
+    /// Where other threads post closures.
+    pub(crate) fn mailbox(&self) -> Mailbox {
+        Mailbox::of(self.inbox)
+    }
+
+    /// Have other threads woken anybody since the last look, or posted closures?
+    pub(crate) fn has_mail(&self) -> bool {
         self.inbox.has_letters()
     }
 
@@ -399,6 +409,7 @@ impl Executor {
     pub(crate) fn cancel_all(&self) {
         if self.closing.get().is_none() {
             self.closing.set(Some(MOST_SPAWNED_AT_THE_END));
+            self.inbox.refuse_jobs().into_iter().for_each(unwind::discard);
             self.arena.each(|cell| {
                 // SAFETY: the cell is handed out, and no poll is running: this is the end of the
                 // runtime.
@@ -423,6 +434,7 @@ impl Executor {
     /// Wakes from other threads go nowhere from here on. Must come before the ring closes.
     pub(crate) fn close_inbox(&self) {
         if !self.inbox_closed.replace(true) {
+            self.inbox.refuse_jobs().into_iter().for_each(unwind::discard);
             self.inbox.close(self.root.id().cell(), self.arena.numbers());
         }
     }

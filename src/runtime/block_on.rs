@@ -7,11 +7,13 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Context;
 
+use super::builder::Builder;
 use super::core::Core;
 use super::current::{self, refuse_nesting};
 use super::ending::Ending;
-use super::{Builder, Metrics};
+use super::handle::Handle;
 use crate::buf::ChunkPoolConfig;
+use crate::counters::Metrics;
 use crate::exec::JoinHandle;
 use crate::ring::{Config, Ring, RingReport, Wait};
 use crate::unwind::FirstPanic;
@@ -86,6 +88,11 @@ impl Runtime {
     /// Starts a task from outside; it runs during [`block_on`](Runtime::block_on). See [`spawn`](crate::spawn).
     pub fn spawn<F: Future + 'static>(&self, future: F) -> JoinHandle<F::Output> {
         self.core.executor.spawn(future)
+    }
+
+    /// A handle by which other threads start tasks here and read the counters.
+    pub fn handle(&self) -> Handle {
+        Handle::of(&self.core)
     }
 
     /// What ring this is, and what the machine refused on the way to it. What it said to the

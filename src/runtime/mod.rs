@@ -7,6 +7,7 @@ mod builder;
 mod core;
 mod current;
 mod ending;
+mod handle;
 #[cfg(test)]
 mod older_kernels;
 mod spin;
@@ -22,6 +23,7 @@ pub use crate::counters::Metrics;
 pub use block_on::Runtime;
 pub use builder::Builder;
 pub(crate) use current::{current, forget_descriptor, is_current, registers_files, try_current};
+pub use handle::{Handle, RemoteHandle};
 pub(crate) use timer::{Timer, deadline_after};
 
 use crate::exec::{self, JoinHandle};

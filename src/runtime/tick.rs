@@ -25,9 +25,9 @@ const LOOKS_PER_CLOCK: usize = 16;
 const SETTLING_TURNS: usize = 4;
 
 impl Core {
-    /// One tick: polls, submits, takes what has completed, and fires timers. It waits only where it
-    /// submits, no longer than `limit`, and not at all while a task is ready. It ends at once when
-    /// the root is ready.
+    /// One tick: runs closures of other threads, polls, submits, takes what has completed, and fires
+    /// timers. It waits only where it submits, no longer than `limit`, and not at all while a task
+    /// is ready. It ends at once when the root is ready.
     #[inline]
     pub(super) fn tick(&self, limit: Wait, mut root: impl FnMut() -> Poll<()>) {
         let executor = &self.executor;
@@ -86,7 +86,7 @@ impl Core {
 
     /// Does shared memory show that the loop has something to do?
     fn has_work(&self) -> bool {
-        self.executor.has_foreign_wakes() || self.driver.borrow_mut().has_work()
+        self.executor.has_mail() || self.driver.borrow_mut().has_work()
     }
 
     /// Sends what the last polls dropped or closed, so that it takes effect now and not at some
