@@ -122,10 +122,14 @@ impl Handle {
             && !shared.rare.get().is_some_and(|rare| rare.is_looked_up_late.get())
     }
 
-    /// Takes the descriptor out, and says whether closing it waits for nobody.
-    pub(super) fn give_up(&self) -> (Descriptor, bool) {
-        let at_once = self.shared().closes_at_once();
-        (self.shared().give_up(), at_once)
+    /// Does closing the descriptor wait for nobody?
+    pub(super) fn closes_at_once(&self) -> bool {
+        self.shared().closes_at_once()
+    }
+
+    /// Takes the descriptor out.
+    pub(super) fn give_up(&self) -> Descriptor {
+        self.shared().give_up()
     }
 
     #[inline]

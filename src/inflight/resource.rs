@@ -32,14 +32,14 @@ impl Resource {
     /// says how that went.
     pub(crate) async fn close(self) -> io::Result<()> {
         self.wait_alone().await;
-        let (descriptor, at_once) = self.give_up();
-        closing::close(descriptor, at_once).await
+        let at_once = self.closes_at_once();
+        closing::close(self.give_up(), at_once).await
     }
 
     /// Waits for the end of operations whose futures were dropped, and gives up the descriptor.
     pub(crate) async fn into_descriptor(self) -> Descriptor {
         self.wait_alone().await;
-        self.give_up().0
+        self.give_up()
     }
 
     async fn wait_alone(&self) {
@@ -62,8 +62,8 @@ impl Resource {
     fn close_early(&self) {
         self.lane(Direction::Inbound).cancel_parked();
         if self.let_go() {
-            let (descriptor, at_once) = self.give_up();
-            closing::close_dropped(descriptor, at_once);
+            let at_once = self.closes_at_once();
+            closing::close_dropped(self.give_up(), at_once);
         }
     }
 }

@@ -235,7 +235,7 @@ pub(crate) unsafe fn read_cached(file: BorrowedFd<'_>, address: *mut u8, length:
         // SAFETY: the caller vouches for the memory, which the kernel uses during the call only.
         let count = unsafe {
             let call = libc::SYS_preadv2;
-            libc::syscall(call, file.as_raw_fd(), &raw const part, 1, position, 0, libc::RWF_NOWAIT)
+            libc::syscall(call, file.as_raw_fd(), &raw const part, 1_usize, position, 0_usize, libc::RWF_NOWAIT)
         };
         match count {
             ..0 => return None,
