@@ -16,7 +16,6 @@ use std::sync::atomic::{
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::arena::Numbers;
-use super::mailbox::Job;
 use super::waker::{CELLS, TaskId};
 use crate::ring::Unparker;
 
@@ -28,6 +27,10 @@ const DOUBLES_ALLOWED: usize = 1024;
 /// for it: three polls. A look is followed by eight, so such tasks do not pile up in front of
 /// others, however many closures come.
 const MOST_JOBS: usize = 2;
+
+/// A closure for the thread of a runtime. What it starts there has to report its own end: a panic
+/// in the closure itself ends only the closure, and nobody is told.
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// No task and no root has this number.
 const NONE: u64 = 0;

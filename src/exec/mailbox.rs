@@ -3,11 +3,7 @@
 //! They lie in the inbox beside the wakes. A mailbox belongs to one runtime. A later runtime in the
 //! same cell of the inbox has another one, so no closure runs where it was not meant to.
 
-use super::inbox::Inbox;
-
-/// A closure for the thread of a runtime. What it starts there has to report its own end: a panic
-/// in the closure itself ends only the closure, and nobody is told.
-pub(crate) type Job = Box<dyn FnOnce() + Send>;
+use super::inbox::{Inbox, Job};
 
 /// Where to post closures for one runtime.
 #[derive(Debug, Clone, Copy)]
