@@ -1,15 +1,18 @@
-//! Has an operation become dearer? Instructions per operation in user space, counted by callgrind and compared with what is recorded.
+//! Has an operation become dearer? Instructions per operation in user space, counted by callgrind
+//! and compared with what is recorded.
 //!
-//! `cargo bench --bench instructions` runs each guarded case of `benches/cases` twice under valgrind, with N and with 2 N operations: the
-//! difference, divided by N, is the count of one operation, without start and end of the process. Counts hardly differ from run to run or
-//! from machine to machine, so one that has grown by more than the margin fails. Who makes one dearer deliberately, or much cheaper, records
-//! it anew, in the same commit:
+//! `cargo bench --bench instructions` runs each guarded case of `benches/cases` twice under
+//! valgrind, with N and with 2 N operations: the difference, divided by N, is the count of one
+//! operation, without start and end of the process. Counts hardly differ from run to run or from
+//! machine to machine, so one that has grown by more than the margin fails. Who makes one dearer
+//! deliberately, or much cheaper, records it anew, in the same commit:
 //!
 //! ```text
 //! cargo bench --bench instructions -- --record
 //! ```
 //!
-//! Another compiler makes other code. With another rustc than the recorded one the margin is wider, and the output says so.
+//! Another compiler makes other code. With another rustc than the recorded one the margin is wider,
+//! and the output says so.
 
 mod cases;
 
@@ -24,8 +27,8 @@ use serde::{Deserialize, Serialize};
 const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.json");
 /// The hidden subcommand under which one case runs in valgrind.
 const CHILD_COMMAND: &str = "run-case";
-/// Enough that what happens once (a table that grows, a page that is touched) is small beside what happens each time; a multiple of all
-/// batch sizes of the cases.
+/// Enough that what happens once (a table that grows, a page that is touched) is small beside what
+/// happens each time; a multiple of all batch sizes of the cases.
 const OPERATIONS: u64 = 40_000;
 /// By how much a count may differ from the record,
 const MARGIN: f64 = 0.10;

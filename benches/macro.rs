@@ -1,7 +1,9 @@
-//! How does annulus compare, on the work that it is for, with loops written by hand? `cargo bench --bench macro`, about five minutes.
+//! How does annulus compare, on the work that it is for, with loops written by hand?
+//! `cargo bench --bench macro`, about five minutes.
 //!
-//! The yardsticks are `raw`, a loop on the `io-uring` crate, `epoll`, a loop on libc, and `pread`, blocking calls; they live in
-//! `benches/contenders`. How it is measured is told in `benches/harness`. Some ways to ask:
+//! The yardsticks are `raw`, a loop on the `io-uring` crate, `epoll`, a loop on libc, and `pread`,
+//! blocking calls; they live in `benches/contenders`. How it is measured is told in
+//! `benches/harness`. Some ways to ask:
 //!
 //! ```text
 //! cargo bench --bench macro -- --list                              # the workloads and the contenders
@@ -46,7 +48,8 @@ const CONTENDERS: &[Contender] = &[
     PREAD,
 ];
 
-/// Compares annulus with loops written by hand: echo, memory of idle connections, reads and copies of files.
+/// Compares annulus with loops written by hand: echo, memory of idle connections, reads and copies
+/// of files.
 #[derive(Debug, Parser)]
 #[command(name = "macro", max_term_width = 120)]
 struct Arguments {

@@ -1,8 +1,10 @@
-//! What do the small things cost, one at a time? `cargo bench --bench micro`, or `cargo bench --bench micro -- --quick yield`.
+//! What do the small things cost, one at a time? `cargo bench --bench micro`, or
+//! `cargo bench --bench micro -- --quick yield`.
 //!
-//! The cases are those of `benches/cases`. Figures are wall-clock time per operation of one thread that does nothing else; of the timers,
-//! CPU time. Not measured: several cores, contention, latency under load, memory, the CPU time of kernel threads, other programs
-//! (benches/macro.rs, examples/compare.rs).
+//! The cases are those of `benches/cases`. Figures are wall-clock time per operation of one thread
+//! that does nothing else; of the timers, CPU time. Not measured: several cores, contention,
+//! latency under load, memory, the CPU time of kernel threads, other programs (benches/macro.rs,
+//! examples/compare.rs).
 
 mod cases;
 

@@ -1,6 +1,7 @@
 //! cargo run --example cat -- Cargo.toml README.md
 //!
-//! Reading ahead: while one chunk is written, the next is being read. Without a path, or with `-`, it copies standard input.
+//! Reading ahead: while one chunk is written, the next is being read. Without a path, or with `-`,
+//! it copies standard input.
 
 use std::fs::File as StdFile;
 use std::io::{self, Seek, Write};
@@ -17,12 +18,14 @@ async fn cat(file: &File, mut offset: u64, output: &Arc<StdFile>) -> io::Result<
     let mut spare = Vec::with_capacity(CHUNK_SIZE);
     while count > 0 {
         offset += count as u64;
-        // Standard output shares its position with other programs, so it is written like any Unix program writes it: by write(2), which
-        // may block. A thread of the pool does that, lest it stop the loop.
+        // Standard output shares its position with other programs, so it is written like any Unix
+        // program writes it: by write(2), which may block. A thread of the pool does that, lest it
+        // stop the loop.
         let output = Arc::clone(output);
         let write = annulus::spawn_blocking(move || output.as_ref().write_all(&chunk).map(|()| chunk));
         let read = file.read_at(spare, offset);
-        // Both go on at once. A write that fails drops the read, which cancels it; a read that fails waits for the write.
+        // Both go on at once. A write that fails drops the read, which cancels it; a read that
+        // fails waits for the write.
         let next;
         (spare, next) = futures_util::try_join!(async { write.await? }, async { Ok(read.await) })?;
         (count, chunk) = next?;
@@ -30,7 +33,8 @@ async fn cat(file: &File, mut offset: u64, output: &Arc<StdFile>) -> io::Result<
     Ok(())
 }
 
-/// Opens a path, or takes standard input where it stands. A pipe or terminal has no position, and reads do not look at the offset.
+/// Opens a path, or takes standard input where it stands. A pipe or terminal has no position, and
+/// reads do not look at the offset.
 async fn open(path: &str) -> io::Result<(File, u64)> {
     if path != "-" {
         return Ok((File::open(path).await?, 0));

@@ -1,9 +1,11 @@
 //! `cargo run --release --example compare` — annulus beside a plain epoll program, on this machine.
 //!
-//! TCP echo with many connections and random 4 KiB reads of a file, done by each contender in a process of its own, in
-//! short interleaved slices. Prints a table and writes an HTML report; `--quick` takes under half a minute.
+//! TCP echo with many connections and random 4 KiB reads of a file, done by each contender in a
+//! process of its own, in short interleaved slices. Prints a table and writes an HTML report;
+//! `--quick` takes under half a minute.
 //!
-//! This file answers: what is asked for, and with whom? All the rest is `benches/harness` and `benches/contenders`.
+//! This file answers: what is asked for, and with whom? All the rest is `benches/harness` and
+//! `benches/contenders`.
 
 #[path = "../benches/contenders"]
 mod contenders {

@@ -1,7 +1,8 @@
 //! cargo run --release --example copy -- SOURCE TARGET
 //!
-//! Many operations in flight on one file. A fixed number of workers each have one buffer, and take the next chunk of the file until there
-//! is none: memory does not grow with the file. They run within one task, so they borrow what they share.
+//! Many operations in flight on one file. A fixed number of workers each have one buffer, and take
+//! the next chunk of the file until there is none: memory does not grow with the file. They run
+//! within one task, so they borrow what they share.
 
 use std::cell::Cell;
 use std::io;
@@ -56,7 +57,8 @@ async fn copy(from: &str, to: &str) -> io::Result<u64> {
     try_join_all((0..WORKERS).map(|_| copy_chunks(&source, &target, &rest, &bar))).await?;
     bar.finish_and_clear();
 
-    // Until here the bytes may be in memory only. An error that the device has to report comes now, or from close.
+    // Until here the bytes may be in memory only. An error that the device has to report comes now,
+    // or from close.
     target.sync_all().await?;
     target.close().await?;
     Ok(found.len())

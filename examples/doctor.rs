@@ -1,7 +1,8 @@
 //! cargo run --example doctor            (a page for people)
 //! cargo run --example doctor -- --json  (the same for programs)
 //!
-//! Which ring do programs get here, what is missing, and what would mend it? Ends with status 1 if no ring can be opened.
+//! Which ring do programs get here, what is missing, and what would mend it? Ends with status 1 if
+//! no ring can be opened.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! cargo run --example echo -- 127.0.0.1:7000
 //!
-//! A server has a task per connection. This one sends back what it receives; try it with `nc 127.0.0.1 7000`. With port 0 the kernel
-//! chooses, and the line that is printed says what.
+//! A server has a task per connection. This one sends back what it receives; try it with
+//! `nc 127.0.0.1 7000`. With port 0 the kernel chooses, and the line that is printed says what.
 
 use std::io;
 use std::time::Duration;
@@ -20,7 +20,8 @@ async fn echo(stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = Vec::with_capacity(BUFFER_SIZE);
     loop {
-        // An operation owns the buffer while the kernel works on it, and gives it back with the result.
+        // An operation owns the buffer while the kernel works on it, and gives it back with the
+        // result.
         let count;
         (count, buffer) = stream.read(buffer).await?;
         if count == 0 {
@@ -43,7 +44,8 @@ async fn serve(address: &str) -> io::Result<()> {
                     }
                 }));
             }
-            // Most often there is no descriptor left (EMFILE). The connection waits in the backlog until another one ends.
+            // Most often there is no descriptor left (EMFILE). The connection waits in the backlog
+            // until another one ends.
             Err(error) => {
                 eprintln!("cannot accept for now: {error}");
                 time::sleep(ACCEPT_PAUSE).await;

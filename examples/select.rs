@@ -1,7 +1,8 @@
 //! cargo run --example select -- 1000
 //!
-//! A loop that drops an accept whenever a timer wins: the program of the essay "Async Rust is not safe with io_uring". A connection that
-//! the kernel had taken for a dropped accept waits in the listener for the next one. The argument is the number of connections.
+//! A loop that drops an accept whenever a timer wins: the program of the essay "Async Rust is not
+//! safe with io_uring". A connection that the kernel had taken for a dropped accept waits in the
+//! listener for the next one. The argument is the number of connections.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -34,7 +35,8 @@ async fn serve(count: u64) -> io::Result<()> {
     let (mut served, mut timer_won) = (0, 0);
     let mut last = Instant::now();
     while served < count && last.elapsed() < LONGEST_PAUSE {
-        // Each turn makes a new accept. The timer is asked first, so the accept is dropped even if both are ready.
+        // Each turn makes a new accept. The timer is asked first, so the accept is dropped even if
+        // both are ready.
         match select(pin!(time::sleep(PAUSE)), pin!(listener.accept())).await {
             Either::Left(((), _accept)) => timer_won += 1,
             Either::Right((accepted, _sleep)) => {

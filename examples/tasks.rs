@@ -1,6 +1,7 @@
 //! cargo run --example tasks
 //!
-//! Tasks wait at the same time. Two of them sleep for one second each, on one thread, and both are done after one second.
+//! Tasks wait at the same time. Two of them sleep for one second each, on one thread, and both are
+//! done after one second.
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -1,7 +1,8 @@
 //! cargo run --example timeout
 //!
-//! Two kinds of deadline. One on an operation gives back the buffer and reports what the operation really did. One around any future
-//! drops it, with its buffers; bytes that it was just reading wait in the stream for the next read.
+//! Two kinds of deadline. One on an operation gives back the buffer and reports what the operation
+//! really did. One around any future drops it, with its buffers; bytes that it was just reading
+//! wait in the stream for the next read.
 
 use std::io;
 use std::time::Duration;
@@ -21,7 +22,8 @@ fn main() -> io::Result<()> {
     annulus::block_on(async {
         let (client, server) = UnixStream::pair()?;
 
-        // The operation is cancelled when the time is up. It may still win that race, and then this is no error but its result.
+        // The operation is cancelled when the time is up. It may still win that race, and then this
+        // is no error but its result.
         let buffer = match client.read(Vec::with_capacity(1024)).timeout(TIMEOUT).await {
             Ok((count, _)) => return Err(io::Error::other(format!("{count} bytes that nobody has sent"))),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => error.into_buffer(),
@@ -34,7 +36,8 @@ fn main() -> io::Result<()> {
         let (count, buffer) = client.read(buffer).timeout(TIMEOUT).await?;
         println!("{count} bytes came in time: {:?}", String::from_utf8_lossy(&buffer));
 
-        // A composition has no single buffer to give back. How far it came is not reported: the question was sent all the same.
+        // A composition has no single buffer to give back. How far it came is not reported: the
+        // question was sent all the same.
         match time::timeout(TIMEOUT, ask(&client)).await {
             Ok(answer) => println!("the answer: {:?}", String::from_utf8_lossy(&answer?)),
             Err(elapsed) => println!("no answer within {TIMEOUT:?} ({elapsed}); bytes that come late are for the next read"),

@@ -1,17 +1,21 @@
-//! What about calls that block? They go to a pool of threads, and their results come back to the loop.
+//! What about calls that block? They go to a pool of threads, and their results come back to the
+//! loop.
 
 use crate::exec::JoinHandle;
 use crate::runtime::spawn;
 use crate::sys;
 
-/// Runs a blocking function on a thread of a pool that all runtimes of the process share (the `blocking` crate's, up to 500 threads that
-/// end after half a second without work), and returns a handle for its result.
+/// Runs a blocking function on a thread of a pool that all runtimes of the process share (the
+/// `blocking` crate's, up to 500 threads that end after half a second without work), and returns a
+/// handle for its result.
 ///
-/// A panic in the function comes out of the handle as a [`JoinError`](crate::JoinError). Dropping the handle detaches the function. After
-/// [`abort`](JoinHandle::abort), or when the runtime ends, a function that has not begun never runs, and one that has runs to its end with
-/// nobody to take its result. The end does not wait for it.
+/// A panic in the function comes out of the handle as a [`JoinError`](crate::JoinError). Dropping
+/// the handle detaches the function. After [`abort`](JoinHandle::abort), or when the runtime ends,
+/// a function that has not begun never runs, and one that has runs to its end with nobody to take
+/// its result. The end does not wait for it.
 ///
-/// Where the system grants the process no thread at all, the function runs on the loop's own thread, which does nothing else meanwhile.
+/// Where the system grants the process no thread at all, the function runs on the loop's own
+/// thread, which does nothing else meanwhile.
 ///
 /// ```
 /// # annulus::block_on(async {

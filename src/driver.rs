@@ -1,7 +1,9 @@
-//! Which operation does a completion belong to, and who is told? The slots between tokens and futures.
+//! Which operation does a completion belong to, and who is told? The slots between tokens and
+//! futures.
 //!
-//! The driver starts entries, cancels them, and finds the slot of each completion. It knows no operation type: what a completion means is
-//! its operation's business. No user code runs here; what a turn brings is collected in [`Deliveries`] and delivered after the borrow.
+//! The driver starts entries, cancels them, and finds the slot of each completion. It knows no
+//! operation type: what a completion means is its operation's business. No user code runs here;
+//! what a turn brings is collected in [`Deliveries`] and delivered after the borrow.
 //!
 //! # States of a slot
 //! ```text
@@ -16,15 +18,16 @@
 //!                       ▼             last completion
 //!                   HandedOver ────────────────────────▶ (free)
 //! ```
-//! A slot is free only after its own last completion, whatever a cancel answered: a cancel may say "not found" and leave its target
-//! running. So slots being cancelled stand in a list, and the cancel is repeated until the slot is free. (The two completions of a zero-copy
-//! send count as one: `notification.rs`.)
+//! A slot is free only after its own last completion, whatever a cancel answered: a cancel may say
+//! "not found" and leave its target running. So slots being cancelled stand in a list, and the
+//! cancel is repeated until the slot is free. (The two completions of a zero-copy send count as
+//! one: `notification.rs`.)
 //!
 //! # Safety
-//! Entries are pushed under the contract of `inflight::Operation`: the operation's memory belongs to its
-//! future while Waiting and to the slot while Orphaned, and goes only after the last completion. A
-//! Multishot or HandedOver slot names no memory but buffers of the pool, which is kept until the ring
-//! is gone; the stream or its successor keeps the descriptor open.
+//! Entries are pushed under the contract of `inflight::Operation`: the operation's memory belongs
+//! to its future while Waiting and to the slot while Orphaned, and goes only after the last
+//! completion. A Multishot or HandedOver slot names no memory but buffers of the pool, which is
+//! kept until the ring is gone; the stream or its successor keeps the descriptor open.
 #![allow(unsafe_code)]
 
 mod multishot;
@@ -69,12 +72,14 @@ const MOST_COMPLETIONS: usize = 4096;
 /// Longest pause between two cancels of one slot.
 const LONGEST_CANCEL_PAUSE: Duration = Duration::from_millis(512);
 
-/// An operation whose future is gone. The slot keeps it, and with it the memory that the kernel uses, until the last completion.
+/// An operation whose future is gone. The slot keeps it, and with it the memory that the kernel
+/// uses, until the last completion.
 pub(crate) trait Orphan {
     /// Turns the last completion into a value, and drops it.
     fn finish(self: Box<Self>, completion: Completion);
 
-    /// Gives up what a zero-copy send does not need until its notification: all but its memory. Called with its result.
+    /// Gives up what a zero-copy send does not need until its notification: all but its memory.
+    /// Called with its result.
     fn let_go(&mut self, completion: Completion) -> Option<Box<dyn Any>>;
 }
 
@@ -100,7 +105,8 @@ enum SlotState {
     Finished { result: i32, flags: u32 },
     /// The kernel. The slot owns the operation.
     Orphaned(Box<dyn Orphan>),
-    /// A multishot operation, which names no memory. Its future takes the completions one by one; the last one may have come.
+    /// A multishot operation, which names no memory. Its future takes the completions one by one;
+    /// the last one may have come.
     Multishot(Multishot),
     /// A multishot operation whose future is gone.
     HandedOver(Rc<dyn Successor>),
@@ -115,7 +121,8 @@ pub(crate) struct Driver {
     pool: Option<Rc<ChunkPool>>,
     /// Slots whose last completion has not come.
     in_flight: usize,
-    /// Entries that found the submission queue full, in order. Each has a slot or is the cancel of one, so slots bound it.
+    /// Entries that found the submission queue full, in order. Each has a slot or is the cancel of
+    /// one, so slots bound it.
     backlog: VecDeque<squeue::Entry>,
     /// Slots to cancel in the next turn.
     to_cancel: Vec<Token>,
@@ -133,7 +140,8 @@ struct Cancelled {
     next_pause: Duration,
 }
 
-/// What a turn brought, to be delivered when the driver is no longer borrowed: all of it may run user code.
+/// What a turn brought, to be delivered when the driver is no longer borrowed: all of it may run
+/// user code.
 #[derive(Default)]
 pub(crate) struct Deliveries {
     wakers: Vec<Waker>,
@@ -143,7 +151,8 @@ pub(crate) struct Deliveries {
 }
 
 impl Deliveries {
-    /// Wakes the futures and finishes the orphans, and is empty after. The first panic on the way comes out when all are served.
+    /// Wakes the futures and finishes the orphans, and is empty after. The first panic on the way
+    /// comes out when all are served.
     ///
     /// `wake` wakes; it may know a shorter way than [`Waker::wake`].
     #[inline]
@@ -202,7 +211,8 @@ impl Driver {
         }
     }
 
-    /// Can the ring execute this opcode? `EOPNOTSUPP` if it does not know it, `ECANCELED` once the ring is closed.
+    /// Can the ring execute this opcode? `EOPNOTSUPP` if it does not know it, `ECANCELED` once the
+    /// ring is closed.
     #[inline]
     pub(crate) fn check(&self, opcode: u8) -> Result<(), i32> {
         match &self.ring {
@@ -218,8 +228,9 @@ impl Driver {
     /// That of [`check`](Driver::check), with the waker: dropping it is user code.
     ///
     /// # Safety
-    /// What the entry names stays valid until the token's last completion, as `inflight::Operation` demands. The caller keeps it until
-    /// [`take`](Driver::take) gives that completion, or hands it over with [`orphan`](Driver::orphan).
+    /// What the entry names stays valid until the token's last completion, as `inflight::Operation`
+    /// demands. The caller keeps it until [`take`](Driver::take) gives that completion, or hands it
+    /// over with [`orphan`](Driver::orphan).
     #[inline(always)]
     pub(crate) unsafe fn start(&mut self, mut entry: squeue::Entry, waker: Waker) -> Result<Token, (i32, Waker)> {
         if let Err(errno) = self.check(entry.get_opcode() as u8) {
@@ -271,8 +282,9 @@ impl Driver {
         }
     }
 
-    /// Replaces the waker of an operation in flight. Returns the one to drop, and whether the operation is still in flight: making the new
-    /// waker was user code, which may have run the loop.
+    /// Replaces the waker of an operation in flight. Returns the one to drop, and whether the
+    /// operation is still in flight: making the new waker was user code, which may have run the
+    /// loop.
     pub(crate) fn set_waker(&mut self, token: Token, waker: Waker) -> (Option<Waker>, bool) {
         match &mut self.slot(token).state {
             SlotState::Waiting(waiting) => (Some(mem::replace(waiting, waker)), true),
@@ -281,7 +293,8 @@ impl Driver {
         }
     }
 
-    /// Gives an operation in flight to its slot, which finishes it after its last completion. Returns the waker that waited.
+    /// Gives an operation in flight to its slot, which finishes it after its last completion.
+    /// Returns the waker that waited.
     pub(crate) fn orphan(&mut self, token: Token, orphan: Box<dyn Orphan>) -> Waker {
         self.counters.orphaned.add(1);
         match mem::replace(&mut self.slot(token).state, SlotState::Orphaned(orphan)) {
@@ -334,8 +347,8 @@ impl Driver {
         }
     }
 
-    /// Do entries or completions wait for their turn? The first cancels, or the ends that they brought, may be among them, so repeating them
-    /// now would only lengthen the queues.
+    /// Do entries or completions wait for their turn? The first cancels, or the ends that they
+    /// brought, may be among them, so repeating them now would only lengthen the queues.
     pub(crate) fn is_behind(&mut self) -> bool {
         !self.backlog.is_empty() || self.ring.as_mut().is_some_and(Ring::has_completions)
     }
@@ -393,8 +406,9 @@ impl Driver {
         }
     }
 
-    /// As [`queue`](Driver::queue), of all that does not go straight into the kernel's queue. It takes the entry by value: one that nobody has
-    /// an address of is made where the kernel reads it.
+    /// As [`queue`](Driver::queue), of all that does not go straight into the kernel's queue. It
+    /// takes the entry by value: one that nobody has an address of is made where the kernel reads
+    /// it.
     #[inline(never)]
     fn queue_otherwise(&mut self, entry: squeue::Entry) {
         if !self.backlog.is_empty() || !self.try_push(&entry) {
@@ -428,7 +442,8 @@ impl Driver {
     /// Sends cancels, submits, waits, and sorts what came. The one place where the program waits.
     ///
     /// # Errors
-    /// What io_uring_enter(2) says of a ring that is beyond use. Signals and want of memory are dealt with below.
+    /// What io_uring_enter(2) says of a ring that is beyond use. Signals and want of memory are
+    /// dealt with below.
     #[inline(always)]
     pub(crate) fn turn(&mut self, wait: Wait, deliveries: &mut Deliveries) -> io::Result<()> {
         let is_much = self.pool.as_ref().is_some_and(|pool| pool.begin_turn());
@@ -445,7 +460,8 @@ impl Driver {
         }
         ring.enter(wait, self.in_flight)?;
         for _ in 0..MOST_COMPLETIONS {
-            // What the completion queue could not hold comes with the next turn, which does not wait then.
+            // What the completion queue could not hold comes with the next turn, which does not
+            // wait then.
             let Some(completion) = self.ring.as_mut().and_then(Ring::reap) else { break };
             self.complete(completion, deliveries);
         }
@@ -476,7 +492,8 @@ impl Driver {
             && let SlotState::Waiting(waker) = &slot.state
             && flags & (COMPLETION_MORE | COMPLETION_NOTIFICATION) == 0
         {
-            // SAFETY: the slot owns the waker, and gives it up in the next line, where its state is overwritten and not dropped.
+            // SAFETY: the slot owns the waker, and gives it up in the next line, where its state is
+            // overwritten and not dropped.
             let waker = unsafe { ptr::read(waker) };
             // SAFETY: the reference is to a slot, whose state holds nothing now.
             unsafe { ptr::write(&mut slot.state, SlotState::finished(completion)) };
@@ -538,7 +555,8 @@ impl Driver {
         self.cancelled.peek().map(|Reverse(cancelled)| cancelled.again_at)
     }
 
-    /// Cancels go out behind their targets: in front of them they would find nothing and the targets would live.
+    /// Cancels go out behind their targets: in front of them they would find nothing and the
+    /// targets would live.
     #[inline]
     fn send_cancels(&mut self) {
         if !self.to_cancel.is_empty() || !self.cancelled.is_empty() {
@@ -576,7 +594,8 @@ impl Driver {
         self.in_flight
     }
 
-    /// Closes the ring. What is in flight now is leaked with its memory, since the kernel may still write there.
+    /// Closes the ring. What is in flight now is leaked with its memory, since the kernel may still
+    /// write there.
     pub(crate) fn close_ring(&mut self) {
         match self.ring.take() {
             Some(ring) if self.in_flight > 0 => {
@@ -646,7 +665,8 @@ impl Driver {
     /// Waits for something to read.
     fn start_poll(&mut self, target: &impl std::os::fd::AsRawFd) -> Token {
         let poll = opcode::PollAdd::new(io_uring::types::Fd(target.as_raw_fd()), libc::POLLIN as u32).build();
-        // SAFETY: the entry names no memory. Tests keep the descriptor until the operation has ended, or the ring, which holds the file.
+        // SAFETY: the entry names no memory. Tests keep the descriptor until the operation has
+        // ended, or the ring, which holds the file.
         unsafe { self.start(poll, Waker::noop().clone()) }.expect("the ring is open")
     }
 }

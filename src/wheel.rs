@@ -1,13 +1,13 @@
 //! A hierarchical timer wheel: entries in the order of their deadlines, as a pure data structure.
 //!
-//! It knows no clock, no waker and no ring. Ticks are plain numbers, and the caller decides how long
-//! a tick lasts. The value of an expired entry is pushed to a `Vec`, so that no code of the caller
-//! runs inside the wheel.
+//! It knows no clock, no waker and no ring. Ticks are plain numbers, and the caller decides how
+//! long a tick lasts. The value of an expired entry is pushed to a `Vec`, so that no code of the
+//! caller runs inside the wheel.
 //!
-//! Eleven levels of 64 slots read a tick as eleven digits of six bits. So every `u64` has its place,
-//! and no deadline needs to be clamped. One rule places each entry: its level is the highest digit
-//! in which its deadline differs from the current tick, and its slot is that digit of its deadline.
-//! The methods rest on what follows from the rule:
+//! Eleven levels of 64 slots read a tick as eleven digits of six bits. So every `u64` has its
+//! place, and no deadline needs to be clamped. One rule places each entry: its level is the highest
+//! digit in which its deadline differs from the current tick, and its slot is that digit of its
+//! deadline. The methods rest on what follows from the rule:
 //!
 //! - All occupied slots of a level lie after the current tick's own digit. So a slot number never
 //!   means "one turn later".

@@ -20,7 +20,8 @@ use futures_util::StreamExt;
 use common::{in_own_process, run_here, scratch_dir, turns};
 
 thread_local! {
-    /// Requests of this thread, and what it has asked for less what it gave back, in bytes. Other threads run other tests.
+    /// Requests of this thread, and what it has asked for less what it gave back, in bytes. Other
+    /// threads run other tests.
     static REQUESTS: Cell<u64> = const { Cell::new(0) };
     static BYTES: Cell<i64> = const { Cell::new(0) };
 }
@@ -32,7 +33,8 @@ fn count(requests: u64, bytes: i64) {
     let _ = BYTES.try_with(|count| count.set(count.get() + bytes));
 }
 
-// SAFETY: all is handed on to the system's allocator unchanged; the counters have no destructor and allocate nothing.
+// SAFETY: all is handed on to the system's allocator unchanged; the counters have no destructor and
+// allocate nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(1, layout.size() as i64);
@@ -278,14 +280,16 @@ fn an_idle_connection_among_chunks_takes_few_bytes() {
         let before = BYTES.get();
         idle(CONNECTIONS, &mut peers).await;
         let taken = BYTES.get() - before;
-        // Without the other ends, which are no part of the connections that wait. Theirs come second, since closing them takes places in a table.
+        // Without the other ends, which are no part of the connections that wait. Theirs come
+        // second, since closing them takes places in a table.
         let before = BYTES.get();
         let other_ends: Vec<_> = (0..CONNECTIONS).map(|_| UnixStream::pair().expect("a pair")).collect();
         let handles = (BYTES.get() - before - (CONNECTIONS * size_of::<(UnixStream, UnixStream)>()) as i64) / 2;
         drop(other_ends);
         let each = (taken - handles) / CONNECTIONS as i64;
         println!("{each} bytes for a connection that waits: handle, task, and its part of tables that grow by doubling");
-        // The software ring keeps what the kernel keeps elsewhere: the request in flight, and the descriptor's readiness.
+        // The software ring keeps what the kernel keeps elsewhere: the request in flight, and the
+        // descriptor's readiness.
         assert!(each < if common::is_on_software_ring() { 850 } else { 330 });
         assert_eq!(metrics().chunk_buffers_lent, 0);
         drop(peers);
@@ -384,7 +388,8 @@ fn a_runtime_gives_its_memory_back() {
             drop(theirs);
         });
     }
-    // In a process of its own: what a runtime leaves to the next, another test's would take. The first few find nothing warm.
+    // In a process of its own: what a runtime leaves to the next, another test's would take. The
+    // first few find nothing warm.
     in_own_process(|| {
         for _ in 0..3 {
             cycle();

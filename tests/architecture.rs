@@ -1,4 +1,5 @@
-//! The page on architecture, held against the sources: its paths and names, its drawing and its map.
+//! The page on architecture, held against the sources: its paths and names, its drawing and its
+//! map.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

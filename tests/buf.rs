@@ -1,4 +1,5 @@
-//! Buffers, slices of them and errors that carry them. Where the kernel would write, the tests write through the same pointer.
+//! Buffers, slices of them and errors that carry them. Where the kernel would write, the tests
+//! write through the same pointer.
 
 #![allow(unsafe_code)]
 
@@ -9,10 +10,12 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// What a read that delivers `data` does to a buffer: as much as fits from the start, then the length.
+/// What a read that delivers `data` does to a buffer: as much as fits from the start, then the
+/// length.
 fn kernel_read(buffer: &mut impl IoBufMut, data: &[u8]) -> usize {
     let count = data.len().min(buffer.capacity());
-    // SAFETY: the buffer is borrowed mutably and promises `capacity` bytes from its pointer; the first `count` are initialised by the copy.
+    // SAFETY: the buffer is borrowed mutably and promises `capacity` bytes from its pointer; the
+    // first `count` are initialised by the copy.
     unsafe {
         std::ptr::copy_nonoverlapping(data.as_ptr(), buffer.as_mut_ptr(), count);
         buffer.set_init_len(count);
@@ -381,7 +384,8 @@ mod bytes_feature {
     }
 }
 
-/// What a slice should do, written for a plain vector: `(begin, end)` of each slice, outermost first.
+/// What a slice should do, written for a plain vector: `(begin, end)` of each slice, outermost
+/// first.
 fn model_read(buffer: &mut Vec<u8>, capacity: usize, ranges: &[(usize, usize)], data: &[u8]) -> usize {
     let begin: usize = ranges.iter().map(|&(begin, _)| begin).sum();
     let mut end = capacity;
@@ -396,7 +400,8 @@ fn model_read(buffer: &mut Vec<u8>, capacity: usize, ranges: &[(usize, usize)], 
     count
 }
 
-/// A failing case is printed with its seed, and the seed kept next to this file so that the next run begins with it.
+/// A failing case is printed with its seed, and the seed kept next to this file so that the next
+/// run begins with it.
 fn config(cases: u32) -> ProptestConfig {
     let persistence = FileFailurePersistence::WithSource("regressions");
     ProptestConfig { cases, failure_persistence: Some(Box::new(persistence)), ..ProptestConfig::default() }

@@ -1,4 +1,5 @@
-//! Circles of files that import each other: only those that the architecture page names, with the reason.
+//! Circles of files that import each other: only those that the architecture page names, with the
+//! reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,5 @@
-//! Does the diagnosis name what really refuses, and the remedy? Under filters, limits and settings that refuse.
+//! Does the diagnosis name what really refuses, and the remedy? Under filters, limits and settings
+//! that refuse.
 #![allow(unsafe_code)]
 
 mod common;
@@ -207,8 +208,9 @@ impl Drop for Setting {
     }
 }
 
-/// It concerns the whole machine for some milliseconds: every other program is refused rings meanwhile. So it runs only when it is asked
-/// for: `cargo test --test doctor -- --ignored`, as root, while nothing else uses io_uring.
+/// It concerns the whole machine for some milliseconds: every other program is refused rings
+/// meanwhile. So it runs only when it is asked for: `cargo test --test doctor -- --ignored`, as
+/// root, while nothing else uses io_uring.
 #[test]
 #[ignore = "changes a setting of the whole machine"]
 fn io_uring_disabled_by_the_administrator_is_named_with_the_command_that_allows_it() {
@@ -224,7 +226,8 @@ fn io_uring_disabled_by_the_administrator_is_named_with_the_command_that_allows_
         let ordinary_users = Setting::write(DISABLED, "1");
         let mine = diagnose();
         let theirs = thread::spawn(|| {
-            // SAFETY: the call takes no pointer. Made directly, it changes the user of this thread alone.
+            // SAFETY: the call takes no pointer. Made directly, it changes the user of this thread
+            // alone.
             assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) }, 0);
             diagnose()
         });

@@ -1,6 +1,8 @@
-//! Do the examples do what they say? Each runs as the program that a reader would start, with real clients and files.
+//! Do the examples do what they say? Each runs as the program that a reader would start, with real
+//! clients and files.
 //!
-//! Cargo builds the examples for `cargo test`, next to the directory of this test's executable, whatever the profile or target.
+//! Cargo builds the examples for `cargo test`, next to the directory of this test's executable,
+//! whatever the profile or target.
 
 #![allow(unsafe_code)]
 
@@ -189,7 +191,8 @@ fn echo_sends_large_payloads_back_to_several_clients_at_once_and_ends_after_a_ha
                 scope.spawn(move || {
                     let mut client = server.connect();
                     let mut writer = client.try_clone().expect("a descriptor");
-                    // Sending and receiving must go on together: neither side could buffer all of it.
+                    // Sending and receiving must go on together: neither side could buffer all of
+                    // it.
                     let sender = scope.spawn(move || {
                         writer.write_all(payload).expect("the server reads");
                         writer.shutdown(Shutdown::Write).expect("connected");

@@ -1,4 +1,5 @@
-//! What does a program's logger hear? With the feature `log`: which ring a runtime has, and why, once when it opens.
+//! What does a program's logger hear? With the feature `log`: which ring a runtime has, and why,
+//! once when it opens.
 #![cfg(feature = "log")]
 #![allow(clippy::unwrap_used)]
 

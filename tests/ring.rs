@@ -1,4 +1,5 @@
-//! The ring as the public API shows it: tiny queues, overflow, what set-up reports and refuses, limits, signals.
+//! The ring as the public API shows it: tiny queues, overflow, what set-up reports and refuses,
+//! limits, signals.
 #![allow(unsafe_code)]
 
 mod common;
@@ -18,7 +19,8 @@ use common::{
 };
 use futures_util::future::{join, join_all, poll_fn};
 
-/// What is to be found out here concerns the kernel's ring, also where other tests use the software ring.
+/// What is to be found out here concerns the kernel's ring, also where other tests use the software
+/// ring.
 fn kernel() -> Builder {
     Builder::new().ring(RingKind::Kernel)
 }
@@ -301,7 +303,8 @@ fn sixty_four_runtimes_at_once_fit_into_an_ordinary_users_memory() {
 fn want_of_locked_memory_makes_smaller_rings_and_then_an_error_that_explains_itself() {
     in_own_process(|| {
         become_ordinary(256 << 10);
-        // The first that fits into a limit that grows slowly is a small one, if the kernel counts the memory of rings at all.
+        // The first that fits into a limit that grows slowly is a small one, if the kernel counts
+        // the memory of rings at all.
         let first = (1..64).map(|pages| pages * 4096).find_map(|limit| {
             let limit = libc::rlimit { rlim_cur: limit, rlim_max: 256 << 10 };
             // SAFETY: `limit` outlives the call.
@@ -410,7 +413,8 @@ const EPOLL_WAIT: libc::c_long = libc::SYS_epoll_wait;
 #[cfg(not(target_arch = "x86_64"))]
 const EPOLL_WAIT: libc::c_long = libc::SYS_epoll_pwait;
 
-/// Runs a timer, a receive, a pipe and a file on the software ring of a process that may not make these calls.
+/// Runs a timer, a receive, a pipe and a file on the software ring of a process that may not make
+/// these calls.
 fn works_without(calls: &[libc::c_long]) {
     calls.iter().for_each(|call| forbid(*call, None, libc::EPERM));
     let runtime = Builder::new().ring(RingKind::Software).build().expect("the software ring");
@@ -510,7 +514,8 @@ fn on_the_software_ring_a_wait_ends_when_its_number_comes_to_mean_another_file()
             let mut read = ours.read(vec![0; 8]);
             assert!(poll_in_task(&mut read).await.is_pending());
             turns(2).await;
-            // SAFETY: nobody uses the number as that of the stream any more: the stream gives it up below.
+            // SAFETY: nobody uses the number as that of the stream any more: the stream gives it up
+            // below.
             assert_eq!(unsafe { libc::close(number) }, 0);
             // `.` is opened without a thread, and gets the lowest number.
             let next_owner = File::open(".").await.expect("open");
@@ -608,7 +613,8 @@ extern "C" fn count_signal(_: libc::c_int) {
 #[test]
 fn signals_that_interrupt_waits_do_no_harm() {
     in_own_process(|| {
-        // SAFETY: the handler only counts; the structures are zeroed as their man page allows and outlive the calls.
+        // SAFETY: the handler only counts; the structures are zeroed as their man page allows and
+        // outlive the calls.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = count_signal as *const () as usize;

@@ -163,7 +163,8 @@ fn a_runtime_that_is_dropped_while_its_thread_unwinds_ends_its_operations() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
-            // One panic at a time: this one meets the unwinding below, is caught, and must not end the process.
+            // One panic at a time: this one meets the unwinding below, is caught, and must not end
+            // the process.
             panic!("in a task, while unwinding");
         }
     }

@@ -1,5 +1,6 @@
-//! How many system calls does a tick make, and how does it wait? Batches, spins before waits, waits for several completions, and the
-//! kernel's own submission thread. Told by counters, never by a clock.
+//! How many system calls does a tick make, and how does it wait? Batches, spins before waits, waits
+//! for several completions, and the kernel's own submission thread. Told by counters, never by a
+//! clock.
 
 mod common;
 
@@ -70,7 +71,8 @@ fn a_round_of_an_echo_costs_two_enters_on_each_side() {
                 buffer = stream.read_exact(buffer).await.expect("read");
             }
             let enters = annulus::metrics().enters - before.enters;
-            // One submits the send, one submits the receive and waits. A wait that ends early (a signal) takes one more.
+            // One submits the send, one submits the receive and waits. A wait that ends early (a
+            // signal) takes one more.
             assert!(enters <= 2 * ROUNDS + 10, "{enters} enters for {ROUNDS} rounds");
             drop(stream);
         });
@@ -149,7 +151,8 @@ fn a_runtime_whose_spins_are_in_vain_stops_spinning() {
             }
         });
         let Metrics { spins_paid, spins_unpaid, .. } = runtime.metrics();
-        // Eight in a row, then trials after 16, 32, 64 … waits, and all that again after one that happened to pay.
+        // Eight in a row, then trials after 16, 32, 64 … waits, and all that again after one that
+        // happened to pay.
         assert!(spins_unpaid <= (spins_paid + 1) * 20, "{spins_paid} paid, {spins_unpaid} did not");
         assert!(spins_unpaid > 0);
     });
@@ -250,7 +253,8 @@ fn polled(idle: Duration) -> annulus::Runtime {
     runtime
 }
 
-/// Operations of every sort, more of them than the queue has places, cancels, timers and dropped futures.
+/// Operations of every sort, more of them than the queue has places, cancels, timers and dropped
+/// futures.
 async fn a_bit_of_everything() {
     for result in join_all((0..1000).map(|_| annulus::no_op())).await {
         result.expect("a no-op");
@@ -306,7 +310,8 @@ async fn a_bit_of_everything() {
 
 #[test]
 fn a_ring_with_a_submission_thread_does_everything() {
-    // With the shorter time the thread goes to sleep between operations, with the longer it never does.
+    // With the shorter time the thread goes to sleep between operations, with the longer it never
+    // does.
     for idle in [Duration::from_millis(1), Duration::from_secs(2)] {
         bounded(move || {
             let runtime = polled(idle);

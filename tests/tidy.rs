@@ -1,4 +1,5 @@
-//! What no lint checks of the sources: which files hold unsafe code, who imports whom, and a few words and sizes.
+//! What no lint checks of the sources: which files hold unsafe code, who imports whom, and a few
+//! words and sizes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -65,7 +66,8 @@ fn every_file_with_unsafe_code_says_what_it_relies_on() {
     }
 }
 
-/// The floor of a module, as the architecture page draws it; a module imports only from lower floors.
+/// The floor of a module, as the architecture page draws it; a module imports only from lower
+/// floors.
 fn floor(module: &str) -> u32 {
     let page = fs::read_to_string(format!("{SOURCE}/docs/architecture.md")).expect("the architecture page");
     let drawing = page.split("## The floors").nth(1).expect("the drawing").split("\n## ").next().unwrap_or_default();
@@ -96,7 +98,8 @@ fn modules_import_only_from_lower_floors() {
             continue;
         }
         for import in imports(&content) {
-            // Names that start with a capital letter, and functions, come from `lib.rs`; the macros of `net` name public items so, for docs.
+            // Names that start with a capital letter, and functions, come from `lib.rs`; the macros
+            // of `net` name public items so, for docs.
             let is_public_name = matches!(import.as_str(), "Op" | "Error" | "Chunks");
             // The page of counters is below all floors.
             let is_own = import == module || import == "counters";
@@ -205,7 +208,8 @@ fn a_way_to_the_machine_is_found_where_it_is_named_and_a_constant_or_a_type_is_n
     assert_eq!(found, ["driver/every_kernel.rs", "old.rs", "op/tests.rs"].map(str::to_owned).into());
 }
 
-/// The operations of the ring that a text names, by their codes' names: a multishot shares the code of its single form.
+/// The operations of the ring that a text names, by their codes' names: a multishot shares the code
+/// of its single form.
 fn operations(content: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for line in code(content) {
@@ -225,7 +229,8 @@ fn operations(content: &str) -> BTreeSet<String> {
     found
 }
 
-/// The operations of the catalogue of which it says, or does not say, that the crate makes no such entries.
+/// The operations of the catalogue of which it says, or does not say, that the crate makes no such
+/// entries.
 fn catalogue(content: &str, unused: bool) -> BTreeSet<String> {
     let sections = content.split("\ncatalogue! {").nth(1).expect("the sections").split("\n}").next().unwrap_or_default();
     // A row is a code's name, then a string.
@@ -287,8 +292,9 @@ fn nothing_is_taken_for_granted_or_left_for_later() {
     }
 }
 
-/// The lines, counted from one, on which a `cfg` selects a part of a function: inside its braces, at whatever depth. rustfmt puts a
-/// function's closing brace under its first letter, so indentation tells where it ends.
+/// The lines, counted from one, on which a `cfg` selects a part of a function: inside its braces,
+/// at whatever depth. rustfmt puts a function's closing brace under its first letter, so
+/// indentation tells where it ends.
 fn cfgs_inside_functions(content: &str) -> Vec<usize> {
     let indentation = |line: &str| line.len() - line.trim_start().len();
     let is_function = |line: &str| {

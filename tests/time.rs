@@ -447,7 +447,8 @@ fn an_interval_of_centuries_ticks_once() {
 
 #[test]
 fn a_timer_that_is_dropped_by_the_wake_of_another_is_no_trouble() {
-    // Both are due in one tick of the wheel; the waker of the first drops the second, and makes a new one.
+    // Both are due in one tick of the wheel; the waker of the first drops the second, and makes a
+    // new one.
     struct Dropper(std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>);
     impl std::task::Wake for Dropper {
         fn wake(self: std::sync::Arc<Self>) {
@@ -483,7 +484,8 @@ fn a_timer_that_is_dropped_by_the_wake_of_another_is_no_trouble() {
 #[test]
 fn the_system_calls_of_a_hundred_thousand_sleeps_do_not_depend_on_how_many_were_cancelled() {
     run_here(async {
-        // One in a hundred is waited for. All of these are due within the same few turns, whatever their number.
+        // One in a hundred is waited for. All of these are due within the same few turns, whatever
+        // their number.
         let cost = async |count: usize| {
             let before = annulus::metrics();
             let mut kept = Vec::new();
@@ -502,8 +504,8 @@ fn the_system_calls_of_a_hundred_thousand_sleeps_do_not_depend_on_how_many_were_
         };
         for count in [1000, 100_000] {
             let (enters, submissions, operations) = cost(count).await;
-            // A wait for each tick of the wheel in which some of the kept are due, which is one for each 100 made: they are few, though
-            // the making of them takes time.
+            // A wait for each tick of the wheel in which some of the kept are due, which is one for
+            // each 100 made: they are few, though the making of them takes time.
             let most = 20 + 3 * count as u64 / 100;
             assert!(enters <= most && submissions <= most, "{count} sleeps: {enters} enters, {submissions} submissions");
             assert_eq!(operations, 0, "a sleep is no operation");

@@ -1,7 +1,8 @@
-//! A random program: many tasks over sockets, pipes and files that start, await, drop, select, time out, cancel and abort at random.
+//! A random program: many tasks over sockets, pipes and files that start, await, drop, select, time
+//! out, cancel and abort at random.
 //!
-//! `ANNULUS_SEED` repeats a run, `ANNULUS_TORTURE` is the number of operations (per task: a share of it). At the end everything is back,
-//! and whatever was awaited to its end was right.
+//! `ANNULUS_SEED` repeats a run, `ANNULUS_TORTURE` is the number of operations (per task: a share
+//! of it). At the end everything is back, and whatever was awaited to its end was right.
 
 mod common;
 
@@ -61,7 +62,8 @@ impl World {
         }
     }
 
-    /// Does something with the future of an operation: to its end, for a while, or hardly at all. `None`: it was dropped.
+    /// Does something with the future of an operation: to its end, for a while, or hardly at all.
+    /// `None`: it was dropped.
     async fn some_fate<F: Future + Unpin>(&self, mut future: F) -> Option<F::Output> {
         let outcome = self.random.below(6);
         self.outcomes[outcome].set(self.outcomes[outcome].get() + 1);
@@ -203,7 +205,8 @@ impl World {
             }
             drop(self.some_fate(Box::pin(annulus::fs::metadata(&path))).await);
         }
-        // Behind a write that was dropped and may yet make the file, so not for sure its end: the test removes the rest.
+        // Behind a write that was dropped and may yet make the file, so not for sure its end: the
+        // test removes the rest.
         drop(annulus::fs::remove_file(&path).await);
     }
 

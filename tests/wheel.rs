@@ -173,7 +173,8 @@ fn the_far_future_is_reached_in_few_steps() {
     assert_eq!(steps_to_the_end(&mut wheel), (5, vec![1, 2, 3, 4, 5]));
 }
 
-/// Advances to `next` until nothing pends, as a loop that sleeps in between would do. Returns how often, and what fired.
+/// Advances to `next` until nothing pends, as a loop that sleeps in between would do. Returns how
+/// often, and what fired.
 fn steps_to_the_end<T>(wheel: &mut Wheel<T>) -> (usize, Vec<T>) {
     let mut steps = 0;
     let mut fired = Vec::new();
@@ -186,8 +187,9 @@ fn steps_to_the_end<T>(wheel: &mut Wheel<T>) -> (usize, Vec<T>) {
     (steps, fired)
 }
 
-/// One step for each entry to fire, and one for each slot too full for `next` to look through: entries that share a slot share it on each level
-/// above, so there are not more of these per level than the entries can fill.
+/// One step for each entry to fire, and one for each slot too full for `next` to look through:
+/// entries that share a slot share it on each level above, so there are not more of these per level
+/// than the entries can fill.
 fn step_limit(entries: usize) -> usize {
     entries + LEVELS * (entries / (EXACT_UP_TO + 1))
 }
@@ -204,7 +206,8 @@ enum Step {
     AdvanceToNext,
 }
 
-/// Ticks of every magnitude, among them the neighbours of the ends of each level's slots and of the range.
+/// Ticks of every magnitude, among them the neighbours of the ends of each level's slots and of the
+/// range.
 fn tick() -> impl Strategy<Value = u64> {
     let power_of_64 =
         (0..LEVELS as u32, 1..64u64, -2..=2i64).prop_map(|(level, digit, offset)| (digit << (6 * level)).wrapping_add_signed(offset));
@@ -295,7 +298,8 @@ impl Model {
     }
 }
 
-/// A failing case is printed with its seed, and the seed kept next to this file so that the next run begins with it.
+/// A failing case is printed with its seed, and the seed kept next to this file so that the next
+/// run begins with it.
 fn config(cases: u32) -> ProptestConfig {
     let persistence = FileFailurePersistence::WithSource("regressions");
     ProptestConfig { cases, failure_persistence: Some(Box::new(persistence)), ..ProptestConfig::default() }

@@ -1,9 +1,12 @@
-//! Which small things are measured one at a time? The cases that `micro` times and whose instructions `instructions` counts.
+//! Which small things are measured one at a time? The cases that `micro` times and whose
+//! instructions `instructions` counts.
 //!
-//! A case does a number of operations on a runtime that it makes itself, through the public API, and says how long they took. What it needs
-//! is made before and is not timed. A spawn and join of one task is also a trip round the loop; a sleep that is armed and dropped stays in
-//! the timer wheel, as in a program that is always in time. Reads go through one warm file of 256 KiB, so they copy from the processor's
-//! cache. Echoes go over a socket pair within one thread, so both sides' work counts.
+//! A case does a number of operations on a runtime that it makes itself, through the public API,
+//! and says how long they took. What it needs is made before and is not timed. A spawn and join of
+//! one task is also a trip round the loop; a sleep that is armed and dropped stays in the timer
+//! wheel, as in a program that is always in time. Reads go through one warm file of 256 KiB, so
+//! they copy from the processor's cache. Echoes go over a socket pair within one thread, so both
+//! sides' work counts.
 
 mod wakes;
 
@@ -154,7 +157,8 @@ fn sleeps(count: u64) -> Duration {
     })
 }
 
-/// CPU time of tasks that each sleep once, a hundred thousand at a time, with deadlines over half a second.
+/// CPU time of tasks that each sleep once, a hundred thousand at a time, with deadlines over half a
+/// second.
 fn timers(count: u64) -> Duration {
     let mut spent = Duration::ZERO;
     for _ in 0..count.div_ceil(MANY_TIMERS) {
@@ -179,7 +183,8 @@ fn cpu_time() -> Duration {
     Duration::from_nanos(nanoseconds.expect("the first word is a number"))
 }
 
-/// A file in cargo's target directory, which is on disk where /tmp may be a tmpfs, with nothing but warm pages.
+/// A file in cargo's target directory, which is on disk where /tmp may be a tmpfs, with nothing but
+/// warm pages.
 fn warm_file() -> io::Result<File> {
     let mut file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR"))?;
     io::Write::write_all(&mut file, &vec![0x5a; FILE_SIZE])?;
@@ -201,7 +206,8 @@ fn reads(count: u64, in_flight: u64) -> Duration {
     })
 }
 
-/// Waits for all, in any order, by polling each that has not ended. `join_all` brings wakers of its own from 31 futures on.
+/// Waits for all, in any order, by polling each that has not ended. `join_all` brings wakers of its
+/// own from 31 futures on.
 async fn all<F: Future + Unpin, T>(mut futures: Vec<F>, convert: impl Fn(F::Output) -> T) -> Vec<T> {
     let mut outputs = Vec::with_capacity(futures.len());
     poll_fn(|context| {

@@ -1,6 +1,7 @@
 //! What does the same work look like on annulus? Servers and readers as tasks on a ring.
 //!
-//! Counted are the runtime's calls of `io_uring_enter(2)`, by its own counter: it makes no other call for this work.
+//! Counted are the runtime's calls of `io_uring_enter(2)`, by its own counter: it makes no other
+//! call for this work.
 
 use std::cell::RefCell;
 use std::io;
@@ -22,7 +23,8 @@ use crate::harness::data_file::{BLOCK_SIZE, BlockOrder, check_block};
 use crate::harness::workloads::{Transport, Work};
 use crate::harness::{Contender, Failure};
 
-/// As the guide to performance advises: chunks for streams, and for direct reads buffers that the kernel knows.
+/// As the guide to performance advises: chunks for streams, and for direct reads buffers that the
+/// kernel knows.
 pub(crate) const ANNULUS: Contender = Contender {
     name: "annulus",
     counted: "calls of io_uring_enter(2), as counted by the runtime",
@@ -181,7 +183,8 @@ async fn serve_unix(listener: UnixListener, style: Style, read_size: usize) -> i
     }
 }
 
-/// Reads the parent's requests on another thread, because stdin is a blocking pipe, and answers them on this one.
+/// Reads the parent's requests on another thread, because stdin is a blocking pipe, and answers
+/// them on this one.
 async fn answer_requests() -> Result<(), Failure> {
     loop {
         let request = annulus::spawn_blocking(|| Control::open().next::<Request>()).await?;

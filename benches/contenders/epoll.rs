@@ -1,9 +1,11 @@
 //! What does a program written by hand on epoll do? The yardstick for all that does not use a ring.
 //!
-//! Echo is one thread and one edge-triggered set, so that a connection is registered once and never looked at without need; a read that
-//! does not fill the buffer has emptied the socket. Regular files are always "ready" to epoll, so reads go to a pool of `pread` threads, and
-//! an eventfd tells the loop of finished ones. Every system call that the loop and the pool make for their work is counted, except futex
-//! calls: the standard library makes those out of our sight, so the pool's true number is higher.
+//! Echo is one thread and one edge-triggered set, so that a connection is registered once and never
+//! looked at without need; a read that does not fill the buffer has emptied the socket. Regular
+//! files are always "ready" to epoll, so reads go to a pool of `pread` threads, and an eventfd
+//! tells the loop of finished ones. Every system call that the loop and the pool make for their
+//! work is counted, except futex calls: the standard library makes those out of our sight, so the
+//! pool's true number is higher.
 #![allow(unsafe_code)] // send, recv and eventfd have no safe form in the standard library.
 
 use std::collections::VecDeque;
@@ -135,7 +137,8 @@ impl EchoServer {
         }
     }
 
-    /// The listener is level-triggered: one connection per event, and further ones are reported again.
+    /// The listener is level-triggered: one connection per event, and further ones are reported
+    /// again.
     fn accept(&mut self) -> io::Result<()> {
         let socket = match self.listener.accept() {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -152,7 +155,8 @@ impl EchoServer {
 }
 
 impl Connection {
-    /// Goes on until the socket gives or takes no more, for only then does an edge tell when it does again. `false` when the peer has ended.
+    /// Goes on until the socket gives or takes no more, for only then does an edge tell when it
+    /// does again. `false` when the peer has ended.
     fn serve(&mut self, buffer: &mut [u8], epoll: &Epoll, system_calls: &mut u64) -> io::Result<bool> {
         if !self.unsent.is_empty() && !self.send_rest(epoll, system_calls)? {
             return Ok(false);
@@ -196,13 +200,15 @@ impl Connection {
     }
 
     fn receive(&self, buffer: &mut [u8]) -> Progress {
-        // SAFETY: the buffer is borrowed for the whole call and has the length given; the socket is open.
+        // SAFETY: the buffer is borrowed for the whole call and has the length given; the socket is
+        // open.
         let result = unsafe { libc::recv(self.socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
         progress(result)
     }
 
     fn send(&self, bytes: &[u8]) -> Progress {
-        // SAFETY: the bytes are borrowed for the whole call and have the length given; the socket is open.
+        // SAFETY: the bytes are borrowed for the whole call and have the length given; the socket
+        // is open.
         let result = unsafe { libc::send(self.socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
         progress(result)
     }
@@ -308,7 +314,8 @@ impl PoolReader {
         Ok(PoolReader { pool, epoll })
     }
 
-    /// The main loop: keeps `depth` reads in flight until the time is up, then waits for the last ones.
+    /// The main loop: keeps `depth` reads in flight until the time is up, then waits for the last
+    /// ones.
     fn slice(&mut self, job: &ReadJob, duration_ms: u64, seed: u64) -> Result<SliceReply, Failure> {
         let mut order = BlockOrder::new(job, seed);
         let mut events = Events::new();

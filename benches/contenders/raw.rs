@@ -1,8 +1,10 @@
-//! What does a program written by hand on the `io-uring` crate do? The yardstick: what a ring gives if nothing stands in between.
+//! What does a program written by hand on the `io-uring` crate do? The yardstick: what a ring gives
+//! if nothing stands in between.
 //!
-//! Echo is one thread and one ring: a multishot accept, a multishot receive per connection into one ring of 256 buffers, and sends
-//! straight from the received buffer, all of one turn submitted by one system call. Reads are a table of buffers, each submitted again when
-//! it has been read. Counted are the calls of io_uring_enter(2); there are no others.
+//! Echo is one thread and one ring: a multishot accept, a multishot receive per connection into one
+//! ring of 256 buffers, and sends straight from the received buffer, all of one turn submitted by
+//! one system call. Reads are a table of buffers, each submitted again when it has been read.
+//! Counted are the calls of io_uring_enter(2); there are no others.
 #![allow(unsafe_code)] // Entries name memory by its address.
 
 use std::collections::VecDeque;
@@ -230,7 +232,8 @@ impl EchoServer<'_> {
 
     fn receive(&mut self, connection: usize) -> io::Result<()> {
         let entry = opcode::RecvMulti::new(Fd(connection as i32), GROUP).build().user_data(token(Purpose::Receive, connection, 0));
-        // SAFETY: the buffers of the group live as long as the process; the socket is closed after the last completion.
+        // SAFETY: the buffers of the group live as long as the process; the socket is closed after
+        // the last completion.
         unsafe { self.queues.push(&entry) }
     }
 
@@ -267,7 +270,8 @@ impl EchoServer<'_> {
             .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
             .build()
             .user_data(token(Purpose::Send, connection, buffer));
-        // SAFETY: the buffer is ours until the completion, which gives it back; the socket is closed after the last completion.
+        // SAFETY: the buffer is ours until the completion, which gives it back; the socket is
+        // closed after the last completion.
         unsafe { self.queues.push(&entry) }
     }
 
@@ -340,11 +344,13 @@ fn serve_reads(job: &ReadJob, registration: Registration, control: &mut Control)
 }
 
 impl Reader<'_> {
-    /// Makes the file number 0 of the ring's files, and all blocks together number 0 of its buffers.
+    /// Makes the file number 0 of the ring's files, and all blocks together number 0 of its
+    /// buffers.
     fn register(&self) -> io::Result<()> {
         self.queues.submitter.register_files(&[self.file.as_raw_fd()])?;
         let blocks = libc::iovec { iov_base: self.blocks.at(0).cast(), iov_len: self.job.depth * self.job.block_size };
-        // SAFETY: the blocks live as long as the reader, which ends with nothing in flight or with its process.
+        // SAFETY: the blocks live as long as the reader, which ends with nothing in flight or with
+        // its process.
         unsafe { self.queues.submitter.register_buffers(&[blocks]) }
     }
 
@@ -384,7 +390,8 @@ impl Reader<'_> {
             Registration::FileAndBuffers => opcode::ReadFixed::new(Fixed(0), block, size, 0).offset(slot.choice.offset).build(),
         };
         let entry = entry.user_data(number as u64);
-        // SAFETY: the block is untouched until the completion; a slice ends with nothing in flight, and an error ends the process.
+        // SAFETY: the block is untouched until the completion; a slice ends with nothing in flight,
+        // and an error ends the process.
         unsafe { self.queues.push(&entry) }
     }
 }

@@ -1,7 +1,9 @@
-//! How do the parent and a contender's process talk? JSON lines: requests on the child's stdin, replies on its stdout.
+//! How do the parent and a contender's process talk? JSON lines: requests on the child's stdin,
+//! replies on its stdout.
 //!
-//! Each contender runs in a process of its own, so that its CPU clock counts it and nothing else. The parent asks one
-//! thing at a time and waits a bounded time for the answer. A child ends when its stdin does, and with its parent.
+//! Each contender runs in a process of its own, so that its CPU clock counts it and nothing else.
+//! The parent asks one thing at a time and waits a bounded time for the answer. A child ends when
+//! its stdin does, and with its parent.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -112,7 +114,8 @@ impl Counters {
     }
 }
 
-/// One slice of work, as a child reports it. The histogram travels as pairs of value in nanoseconds and count.
+/// One slice of work, as a child reports it. The histogram travels as pairs of value in nanoseconds
+/// and count.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SliceReply {
     operations: u64,
@@ -140,8 +143,8 @@ impl SliceReply {
     }
 }
 
-/// One operation in this many has its time taken: two looks at the clock cost as much as a tenth of a cached read, and would hide as much of
-/// the difference between contenders.
+/// One operation in this many has its time taken: two looks at the clock cost as much as a tenth of
+/// a cached read, and would hide as much of the difference between contenders.
 const TIMED_SHARE: u64 = 16;
 
 /// The books of one slice inside a child: the same ones, and the same cost, for every contender.
@@ -209,8 +212,9 @@ impl SliceBooks {
     }
 }
 
-/// Tells the parent that an echo server is ready, and answers its requests on a thread of their own, so that the server's loop need not know
-/// of them. The process ends with the parent's last request. `system_calls` is what the loop has counted, if it counts.
+/// Tells the parent that an echo server is ready, and answers its requests on a thread of their
+/// own, so that the server's loop need not know of them. The process ends with the parent's last
+/// request. `system_calls` is what the loop has counted, if it counts.
 pub(crate) fn answer_on_a_thread(port: u16, setup: String, system_calls: Option<Arc<AtomicU64>>) -> Result<(), Failure> {
     let mut control = Control::open();
     control.reply(&Reply::Ready { port, setup })?;
@@ -233,7 +237,8 @@ pub(crate) fn answer_on_a_thread(port: u16, setup: String, system_calls: Option<
     Ok(())
 }
 
-/// Tells the parent that a worker is ready, and works in slices until the parent has no more requests.
+/// Tells the parent that a worker is ready, and works in slices until the parent has no more
+/// requests.
 pub(crate) fn answer_with_slices(
     control: &mut Control,
     setup: String,
@@ -332,7 +337,8 @@ impl Contestant {
         }
     }
 
-    /// Memory of the process's own: what it has written to on its heap, its stacks and other private pages, in bytes.
+    /// Memory of the process's own: what it has written to on its heap, its stacks and other
+    /// private pages, in bytes.
     pub(crate) fn memory(&self) -> Result<u64, Failure> {
         Ok(system::anonymous_memory(self.process.id())?)
     }

@@ -9,7 +9,8 @@ use super::random::Random;
 /// Messages are windows into one pattern, beginning at one of this many places.
 const WINDOWS: usize = 4096;
 
-/// The bytes that messages are cut from: no copy per connection, yet a reply to another request does not match.
+/// The bytes that messages are cut from: no copy per connection, yet a reply to another request
+/// does not match.
 #[derive(Debug)]
 pub(super) struct Pattern {
     bytes: Vec<u8>,

@@ -1,7 +1,7 @@
 //! Which file is read, and what must each block of it contain?
 //!
-//! The content is a function of the offset, so contenders check every read without a second copy of the data.
-//! Knows nothing about how the blocks are read.
+//! The content is a function of the offset, so contenders check every read without a second copy of
+//! the data. Knows nothing about how the blocks are read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,7 +13,8 @@ use super::child::ReadJob;
 use super::random::{Random, mix};
 use super::system::{self, FileSystem};
 
-/// What a random read takes, and the alignment of all buffers and offsets (enough for `O_DIRECT` on every usual disk).
+/// What a random read takes, and the alignment of all buffers and offsets (enough for `O_DIRECT` on
+/// every usual disk).
 pub(crate) const BLOCK_SIZE: usize = 4096;
 
 const WORD_SIZE: usize = 8;
@@ -32,7 +33,8 @@ pub(crate) struct DataFile {
 }
 
 impl DataFile {
-    /// Makes the file, or takes the one of an earlier run if its size and content fit. `progress` gets bytes written.
+    /// Makes the file, or takes the one of an earlier run if its size and content fit. `progress`
+    /// gets bytes written.
     pub(crate) fn prepare(directory: &Path, size: u64, keep: bool, progress: impl FnMut(u64)) -> Result<DataFile, Failure> {
         let shown = directory.display();
         fs::create_dir_all(directory).map_err(|error| format!("cannot make the directory {shown}: {error}"))?;
@@ -86,7 +88,8 @@ impl DataFile {
         Ok(())
     }
 
-    /// Lets the kernel forget the cached pages, so that direct reads have no copy of the data beside them.
+    /// Lets the kernel forget the cached pages, so that direct reads have no copy of the data
+    /// beside them.
     pub(crate) fn cool(&self) -> io::Result<()> {
         system::drop_cached_pages(&File::open(&self.path)?)
     }
@@ -119,9 +122,11 @@ fn word_at(index: u64) -> u64 {
     mix(index.wrapping_add(1))
 }
 
-/// Whether `block` is what the file holds at `offset`: its first and last word and one that `salt` chooses.
+/// Whether `block` is what the file holds at `offset`: its first and last word and one that `salt`
+/// chooses.
 ///
-/// Three words and no more, because the check is charged to all contenders and must stay small beside the read.
+/// Three words and no more, because the check is charged to all contenders and must stay small
+/// beside the read.
 fn is_content_of(offset: u64, block: &[u8], salt: u64) -> bool {
     let (first_word, words) = (offset / WORD_SIZE as u64, (block.len() / WORD_SIZE) as u64);
     let holds = |word: u64| {

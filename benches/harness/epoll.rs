@@ -1,11 +1,13 @@
-//! What does epoll look like in Rust? A set and its events; used by the load generator and by the epoll contender.
+//! What does epoll look like in Rust? A set and its events; used by the load generator and by the
+//! epoll contender.
 #![allow(unsafe_code)] // epoll has no safe form in the standard library.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// Edge-triggered: cheaper than level-triggered, since the kernel need not look again at what it has reported. Being writable is asked for
-/// only by who has found a full socket, for a Unix socket would report it after every message.
+/// Edge-triggered: cheaper than level-triggered, since the kernel need not look again at what it
+/// has reported. Being writable is asked for only by who has found a full socket, for a Unix socket
+/// would report it after every message.
 pub(crate) const READABLE: libc::c_int = libc::EPOLLIN | libc::EPOLLET;
 pub(crate) const WRITABLE: libc::c_int = libc::EPOLLOUT | libc::EPOLLET;
 
@@ -20,7 +22,8 @@ pub(crate) struct Epoll {
 
 impl Epoll {
     pub(crate) fn new() -> io::Result<Epoll> {
-        // SAFETY: the call takes an integer and answers a new descriptor that nobody else owns, or -1.
+        // SAFETY: the call takes an integer and answers a new descriptor that nobody else owns, or
+        // -1.
         let descriptor = unsafe {
             let number = libc::epoll_create1(libc::EPOLL_CLOEXEC);
             checked(number)?;
@@ -45,11 +48,13 @@ impl Epoll {
         checked(unsafe { libc::epoll_ctl(self.descriptor.as_raw_fd(), operation, source, &mut event) })
     }
 
-    /// Waits until something is ready or `timeout_ms` have passed (-1: for ever). Begins again after a signal.
+    /// Waits until something is ready or `timeout_ms` have passed (-1: for ever). Begins again
+    /// after a signal.
     pub(crate) fn wait(&self, events: &mut Events, timeout_ms: i32) -> io::Result<()> {
         let room = events.list.len() as libc::c_int;
         loop {
-            // SAFETY: the list is owned by `events`, which is borrowed mutably for the whole call, and has `room` entries.
+            // SAFETY: the list is owned by `events`, which is borrowed mutably for the whole call,
+            // and has `room` entries.
             let count = unsafe { libc::epoll_wait(self.descriptor.as_raw_fd(), events.list.as_mut_ptr(), room, timeout_ms) };
             events.count = usize::try_from(count).unwrap_or(0);
             match checked(count) {

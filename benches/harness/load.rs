@@ -78,7 +78,8 @@ pub(crate) struct LoadSlice {
 }
 
 impl Load {
-    /// Opens the connections. `cores` are those that the server does not use; without any, threads go where they can.
+    /// Opens the connections. `cores` are those that the server does not use; without any, threads
+    /// go where they can.
     pub(crate) fn connect(address: &Address, connections: usize, message_size: usize, cores: &[usize], seed: u64) -> Result<Load, Failure> {
         let count = cores.len().clamp(1, MOST_THREADS).min(connections);
         let mut shares: Vec<Vec<Connection>> = (0..count).map(|_| Vec::new()).collect();

@@ -1,4 +1,5 @@
-//! How are contenders compared? In rounds of short slices, interleaved, with ratios paired per round.
+//! How are contenders compared? In rounds of short slices, interleaved, with ratios paired per
+//! round.
 //!
 //! Knows neither what an operation is nor who the contenders are: both come in through [`Contest`].
 
@@ -13,7 +14,8 @@ pub(crate) type Histogram = hdrhistogram::Histogram<u64>;
 
 /// Latencies above this are counted as this.
 const LONGEST_LATENCY: Duration = Duration::from_secs(30);
-/// Two digits: errors below one per cent, and few enough cells that recording does not displace what is measured.
+/// Two digits: errors below one per cent, and few enough cells that recording does not displace
+/// what is measured.
 const LATENCY_DIGITS: u8 = 2;
 
 pub(crate) fn empty_histogram() -> Histogram {
@@ -32,7 +34,8 @@ pub(crate) struct Slice {
     pub(crate) enters: Option<u64>,
     /// In nanoseconds.
     pub(crate) latencies: Histogram,
-    /// The share of the slice for which the busiest load thread was running, where there is a load generator.
+    /// The share of the slice for which the busiest load thread was running, where there is a load
+    /// generator.
     pub(crate) load_busy: Option<f64>,
     /// What each connection cost the process's memory, where that is what is measured.
     pub(crate) bytes_per_connection: Option<f64>,
@@ -129,7 +132,8 @@ impl Figure {
         (self.read)(figures)
     }
 
-    /// How many times better `of` is than `to`: `of / to` of a rate, `to / of` of a cost, so above 1 is better always.
+    /// How many times better `of` is than `to`: `of / to` of a rate, `to / of` of a cost, so above
+    /// 1 is better always.
     fn advantage(&self, of: &Figures, to: &Figures) -> Option<f64> {
         let (of, to) = (self.read(of)?, self.read(to)?);
         let (above, below) = if self.more_is_better { (of, to) } else { (to, of) };
@@ -222,10 +226,12 @@ impl Plan {
     }
 }
 
-/// Runs all rounds and gives each contender's slices, one per round. `after_slice` gets the contender and its slice.
+/// Runs all rounds and gives each contender's slices, one per round. `after_slice` gets the
+/// contender and its slice.
 ///
-/// A first round is thrown away: it faults pages in and fills caches. Within a round the contenders follow each other
-/// in shuffled order, so that neither drift of the machine nor being second favours one of them.
+/// A first round is thrown away: it faults pages in and fills caches. Within a round the contenders
+/// follow each other in shuffled order, so that neither drift of the machine nor being second
+/// favours one of them.
 pub(crate) fn run(
     contest: &mut impl Contest,
     plan: &Plan,

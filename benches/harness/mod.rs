@@ -1,4 +1,5 @@
-//! What do `cargo bench --bench macro`, `examples/compare` and `benches/peers` share? All but the contenders and the rows.
+//! What do `cargo bench --bench macro`, `examples/compare` and `benches/peers` share? All but the
+//! contenders and the rows.
 //!
 //! A [`Suite`] names who takes part and what is done. Each contender does its work in a process of
 //! its own, in short interleaved slices. `workloads` says how a row is set up, `measure` how it is
@@ -64,7 +65,8 @@ pub(crate) struct Suite {
     /// Ratios are formed of the first contender that takes part in a row to each of the others.
     pub(crate) contenders: &'static [Contender],
     pub(crate) rows: Vec<Row>,
-    /// Rounds and the size of the data file in MiB unless options say otherwise: in full, and with `--quick`.
+    /// Rounds and the size of the data file in MiB unless options say otherwise: in full, and with
+    /// `--quick`.
     pub(crate) rounds: [u32; 2],
     pub(crate) file_size_mib: [u64; 2],
     /// More settings, for the report.
@@ -92,7 +94,8 @@ pub(crate) struct Options {
     /// Keep the data file for the next run
     #[arg(long)]
     keep: bool,
-    /// Only the workload of this name, or else those whose name begins so (may be given several times; see --list)
+    /// Only the workload of this name, or else those whose name begins so (may be given several
+    /// times; see --list)
     #[arg(long = "workload", value_name = "NAME")]
     workloads: Vec<String>,
     /// Only these contenders (may be given several times; see --list)

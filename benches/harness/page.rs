@@ -1,4 +1,5 @@
-//! How does the report look? One HTML page with its styles and SVG plots inside, for light and dark screens.
+//! How does the report look? One HTML page with its styles and SVG plots inside, for light and dark
+//! screens.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -13,7 +14,8 @@ use super::report::{KNOWN_LIMITS, RATIO_MEANING, Report, Verdict, Workload, answ
 
 const PLOT_SIZE: (u32, u32) = (460, 300);
 
-/// Drawn in this colour, which nothing else uses, and replaced by `currentColor`: so axes and text follow the page's theme.
+/// Drawn in this colour, which nothing else uses, and replaced by `currentColor`: so axes and text
+/// follow the page's theme.
 const INK: RGBColor = RGBColor(1, 2, 3);
 const INK_IN_SVG: &str = "#010203";
 
@@ -134,7 +136,8 @@ fn percentile_label(nines: f64) -> String {
     format!("p{percent:.digits$}")
 }
 
-/// The ratios that the headline rests on, one dot per round, so that the spread can be seen and not only read.
+/// The ratios that the headline rests on, one dot per round, so that the spread can be seen and not
+/// only read.
 const PLOTTED_RATIOS: &[&str] = &["ops_per_s", "cpu_us_per_op", "p50_us", "p99_us"];
 
 fn ratio_dots(workload: &Workload, of: &str, to: &str) -> Result<String, Failure> {
@@ -181,10 +184,12 @@ fn ratio_dots(workload: &Workload, of: &str, to: &str) -> Result<String, Failure
     })
 }
 
-/// Ratios beyond these are drawn at the edge, so that one disturbed round does not flatten all others.
+/// Ratios beyond these are drawn at the edge, so that one disturbed round does not flatten all
+/// others.
 const SHOWN_RATIOS: Range<f64> = 0.1..20.0;
 
-/// Where a ratio is drawn: on a logarithmic axis, so that twice as good and half as good are equally far from 1.
+/// Where a ratio is drawn: on a logarithmic axis, so that twice as good and half as good are
+/// equally far from 1.
 fn ratio_height(ratio: f64) -> f64 {
     ratio.clamp(SHOWN_RATIOS.start, SHOWN_RATIOS.end).log2()
 }

@@ -1,4 +1,5 @@
-//! What is happening right now? A bar on a terminal, a few plain lines elsewhere; always on stderr, results on stdout.
+//! What is happening right now? A bar on a terminal, a few plain lines elsewhere; always on stderr,
+//! results on stdout.
 
 use std::io::{IsTerminal, Write};
 
@@ -44,7 +45,8 @@ impl Progress {
         self.bar.inc(1);
     }
 
-    /// Prints a result without tearing the bar. A reader that has gone (`| head`) must not cost the report.
+    /// Prints a result without tearing the bar. A reader that has gone (`| head`) must not cost the
+    /// report.
     pub(crate) fn print(&self, text: &str) {
         let _ = self.bar.suspend(|| writeln!(std::io::stdout(), "{text}"));
     }

@@ -1,4 +1,5 @@
-//! Which numbers come next? A small seeded generator (splitmix64), so that a run can be repeated from its seed.
+//! Which numbers come next? A small seeded generator (splitmix64), so that a run can be repeated
+//! from its seed.
 
 /// The generator's state; every state is a good one.
 #[derive(Clone, Debug)]
@@ -14,7 +15,8 @@ impl Random {
         mix(self.0)
     }
 
-    /// A number in `0..bound`. The bias of multiply-and-shift is below one in 2^40 for the bounds used here.
+    /// A number in `0..bound`. The bias of multiply-and-shift is below one in 2^40 for the bounds
+    /// used here.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }

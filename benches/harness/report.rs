@@ -1,4 +1,5 @@
-//! What was found? The data of the JSON file, the table, and the plain-language findings drawn from the figures.
+//! What was found? The data of the JSON file, the table, and the plain-language findings drawn from
+//! the figures.
 //!
 //! The HTML page is in [`super::page`]; it shows what is here and adds no figures of its own.
 
@@ -20,7 +21,8 @@ const NO_RESULT: &str = "No result";
 const LOAD_SATURATED: f64 = 0.95;
 /// and below this share a server that was to be saturated is called unsaturated.
 const SERVER_SATURATED: f64 = 0.97;
-/// With many requests outstanding one side is always busy, unless others had the cores for more than the rest.
+/// With many requests outstanding one side is always busy, unless others had the cores for more
+/// than the rest.
 const UNDISTURBED: f64 = 0.80;
 
 /// The JSON file. `--help` documents it.
@@ -146,7 +148,8 @@ pub(crate) fn disturbance(contenders: &[Contender]) -> Option<String> {
     })
 }
 
-/// Percentiles at equal steps of "nines", up to the last one that still has a handful of samples above it.
+/// Percentiles at equal steps of "nines", up to the last one that still has a handful of samples
+/// above it.
 fn latency_curve(record: &Record) -> Vec<(f64, f64)> {
     const STEPS_PER_NINE: i32 = 10;
     const MOST_NINES: i32 = 4;
@@ -269,8 +272,8 @@ fn comparison(ratio: &Ratio) -> String {
     }
 }
 
-/// One line per row, as a Markdown table: the headline of each contender, the ratios with the middle half of their rounds, and what else
-/// tells how the first contender works.
+/// One line per row, as a Markdown table: the headline of each contender, the ratios with the
+/// middle half of their rounds, and what else tells how the first contender works.
 pub(crate) fn summary(report: &Report) -> String {
     let mut names: Vec<&str> = Vec::new();
     for contender in report.workloads.iter().flat_map(|workload| &workload.contenders) {
@@ -314,8 +317,9 @@ pub(crate) const KNOWN_LIMITS: &[&str] = &[
     "Files on tmpfs: the ring hands every access to worker threads there.",
 ];
 
-/// A side wins a figure if it was better in at least this share of the rounds: with 16 rounds, chance alone calls a
-/// winner once in two thousand figures (a share of three quarters once in thirteen),
+/// A side wins a figure if it was better in at least this share of the rounds: with 16 rounds,
+/// chance alone calls a winner once in two thousand figures (a share of three quarters once in
+/// thirteen),
 const CLEAR_SHARE: f64 = 0.9;
 /// and by more than this in the median.
 const CLEAR_MARGIN: f64 = 0.02;

@@ -1,4 +1,5 @@
-//! What does the operating system say about this machine and this process? Cores, clocks, file systems, limits.
+//! What does the operating system say about this machine and this process? Cores, clocks, file
+//! systems, limits.
 //!
 //! Knows nothing about contenders or workloads.
 #![allow(unsafe_code)] // The standard library offers none of these calls.
@@ -55,7 +56,8 @@ fn value_of(path: &str, key: &str) -> Option<String> {
 pub(crate) fn allowed_cores() -> Vec<usize> {
     // SAFETY: cpu_set_t is an array of integers, for which all zeroes is a value.
     let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-    // SAFETY: `set` is a local of the size given; the call fills it before it returns and keeps no reference.
+    // SAFETY: `set` is a local of the size given; the call fills it before it returns and keeps no
+    // reference.
     let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) };
     if result != 0 {
         return vec![0];
@@ -68,7 +70,8 @@ pub(crate) fn allowed_cores() -> Vec<usize> {
 pub(crate) fn pin_to_core(core: usize) -> io::Result<()> {
     // SAFETY: cpu_set_t is an array of integers, for which all zeroes is a value.
     let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-    // SAFETY: CPU_SET writes within the local `set` (libc bounds the index), and the call below only reads it.
+    // SAFETY: CPU_SET writes within the local `set` (libc bounds the index), and the call below
+    // only reads it.
     let result = unsafe {
         libc::CPU_SET(core, &mut set);
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
@@ -76,7 +79,8 @@ pub(crate) fn pin_to_core(core: usize) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// User and system time of all threads of this process, the kernel's worker threads for its ring included.
+/// User and system time of all threads of this process, the kernel's worker threads for its ring
+/// included.
 pub(crate) fn process_cpu_time() -> Duration {
     clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
@@ -96,7 +100,8 @@ pub(crate) fn anonymous_memory(process: u32) -> io::Result<u64> {
     kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("/proc tells nothing of the memory of a process"))
 }
 
-/// Has the kernel end this process when the thread that started it ends, so that no server survives its parent.
+/// Has the kernel end this process when the thread that started it ends, so that no server survives
+/// its parent.
 pub(crate) fn end_with_parent(parent: u32) -> io::Result<()> {
     // SAFETY: PR_SET_PDEATHSIG takes integers only.
     let result = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) };
@@ -145,8 +150,8 @@ pub(crate) struct FileSystem {
 pub(crate) fn file_system_of(path: &Path) -> io::Result<FileSystem> {
     let c_path = CString::new(path.as_os_str().as_bytes())?;
     let mut answer = MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: `c_path` is a NUL-terminated string and `answer` a buffer of the right size; both are locals that
-    // outlive the call, which keeps neither.
+    // SAFETY: `c_path` is a NUL-terminated string and `answer` a buffer of the right size; both are
+    // locals that outlive the call, which keeps neither.
     if unsafe { libc::statfs(c_path.as_ptr(), answer.as_mut_ptr()) } != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -166,7 +171,8 @@ pub(crate) fn file_system_of(path: &Path) -> io::Result<FileSystem> {
     Ok(FileSystem { name, is_tmpfs, free_bytes: answer.f_bavail * answer.f_bsize as u64 })
 }
 
-/// Takes the congestion control that every kernel has and that costs the least, where the default may be one that sets timers.
+/// Takes the congestion control that every kernel has and that costs the least, where the default
+/// may be one that sets timers.
 pub(crate) fn use_cheap_congestion_control(socket: &impl AsRawFd) -> io::Result<()> {
     let name = b"reno";
     // SAFETY: the call reads the static name, whose length is given.

@@ -12,7 +12,8 @@ use super::load::{Address, Load};
 use super::measure::{Contest, Slice};
 use super::{Contender, Failure, system};
 
-/// The smallest buffer an echo server reads into: what programs that do not know their messages' size would take.
+/// The smallest buffer an echo server reads into: what programs that do not know their messages'
+/// size would take.
 const SMALLEST_READ: usize = 4096;
 /// What a sequential read takes: as much as std's buffered copies, and many programs, read at once.
 pub(crate) const SEQUENTIAL_READ: usize = 64 << 10;
@@ -153,7 +154,8 @@ pub(crate) struct Placement {
     pub(crate) load_threads: usize,
 }
 
-/// The first core for servers, the others for their load; or, where there is but one, none for either.
+/// The first core for servers, the others for their load; or, where there is but one, none for
+/// either.
 fn cores() -> (Option<usize>, Vec<usize>) {
     let cores = system::allowed_cores();
     match cores.split_first() {
@@ -257,7 +259,8 @@ impl Contest for EchoContest {
     }
 }
 
-/// Memory of idle connections: in each slice a new server, so that no earlier connection's memory is used again.
+/// Memory of idle connections: in each slice a new server, so that no earlier connection's memory
+/// is used again.
 #[derive(Debug)]
 pub(crate) struct IdleContest<'a> {
     pub(crate) contenders: &'a [&'static Contender],
@@ -334,7 +337,8 @@ impl Contest for FileContest<'_> {
 impl Drop for FileContest<'_> {
     fn drop(&mut self) {
         for worker in &self.workers {
-            // Only a copy leaves one, and nothing sensible is left to do about a file that cannot be removed.
+            // Only a copy leaves one, and nothing sensible is left to do about a file that cannot
+            // be removed.
             let _ = std::fs::remove_file(self.file.copy_path(worker.name));
         }
     }

@@ -1,12 +1,15 @@
 //! Where does memory come from whose address the device can take as it is?
 //!
-//! A buffer for files opened with `O_DIRECT`: address, length and file offset of such a read or write must be multiples of what the device and
-//! file system ask for (`statx` tells, as `stx_dio_mem_align` and `stx_dio_offset_align`). This file cares for the address only, and knows no file.
+//! A buffer for files opened with `O_DIRECT`: address, length and file offset of such a read or
+//! write must be multiples of what the device and file system ask for (`statx` tells, as
+//! `stx_dio_mem_align` and `stx_dio_offset_align`). This file cares for the address only, and knows
+//! no file.
 //!
 //! # Safety
 //! The buffer is the only owner of one block from the global allocator: `new` allocates it, `Drop`
-//! frees it with the same layout, and between the two it neither grows nor moves. A part of a buffer
-//! is never dropped, and the whole is kept longer. Of its bytes, the first `len` are initialised and `len <= capacity`; every method keeps that.
+//! frees it with the same layout, and between the two it neither grows nor moves. A part of a
+//! buffer is never dropped, and the whole is kept longer. Of its bytes, the first `len` are
+//! initialised and `len <= capacity`; every method keeps that.
 #![allow(unsafe_code)]
 
 use super::{IoBuf, IoBufMut};
@@ -18,7 +21,8 @@ use std::ptr::{self, NonNull};
 
 /// A buffer with a chosen alignment and a fixed capacity, for `O_DIRECT`.
 ///
-/// It has a length like a `Vec`, but never grows. A new one is empty; a read may use its whole capacity.
+/// It has a length like a `Vec`, but never grows. A new one is empty; a read may use its whole
+/// capacity.
 ///
 /// ```
 /// use annulus::buf::AlignedBuffer;
@@ -48,7 +52,8 @@ impl AlignedBuffer {
         AlignedBuffer { start: allocate(layout), len: 0, layout }
     }
 
-    /// An empty buffer for `capacity` bytes aligned to a memory page, which is enough for nearly every device and file system.
+    /// An empty buffer for `capacity` bytes aligned to a memory page, which is enough for nearly
+    /// every device and file system.
     ///
     /// # Panics
     /// If the capacity does not fit into the address space.
@@ -93,8 +98,8 @@ impl AlignedBuffer {
     pub fn resize(&mut self, len: usize, value: u8) {
         let Some(added) = len.checked_sub(self.len) else { return self.truncate(len) };
         self.assert_room_for(added);
-        // SAFETY: this buffer owns the block, and `added` bytes after `len` lie in it, as just asserted; `&mut self` keeps others off until the
-        // end of this method.
+        // SAFETY: this buffer owns the block, and `added` bytes after `len` lie in it, as just
+        // asserted; `&mut self` keeps others off until the end of this method.
         unsafe { self.start.add(self.len).write_bytes(value, added) };
         self.len = len;
     }
@@ -105,8 +110,9 @@ impl AlignedBuffer {
     /// If they do not fit: the buffer does not grow.
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         self.assert_room_for(bytes.len());
-        // SAFETY: this buffer owns the block, and as many bytes after `len` lie in it, as just asserted; `&mut self` keeps others off until the
-        // end of this method, and so `bytes` cannot overlap.
+        // SAFETY: this buffer owns the block, and as many bytes after `len` lie in it, as just
+        // asserted; `&mut self` keeps others off until the end of this method, and so `bytes`
+        // cannot overlap.
         unsafe { self.start.add(self.len).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
         self.len += bytes.len();
     }
@@ -122,7 +128,8 @@ impl AlignedBuffer {
     pub(super) unsafe fn part(&self, offset: usize, capacity: usize) -> ManuallyDrop<AlignedBuffer> {
         assert!(offset <= self.capacity() && capacity <= self.capacity() - offset, "a part lies within the whole");
         let Ok(layout) = Layout::from_size_align(capacity, self.alignment()) else { unreachable!("the whole is larger and has a layout") };
-        // SAFETY: the offset is within the block, which this buffer owns and which outlives the part, as the caller promises.
+        // SAFETY: the offset is within the block, which this buffer owns and which outlives the
+        // part, as the caller promises.
         let start = unsafe { self.start.add(offset) };
         ManuallyDrop::new(AlignedBuffer { start, len: 0, layout })
     }
@@ -136,12 +143,14 @@ impl AlignedBuffer {
     }
 }
 
-/// A block for `layout`, or just an aligned address if it is of size zero, which the allocator does not take.
+/// A block for `layout`, or just an aligned address if it is of size zero, which the allocator does
+/// not take.
 fn allocate(layout: Layout) -> NonNull<u8> {
     if layout.size() == 0 {
         return NonNull::new(ptr::without_provenance_mut(layout.align())).expect("an alignment is a power of two, so not zero");
     }
-    // SAFETY: the size is not zero. The caller becomes the owner of the block, until it is freed in `Drop`.
+    // SAFETY: the size is not zero. The caller becomes the owner of the block, until it is freed in
+    // `Drop`.
     let start = unsafe { alloc::alloc(layout) };
     NonNull::new(start).unwrap_or_else(|| alloc::handle_alloc_error(layout))
 }
@@ -155,21 +164,23 @@ pub(super) fn page_size() -> usize {
 impl Drop for AlignedBuffer {
     fn drop(&mut self) {
         if self.layout.size() != 0 {
-            // SAFETY: this buffer owns the block, which came from `alloc` with this same layout, and nobody uses it after its owner is dropped:
-            // an operation that still needs it holds the owner.
+            // SAFETY: this buffer owns the block, which came from `alloc` with this same layout,
+            // and nobody uses it after its owner is dropped: an operation that still needs it holds
+            // the owner.
             unsafe { alloc::dealloc(self.start.as_ptr(), self.layout) };
         }
     }
 }
 
-// SAFETY: the buffer is the only owner of its block, and the global allocator frees from any thread; so it may move to another, as a `Vec` may.
+// SAFETY: the buffer is the only owner of its block, and the global allocator frees from any
+// thread; so it may move to another, as a `Vec` may.
 unsafe impl Send for AlignedBuffer {}
 
 // SAFETY: through a shared reference the bytes can only be read; there is no interior mutability.
 unsafe impl Sync for AlignedBuffer {}
 
-// SAFETY: this value owns the block, which stays where it is until the value is dropped; a move copies only the pointer. The first `len` bytes are
-// initialised.
+// SAFETY: this value owns the block, which stays where it is until the value is dropped; a move
+// copies only the pointer. The first `len` bytes are initialised.
 unsafe impl IoBuf for AlignedBuffer {
     fn as_init_ptr(&self) -> *const u8 {
         self.start.as_ptr()
@@ -180,7 +191,8 @@ unsafe impl IoBuf for AlignedBuffer {
     }
 }
 
-// SAFETY: as above; the pointer is the allocator's own and good for the whole block, and nobody else has one.
+// SAFETY: as above; the pointer is the allocator's own and good for the whole block, and nobody
+// else has one.
 unsafe impl IoBufMut for AlignedBuffer {
     fn as_mut_ptr(&mut self) -> *mut u8 {
         self.start.as_ptr()
@@ -206,7 +218,8 @@ impl Deref for AlignedBuffer {
 
 impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: this buffer owns the bytes, the first `len` are initialised, and it is borrowed mutably for as long as the slice lives.
+        // SAFETY: this buffer owns the bytes, the first `len` are initialised, and it is borrowed
+        // mutably for as long as the slice lives.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }

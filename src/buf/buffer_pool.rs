@@ -1,7 +1,9 @@
-//! Where do buffers come from that the kernel knows already? A pool of them, and who waits when all are out.
+//! Where do buffers come from that the kernel knows already? A pool of them, and who waits when all
+//! are out.
 //!
-//! The kernel pins the memory of a registered buffer once instead of at each operation. Registering is the runtime's affair; this file hands
-//! buffers out, takes them back, and keeps them as long as anybody has one.
+//! The kernel pins the memory of a registered buffer once instead of at each operation. Registering
+//! is the runtime's affair; this file hands buffers out, takes them back, and keeps them as long as
+//! anybody has one.
 //!
 //! # Safety
 //! A pool owns one area of memory, or several where there is much, and its buffers are parts of it
@@ -28,12 +30,13 @@ use super::{AlignedBuffer, IoBuf, IoBufMut};
 
 /// A pool of page-aligned buffers for files, registered with the runtime that it was made on.
 ///
-/// The kernel pins registered memory once and not at each operation, which is what makes reads and writes of files opened with `O_DIRECT`
-/// cheaper (see [`is_registered`](BufferPool::is_registered) for the rest). The operations choose by themselves: a pool buffer can be given to
-/// any of them, on any runtime of this thread.
+/// The kernel pins registered memory once and not at each operation, which is what makes reads and
+/// writes of files opened with `O_DIRECT` cheaper (see [`is_registered`](BufferPool::is_registered)
+/// for the rest). The operations choose by themselves: a pool buffer can be given to any of them,
+/// on any runtime of this thread.
 ///
-/// Cloning makes another handle of the same pool. Its memory is freed when all handles and all buffers are gone, which may be after the
-/// runtime has ended.
+/// Cloning makes another handle of the same pool. Its memory is freed when all handles and all
+/// buffers are gone, which may be after the runtime has ended.
 ///
 /// ```
 /// use annulus::{buf::BufferPool, fs::File};
@@ -50,10 +53,12 @@ use super::{AlignedBuffer, IoBuf, IoBufMut};
 /// ```
 ///
 /// # `O_DIRECT`
-/// Such a file is read and written in whole blocks: offset and length are multiples of the device's block size (512 or 4096 bytes), and
-/// anything else is refused with `EINVAL`, as the opening is by a file system that does not know `O_DIRECT`. The length is that of the buffer:
-/// [`resize`](PoolBuffer::resize) fills up the last block of a write, and [`set_len`](crate::fs::File::set_len) cuts the file afterwards. A
-/// read that meets the end of the file is short.
+/// Such a file is read and written in whole blocks: offset and length are multiples of the device's
+/// block size (512 or 4096 bytes), and anything else is refused with `EINVAL`, as the opening is by
+/// a file system that does not know `O_DIRECT`. The length is that of the buffer:
+/// [`resize`](PoolBuffer::resize) fills up the last block of a write, and
+/// [`set_len`](crate::fs::File::set_len) cuts the file afterwards. A read that meets the end of the
+/// file is short.
 ///
 /// ```no_run
 /// use annulus::{buf::BufferPool, fs::File};
@@ -109,12 +114,14 @@ struct Numbered {
 /// The largest area: the kernel registers no larger one.
 const LARGEST_AREA: usize = 1 << 30;
 
-/// Tries to register areas, and returns where the first is, the others behind it, and what undoes it.
+/// Tries to register areas, and returns where the first is, the others behind it, and what undoes
+/// it.
 pub(crate) type Register<'r> = dyn FnMut(&mut [AlignedBuffer]) -> io::Result<(Registration, Box<dyn Any>)> + 'r;
 
 impl BufferPool {
     pub(crate) fn with(count: usize, size: usize, register: &mut Register<'_>) -> BufferPool {
-        // As few areas as can be: the kernel finds its way about one of them faster than about many.
+        // As few areas as can be: the kernel finds its way about one of them faster than about
+        // many.
         let stride = size.checked_next_multiple_of(page_size()).expect("a buffer fits into the address space");
         let buffers_per_area = LARGEST_AREA.checked_div(stride).unwrap_or(count).max(1);
         let area = |first| AlignedBuffer::with_page_alignment(stride * buffers_per_area.min(count - first));
@@ -164,16 +171,18 @@ impl BufferPool {
         self.shared.size
     }
 
-    /// Does the kernel know these buffers? If not they are plain aligned memory, and [`refusal`](BufferPool::refusal) says why.
+    /// Does the kernel know these buffers? If not they are plain aligned memory, and
+    /// [`refusal`](BufferPool::refusal) says why.
     ///
-    /// Operations use the registration for files opened with `O_DIRECT` on the runtime that the pool was made on. Elsewhere it would not make
-    /// them cheaper: reads through the page cache are copied faster into plain memory.
+    /// Operations use the registration for files opened with `O_DIRECT` on the runtime that the
+    /// pool was made on. Elsewhere it would not make them cheaper: reads through the page cache are
+    /// copied faster into plain memory.
     pub fn is_registered(&self) -> bool {
         self.shared.registered.is_ok()
     }
 
-    /// Why the buffers are not registered: no locked memory left (`RLIMIT_MEMLOCK`), the runtime's table full, a kernel that has none
-    /// (before 5.19), no runtime.
+    /// Why the buffers are not registered: no locked memory left (`RLIMIT_MEMLOCK`), the runtime's
+    /// table full, a kernel that has none (before 5.19), no runtime.
     pub fn refusal(&self) -> Option<&io::Error> {
         self.shared.registered.as_ref().err()
     }
@@ -286,10 +295,12 @@ impl fmt::Debug for BufferPool {
     }
 }
 
-/// A buffer of a [`BufferPool`], page-aligned and with a fixed capacity, which goes back when it is dropped.
+/// A buffer of a [`BufferPool`], page-aligned and with a fixed capacity, which goes back when it is
+/// dropped.
 ///
-/// It has a length like a `Vec`, but never grows. It comes empty; a read may use its whole capacity. It stays on the thread of its pool, and
-/// so does an [`Error`](crate::Error) that carries it.
+/// It has a length like a `Vec`, but never grows. It comes empty; a read may use its whole
+/// capacity. It stays on the thread of its pool, and so does an [`Error`](crate::Error) that
+/// carries it.
 pub struct PoolBuffer {
     /// `None` only within `drop`.
     numbered: Option<Box<Numbered>>,
@@ -351,7 +362,8 @@ impl Drop for PoolBuffer {
     }
 }
 
-// SAFETY: the value owns the aligned buffer, which keeps the promise, and nobody exchanges it before the value is dropped.
+// SAFETY: the value owns the aligned buffer, which keeps the promise, and nobody exchanges it
+// before the value is dropped.
 unsafe impl IoBuf for PoolBuffer {
     fn as_init_ptr(&self) -> *const u8 {
         self.numbered().buffer.as_init_ptr()

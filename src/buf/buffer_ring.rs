@@ -1,13 +1,16 @@
-//! How are buffers lent to the ring? A queue of addresses in shared memory, io_uring_provided_buffers(7).
+//! How are buffers lent to the ring? A queue of addresses in shared memory,
+//! io_uring_provided_buffers(7).
 //!
-//! The owner appends buffers and moves the tail; whoever executes receives takes from the head, and says in the completion which one it
-//! took. The layout is the kernel's (`struct io_uring_buf_ring`), but nothing here needs the kernel: any source of completions can read the
-//! same memory. What the buffers are is the pool's business.
+//! The owner appends buffers and moves the tail; whoever executes receives takes from the head, and
+//! says in the completion which one it took. The layout is the kernel's
+//! (`struct io_uring_buf_ring`), but nothing here needs the kernel: any source of completions can
+//! read the same memory. What the buffers are is the pool's business.
 //!
 //! # Safety
-//! The queue owns its mapping until it is dropped. Only the owning thread writes entries, and only those between the tail and the head,
-//! which the taker does not look at; the tail is stored with release and loaded with acquire. The tail lies in the unused last two bytes of the
-//! first entry, so entries are written field by field and never as a whole.
+//! The queue owns its mapping until it is dropped. Only the owning thread writes entries, and only
+//! those between the tail and the head, which the taker does not look at; the tail is stored with
+//! release and loaded with acquire. The tail lies in the unused last two bytes of the first entry,
+//! so entries are written field by field and never as a whole.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -43,7 +46,8 @@ pub(crate) struct BufferRing {
 }
 
 impl BufferRing {
-    /// A queue for `buffers` buffers, at most [`MOST_ENTRIES`]; its length is the next power of two.
+    /// A queue for `buffers` buffers, at most [`MOST_ENTRIES`]; its length is the next power of
+    /// two.
     ///
     /// # Errors
     /// Want of memory.
@@ -71,7 +75,8 @@ impl BufferRing {
     }
 
     fn shared_tail(&self) -> &AtomicU16 {
-        // SAFETY: the two bytes lie within the first entry, are aligned, live as long as the mapping, and nobody writes them but by this.
+        // SAFETY: the two bytes lie within the first entry, are aligned, live as long as the
+        // mapping, and nobody writes them but by this.
         unsafe { AtomicU16::from_ptr(&raw mut (*self.place(0).as_ptr()).reserved) }
     }
 
@@ -80,8 +85,8 @@ impl BufferRing {
     pub(crate) fn append(&self, address: NonNull<u8>, length: u32, id: u16) {
         let tail = self.tail.get();
         let place = self.place(tail).as_ptr();
-        // SAFETY: the place is in the mapping, and not among those that the taker reads before it has seen the new tail. The field that holds the
-        // tail is left alone.
+        // SAFETY: the place is in the mapping, and not among those that the taker reads before it
+        // has seen the new tail. The field that holds the tail is left alone.
         unsafe {
             (&raw mut (*place).address).write(address.as_ptr().expose_provenance() as u64);
             (&raw mut (*place).length).write(length);
@@ -92,7 +97,8 @@ impl BufferRing {
         self.shared_tail().store(tail, Ordering::Release);
     }
 
-    /// How many buffers were ever appended, wrapping: a taker's head is never ahead of it, and both are compared by difference.
+    /// How many buffers were ever appended, wrapping: a taker's head is never ahead of it, and both
+    /// are compared by difference.
     pub(crate) fn tail(&self) -> u16 {
         self.shared_tail().load(Ordering::Acquire)
     }
@@ -100,8 +106,9 @@ impl BufferRing {
     /// The buffer at a position between a taker's head and the [`tail`](BufferRing::tail).
     pub(crate) fn entry(&self, position: u16) -> BufferEntry {
         let place = self.place(position).as_ptr();
-        // SAFETY: the place is in the mapping and below the tail, so it was written before the tail was moved past it, and the owner writes it
-        // again only after the taker has given the buffer back. The owner's thread is this one, since a buffer ring is not `Sync`.
+        // SAFETY: the place is in the mapping and below the tail, so it was written before the tail
+        // was moved past it, and the owner writes it again only after the taker has given the
+        // buffer back. The owner's thread is this one, since a buffer ring is not `Sync`.
         unsafe { BufferEntry { address: (*place).address, length: (*place).length, id: (*place).id, reserved: 0 } }
     }
 }

@@ -1,10 +1,12 @@
-//! What does a user hold of a received buffer? A view of bytes that gives the buffer back when it goes.
+//! What does a user hold of a received buffer? A view of bytes that gives the buffer back when it
+//! goes.
 //!
 //! A chunk knows where its bytes are and who keeps them. It knows no ring and no stream.
 //!
 //! # Safety
-//! The bytes of the buffer from `offset` on, `length` of them, are initialised, and are written by nobody as long as a chunk of them lives. The
-//! arena, in which the buffer and its place are, lives as long as a chunk of it.
+//! The bytes of the buffer from `offset` on, `length` of them, are initialised, and are written by
+//! nobody as long as a chunk of them lives. The arena, in which the buffer and its place are, lives
+//! as long as a chunk of it.
 #![allow(unsafe_code)]
 
 use std::borrow::Borrow;
@@ -18,14 +20,18 @@ use std::ptr::NonNull;
 use super::IoBuf;
 use super::chunk_arena::{BufferPlace, ChunkArena};
 
-/// Received bytes in a buffer that belongs to the runtime's pool, and goes back there when the last chunk of it is dropped.
+/// Received bytes in a buffer that belongs to the runtime's pool, and goes back there when the last
+/// chunk of it is dropped.
 ///
-/// It can be read as a slice, sent or written as it is, divided ([`split_to`](Chunk::split_to), [`split_off`](Chunk::split_off)) and cloned
-/// without copying, kept beyond its stream and its runtime, and given to other threads.
+/// It can be read as a slice, sent or written as it is, divided ([`split_to`](Chunk::split_to),
+/// [`split_off`](Chunk::split_off)) and cloned without copying, kept beyond its stream and its
+/// runtime, and given to other threads.
 ///
-/// A chunk is meant to be used and dropped: a single received byte may keep a whole buffer. When three quarters of a pool that cannot
-/// grow any more are in chunks, what comes is copied to the heap instead, so that a program which keeps its chunks, or forgets them
-/// (`mem::forget`), never starves its streams. With the crate `bytes`, `Bytes::from_owner(chunk)` makes it a `Bytes` without a copy.
+/// A chunk is meant to be used and dropped: a single received byte may keep a whole buffer. When
+/// three quarters of a pool that cannot grow any more are in chunks, what comes is copied to the
+/// heap instead, so that a program which keeps its chunks, or forgets them (`mem::forget`), never
+/// starves its streams. With the crate `bytes`, `Bytes::from_owner(chunk)` makes it a `Bytes`
+/// without a copy.
 ///
 /// ```
 /// use annulus::net::UnixStream;
@@ -43,9 +49,11 @@ pub struct Chunk {
     /// The buffer, of which this is one chunk.
     place: NonNull<BufferPlace>,
     length: u32,
-    /// Where in the buffer the bytes begin, least byte first. Three of them, for a task that waits may have room for several chunks.
+    /// Where in the buffer the bytes begin, least byte first. Three of them, for a task that waits
+    /// may have room for several chunks.
     offset: [u8; 3],
-    /// A byte of which all other values are free to mean that there is no chunk: so an item of a stream is no larger than a chunk.
+    /// A byte of which all other values are free to mean that there is no chunk: so an item of a
+    /// stream is no larger than a chunk.
     present: Present,
 }
 
@@ -64,7 +72,8 @@ impl Chunk {
     /// The only chunk of a buffer, so far.
     ///
     /// # Safety
-    /// The first `length` bytes of the buffer are initialised, the kernel has let go of it, and the arena is told that it is in a chunk.
+    /// The first `length` bytes of the buffer are initialised, the kernel has let go of it, and the
+    /// arena is told that it is in a chunk.
     #[inline]
     pub(super) unsafe fn lent(place: NonNull<BufferPlace>, length: u32) -> Chunk {
         Chunk { place, length, offset: [0; 3], present: Present::Yes }
@@ -165,10 +174,12 @@ impl Drop for Chunk {
 // SAFETY: the bytes are only read; an arena takes buffers back from any thread.
 unsafe impl Send for Chunk {}
 
-// SAFETY: through a shared reference the bytes can be read and the chunk cloned, which is an atomic count.
+// SAFETY: through a shared reference the bytes can be read and the chunk cloned, which is an atomic
+// count.
 unsafe impl Sync for Chunk {}
 
-// SAFETY: the arena keeps the bytes where they are until the last chunk of them is dropped, and nobody writes them until then.
+// SAFETY: the arena keeps the bytes where they are until the last chunk of them is dropped, and
+// nobody writes them until then.
 unsafe impl IoBuf for Chunk {
     #[inline]
     fn as_init_ptr(&self) -> *const u8 {

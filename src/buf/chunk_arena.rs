@@ -1,13 +1,17 @@
-//! Where do the bytes of chunks lie, and how do they find home? Memory that outlives its pool, and the way back from other threads.
+//! Where do the bytes of chunks lie, and how do they find home? Memory that outlives its pool, and
+//! the way back from other threads.
 //!
-//! A pool belongs to a thread, its chunks go anywhere and may live longer. So the memory is neither the pool's nor the chunks': it goes with
-//! the last of them. On the pool's thread a buffer goes straight back; elsewhere it goes onto a list which the pool takes as a whole.
+//! A pool belongs to a thread, its chunks go anywhere and may live longer. So the memory is neither
+//! the pool's nor the chunks': it goes with the last of them. On the pool's thread a buffer goes
+//! straight back; elsewhere it goes onto a list which the pool takes as a whole.
 //!
 //! # Safety
-//! An arena is allocated by [`ChunkArena::allocate`] and freed in [`ChunkArena::count_down`], by whoever brings `outstanding` to zero after the pool has
-//! closed it: then no chunk is left and no pool, and so nobody has a pointer to it. The kernel writes to a buffer only between its lending and
-//! its completion, when no chunk of it exists; from then on its bytes are only read, until the last chunk of it is gone and it is lent anew. The
-//! cell with the pool's address is touched by the home thread only.
+//! An arena is allocated by [`ChunkArena::allocate`] and freed in [`ChunkArena::count_down`], by
+//! whoever brings `outstanding` to zero after the pool has closed it: then no chunk is left and no
+//! pool, and so nobody has a pointer to it. The kernel writes to a buffer only between its lending
+//! and its completion, when no chunk of it exists; from then on its bytes are only read, until the
+//! last chunk of it is gone and it is lent anew. The cell with the pool's address is touched by the
+//! home thread only.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -23,11 +27,13 @@ const NOTHING: u32 = u32::MAX;
 /// The pool has gone, and nobody looks at the list any more.
 const CLOSED: u32 = u32::MAX - 1;
 
-/// Chunks that share one buffer: with more, as in `Arc`, somebody forgets clones in a loop, and the count must not wrap.
+/// Chunks that share one buffer: with more, as in `Arc`, somebody forgets clones in a loop, and the
+/// count must not wrap.
 const MOST_SHARES: u32 = u32::MAX / 2;
 
-/// The first bytes of all buffers would fall into few sets of the processor's caches if they were as far apart as buffers are long, which
-/// mostly is a power of two. One line more spreads them over all sets.
+/// The first bytes of all buffers would fall into few sets of the processor's caches if they were
+/// as far apart as buffers are long, which mostly is a power of two. One line more spreads them
+/// over all sets.
 const STAGGER: usize = 64;
 
 /// The memory of a pool, or of one copy.
@@ -54,7 +60,8 @@ enum Memory {
     Heap(#[expect(dead_code, reason = "kept for its bytes, to which there are pointers")] Vec<u8>),
 }
 
-/// What there is to know about one buffer. It lies in the arena's table, so whoever keeps the arena may look at it.
+/// What there is to know about one buffer. It lies in the arena's table, so whoever keeps the arena
+/// may look at it.
 pub(super) struct BufferPlace {
     /// Where the buffer begins.
     start: NonNull<u8>,
@@ -66,7 +73,8 @@ pub(super) struct BufferPlace {
 }
 
 impl ChunkArena {
-    /// Memory for `count` buffers of `size` bytes, on this thread. But for 24 bytes a buffer it costs address space only until it is used.
+    /// Memory for `count` buffers of `size` bytes, on this thread. But for 24 bytes a buffer it
+    /// costs address space only until it is used.
     pub(super) fn new(count: usize, size: usize) -> io::Result<NonNull<ChunkArena>> {
         let memory = Mapping::new(count * (size + STAGGER))?;
         let start = memory.start();
@@ -139,16 +147,19 @@ impl ChunkArena {
     /// The caller gives up a chunk of this buffer, and touches neither after.
     #[inline]
     pub(super) unsafe fn release(place: NonNull<BufferPlace>) {
-        // SAFETY: the caller's chunk keeps the arena, and in it the place, until it is given back below.
+        // SAFETY: the caller's chunk keeps the arena, and in it the place, until it is given back
+        // below.
         let (this, others) = unsafe { (place.as_ref().arena.as_ref(), &place.as_ref().others) };
-        // Acquire and release, as in `Arc::drop`: what others read of the bytes comes before they are written anew.
+        // Acquire and release, as in `Arc::drop`: what others read of the bytes comes before they
+        // are written anew.
         if others.load(Ordering::Acquire) != 0 && others.fetch_sub(1, Ordering::AcqRel) != 0 {
             return;
         }
         // The last of several has counted down to one below zero.
         others.store(0, Ordering::Relaxed);
         if this.home == this_thread() && !this.pool.get().is_null() {
-            // SAFETY: this is the home thread, and the pool takes its address out of the cell before it goes.
+            // SAFETY: this is the home thread, and the pool takes its address out of the cell
+            // before it goes.
             return unsafe { (*this.pool.get()).take_back(this.id_of(place)) };
         }
         // SAFETY: the chunk was the last of its buffer, and the caller gives it up.
@@ -159,7 +170,8 @@ impl ChunkArena {
     /// As [`release`](ChunkArena::release), and it was the last chunk of the buffer.
     #[cold]
     unsafe fn return_from_elsewhere(place: NonNull<BufferPlace>) {
-        // SAFETY: the caller's buffer counts as outstanding, which keeps the arena, until it is in the list or counted down.
+        // SAFETY: the caller's buffer counts as outstanding, which keeps the arena, until it is in
+        // the list or counted down.
         let (place, arena) = unsafe { (place.as_ref(), place.as_ref().arena) };
         // SAFETY: as above.
         let this = unsafe { arena.as_ref() };
@@ -182,7 +194,8 @@ impl ChunkArena {
     unsafe fn count_down(arena: NonNull<ChunkArena>) {
         // SAFETY: the caller's share keeps the arena.
         if unsafe { arena.as_ref() }.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // SAFETY: the pool has closed it and the last chunk has gone, which happens once; it was allocated as a box.
+            // SAFETY: the pool has closed it and the last chunk has gone, which happens once; it
+            // was allocated as a box.
             drop(unsafe { Box::from_raw(arena.as_ptr()) });
         }
     }
@@ -211,7 +224,8 @@ impl ChunkArena {
         }
     }
 
-    /// The pool goes, with `lent` buffers in chunks, those in the list included. The memory goes with the last of them.
+    /// The pool goes, with `lent` buffers in chunks, those in the list included. The memory goes
+    /// with the last of them.
     ///
     /// # Safety
     /// Called once, on the home thread, by the pool or in its place; it touches the arena no more.
@@ -227,7 +241,8 @@ impl ChunkArena {
         unsafe { ChunkArena::count_down(arena) };
     }
 
-    /// As [`close`](ChunkArena::close), but the memory stays for ever, since the kernel may still write to it.
+    /// As [`close`](ChunkArena::close), but the memory stays for ever, since the kernel may still
+    /// write to it.
     pub(super) fn leak(&self) {
         self.pool.set(ptr::null());
         self.outstanding.fetch_add(isize::MAX / 2, Ordering::Relaxed);

@@ -1,23 +1,28 @@
-//! The buffers of one runtime: which are lent to the ring, which are in chunks, which are idle, and how many there are.
+//! The buffers of one runtime: which are lent to the ring, which are in chunks, which are idle, and
+//! how many there are.
 //!
 //! ```text
 //!         lend                 a receive takes it              last chunk dropped
 //!  (idle) ────▶ (in the ring) ─────────────────▶ (in a chunk) ─────────────────▶ (in the ring), or idle
 //! ```
-//! The ring takes buffers in turn, so all that it has pass through the processor's caches. It gets a few more than one turn takes, and they come
-//! from the end of the idle list, where those stand that were used last: so a loop goes on with the same few, however many there are.
+//! The ring takes buffers in turn, so all that it has pass through the processor's caches. It gets
+//! a few more than one turn takes, and they come from the end of the idle list, where those stand
+//! that were used last: so a loop goes on with the same few, however many there are.
 //!
-//! The pool counts the buffers that are in no chunk itself, so it knows without asking when they run short: with less than a quarter of those in
-//! circulation left it doubles them, up to a bound, and at the bound it copies what comes and takes the buffer back at once. So at least a
-//! quarter is always there for the next receive, whatever becomes of the chunks, and nobody ever waits for a buffer. When half of
-//! them have not been needed for a while, half of those beyond the first go out of circulation, and their memory goes back to the system: they are
-//! the first of the idle list.
+//! The pool counts the buffers that are in no chunk itself, so it knows without asking when they
+//! run short: with less than a quarter of those in circulation left it doubles them, up to a bound,
+//! and at the bound it copies what comes and takes the buffer back at once. So at least a quarter
+//! is always there for the next receive, whatever becomes of the chunks, and nobody ever waits for
+//! a buffer. When half of them have not been needed for a while, half of those beyond the first go
+//! out of circulation, and their memory goes back to the system: they are the first of the idle
+//! list.
 //!
 //! The pool belongs to one thread. It knows no operation and no task, and runs no user code.
 //!
 //! # Safety
-//! The pool owns its arena, together with the chunks that are left when it goes. A buffer is in one of the three places above, and which one
-//! is counted here: it is lent only when no chunk of it exists, and a chunk of it is made only by the completion that says it was taken.
+//! The pool owns its arena, together with the chunks that are left when it goes. A buffer is in one
+//! of the three places above, and which one is counted here: it is lent only when no chunk of it
+//! exists, and a chunk of it is made only by the completion that says it was taken.
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
@@ -32,8 +37,9 @@ use super::chunk::MOST_BYTES;
 use super::chunk_arena::ChunkArena;
 use crate::counters::Counters;
 
-/// Bytes of a buffer by default. One receive fills one buffer at the most, so this is the largest piece in which a stream comes. Buffers that
-/// are only partly filled cost no more than the lines that are touched.
+/// Bytes of a buffer by default. One receive fills one buffer at the most, so this is the largest
+/// piece in which a stream comes. Buffers that are only partly filled cost no more than the lines
+/// that are touched.
 const DEFAULT_SIZE: usize = 16 * 1024;
 /// Buffers by default, at first and at most.
 const DEFAULT_COUNTS: (usize, usize) = (256, 1024);
@@ -42,12 +48,15 @@ const FEWEST_BYTES: usize = 64;
 
 /// The part of the buffers in circulation that must stay in the ring.
 const SCARCE_PART: usize = 4;
-/// When at least half of the buffers were in the ring at so many returns in a row, for each buffer, they are more than needed.
+/// When at least half of the buffers were in the ring at so many returns in a row, for each buffer,
+/// they are more than needed.
 const QUIET_ROUNDS: usize = 16;
 
-/// Buffers in the ring at first, and at least: a turn of the kernel's ring receives from at most 40 sockets that were waiting.
+/// Buffers in the ring at first, and at least: a turn of the kernel's ring receives from at most 40
+/// sockets that were waiting.
 const WINDOW: usize = 64;
-/// After so many turns in a row that left half of the buffers in the ring, they are more than needed there.
+/// After so many turns in a row that left half of the buffers in the ring, they are more than
+/// needed there.
 const CALM_TURNS: u32 = 1000;
 /// A turn that receives so many bytes fills a good part of the caches that a core has to itself.
 const MUCH: usize = 256 * 1024;
@@ -84,11 +93,13 @@ pub(crate) struct ChunkPool {
     arena: NonNull<ChunkArena>,
     /// In circulation.
     buffers: Cell<usize>,
-    /// Of those in circulation, the ones that are in no chunk, as far as is known: a completion that nobody has looked at may have taken one.
+    /// Of those in circulation, the ones that are in no chunk, as far as is known: a completion
+    /// that nobody has looked at may have taken one.
     free: Cell<usize>,
     /// With fewer of them, they are scarce.
     low: Cell<usize>,
-    /// Neither in the ring nor in a chunk. Those that were used last are the last, those that are not in circulation the first.
+    /// Neither in the ring nor in a chunk. Those that were used last are the last, those that are
+    /// not in circulation the first.
     idle: RefCell<Vec<u16>>,
     /// In the ring, as far as is known.
     in_ring: Cell<usize>,
@@ -163,10 +174,12 @@ impl ChunkPool {
         self.counters.chunk_buffers_lent.set(self.lent() as u64);
     }
 
-    /// Makes the chunk that a completion has brought. With 0 bytes, it only brings the buffer back when it is dropped.
+    /// Makes the chunk that a completion has brought. With 0 bytes, it only brings the buffer back
+    /// when it is dropped.
     ///
     /// # Safety
-    /// The completion says that it took buffer `id` of this pool's ring, and is turned into a chunk once.
+    /// The completion says that it took buffer `id` of this pool's ring, and is turned into a chunk
+    /// once.
     #[inline]
     pub(crate) unsafe fn chunk(&self, id: u16, length: usize) -> Chunk {
         let is_plenty = self.count_taken(length);
@@ -175,7 +188,8 @@ impl ChunkPool {
         if is_plenty { chunk } else { self.grow_or_copy(chunk) }
     }
 
-    /// A completion has taken a buffer out of the ring. `false`: they are scarce, so its chunk goes through [`grow_or_copy`](ChunkPool::grow_or_copy) now.
+    /// A completion has taken a buffer out of the ring. `false`: they are scarce, so its chunk goes
+    /// through [`grow_or_copy`](ChunkPool::grow_or_copy) now.
     #[inline]
     pub(crate) fn count_taken(&self, length: usize) -> bool {
         let in_ring = self.in_ring.get().checked_sub(1).expect("the ring takes only what it was given");
@@ -196,12 +210,14 @@ impl ChunkPool {
     /// The chunk of a buffer that has been counted, now or later.
     ///
     /// # Safety
-    /// As of [`chunk`](ChunkPool::chunk), and [`count_taken`](ChunkPool::count_taken) was called for it.
+    /// As of [`chunk`](ChunkPool::chunk), and [`count_taken`](ChunkPool::count_taken) was called
+    /// for it.
     #[inline]
     pub(crate) unsafe fn chunk_of(&self, id: u16, length: usize) -> Chunk {
         assert!(length <= self.config.size, "a completion reports more bytes than a buffer holds");
         let place = NonNull::from(self.arena().place(id));
-        // SAFETY: the kernel has written that many bytes to the buffer and let go of it, and this is its only chunk.
+        // SAFETY: the kernel has written that many bytes to the buffer and let go of it, and this
+        // is its only chunk.
         unsafe { Chunk::lent(place, length as u32) }
     }
 
@@ -222,7 +238,8 @@ impl ChunkPool {
         self.free.get() <= self.low.get() && self.buffers.get() == self.config.most
     }
 
-    /// A receive has found no buffer: so many were taken in one turn. If more are idle, the next turn has them.
+    /// A receive has found no buffer: so many were taken in one turn. If more are idle, the next
+    /// turn has them.
     pub(crate) fn exhausted(&self) {
         self.counters.chunk_exhaustions.add(1);
         self.collect();
@@ -252,8 +269,9 @@ impl ChunkPool {
         self.quiet.set(0);
     }
 
-    /// A turn begins: takes back what was dropped on other threads, and lends the ring as many buffers as it is likely to need. Has the last turn
-    /// received so much that the caches are full of it?
+    /// A turn begins: takes back what was dropped on other threads, and lends the ring as many
+    /// buffers as it is likely to need. Has the last turn received so much that the caches are full
+    /// of it?
     #[inline]
     pub(crate) fn begin_turn(&self) -> bool {
         self.collect();
@@ -262,7 +280,8 @@ impl ChunkPool {
         self.received.replace(0) >= MUCH
     }
 
-    /// The ring gets twice as many buffers when it has used all, and half as many when it has not needed them for a while.
+    /// The ring gets twice as many buffers when it has used all, and half as many when it has not
+    /// needed them for a while.
     #[inline]
     fn fit_window(&self) {
         let (window, fewest) = (self.window.get(), self.fewest.get());
@@ -346,7 +365,8 @@ impl Drop for ChunkPool {
         if self.leaked.get() {
             return self.arena().leak();
         }
-        // SAFETY: this is the pool's end, on its thread, since it is neither `Send` nor in a global.
+        // SAFETY: this is the pool's end, on its thread, since it is neither `Send` nor in a
+        // global.
         unsafe { ChunkArena::close(self.arena, self.lent()) };
     }
 }
@@ -387,7 +407,8 @@ mod tests {
             self.head = self.head.wrapping_add(1);
             let target: *mut u8 = ptr::with_exposed_provenance_mut(entry.address as usize);
             assert!(bytes.len() <= entry.length as usize);
-            // SAFETY: the entry says that so many bytes are there, and nobody has a chunk of the buffer while it is in the ring.
+            // SAFETY: the entry says that so many bytes are there, and nobody has a chunk of the
+            // buffer while it is in the ring.
             unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) };
             // SAFETY: the buffer was taken from this pool's ring just now.
             Some(unsafe { self.pool.chunk(entry.id, bytes.len()) })

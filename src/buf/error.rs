@@ -1,15 +1,17 @@
 //! What does an operation that failed give back?
 //!
-//! The kernel's error, unchanged, the buffer, which the caller would otherwise have lost, and how far the operation had come. Why it failed and
-//! whether to try again is not known here.
+//! The kernel's error, unchanged, the buffer, which the caller would otherwise have lost, and how
+//! far the operation had come. Why it failed and whether to try again is not known here.
 
 use std::{fmt, io};
 
 /// An [`io::Error`] together with the buffer of the operation that failed.
 ///
-/// `?` works in a function that returns [`io::Result`], and drops the buffer; [`into_buffer`](Error::into_buffer) takes it out instead. The error
-/// number is the kernel's. The error is `Send` if the buffer is: where it must be (`anyhow`, `Box<dyn Error + Send + Sync>`) and the buffer
-/// is not (an `Rc<[u8]>`, a [`PoolBuffer`](crate::buf::PoolBuffer)), write `map_err(io::Error::from)?`.
+/// `?` works in a function that returns [`io::Result`], and drops the buffer;
+/// [`into_buffer`](Error::into_buffer) takes it out instead. The error number is the kernel's. The
+/// error is `Send` if the buffer is: where it must be (`anyhow`, `Box<dyn Error + Send + Sync>`)
+/// and the buffer is not (an `Rc<[u8]>`, a [`PoolBuffer`](crate::buf::PoolBuffer)), write
+/// `map_err(io::Error::from)?`.
 ///
 /// ```
 /// use annulus::buf::Error;
@@ -52,7 +54,8 @@ impl<B> Error<B> {
 
     /// How many bytes were moved before the error.
     ///
-    /// Above zero only for operations made of several, such as `write_all` and `read_exact`. The count is relative to the start of the buffer.
+    /// Above zero only for operations made of several, such as `write_all` and `read_exact`. The
+    /// count is relative to the start of the buffer.
     pub fn transferred(&self) -> usize {
         self.transferred
     }
@@ -93,7 +96,8 @@ impl<B> Error<B> {
     }
 }
 
-/// Leaves the buffer out: its bytes are of no use in a panic message, may be many, and may be secret.
+/// Leaves the buffer out: its bytes are of no use in a panic message, may be many, and may be
+/// secret.
 impl<B> fmt::Debug for Error<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error").field("error", &self.error).field("transferred", &self.transferred).finish_non_exhaustive()
@@ -106,7 +110,8 @@ impl<B> fmt::Display for Error<B> {
     }
 }
 
-/// Stands in for the [`io::Error`], whose message it shows: the source is therefore that error's source, lest a report say everything twice.
+/// Stands in for the [`io::Error`], whose message it shows: the source is therefore that error's
+/// source, lest a report say everything twice.
 impl<B> std::error::Error for Error<B> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.error.source()

@@ -1,15 +1,17 @@
 //! Which groups of buffers can be written with one call?
 //!
-//! Vectors and arrays of one kind of buffer, and tuples of different kinds, as a header and a body are. What is done with them is the
-//! operations' affair.
+//! Vectors and arrays of one kind of buffer, and tuples of different kinds, as a header and a body
+//! are. What is done with them is the operations' affair.
 //!
 //! # Safety
-//! A group owns its buffers, and each buffer keeps its own promise: its bytes do not lie in the value, so moving the group moves none of them.
+//! A group owns its buffers, and each buffer keeps its own promise: its bytes do not lie in the
+//! value, so moving the group moves none of them.
 #![allow(unsafe_code)]
 
 use super::IoBuf;
 
-/// Several buffers that the kernel can read from, one after the other: `Vec<B>`, `[B; N]`, or a tuple of up to four that may differ.
+/// Several buffers that the kernel can read from, one after the other: `Vec<B>`, `[B; N]`, or a
+/// tuple of up to four that may differ.
 ///
 /// ```
 /// use annulus::net::{TcpListener, TcpStream};
@@ -24,8 +26,8 @@ use super::IoBuf;
 /// ```
 ///
 /// # Safety
-/// `for_each` gives the same addresses and lengths every time, however the value is moved, until a buffer is taken out of it; each is what
-/// [`IoBuf`] promises of a buffer that the value owns.
+/// `for_each` gives the same addresses and lengths every time, however the value is moved, until a
+/// buffer is taken out of it; each is what [`IoBuf`] promises of a buffer that the value owns.
 #[diagnostic::on_unimplemented(
     note = "pass a vector or an array of owned buffers, or a tuple of up to four, by value; they come back with the result"
 )]

@@ -1,7 +1,9 @@
-//! Where does memory come from that is shared with the kernel for long? Pages of its own, which cost nothing until they are touched. mmap(2).
+//! Where does memory come from that is shared with the kernel for long? Pages of its own, which
+//! cost nothing until they are touched. mmap(2).
 //!
 //! # Safety
-//! A mapping owns its pages until it is dropped, and hands out their address only. Who reads and writes them is its owner's business.
+//! A mapping owns its pages until it is dropped, and hands out their address only. Who reads and
+//! writes them is its owner's business.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -32,7 +34,8 @@ impl Mapping {
         self.start
     }
 
-    /// Gives the physical memory of all whole pages of a part back. They read as zeroes then, and can be used on.
+    /// Gives the physical memory of all whole pages of a part back. They read as zeroes then, and
+    /// can be used on.
     ///
     /// # Safety
     /// Nobody wants the bytes of the part, and nobody reads or writes them meanwhile.
@@ -40,14 +43,16 @@ impl Mapping {
         assert!(from <= to && to <= self.length, "a part of the mapping");
         let Range { start, end } = whole_pages(from..to, page_size());
         if start < end {
-            // SAFETY: the pages lie in the mapping, and the caller vouches for what is in them. A refusal leaves them as they are.
+            // SAFETY: the pages lie in the mapping, and the caller vouches for what is in them. A
+            // refusal leaves them as they are.
             unsafe { libc::madvise(self.start.as_ptr().add(start).cast(), end - start, libc::MADV_DONTNEED) };
         }
     }
 }
 
-/// The pages that lie in a part of a mapping from end to end, none if the range is empty or its end lies before its start. The kernel rounds
-/// lengths up to its own pages, which are larger on some machines, and so would take what lies behind.
+/// The pages that lie in a part of a mapping from end to end, none if the range is empty or its end
+/// lies before its start. The kernel rounds lengths up to its own pages, which are larger on some
+/// machines, and so would take what lies behind.
 fn whole_pages(part: Range<usize>, page: usize) -> Range<usize> {
     part.start.next_multiple_of(page)..part.end / page * page
 }

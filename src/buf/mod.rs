@@ -1,9 +1,11 @@
 //! What can be given to the kernel to read from or write to?
 //!
-//! An operation owns its buffer from submission to completion, because the kernel works on the memory while no Rust code runs, and gives it back
-//! with the result: `Ok((count, buffer))`, or an [`Error`] that carries the buffer too. These are the traits which a buffer needs for that, for the
-//! usual owners of bytes; several at once ([`IoBufs`]); views of a part ([`Slice`]); memory aligned for `O_DIRECT` ([`AlignedBuffer`]), and
-//! pools of it that the kernel knows already ([`BufferPool`]). This module knows no operation and no ring.
+//! An operation owns its buffer from submission to completion, because the kernel works on the
+//! memory while no Rust code runs, and gives it back with the result: `Ok((count, buffer))`, or an
+//! [`Error`] that carries the buffer too. These are the traits which a buffer needs for that, for
+//! the usual owners of bytes; several at once ([`IoBufs`]); views of a part ([`Slice`]); memory
+//! aligned for `O_DIRECT` ([`AlignedBuffer`]), and pools of it that the kernel knows already
+//! ([`BufferPool`]). This module knows no operation and no ring.
 //!
 //! ```
 //! use annulus::buf::{IoBuf, IoBufMut};
@@ -16,7 +18,8 @@
 //! let _append = buffer.spare();               // reading into this one appends
 //! ```
 
-// The traits live in a file of their own, since an `allow(unsafe_code)` here would also reach the modules below.
+// The traits live in a file of their own, since an `allow(unsafe_code)` here would also reach the
+// modules below.
 mod aligned;
 mod buffer_pool;
 mod buffer_ring;

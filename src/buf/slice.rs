@@ -1,11 +1,14 @@
 //! Which part of a buffer does an operation see?
 //!
-//! A view that owns the buffer it looks at, since an operation needs the whole to itself anyway. It knows nothing of what kind of buffer it is.
+//! A view that owns the buffer it looks at, since an operation needs the whole to itself anyway. It
+//! knows nothing of what kind of buffer it is.
 //!
 //! # Safety
-//! A slice owns its parent and adds an offset to the parent's pointers, so the parent is the owner of all memory here, and what it promises about
-//! address and length carries over. The offset is never above the parent's initialised length: `new` checks it, `set_init_len` never shortens the
-//! parent, and nothing else reaches the parent before `into_inner` ends the view. That is what keeps unknown bytes out of the initialised part.
+//! A slice owns its parent and adds an offset to the parent's pointers, so the parent is the owner
+//! of all memory here, and what it promises about address and length carries over. The offset is
+//! never above the parent's initialised length: `new` checks it, `set_init_len` never shortens the
+//! parent, and nothing else reaches the parent before `into_inner` ends the view. That is what
+//! keeps unknown bytes out of the initialised part.
 #![allow(unsafe_code)]
 
 use super::io_buf::Registration;
@@ -13,11 +16,13 @@ use super::{IoBuf, IoBufMut};
 use std::fmt;
 use std::ops::{Bound, Deref, RangeBounds};
 
-/// A part of a buffer, made by [`IoBuf::slice`] and [`IoBufMut::spare`]; it can be given to every operation in the buffer's place.
+/// A part of a buffer, made by [`IoBuf::slice`] and [`IoBufMut::spare`]; it can be given to every
+/// operation in the buffer's place.
 ///
 /// - A write writes the initialised bytes in the range.
-/// - A read fills the range from its start, up to its end or the capacity of the buffer, whichever comes first; the count that it returns is
-///   relative to the start of the slice. The buffer gets longer if the read went beyond its initialised bytes, but never shorter: after a short read
+/// - A read fills the range from its start, up to its end or the capacity of the buffer, whichever
+///   comes first; the count that it returns is relative to the start of the slice. The buffer gets
+///   longer if the read went beyond its initialised bytes, but never shorter: after a short read
 ///   the bytes behind the count are still the older ones, and [`Deref`] shows them too.
 ///
 /// Slices can be sliced again; ranges are then relative to the outer slice.
@@ -30,7 +35,8 @@ use std::ops::{Bound, Deref, RangeBounds};
 /// let buffer = slice.into_inner().into_inner();
 /// assert_eq!(buffer, b"0123456789");
 /// ```
-// Not `Clone`: a parent's clone may have fewer initialised bytes than the parent, and begin would then lie behind them.
+// Not `Clone`: a parent's clone may have fewer initialised bytes than the parent, and begin would
+// then lie behind them.
 pub struct Slice<B> {
     buffer: B,
     begin: usize,
@@ -73,16 +79,19 @@ impl<B> Slice<B> {
         self.begin
     }
 
-    /// Where the slice ends in the buffer, exclusive; `None` if it was made with an open end, and ends where the buffer does.
+    /// Where the slice ends in the buffer, exclusive; `None` if it was made with an open end, and
+    /// ends where the buffer does.
     ///
-    /// This is the end that was asked for, which may lie after the initialised bytes, and even after the capacity.
+    /// This is the end that was asked for, which may lie after the initialised bytes, and even
+    /// after the capacity.
     pub fn end(&self) -> Option<usize> {
         (self.end != usize::MAX).then_some(self.end)
     }
 }
 
-// SAFETY: the parent owns the bytes and is moved along with the slice, so its promises hold for any part of them; that begin is not above the
-// parent's initialised length (see the module) puts the start in its allocation and makes every byte from there up to `init_len` initialised.
+// SAFETY: the parent owns the bytes and is moved along with the slice, so its promises hold for any
+// part of them; that begin is not above the parent's initialised length (see the module) puts the
+// start in its allocation and makes every byte from there up to `init_len` initialised.
 unsafe impl<B: IoBuf> IoBuf for Slice<B> {
     fn as_init_ptr(&self) -> *const u8 {
         self.buffer.as_init_ptr().wrapping_add(self.begin)
@@ -97,7 +106,8 @@ unsafe impl<B: IoBuf> IoBuf for Slice<B> {
     }
 }
 
-// SAFETY: as above; begin + capacity is not above the parent's capacity, so the parent lets all of it be written.
+// SAFETY: as above; begin + capacity is not above the parent's capacity, so the parent lets all of
+// it be written.
 unsafe impl<B: IoBufMut> IoBufMut for Slice<B> {
     fn as_mut_ptr(&mut self) -> *mut u8 {
         self.buffer.as_mut_ptr().wrapping_add(self.begin)
@@ -110,8 +120,9 @@ unsafe impl<B: IoBufMut> IoBufMut for Slice<B> {
     unsafe fn set_init_len(&mut self, len: usize) {
         let reached = self.begin + len;
         if reached > self.buffer.init_len() {
-            // SAFETY: the parent owns the bytes. Those before begin are initialised (see the module), the caller promises it of the `len`
-            // after it, and that they are within the slice's capacity, which is within the parent's.
+            // SAFETY: the parent owns the bytes. Those before begin are initialised (see the
+            // module), the caller promises it of the `len` after it, and that they are within the
+            // slice's capacity, which is within the parent's.
             unsafe { self.buffer.set_init_len(reached) }
         }
     }

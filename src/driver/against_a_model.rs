@@ -79,7 +79,8 @@ impl ModelSlot {
         }
     }
 
-    /// Can this happen now? A future is polled only while there is one, and the kernel completes only what it holds.
+    /// Can this happen now? A future is polled only while there is one, and the kernel completes
+    /// only what it holds.
     fn allows(&self, event: Event, is_shut_down: bool) -> bool {
         match event {
             Event::Start => self.state == ModelState::Nowhere && !is_shut_down,
@@ -109,7 +110,8 @@ impl Wake for Wakes {
     }
 }
 
-/// A driver that never enters its ring, so that the kernel is whoever calls `complete`, and what must be true of it.
+/// A driver that never enters its ring, so that the kernel is whoever calls `complete`, and what
+/// must be true of it.
 struct Model {
     driver: Driver,
     deliveries: Deliveries,

@@ -35,7 +35,8 @@ fn work_on(driver: &mut Driver) {
     driver.cancel(token);
     assert_eq!(result(driver, token), -libc::ECANCELED);
 
-    // Three deadlines, each earlier than the alarm that is armed for the one before, with nothing else to end the wait.
+    // Three deadlines, each earlier than the alarm that is armed for the one before, with nothing
+    // else to end the wait.
     for remaining in [Duration::from_secs(1000), Duration::from_secs(100), Duration::from_millis(5)] {
         let deadline = Instant::now() + remaining;
         if remaining > Duration::from_secs(1) {

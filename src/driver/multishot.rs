@@ -1,12 +1,16 @@
-//! What multishot operations have brought and their futures have not taken: one table for all of them.
+//! What multishot operations have brought and their futures have not taken: one table for all of
+//! them.
 //!
-//! A multishot operation waits for most of its life, so it takes no more than its slot, and what it brings lies in places that all share: as numbers,
-//! since each arrival becomes a chunk in the hands of its future. The pool is told at once that the buffer has left the ring, and where
-//! buffers are scarce the bytes are copied then, so an arrival that waits never keeps a buffer that others need.
+//! A multishot operation waits for most of its life, so it takes no more than its slot, and what it
+//! brings lies in places that all share: as numbers, since each arrival becomes a chunk in the
+//! hands of its future. The pool is told at once that the buffer has left the ring, and where
+//! buffers are scarce the bytes are copied then, so an arrival that waits never keeps a buffer that
+//! others need.
 //!
 //! # Safety
-//! Multishot operations name no memory, but buffers of the pool, which the driver keeps until the ring is gone. The descriptor is kept by the
-//! stream, then by its successor. Each completion comes here once, and no other ring takes buffers of the pool.
+//! Multishot operations name no memory, but buffers of the pool, which the driver keeps until the
+//! ring is gone. The descriptor is kept by the stream, then by its successor. Each completion comes
+//! here once, and no other ring takes buffers of the pool.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
@@ -28,7 +32,8 @@ use crate::ring::Completion;
 /// The group of the runtime's buffers, for entries that take one: there is only one.
 pub(crate) const BUFFER_GROUP: u16 = 0;
 
-/// When what comes has to be copied, a multishot operation is stopped with that many completions waiting: its future does not keep up.
+/// When what comes has to be copied, a multishot operation is stopped with that many completions
+/// waiting: its future does not keep up.
 const LIMIT_WHEN_SCARCE: u32 = 4;
 
 /// One completion of a multishot operation.
@@ -39,13 +44,15 @@ pub(crate) struct Arrival {
     pub(crate) chunk: Option<Chunk>,
 }
 
-/// A multishot operation between its start and its last completion, and until the last has been taken.
+/// A multishot operation between its start and its last completion, and until the last has been
+/// taken.
 pub(super) struct Multishot {
     /// `None` while something waits.
     waker: Option<Waker>,
     /// The place of the last that waits, which is followed by the first, or `NOWHERE`.
     last: u32,
-    /// How many more may wait until the operation is to be stopped. Once it is being stopped, nobody asks any more.
+    /// How many more may wait until the operation is to be stopped. Once it is being stopped,
+    /// nobody asks any more.
     room: u16,
     /// The last completion has come.
     pub(super) ended: bool,
@@ -66,7 +73,8 @@ enum Front {
     Other,
 }
 
-/// A completion that waits to be taken. A buffer that it names is in no chunk yet, and is not in the ring.
+/// A completion that waits to be taken. A buffer that it names is in no chunk yet, and is not in
+/// the ring.
 #[derive(Clone, Copy)]
 struct Waiting {
     result: i32,
@@ -171,7 +179,8 @@ impl Unclaimed {
         self.unlink(multishot, place, next);
         let completion = Completion { token: token.0, result, flags };
         let early_chunk = if self.early_chunks.is_empty() { None } else { self.early_chunks.remove(&place) };
-        // SAFETY: the pool was told when the completion came, and it is taken out of its place once.
+        // SAFETY: the pool was told when the completion came, and it is taken out of its place
+        // once.
         let chunk =
             early_chunk.or_else(|| completion.buffer().zip(pool).map(|(id, pool)| unsafe { pool.chunk_of(id, length(completion)) }));
         Some(Arrival { completion, chunk })
@@ -194,18 +203,20 @@ fn length(completion: Completion) -> usize {
 }
 
 impl Driver {
-    /// As [`start`](Driver::start), for a multishot operation that names no memory. When `limit` completions wait, it is cancelled.
+    /// As [`start`](Driver::start), for a multishot operation that names no memory. When `limit`
+    /// completions wait, it is cancelled.
     ///
     /// # Safety
-    /// The descriptor in the entry stays open until the last completion: the future keeps it, and then the successor.
+    /// The descriptor in the entry stays open until the last completion: the future keeps it, and
+    /// then the successor.
     pub(crate) unsafe fn start_multishot(&mut self, entry: squeue::Entry, waker: Waker, limit: u16) -> Token {
         let token = self.occupy(|| SlotState::Multishot(Multishot::new(waker, limit)));
         self.queue(entry.user_data(token.0));
         token
     }
 
-    /// The future of a multishot operation goes away. Returns what has arrived, and the waker that waited.
-    /// What still comes goes to the successor.
+    /// The future of a multishot operation goes away. Returns what has arrived, and the waker that
+    /// waited. What still comes goes to the successor.
     pub(crate) fn hand_over(&mut self, token: Token, successor: Rc<dyn Successor>) -> (Vec<Arrival>, Option<Waker>) {
         let arrivals = iter::from_fn(|| self.take_any(token)).collect();
         let multishot = multishot(&mut self.slots, token);
@@ -222,7 +233,8 @@ impl Driver {
 
     /// The short way to what [`take_arrival`](Driver::take_arrival) takes: bytes in a buffer of the
     /// pool, as a chunk, with more to come. `Pending`: nothing waits, and `own`, which is the
-    /// `waker` if that is one of ours, is woken when something comes. `None`: it takes the long way.
+    /// `waker` if that is one of ours, is woken when something comes. `None`: it takes the long
+    /// way.
     #[inline]
     pub(crate) fn poll_bytes(&mut self, token: Token, waker: &Waker, own: Option<Waker>) -> Poll<Option<Chunk>> {
         let multishot = multishot(&mut self.slots, token);
@@ -262,7 +274,8 @@ impl Driver {
         let mut early_chunk = None;
         if let Some((id, pool)) = completion.buffer().zip(self.pool.as_ref()) {
             if !pool.count_taken(length(completion)) {
-                // SAFETY: the pool has been told, and the chunk takes the place of what the completion says.
+                // SAFETY: the pool has been told, and the chunk takes the place of what the
+                // completion says.
                 early_chunk = Some(pool.grow_or_copy(unsafe { pool.chunk_of(id, length(completion)) }));
             }
             is_scarce = pool.is_scarce();
@@ -318,7 +331,8 @@ impl Driver {
             Some(pool) => Ok(pool),
             none => {
                 let pool = ChunkPool::new(config, Arc::clone(&self.counters))?;
-                // SAFETY: the pool keeps the memory until `close_ring` has dropped the ring, or forgotten it; then the pool is leaked.
+                // SAFETY: the pool keeps the memory until `close_ring` has dropped the ring, or
+                // forgotten it; then the pool is leaked.
                 unsafe { ring.provide(BUFFER_GROUP, pool.ring()) };
                 Ok(none.insert(pool))
             }

@@ -1,7 +1,8 @@
-//! The two completions of a zero-copy send, which become one: the slot keeps the first until the second comes.
+//! The two completions of a zero-copy send, which become one: the slot keeps the first until the
+//! second comes.
 //!
-//! Such a send has a result, and then a notification that nothing reads its memory any more. Only both together are its last completion, of
-//! which the rest of the driver speaks.
+//! Such a send has a result, and then a notification that nothing reads its memory any more. Only
+//! both together are its last completion, of which the rest of the driver speaks.
 
 use std::mem;
 use std::task::Waker;
@@ -9,7 +10,8 @@ use std::task::Waker;
 use super::{Deliveries, Driver, SlotState, Token};
 use crate::ring::{COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion};
 
-/// Which completion of a zero-copy send has come, with its result? All other operations never leave the first state.
+/// Which completion of a zero-copy send has come, with its result? All other operations never leave
+/// the first state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ZeroCopySend {
     Neither,
@@ -20,7 +22,8 @@ pub(super) enum ZeroCopySend {
 }
 
 impl Driver {
-    /// Keeps the first completion, or ends the slot with both. One that has come already is stale, as is any for a slot that has finished.
+    /// Keeps the first completion, or ends the slot with both. One that has come already is stale,
+    /// as is any for a slot that has finished.
     #[cold]
     pub(super) fn complete_zero_copy(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
         let came = match completion.flags & COMPLETION_NOTIFICATION {

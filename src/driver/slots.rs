@@ -1,10 +1,13 @@
-//! Which value has this token? A table whose places are used again, under another generation each time.
+//! Which value has this token? A table whose places are used again, under another generation each
+//! time.
 //!
-//! A token that was given back finds nothing, however often its place has been used since. It knows no operation and no ring.
+//! A token that was given back finds nothing, however often its place has been used since. It knows
+//! no operation and no ring.
 
 use std::mem;
 
-/// The end of the list of free places. There are never that many places: each would stand for an operation in flight.
+/// The end of the list of free places. There are never that many places: each would stand for an
+/// operation in flight.
 const NO_PLACE: u32 = u32::MAX;
 
 /// Names one use of one place: the generation tells the uses apart.
@@ -60,7 +63,8 @@ enum Content<T> {
 }
 
 impl<T> Slots<T> {
-    /// Puts a value into a free place, where it is made: nothing that could fail comes after it, so it needs no copy that would have to be dropped.
+    /// Puts a value into a free place, where it is made: nothing that could fail comes after it, so
+    /// it needs no copy that would have to be dropped.
     #[inline(always)]
     pub(super) fn insert_with(&mut self, value: impl FnOnce() -> T) -> Token {
         if self.first_free == NO_PLACE {
@@ -70,7 +74,8 @@ impl<T> Slots<T> {
         let place = &mut self.places[index as usize];
         let Content::Free { next } = place.content else { unreachable!("the list holds free places only") };
         self.first_free = next;
-        // Forgotten rather than dropped: there is nothing to drop in a free place, which the compiler does not see.
+        // Forgotten rather than dropped: there is nothing to drop in a free place, which the
+        // compiler does not see.
         mem::forget(mem::replace(&mut place.content, Content::Taken(value())));
         Token::new(place.generation, index)
     }
@@ -112,7 +117,8 @@ impl<T> Slots<T> {
         }
     }
 
-    /// Gives a place back if `end` finds in its value what it looks for: something with which nothing is left there to be dropped.
+    /// Gives a place back if `end` finds in its value what it looks for: something with which
+    /// nothing is left there to be dropped.
     #[inline(always)]
     pub(super) fn remove_if<R>(&mut self, token: Token, end: impl FnOnce(&T) -> Option<R>) -> Option<R> {
         let place = self.places.get_mut(token.index()).filter(|place| place.generation == token.generation())?;

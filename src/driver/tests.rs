@@ -81,7 +81,8 @@ fn a_cancelled_slot_is_cancelled_again_until_its_last_completion() {
     let token = driver.start_poll(&reader);
     let mut deliveries = Deliveries::default();
     driver.turn(Wait::No, &mut deliveries).expect("the ring works");
-    // As when the kernel answered "not found" to the first cancel: it was lost, and only the list remembers the slot.
+    // As when the kernel answered "not found" to the first cancel: it was lost, and only the list
+    // remembers the slot.
     driver.slot(token).cancelling = true;
     let now = Instant::now();
     driver.cancelled.push(Reverse(Cancelled { again_at: now, token, next_pause: FIRST_CANCEL_PAUSE }));
@@ -107,7 +108,8 @@ impl Drop for Ends {
     }
 }
 
-/// Whether the driver of this process's test frees what is in flight, told by a child: what it leaks is a leak to a sanitizer.
+/// Whether the driver of this process's test frees what is in flight, told by a child: what it
+/// leaks is a leak to a sanitizer.
 fn in_a_process_that_may_leak(name: &str, test: impl FnOnce()) {
     const CHILD: &str = "ANNULUS_TEST_CHILD";
     if std::env::var_os(CHILD).is_some_and(|child| child == name) {

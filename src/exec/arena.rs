@@ -33,8 +33,8 @@ use super::waker::{SLAB_BOUND, SLABS, STEP, TaskId};
 use crate::sys;
 
 /// The sizes of cells. Most futures are small, so small cells differ by no more than the alignment.
-/// Of the others there are four to a doubling, so that at most a fifth of a cell is wasted. The table ends where a
-/// copy of a future begins to cost more than the allocation that a cell saves.
+/// Of the others there are four to a doubling, so that at most a fifth of a cell is wasted. The
+/// table ends where a copy of a future begins to cost more than the allocation that a cell saves.
 const STRIDES: [u32; 25] =
     [64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048];
 /// What the strides and the first cell's place are a multiple of.

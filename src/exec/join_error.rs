@@ -6,8 +6,8 @@ use std::fmt;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-/// Why a task has no result: it panicked, or it was cancelled by [`JoinHandle::abort`](crate::JoinHandle::abort) or the end
-/// of its runtime.
+/// Why a task has no result: it panicked, or it was cancelled by
+/// [`JoinHandle::abort`](crate::JoinHandle::abort) or the end of its runtime.
 pub struct JoinError {
     /// `None`: cancelled.
     panic: Option<Box<Panic>>,

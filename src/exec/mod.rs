@@ -317,8 +317,8 @@ impl Executor {
         }
     }
 
-    /// Schedules what other threads have woken, and runs some of the closures that they have posted.
-    /// Costs two loads when that is nothing.
+    /// Schedules what other threads have woken, and runs some of the closures that they have
+    /// posted. Costs two loads when that is nothing.
     #[inline]
     pub(crate) fn collect_foreign_wakes(&self) {
         if self.inbox.has_letters() {

@@ -1,9 +1,9 @@
 //! The waker of a task: one word that names the inbox cell, the place of the task, and its
 //! generation.
 //!
-//! There is nothing to count and nothing to free, so cloning and dropping cost nothing. A wake after
-//! the task has gone finds another generation, and one after its runtime has gone a closed inbox. At
-//! worst an old word wakes another task once too often, which every future allows for.
+//! There is nothing to count and nothing to free, so cloning and dropping cost nothing. A wake
+//! after the task has gone finds another generation, and one after its runtime has gone a closed
+//! inbox. At worst an old word wakes another task once too often, which every future allows for.
 //!
 //! # Safety
 //! The data pointer of each waker is a number and is never dereferenced; all functions of the table

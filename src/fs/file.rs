@@ -103,8 +103,9 @@ impl File {
 
     /// Reads at an offset, and returns the count and the buffer; pread(2).
     ///
-    /// The read starts at the buffer's beginning, may use its whole capacity, and sets the length to what it read. 0 is the end of the
-    /// file. It may read less than fits; one read moves at most 2,147,479,552 bytes.
+    /// The read starts at the buffer's beginning, may use its whole capacity, and sets the length
+    /// to what it read. 0 is the end of the file. It may read less than fits; one read moves at
+    /// most 2,147,479,552 bytes.
     ///
     /// A dropped read loses nothing, since the next one names its position again.
     ///
@@ -115,7 +116,8 @@ impl File {
     /// Yields `Result<(usize, B), Error<B>>`.
     ///
     /// # Errors
-    /// The kernel's, with the buffer; `InvalidInput` for a buffer without room or an offset over `i64::MAX`.
+    /// The kernel's, with the buffer; `InvalidInput` for a buffer without room or an offset over
+    /// `i64::MAX`.
     pub fn read_at<B: IoBufMut>(&self, buffer: B, offset: u64) -> Op<'_, ReadAt<B>> {
         ReadAt::op(&self.handle, buffer, offset)
     }
@@ -138,14 +140,17 @@ impl File {
     /// ```
     ///
     /// # Errors
-    /// Its items: the kernel's; `InvalidInput` for a file with positions (also `/dev/null` and `/dev/zero`), which is read at an offset.
+    /// Its items: the kernel's; `InvalidInput` for a file with positions (also `/dev/null` and
+    /// `/dev/zero`), which is read at an offset.
     pub fn chunks(&self) -> Chunks<'_> {
         Chunks::new(&self.handle, ChunkSource::File)
     }
 
-    /// Reads what has come through a pipe, a FIFO or a terminal into a buffer of the runtime; read(2). While it waits it holds none.
+    /// Reads what has come through a pipe, a FIFO or a terminal into a buffer of the runtime;
+    /// read(2). While it waits it holds none.
     ///
-    /// An empty [`Chunk`](crate::buf::Chunk) is the end of the stream. What a dropped one got waits for the next.
+    /// An empty [`Chunk`](crate::buf::Chunk) is the end of the stream. What a dropped one got waits
+    /// for the next.
     ///
     /// Yields `io::Result<Chunk>`.
     ///
@@ -157,21 +162,24 @@ impl File {
 
     /// Reads at an offset until the buffer's whole capacity is full, and returns it.
     ///
-    /// The capacity of a `Vec` may be larger than was asked for: [`slice(..n)`](IoBuf::slice) reads exactly `n` bytes. Dropping it is as with
-    /// [`read_at`](File::read_at).
+    /// The capacity of a `Vec` may be larger than was asked for: [`slice(..n)`](IoBuf::slice) reads
+    /// exactly `n` bytes. Dropping it is as with [`read_at`](File::read_at).
     ///
     /// Yields `Result<B, Error<B>>`.
     ///
     /// # Errors
-    /// `UnexpectedEof` at the end of the file, else the kernel's. The buffer that the error carries holds what was read until then, and
-    /// [`transferred`](crate::Error::transferred) counts it; at 0 the buffer is as it was given.
+    /// `UnexpectedEof` at the end of the file, else the kernel's. The buffer that the error carries
+    /// holds what was read until then, and [`transferred`](crate::Error::transferred) counts it; at
+    /// 0 the buffer is as it was given.
     pub fn read_exact_at<B: IoBufMut>(&self, buffer: B, offset: u64) -> Op<'_, ReadExactAt<B>> {
         ReadExactAt::op(&self.handle, buffer, offset)
     }
 
-    /// Reads at an offset into several buffers, one after the other; preadv(2). Buffers that nothing was read into keep their length.
+    /// Reads at an offset into several buffers, one after the other; preadv(2). Buffers that
+    /// nothing was read into keep their length.
     ///
-    /// At most 1024 buffers take part, as after a short read. It allocates for the list of addresses.
+    /// At most 1024 buffers take part, as after a short read. It allocates for the list of
+    /// addresses.
     ///
     /// Yields `Result<(usize, Vec<B>), Error<Vec<B>>>`.
     ///
@@ -181,10 +189,12 @@ impl File {
         ReadVectoredAt::op(&self.handle, buffers, offset)
     }
 
-    /// Writes at an offset, and returns the count and the buffer; pwrite(2). It may write less than the buffer holds.
+    /// Writes at an offset, and returns the count and the buffer; pwrite(2). It may write less than
+    /// the buffer holds.
     ///
-    /// A dropped write may happen all the same, wholly or in part. Later writes, syncs and `set_len` of this `File` wait until that is known,
-    /// so it never lands after one of them. Reads do not wait.
+    /// A dropped write may happen all the same, wholly or in part. Later writes, syncs and
+    /// `set_len` of this `File` wait until that is known, so it never lands after one of them.
+    /// Reads do not wait.
     ///
     /// Yields `Result<(usize, B), Error<B>>`.
     ///
@@ -194,18 +204,20 @@ impl File {
         WriteAt::op(&self.handle, buffer, offset)
     }
 
-    /// Writes all of the buffer at an offset, and returns it. If the future is dropped any first part of it may be written, as with
-    /// [`write_at`](File::write_at).
+    /// Writes all of the buffer at an offset, and returns it. If the future is dropped any first
+    /// part of it may be written, as with [`write_at`](File::write_at).
     ///
     /// Yields `Result<B, Error<B>>`.
     ///
     /// # Errors
-    /// As [`write_at`](File::write_at); [`transferred`](crate::Error::transferred) says how much was written before.
+    /// As [`write_at`](File::write_at); [`transferred`](crate::Error::transferred) says how much
+    /// was written before.
     pub fn write_all_at<B: IoBuf>(&self, buffer: B, offset: u64) -> Op<'_, WriteAllAt<B>> {
         WriteAllAt::op(&self.handle, buffer, offset)
     }
 
-    /// Writes several buffers at an offset, one after the other; pwritev(2). It may write less than they hold, and at most 1024 take part.
+    /// Writes several buffers at an offset, one after the other; pwritev(2). It may write less than
+    /// they hold, and at most 1024 take part.
     ///
     /// They come as a vector, an array, or a tuple of different ones.
     ///
@@ -217,8 +229,9 @@ impl File {
         WriteVectoredAt::op(&self.handle, buffers, offset)
     }
 
-    /// Brings content and metadata to the device; fsync(2). It covers writes that have ended, not those in flight.
-    /// For dropped writes it waits. If it is dropped itself it may happen all the same.
+    /// Brings content and metadata to the device; fsync(2). It covers writes that have ended, not
+    /// those in flight. For dropped writes it waits. If it is dropped itself it may happen all the
+    /// same.
     ///
     /// Yields `io::Result<()>`.
     ///
@@ -228,7 +241,8 @@ impl File {
         Fsync::op(&self.handle, false)
     }
 
-    /// Brings the content to the device, and only the metadata that is needed to find it; fdatasync(2).
+    /// Brings the content to the device, and only the metadata that is needed to find it;
+    /// fdatasync(2).
     ///
     /// Yields `io::Result<()>`.
     ///
@@ -238,10 +252,11 @@ impl File {
         Fsync::op(&self.handle, true)
     }
 
-    /// Makes the file `length` bytes long, cutting it off or filling up with zeroes; ftruncate(2). Before Linux 6.9 it takes the
-    /// [software path](crate::docs::software_ring).
+    /// Makes the file `length` bytes long, cutting it off or filling up with zeroes; ftruncate(2).
+    /// Before Linux 6.9 it takes the [software path](crate::docs::software_ring).
     ///
-    /// It waits for dropped writes. If it is dropped itself it may happen all the same, but not after a later write of this `File`.
+    /// It waits for dropped writes. If it is dropped itself it may happen all the same, but not
+    /// after a later write of this `File`.
     ///
     /// Yields `io::Result<()>`.
     ///
@@ -284,11 +299,12 @@ impl File {
         Statx::of_file(&self.handle).await.map(Metadata::new)
     }
 
-    /// Waits until every operation whose future was dropped has ended, and returns how the writes among them ended, in the order of
-    /// their ends: the bytes written, or the kernel's error (`ECANCELED` for one that did nothing).
+    /// Waits until every operation whose future was dropped has ended, and returns how the writes
+    /// among them ended, in the order of their ends: the bytes written, or the kernel's error
+    /// (`ECANCELED` for one that did nothing).
     ///
-    /// At most the latest 1024 results are kept for this call. A sync and a `set_len` count as writes, of 0 bytes. Reads and operations that
-    /// somebody awaits are not waited for.
+    /// At most the latest 1024 results are kept for this call. A sync and a `set_len` count as
+    /// writes, of 0 bytes. Reads and operations that somebody awaits are not waited for.
     pub async fn quiesce(&self) -> Vec<io::Result<usize>> {
         self.handle.quiesce().await
     }
@@ -303,7 +319,8 @@ impl File {
     /// again, and unlock with `LOCK_UN`, which works at once.
     ///
     /// # Errors
-    /// What earlier writes left to say, on file systems that say it here. The descriptor is closed even then.
+    /// What earlier writes left to say, on file systems that say it here. The descriptor is closed
+    /// even then.
     pub async fn close(self) -> io::Result<()> {
         self.handle.close().await
     }

@@ -1,11 +1,13 @@
 //! Files and directories: std's names and shapes, with operations of the ring.
 //!
-//! Reads and writes give a position ([`File::read_at`]), so many can be in flight on one file at a time. All functions take what
-//! [`std::path::Path`] can be made of; relative paths start at the process's current directory.
+//! Reads and writes give a position ([`File::read_at`]), so many can be in flight on one file at a
+//! time. All functions take what [`std::path::Path`] can be made of; relative paths start at the
+//! process's current directory.
 //!
 //! # What the ring does not speed up
-//! Opening with `create`, metadata, sync, advice, rename, remove, making directories, buffered writes, and everything on tmpfs run on worker
-//! threads of the kernel (about 20 µs of CPU one at a time). Cached reads and `O_DIRECT` reads do not.
+//! Opening with `create`, metadata, sync, advice, rename, remove, making directories, buffered
+//! writes, and everything on tmpfs run on worker threads of the kernel (about 20 µs of CPU one at a
+//! time). Cached reads and `O_DIRECT` reads do not.
 //!
 //! So do transfers that may wait for somebody whatever they are told: those of terminals and other
 //! devices without positions, and of files that a process in user space serves (FUSE). A terminal
@@ -19,10 +21,12 @@
 //! (`EINTR`).
 //!
 //! # Errors
-//! All functions return the kernel's errno as [`io::Error::raw_os_error`](std::io::Error::raw_os_error). A path with a NUL byte in it is
-//! `InvalidInput`. `ECANCELED`, where nobody has cancelled, is the kernel's word for a worker thread that it could not start: `RLIMIT_NPROC` or
-//! a cgroup's `pids.max` is reached, and was for half a second (before Linux 5.12 it waits for a thread instead). What the kernel's ring does
-//! not have (renaming and removing before Linux 5.11, making directories before 5.15) takes the
+//! All functions return the kernel's errno as
+//! [`io::Error::raw_os_error`](std::io::Error::raw_os_error). A path with a NUL byte in it is
+//! `InvalidInput`. `ECANCELED`, where nobody has cancelled, is the kernel's word for a worker
+//! thread that it could not start: `RLIMIT_NPROC` or a cgroup's `pids.max` is reached, and was for
+//! half a second (before Linux 5.12 it waits for a thread instead). What the kernel's ring does not
+//! have (renaming and removing before Linux 5.11, making directories before 5.15) takes the
 //! [software path](crate::docs::software_ring).
 
 mod c_path;
@@ -64,7 +68,8 @@ pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let file = File::open(path).await?;
     let mut content = Vec::with_capacity(FIRST_READ);
     loop {
-        // Growing in place is cheaper than a look at the metadata, which the kernel hands to a worker thread.
+        // Growing in place is cheaper than a look at the metadata, which the kernel hands to a
+        // worker thread.
         if content.len() == content.capacity() {
             content.try_reserve(content.len())?;
         }
@@ -105,11 +110,12 @@ pub async fn write(path: impl AsRef<Path>, content: impl IoBuf) -> io::Result<()
     file.close().await
 }
 
-/// Copies the content and the permissions of a file to another, which is made if need be and else replaced, and returns the number of bytes.
+/// Copies the content and the permissions of a file to another, which is made if need be and else
+/// replaced, and returns the number of bytes.
 ///
-/// It is [`std::fs::copy`] on a thread of the pool of [`spawn_blocking`]: the kernel copies by itself
-/// (copy_file_range(2)) and may share the blocks instead, and the ring has no operation for that. If the future is dropped the copy goes on to
-/// its end, unless it has not begun.
+/// It is [`std::fs::copy`] on a thread of the pool of [`spawn_blocking`]: the kernel copies by
+/// itself (copy_file_range(2)) and may share the blocks instead, and the ring has no operation for
+/// that. If the future is dropped the copy goes on to its end, unless it has not begun.
 ///
 /// ```
 /// # annulus::block_on(async {
@@ -121,13 +127,15 @@ pub async fn write(path: impl AsRef<Path>, content: impl IoBuf) -> io::Result<()
 /// ```
 ///
 /// # Errors
-/// Those of std: `InvalidInput` if the source is not a regular file, else the kernel's. Part of the target may be written then.
+/// Those of std: `InvalidInput` if the source is not a regular file, else the kernel's. Part of the
+/// target may be written then.
 pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
     let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
     spawn_blocking(move || sys::copy_file(&from, &to)).await?
 }
 
-/// Gives a file or directory another name, replacing what had it; rename(2). If the future is dropped it may happen all the same.
+/// Gives a file or directory another name, replacing what had it; rename(2). If the future is
+/// dropped it may happen all the same.
 ///
 /// # Errors
 /// The kernel's, for example `EXDEV` for another file system.
@@ -188,7 +196,8 @@ async fn create_dir_or_find(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What kind of file a path leads to, how large it is, when it changed; statx(2). Symbolic links are followed.
+/// What kind of file a path leads to, how large it is, when it changed; statx(2). Symbolic links
+/// are followed.
 ///
 /// # Errors
 /// The kernel's, for example `NotFound`.

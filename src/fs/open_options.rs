@@ -7,7 +7,8 @@ use super::c_path::c_path;
 use super::file::File;
 use crate::op::path::Open;
 
-/// Options of [`open`](OpenOptions::open): std's, with the extensions of [`std::os::unix::fs::OpenOptionsExt`].
+/// Options of [`open`](OpenOptions::open): std's, with the extensions of
+/// [`std::os::unix::fs::OpenOptionsExt`].
 ///
 /// ```
 /// # use annulus::fs::OpenOptions;
@@ -76,7 +77,8 @@ impl OpenOptions {
         self
     }
 
-    /// Makes the file, and fails if it exists. Needs write or append access; `create` and `truncate` do not count then.
+    /// Makes the file, and fails if it exists. Needs write or append access; `create` and
+    /// `truncate` do not count then.
     pub fn create_new(&mut self, create_new: bool) -> &mut OpenOptions {
         self.create_new = create_new;
         self
@@ -96,14 +98,17 @@ impl OpenOptions {
 
     /// Opens the file; openat(2), with `O_CLOEXEC`.
     ///
-    /// If the future is dropped the file may be made or emptied all the same; its descriptor is closed.
+    /// If the future is dropped the file may be made or emptied all the same; its descriptor is
+    /// closed.
     ///
-    /// Opening a FIFO for reading does not wait for a writer. Opening one for writing that nobody reads fails at once with `ENXIO`, where std
-    /// waits for a reader. With [`create`](OpenOptions::create) or [`truncate`](OpenOptions::truncate) it waits, on a worker thread of the
-    /// kernel.
+    /// Opening a FIFO for reading does not wait for a writer. Opening one for writing that nobody
+    /// reads fails at once with `ENXIO`, where std waits for a reader. With
+    /// [`create`](OpenOptions::create) or [`truncate`](OpenOptions::truncate) it waits, on a worker
+    /// thread of the kernel.
     ///
     /// # Errors
-    /// `InvalidInput` for options that contradict each other, with std's rules, and for a path with a NUL byte; else the kernel's.
+    /// `InvalidInput` for options that contradict each other, with std's rules, and for a path with
+    /// a NUL byte; else the kernel's.
     pub async fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
         let flags = self.access()? | self.creation()? | (self.custom_flags & !libc::O_ACCMODE);
         let handle = Open::op(c_path(path.as_ref())?, flags, self.mode).await?;

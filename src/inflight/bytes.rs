@@ -1,5 +1,5 @@
-//! The bytes of a transfer: how many are asked for, what a count means for a buffer, and what a dropped
-//! transfer leaves in its lane.
+//! The bytes of a transfer: how many are asked for, what a count means for a buffer, and what a
+//! dropped transfer leaves in its lane.
 //!
 //! # Safety
 //! Buffers belong to the operations, which have ended when their lengths are set.
@@ -20,7 +20,8 @@ pub(crate) fn clamp(length: usize) -> u32 {
     length.min(MOST_BYTES) as u32
 }
 
-/// The result of a read into a buffer without room: never an `Ok(0)` that looks like the end of the file.
+/// The result of a read into a buffer without room: never an `Ok(0)` that looks like the end of the
+/// file.
 pub(crate) fn needs_room<B: IoBufMut>(buffer: &B) -> Option<i32> {
     (buffer.capacity() == 0).then_some(-libc::EINVAL)
 }
@@ -31,7 +32,8 @@ pub(crate) fn filled<B: IoBufMut>(mut buffer: B, result: io::Result<usize>) -> R
     match result {
         Ok(count) => {
             assert!(count <= buffer.capacity(), "the kernel reports {count} bytes in a smaller buffer");
-            // SAFETY: the kernel has written the first `count` bytes, and the operation that it wrote them for has ended.
+            // SAFETY: the kernel has written the first `count` bytes, and the operation that it
+            // wrote them for has ended.
             unsafe { buffer.set_init_len(count) };
             Ok((count, buffer))
         }
@@ -57,7 +59,8 @@ pub(crate) fn written<B>(buffer: B, result: io::Result<usize>) -> Result<(usize,
     }
 }
 
-/// Ends a read of an exact number of bytes before they were all there. What was read is in the buffer.
+/// Ends a read of an exact number of bytes before they were all there. What was read is in the
+/// buffer.
 pub(crate) fn incomplete<B: IoBufMut>(mut buffer: B, filled: usize, error: io::Error) -> Error<B> {
     if filled > 0 {
         // SAFETY: the parts that have ended wrote the first `filled` bytes.
@@ -98,7 +101,8 @@ pub(crate) fn claim<B: IoBufMut>(socket: &Handle, buffer: &mut B, offset: usize)
     // SAFETY: `offset` is not above the capacity.
     let target = unsafe { buffer.as_mut_ptr().add(offset) };
     socket.lane(Direction::Inbound).take_bytes(room, |bytes| {
-        // SAFETY: there are no more bytes than there is room behind `target`, in memory that belongs to the buffer, and so not to the lane.
+        // SAFETY: there are no more bytes than there is room behind `target`, in memory that
+        // belongs to the buffer, and so not to the lane.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) }
     })
 }
@@ -115,14 +119,16 @@ pub(crate) fn claim_exact<B: IoBufMut>(socket: &Handle, buffer: &mut B, done: &m
     Progress::Complete
 }
 
-/// Leaves the bytes of a receive that nobody waits for: those of earlier parts, and those of its last completion.
+/// Leaves the bytes of a receive that nobody waits for: those of earlier parts, and those of its
+/// last completion.
 pub(crate) fn leave<B: IoBufMut>(socket: &Handle, mut buffer: B, earlier: usize, completion: Completion) {
     let lane = socket.lane(Direction::Inbound);
     let result = completion.result();
     let count = earlier + *result.as_ref().unwrap_or(&0);
     if count > 0 {
         assert!(count <= buffer.capacity(), "the kernel reports more bytes than the buffer holds");
-        // SAFETY: the kernel has written that many bytes, and the operation that it wrote them for has ended.
+        // SAFETY: the kernel has written that many bytes, and the operation that it wrote them for
+        // has ended.
         unsafe { buffer.set_init_len(count) };
         lane.leave(Left::Bytes { bytes: buffer.as_init()[..count].to_vec(), start: 0 });
     }

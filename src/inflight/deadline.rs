@@ -1,7 +1,8 @@
 //! How does an operation end before its time? `op.cancel()`, and a deadline that cancels it.
 //!
-//! Both wait for the operation's own completion, which alone decides what is reported. Linked timeouts are not used: the kernel can lose
-//! one when the operation polls again (io_uring_linked_requests(7) says otherwise).
+//! Both wait for the operation's own completion, which alone decides what is reported. Linked
+//! timeouts are not used: the kernel can lose one when the operation polls again
+//! (io_uring_linked_requests(7) says otherwise).
 
 use std::fmt;
 use std::future::Future;
@@ -18,9 +19,10 @@ use crate::runtime::Timer;
 impl<'h, O: Operation> Op<'h, O> {
     /// Cancels the operation and waits for its end.
     ///
-    /// The output is the operation's own: if it won the race, that is success as if nobody had cancelled; else it is an error with
-    /// `ECANCELED`, or with `EINTR` if a worker thread of the kernel was interrupted at it. Either way the buffer comes back. One that was
-    /// never polled is not started any more.
+    /// The output is the operation's own: if it won the race, that is success as if nobody had
+    /// cancelled; else it is an error with `ECANCELED`, or with `EINTR` if a worker thread of the
+    /// kernel was interrupted at it. Either way the buffer comes back. One that was never polled is
+    /// not started any more.
     ///
     /// ```
     /// # use annulus::net::UdpSocket;
@@ -40,9 +42,11 @@ impl<'h, O: Operation> Op<'h, O> {
 
     /// Gives the operation `duration` from now to end, then cancels it.
     ///
-    /// Whether it was in time is decided by its own completion alone: a read that got bytes is never reported as a time-out. If it was
-    /// not, the error is of kind [`TimedOut`](io::ErrorKind::TimedOut) and carries the buffer. Operations that repeat (`read_exact`,
-    /// `write_all`) may have moved some bytes by then: [`transferred`](crate::Error::transferred) counts them.
+    /// Whether it was in time is decided by its own completion alone: a read that got bytes is
+    /// never reported as a time-out. If it was not, the error is of kind
+    /// [`TimedOut`](io::ErrorKind::TimedOut) and carries the buffer. Operations that repeat
+    /// (`read_exact`, `write_all`) may have moved some bytes by then:
+    /// [`transferred`](crate::Error::transferred) counts them.
     ///
     /// ```
     /// # use annulus::net::UdpSocket;
@@ -128,14 +132,17 @@ where
         }
         self.expired = true;
         self.operation.request_cancel();
-        // One that still waited for its turn ends here, without a completion that would wake anybody.
+        // One that still waited for its turn ends here, without a completion that would wake
+        // anybody.
         Pin::new(&mut self.operation).poll(context).map(Expire::expire)
     }
 }
 
-/// Outputs that can say "timed out": results with an [`io::Error`] or an [`Error`] that carries a buffer.
+/// Outputs that can say "timed out": results with an [`io::Error`] or an [`Error`] that carries a
+/// buffer.
 pub trait Expire {
-    /// Turns the error of a cancelled operation into [`TimedOut`](io::ErrorKind::TimedOut) and leaves everything else.
+    /// Turns the error of a cancelled operation into [`TimedOut`](io::ErrorKind::TimedOut) and
+    /// leaves everything else.
     fn expire(self) -> Self;
 }
 

@@ -1,8 +1,10 @@
-//! By what entries name a file: by its descriptor, or by its place in the ring's table of fixed files.
+//! By what entries name a file: by its descriptor, or by its place in the ring's table of fixed
+//! files.
 //!
-//! A file that is read or written often gets a place, and keeps its descriptor beside it. For an operation that names the place the kernel
-//! neither looks the descriptor up nor counts one more user of the file. But a file in the table is open, whatever becomes of its descriptor: the
-//! place is emptied before that is closed or given up.
+//! A file that is read or written often gets a place, and keeps its descriptor beside it. For an
+//! operation that names the place the kernel neither looks the descriptor up nor counts one more
+//! user of the file. But a file in the table is open, whatever becomes of its descriptor: the place
+//! is emptied before that is closed or given up.
 
 use std::cell::{Cell, OnceCell};
 use std::os::fd::BorrowedFd;
@@ -12,7 +14,8 @@ use io_uring::{squeue, types};
 
 use crate::runtime::{self, Core};
 
-/// Transfers until a file gets a place. Filling and emptying one are two system calls, which cost about as much as they save in so many.
+/// Transfers until a file gets a place. Filling and emptying one are two system calls, which cost
+/// about as much as they save in so many.
 const TRANSFERS_BEFORE: u8 = 16;
 /// Transfers until it asks again, where there was no place.
 const TRANSFERS_BETWEEN: u8 = u8::MAX;

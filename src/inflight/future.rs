@@ -1,5 +1,5 @@
-//! The future of one operation: it starts with the first poll, waits, and gives the operation to its
-//! slot when it is dropped.
+//! The future of one operation: it starts with the first poll, waits, and gives the operation to
+//! its slot when it is dropped.
 //!
 //! # Safety
 //! While an operation is in flight it lies in `MaybeUninit`: bytes that nobody reads, writes or
@@ -25,21 +25,25 @@ use crate::exec::share;
 use crate::ring::Completion;
 use crate::runtime::{Core, current};
 
-/// How often an operation is started again for which the kernel has no worker thread. Each time it tries three times within 15 ms.
+/// How often an operation is started again for which the kernel has no worker thread. Each time it
+/// tries three times within 15 ms.
 const MOST_RESTARTS: u8 = 16;
 
 /// The future of one operation on the ring.
 ///
-/// It is submitted with its task's first poll of it, in the tick's one batch. A read of a cached file
-/// may end with that poll, if the program reads one by one. `'h` is the borrow of the handle that it works on.
+/// It is submitted with its task's first poll of it, in the tick's one batch. A read of a cached
+/// file may end with that poll, if the program reads one by one. `'h` is the borrow of the handle
+/// that it works on.
 ///
 /// # Cancelling
-/// Dropping it before its end cancels the operation, except that an accept goes on for the next one's sake. The kernel may finish it all the
-/// same; the buffer stays alive until then, and is freed. What a socket had received waits in it for the next call: [the guide to
-/// cancelling](crate::docs::cancellation) says what that means for each operation. To have the outcome and the buffer in every case, use
-/// [`cancel`](Op::cancel) or [`timeout`](Op::timeout), or keep the future and poll it again later; meanwhile it keeps its turn, for which
-/// later operations of the same direction wait. Forgetting it (`mem::forget`) keeps that turn for ever, and leaks the buffer, one slot of the
-/// runtime, and its share in the descriptor, which stays open.
+/// Dropping it before its end cancels the operation, except that an accept goes on for the next
+/// one's sake. The kernel may finish it all the same; the buffer stays alive until then, and is
+/// freed. What a socket had received waits in it for the next call: [the guide to
+/// cancelling](crate::docs::cancellation) says what that means for each operation. To have the
+/// outcome and the buffer in every case, use [`cancel`](Op::cancel) or [`timeout`](Op::timeout), or
+/// keep the future and poll it again later; meanwhile it keeps its turn, for which later operations
+/// of the same direction wait. Forgetting it (`mem::forget`) keeps that turn for ever, and leaks
+/// the buffer, one slot of the runtime, and its share in the descriptor, which stays open.
 ///
 /// # Panics
 /// When first polled outside a runtime, or polled again after it has yielded its output.
@@ -49,7 +53,8 @@ const MOST_RESTARTS: u8 = 16;
 pub struct Op<'h, O: Operation> {
     /// The runtime that it was started on.
     core: Option<Rc<Core>>,
-    /// Its turn in its lane, where others wait or were dropped: seldom there, and there is room for it in every future.
+    /// Its turn in its lane, where others wait or were dropped: seldom there, and there is room for
+    /// it in every future.
     turn: Option<Box<Turn>>,
     stage: Packed,
     flags: Flags,
@@ -78,7 +83,8 @@ impl<'h, O: Operation> Op<'h, O> {
         Op::settled(operation, None)
     }
 
-    /// An operation that may be settled before it is submitted: refused with a negative errno, or with nothing to do and a result of 0.
+    /// An operation that may be settled before it is submitted: refused with a negative errno, or
+    /// with nothing to do and a result of 0.
     #[inline(always)]
     pub(crate) fn settled(operation: O, result: Option<i32>) -> Op<'h, O> {
         let stage = result.map_or(Packed::IDLE, |result| Stage::Settled(result).into());
@@ -101,7 +107,8 @@ impl<'h, O: Operation> Op<'h, O> {
         self.core.as_ref().expect("an operation in flight was started on a runtime")
     }
 
-    /// Enters the operation's lane if it has none, or if nobody is or waits there and nothing is left. `false`: it takes a [`Turn`].
+    /// Enters the operation's lane if it has none, or if nobody is or waits there and nothing is
+    /// left. `false`: it takes a [`Turn`].
     #[inline]
     fn enter_quietly(&mut self) -> bool {
         if self.flags.alone {
@@ -122,11 +129,13 @@ impl<'h, O: Operation> Op<'h, O> {
         }
     }
 
-    /// Waits for the operation's turn, and takes what is left in its lane. `None`: it is to be submitted.
+    /// Waits for the operation's turn, and takes what is left in its lane. `None`: it is to be
+    /// submitted.
     #[cold]
     fn queue_up(&mut self, context: &Context<'_>) -> Poll<Option<O::Output>> {
         if self.turn.is_none() {
-            // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
+            // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know
+            // it.
             let lane = lane(unsafe { self.operation.assume_init_ref() });
             self.turn = lane.map(|(handle, direction, manner)| Box::new(Turn::new(handle, direction, manner)));
         }
@@ -142,8 +151,8 @@ impl<'h, O: Operation> Op<'h, O> {
         Poll::Ready(self.proceed((turns.claim)(operation)))
     }
 
-    /// Queues the entry for this tick's batch, or settles what the ring cannot take. One function for each kind of operation, whoever awaits it: the
-    /// rest of `poll` is small.
+    /// Queues the entry for this tick's batch, or settles what the ring cannot take. One function
+    /// for each kind of operation, whoever awaits it: the rest of `poll` is small.
     #[inline(never)]
     fn start(&mut self, context: &Context<'_>) {
         let core = current();
@@ -158,8 +167,8 @@ impl<'h, O: Operation> Op<'h, O> {
         }
         let entry = operation.entry();
         let waker = share(context.waker());
-        // SAFETY: `Operation` promises that what the entry names belongs to the operation. That stays in `self.operation`, or goes to the
-        // slot in `drop`, until the last completion.
+        // SAFETY: `Operation` promises that what the entry names belongs to the operation. That
+        // stays in `self.operation`, or goes to the slot in `drop`, until the last completion.
         let started = unsafe { core.driver.borrow_mut().start(entry, waker) };
         self.core = Some(core);
         self.stage = match started {
@@ -169,9 +178,11 @@ impl<'h, O: Operation> Op<'h, O> {
         .into();
     }
 
-    /// Has it ended without anybody's will, so that it is to be started again? A signal can interrupt it, and can keep the kernel from starting
-    /// the worker thread that it needs: that comes as `ECANCELED`, though nobody has cancelled it. If the runtime has ended since, that has. From
-    /// the software ring the errno means that the descriptor is another file's by now, which must not be touched.
+    /// Has it ended without anybody's will, so that it is to be started again? A signal can
+    /// interrupt it, and can keep the kernel from starting the worker thread that it needs: that
+    /// comes as `ECANCELED`, though nobody has cancelled it. If the runtime has ended since, that
+    /// has. From the software ring the errno means that the descriptor is another file's by now,
+    /// which must not be touched.
     #[cold]
     fn is_interrupted(&mut self, result: i32) -> bool {
         // SAFETY: this was the last completion of its part, so the kernel has let go of it.
@@ -211,12 +222,13 @@ impl<'h, O: Operation> Op<'h, O> {
         }
     }
 
-    /// Lets the next one have its turn, and the descriptor be closed, when only the notification is still to come.
+    /// Lets the next one have its turn, and the descriptor be closed, when only the notification is
+    /// still to come.
     #[cold]
     fn leave_early(&mut self, notification: Notification<O>, token: Token) {
         let Some(early) = self.core().early_result(token) else { return };
-        // SAFETY: it is initialised. The kernel works on what it points to and not on the operation's own bytes, and only its handle and its
-        // counts are looked at.
+        // SAFETY: it is initialised. The kernel works on what it points to and not on the
+        // operation's own bytes, and only its handle and its counts are looked at.
         let operation = unsafe { self.operation.assume_init_mut() };
         if !(notification.is_over)(operation, early.result) {
             return;
@@ -264,8 +276,9 @@ impl<'h, O: Operation> Op<'h, O> {
 impl<O: Operation> Future for Op<'_, O> {
     type Output = O::Output;
 
-    // Inlined, so that the output goes from the operation to where the caller wants it: in between it would be written in single words and read in
-    // wider steps at once, for which a processor stalls.
+    // Inlined, so that the output goes from the operation to where the caller wants it: in between
+    // it would be written in single words and read in wider steps at once, for which a processor
+    // stalls.
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<O::Output> {
         loop {
@@ -327,7 +340,8 @@ impl<O: Operation> Drop for Op<'_, O> {
 impl<O: Operation> Op<'_, O> {
     #[cold]
     fn drop_at_rest(&mut self) {
-        // SAFETY: it was never submitted, or only parts of it that have ended, so the future is its sole owner.
+        // SAFETY: it was never submitted, or only parts of it that have ended, so the future is its
+        // sole owner.
         let operation = unsafe {
             self.leave_quietly();
             self.take()
@@ -358,8 +372,8 @@ impl<O: Operation> Op<'_, O> {
         }
         self.stage = Stage::Done.into();
         let operation = std::mem::replace(&mut self.operation, MaybeUninit::uninit());
-        // SAFETY: it is initialised. The kernel works on what it points to and not on the operation's own bytes, and only its handle is
-        // looked at.
+        // SAFETY: it is initialised. The kernel works on what it points to and not on the
+        // operation's own bytes, and only its handle is looked at.
         let mut turn = self.turn_of_dropped(unsafe { operation.assume_init_ref() });
         if let Some(turn) = &mut turn {
             turn.hold();

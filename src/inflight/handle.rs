@@ -1,12 +1,13 @@
 //! What keeps a descriptor open: one share for its resource, and one for each of its operations.
 //!
-//! A `Resource` (`resource.rs`) is what a file, a stream or a listener has, a [`Handle`] what each of
-//! its operations has. The descriptor is closed when all of them have gone.
+//! A `Resource` (`resource.rs`) is what a file, a stream or a listener has, a [`Handle`] what each
+//! of its operations has. The descriptor is closed when all of them have gone.
 //!
 //! # Safety
-//! The descriptor in [`SharedDescriptor`] is open, and lent by its number, until [`SharedDescriptor::give_up`].
-//! That is called by the last of its owners, or by the resource when only operations without
-//! futures are left: these make no further entries, and ask for the number no more.
+//! The descriptor in [`SharedDescriptor`] is open, and lent by its number, until
+//! [`SharedDescriptor::give_up`]. That is called by the last of its owners, or by the resource when
+//! only operations without futures are left: these make no further entries, and ask for the number
+//! no more.
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, OnceCell, RefCell};

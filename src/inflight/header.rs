@@ -1,11 +1,14 @@
-//! Where do the small structures live that the kernel reads or fills in beside the buffer? In boxes that are used again.
+//! Where do the small structures live that the kernel reads or fills in beside the buffer? In boxes
+//! that are used again.
 //!
-//! Addresses and message headers must not move while an operation is in flight, but futures do. A header is a box that goes back to its
-//! thread's pool, so operations that need one do not allocate once the pool is warm.
+//! Addresses and message headers must not move while an operation is in flight, but futures do. A
+//! header is a box that goes back to its thread's pool, so operations that need one do not allocate
+//! once the pool is warm.
 //!
 //! # Safety
 //! The parts belong to the operation that holds the header, from its creation until after its last
-//! completion. All pointers into them come from the one in the header, and no reference to them is made.
+//! completion. All pointers into them come from the one in the header, and no reference to them is
+//! made.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
@@ -76,8 +79,8 @@ impl MessageHeader {
     }
 
     pub(crate) fn address_length(&self) -> libc::socklen_t {
-        // SAFETY: the parts belong to the header. The kernel writes the length before its completion,
-        // and this is asked before the start or after the end.
+        // SAFETY: the parts belong to the header. The kernel writes the length before its
+        // completion, and this is asked before the start or after the end.
         unsafe { (*self.0.as_ptr()).address_length }
     }
 
@@ -136,7 +139,8 @@ impl MessageHeader {
         // SAFETY: the parts belong to the header, and the kernel has let go of them.
         let address = unsafe { (&raw mut (*self.parts()).address).replace(SockAddrStorage::zeroed()) };
         let length = length.min(size_of::<SockAddrStorage>() as libc::socklen_t);
-        // SAFETY: the kernel has filled in the storage and its length, and a storage without an address is all zeroes.
+        // SAFETY: the kernel has filled in the storage and its length, and a storage without an
+        // address is all zeroes.
         unsafe { SockAddr::new(address, length) }
     }
 }

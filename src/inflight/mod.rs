@@ -1,4 +1,5 @@
-//! What every operation shares: its future, its turns, its descriptor, and its end without a future.
+//! What every operation shares: its future, its turns, its descriptor, and its end without a
+//! future.
 //!
 //! The operations themselves are in `op/`.
 

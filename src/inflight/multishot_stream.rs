@@ -1,11 +1,14 @@
-//! The stream of a multishot operation: a turn in its lane, one entry armed at a time, and a successor. io_uring_multishot(7).
+//! The stream of a multishot operation: a turn in its lane, one entry armed at a time, and a
+//! successor. io_uring_multishot(7).
 //!
-//! The entry is armed when its stream is polled and nothing is armed, so a stream that nobody polls stops by itself: the driver cancels it
-//! when too much waits. What still comes after the stream was dropped goes into the lane for the next operation, like what a dropped
-//! one-shot operation brought.
+//! The entry is armed when its stream is polled and nothing is armed, so a stream that nobody polls
+//! stops by itself: the driver cancels it when too much waits. What still comes after the stream
+//! was dropped goes into the lane for the next operation, like what a dropped one-shot operation
+//! brought.
 //!
 //! # Safety
-//! The entries name no memory of ours, but buffers of the pool. The handle keeps the descriptor open: in the stream, then in the successor.
+//! The entries name no memory of ours, but buffers of the pool. The handle keeps the descriptor
+//! open: in the stream, then in the successor.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
@@ -24,7 +27,8 @@ use crate::runtime::{Core, current};
 
 /// What is received, and how far its stream is.
 pub(crate) trait Received: 'static {
-    /// What is done with an arrival of which the stream is gone: it goes into the lane, or nobody misses it.
+    /// What is done with an arrival of which the stream is gone: it goes into the lane, or nobody
+    /// misses it.
     fn leave(lane: Lane<'_>, arrival: Arrival);
 }
 
@@ -121,12 +125,14 @@ impl<K: Received> MultishotStream<K> {
     /// The errno of a ring that does not know the operation, or has been closed.
     ///
     /// # Safety
-    /// The entry names no memory, but perhaps the group of the runtime's pool, and no descriptor but that of the handle.
+    /// The entry names no memory, but perhaps the group of the runtime's pool, and no descriptor
+    /// but that of the handle.
     pub(crate) unsafe fn arm(&mut self, entry: squeue::Entry, limit: u16, context: &Context<'_>) -> Result<(), i32> {
         let core = current();
         core.check(entry.get_opcode() as u8)?;
         let waker = context.waker().clone();
-        // SAFETY: the caller says that it names no memory; `self.handle` keeps the descriptor open, and the successor after it.
+        // SAFETY: the caller says that it names no memory; `self.handle` keeps the descriptor open,
+        // and the successor after it.
         let token = unsafe { core.driver.borrow_mut().start_multishot(entry, waker, limit) };
         self.armed = Some((core, token));
         Ok(())

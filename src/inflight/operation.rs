@@ -29,8 +29,9 @@ pub(crate) const MOST_BYTES: usize = 0x7fff_f000;
 /// Every address in `entry()` that the kernel uses after submission lies in memory owned by `self`
 /// on the heap, or is `'static`; moving `self` does not change it; and until the last completion
 /// nobody, safe code included, frees it, writes it, or (where the kernel writes) reads it. Memory
-/// that is only read during submission lives until the enter that consumes the entry, so it is owned
-/// in the same way. The descriptor in `entry()` stays open until then: operations hold a [`Handle`].
+/// that is only read during submission lives until the enter that consumes the entry, so it is
+/// owned in the same way. The descriptor in `entry()` stays open until then: operations hold a
+/// [`Handle`].
 pub unsafe trait Operation: Sized + 'static {
     /// What the future yields.
     type Output;

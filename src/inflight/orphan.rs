@@ -31,8 +31,8 @@ impl<O: Operation> Orphan for Orphaned<O> {
     }
 
     fn let_go(&mut self, completion: Completion) -> Option<Box<dyn Any>> {
-        // SAFETY: it is initialised. The kernel works on what it points to and not on the operation's
-        // own bytes, and only its handle and its counts are looked at.
+        // SAFETY: it is initialised. The kernel works on what it points to and not on the
+        // operation's own bytes, and only its handle and its counts are looked at.
         let operation = unsafe { self.operation.assume_init_mut() };
         let turn = self.turn.take();
         if let Some(turn) = &turn {

@@ -1,7 +1,7 @@
 //! How does the kernel come to know the buffers of a pool, and who forgets them?
 //!
-//! A runtime has a table of registered memory. A pool takes a place in it for each of its areas, and
-//! gives them back when its last share is gone, or with the runtime, whichever ends first.
+//! A runtime has a table of registered memory. A pool takes a place in it for each of its areas,
+//! and gives them back when its last share is gone, or with the runtime, whichever ends first.
 
 use std::any::Any;
 use std::io;
@@ -11,10 +11,12 @@ use crate::buf::{AlignedBuffer, BufferPool, Registration};
 use crate::runtime::{self, Core};
 
 impl BufferPool {
-    /// A pool of `count` buffers of `size` bytes, registered with the current runtime if that can be had.
+    /// A pool of `count` buffers of `size` bytes, registered with the current runtime if that can
+    /// be had.
     ///
-    /// Otherwise, and outside a runtime, the buffers are plain aligned memory, which does the same at the price of plain memory:
-    /// [`is_registered`](BufferPool::is_registered) tells. Who asks a pool of no buffers for one waits for ever.
+    /// Otherwise, and outside a runtime, the buffers are plain aligned memory, which does the same
+    /// at the price of plain memory: [`is_registered`](BufferPool::is_registered) tells. Who asks a
+    /// pool of no buffers for one waits for ever.
     ///
     /// # Panics
     /// If `size` does not fit into the address space.
@@ -27,8 +29,9 @@ impl BufferPool {
     /// # Errors
     /// `OutOfMemory` when the memory would go over `RLIMIT_MEMLOCK`, with the limit and the ways to
     /// raise it; `InvalidInput` when the runtime has 16,384 pools (a GiB of a larger one counts as
-    /// one), and for no buffers, empty ones, and ones over 1 GiB; `Unsupported` outside a runtime, on
-    /// the software ring, and where there is no such table (before Linux 5.19). Nothing is kept then.
+    /// one), and for no buffers, empty ones, and ones over 1 GiB; `Unsupported` outside a runtime,
+    /// on the software ring, and where there is no such table (before Linux 5.19). Nothing is kept
+    /// then.
     pub fn registered(count: usize, size: usize) -> io::Result<BufferPool> {
         BufferPool::new(count, size).if_registered()
     }

@@ -1,7 +1,7 @@
 //! What a file, a stream or a listener has of its descriptor. With it, the descriptor is closed.
 //!
-//! If it goes while operations without futures are in flight, they are cancelled, and the descriptor
-//! is closed as soon as no entry that names it is on its way to the kernel.
+//! If it goes while operations without futures are in flight, they are cancelled, and the
+//! descriptor is closed as soon as no entry that names it is on its way to the kernel.
 
 use std::fmt;
 use std::future::poll_fn;

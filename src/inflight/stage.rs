@@ -1,7 +1,8 @@
 //! Who has the operation? The stages of its future, and each of them as one word.
 //!
-//! The word of a new operation is zero, as is all else beside the operation itself. A future is moved between its making and its first poll,
-//! and words that are all zero are written and copied in the widest steps, where a processor stalls that writes narrowly and reads widely.
+//! The word of a new operation is zero, as is all else beside the operation itself. A future is
+//! moved between its making and its first poll, and words that are all zero are written and copied
+//! in the widest steps, where a processor stalls that writes narrowly and reads widely.
 
 use crate::driver::Token;
 

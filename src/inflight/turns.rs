@@ -23,7 +23,8 @@ use crate::unwind::FirstPanic;
 /// Most results of dropped operations that wait to be asked for; the oldest go first.
 const RESULTS_KEPT: usize = 1024;
 
-/// Of what keeps others out of a lane: one operation whose future is there. The other bits count those whose futures are gone.
+/// Of what keeps others out of a lane: one operation whose future is there. The other bits count
+/// those whose futures are gone.
 const ALONE: u32 = 1 << 31;
 
 /// One direction of a descriptor.
@@ -40,8 +41,8 @@ impl Handle {
         Lane { handle: self, direction }
     }
 
-    /// Waits for the end of operations whose futures were dropped, and says how the writes among them
-    /// ended.
+    /// Waits for the end of operations whose futures were dropped, and says how the writes among
+    /// them ended.
     pub(crate) async fn quiesce(&self) -> Vec<io::Result<usize>> {
         for direction in [Direction::Inbound, Direction::Outbound] {
             poll_fn(|context| self.lane(direction).poll_quiet(context)).await;
@@ -113,7 +114,8 @@ impl<'h> Lane<'h> {
         self.kept_mut().left.push_front(left);
     }
 
-    /// Keeps an error that the kernel reports only once. A cancelled operation has nothing to report.
+    /// Keeps an error that the kernel reports only once. A cancelled operation has nothing to
+    /// report.
     pub(crate) fn leave_error(&self, error: &io::Error) {
         match error.raw_os_error() {
             None | Some(libc::ECANCELED | libc::EINTR) => {}
@@ -121,7 +123,8 @@ impl<'h> Lane<'h> {
         }
     }
 
-    /// Takes as many bytes as there is room for in `room`, or the error that comes next. `None`: nothing is left.
+    /// Takes as many bytes as there is room for in `room`, or the error that comes next. `None`:
+    /// nothing is left.
     pub(crate) fn take_bytes(&self, room: usize, mut put: impl FnMut(&[u8])) -> Option<io::Result<usize>> {
         match self.take_left()? {
             Left::Failed(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
@@ -300,7 +303,8 @@ impl Turn {
             TurnState::New => None,
             TurnState::Waiting(ticket) => Some(ticket),
         };
-        // Before the look at the lane, since it is user code, which may change what there is to see.
+        // Before the look at the lane, since it is user code, which may change what there is to
+        // see.
         let waker = context.waker().clone();
         let lane = self.handle.lane(self.direction);
         if lane.held().get() != 0 || !lane.is_first(ticket) {
@@ -323,7 +327,8 @@ impl Turn {
         Poll::Ready(())
     }
 
-    /// The operation's future is gone, and the operation is in flight: from now on it keeps the others out.
+    /// The operation's future is gone, and the operation is in flight: from now on it keeps the
+    /// others out.
     pub(crate) fn hold(&mut self) {
         let lane = self.handle.lane(self.direction);
         let others = match self.state {
@@ -334,8 +339,9 @@ impl Turn {
         self.state = TurnState::Dropped;
     }
 
-    /// The dropped operation has ended, after it had moved `earlier` bytes in parts that went well. What a dropped write did is kept for
-    /// whoever asks; what a dropped read brought goes to the next read.
+    /// The dropped operation has ended, after it had moved `earlier` bytes in parts that went well.
+    /// What a dropped write did is kept for whoever asks; what a dropped read brought goes to the
+    /// next read.
     pub(crate) fn ended(&self, earlier: usize, completion: Completion) {
         if self.direction == Direction::Outbound {
             let result = match completion.result {

@@ -7,8 +7,8 @@ use super::busy::turn;
 use crate::blocking::spawn_blocking;
 use crate::sys;
 
-/// What can stand for socket addresses: the same types as in [`std::net::ToSocketAddrs`]. Only text that is not an address itself is
-/// looked up, and that is done off the loop. The trait is sealed.
+/// What can stand for socket addresses: the same types as in [`std::net::ToSocketAddrs`]. Only text
+/// that is not an address itself is looked up, and that is done off the loop. The trait is sealed.
 ///
 /// ```
 /// use annulus::net::TcpListener;
@@ -73,7 +73,8 @@ where
         }
     }
     if is_want_of_descriptors(&last) {
-        // Descriptors come back when the ring turns, so whoever tries again at once must not keep it from turning.
+        // Descriptors come back when the ring turns, so whoever tries again at once must not keep
+        // it from turning.
         turn().await;
     }
     Err(last)

@@ -1,4 +1,5 @@
-//! What is in use until the ring has turned: an address, or a descriptor, of a socket that was dropped.
+//! What is in use until the ring has turned: an address, or a descriptor, of a socket that was
+//! dropped.
 
 use std::future::poll_fn;
 use std::io;

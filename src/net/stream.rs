@@ -1,7 +1,9 @@
-//! What all connected streams have in common: the reading and the writing half of their methods, written once.
+//! What all connected streams have in common: the reading and the writing half of their methods,
+//! written once.
 //!
-//! TCP streams, Unix streams and their halves differ in how they come to be and in their addresses; what they do with bytes is the same
-//! operation on a socket. The macros are the table of those methods; each type says which of them it has.
+//! TCP streams, Unix streams and their halves differ in how they come to be and in their addresses;
+//! what they do with bytes is the same operation on a socket. The macros are the table of those
+//! methods; each type says which of them it has.
 
 use crate::inflight::Handle;
 
@@ -17,11 +19,13 @@ macro_rules! reading_methods {
     () => {
         /// Reads what has come, and returns the count and the buffer; recv(2).
         ///
-        /// The read starts at the buffer's beginning, may use its whole capacity, and sets the length to what it read. It waits for at
-        /// least one byte; 0 is the end of the stream.
+        /// The read starts at the buffer's beginning, may use its whole capacity, and sets the
+        /// length to what it read. It waits for at least one byte; 0 is the end of the stream.
         ///
-        /// If the future is dropped and the read won the race against its cancelling, the bytes wait in the stream for the next read; see
-        /// the [module page](crate::net#dropping-a-future). One read is in flight at a time; further ones wait for their turn.
+        /// If the future is dropped and the read won the race against its cancelling, the bytes
+        /// wait in the stream for the next read; see the [module
+        /// page](crate::net#dropping-a-future). One read is in flight at a time; further ones wait
+        /// for their turn.
         ///
         /// Yields `Result<(usize, B), Error<B>>`.
         ///
@@ -31,9 +35,11 @@ macro_rules! reading_methods {
             $crate::op::socket::Receive::op(self.handle(), buffer)
         }
 
-        /// Reads what has come behind the bytes that the buffer holds, and returns the count and the buffer.
+        /// Reads what has come behind the bytes that the buffer holds, and returns the count and
+        /// the buffer.
         ///
-        /// If the future is dropped the buffer goes with it, and what it held before; what was read waits in the stream.
+        /// If the future is dropped the buffer goes with it, and what it held before; what was read
+        /// waits in the stream.
         ///
         /// # Errors
         /// As [`read`](Self::read): a full buffer has no room.
@@ -46,20 +52,23 @@ macro_rules! reading_methods {
 
         /// Reads until the buffer's whole capacity is full, and returns it.
         ///
-        /// The capacity of a `Vec` may be larger than was asked for: [`slice(..n)`](crate::buf::IoBuf::slice) reads exactly `n` bytes.
+        /// The capacity of a `Vec` may be larger than was asked for:
+        /// [`slice(..n)`](crate::buf::IoBuf::slice) reads exactly `n` bytes.
         ///
         /// If the future is dropped, all that it had read waits in the stream for the next read.
         ///
         /// Yields `Result<B, Error<B>>`.
         ///
         /// # Errors
-        /// `UnexpectedEof` if the stream ends before, else the kernel's. The buffer that the error carries holds what was read until then,
-        /// and [`transferred`](crate::Error::transferred) counts it; at 0 the buffer is as it was given.
+        /// `UnexpectedEof` if the stream ends before, else the kernel's. The buffer that the error
+        /// carries holds what was read until then, and [`transferred`](crate::Error::transferred)
+        /// counts it; at 0 the buffer is as it was given.
         pub fn read_exact<B: $crate::buf::IoBufMut>(&self, buffer: B) -> $crate::Op<'_, $crate::op::socket::ReceiveExact<B>> {
             $crate::op::socket::ReceiveExact::op(self.handle(), buffer)
         }
 
-        /// The bytes as they come, in buffers of the runtime, as a stream; see [`Chunks`](crate::Chunks).
+        /// The bytes as they come, in buffers of the runtime, as a stream; see
+        /// [`Chunks`](crate::Chunks).
         ///
         /// ```
         /// use annulus::net::UnixStream;
@@ -90,8 +99,9 @@ macro_rules! reading_methods {
 
         /// Reads what has come into a buffer of the runtime; recv(2). While it waits it holds none.
         ///
-        /// An empty [`Chunk`](crate::buf::Chunk) is the end of the stream. If the future is dropped and the read won the race against its
-        /// cancelling, the bytes wait in the stream for the next read.
+        /// An empty [`Chunk`](crate::buf::Chunk) is the end of the stream. If the future is dropped
+        /// and the read won the race against its cancelling, the bytes wait in the stream for the
+        /// next read.
         ///
         /// Yields `io::Result<Chunk>`.
         ///
@@ -101,9 +111,11 @@ macro_rules! reading_methods {
             $crate::op::chunks::ReadChunk::op(self.handle(), $crate::op::chunks::ChunkSource::Socket)
         }
 
-        /// Reads what has come into several buffers, one after the other; recvmsg(2). Buffers that nothing was read into keep their length.
+        /// Reads what has come into several buffers, one after the other; recvmsg(2). Buffers that
+        /// nothing was read into keep their length.
         ///
-        /// At most 1024 buffers take part. It allocates for the list of addresses. Dropping it is as with [`read`](Self::read).
+        /// At most 1024 buffers take part. It allocates for the list of addresses. Dropping it is
+        /// as with [`read`](Self::read).
         ///
         /// Yields `Result<(usize, Vec<B>), Error<Vec<B>>>`.
         ///
@@ -118,34 +130,41 @@ macro_rules! reading_methods {
 /// The writing methods, for a type with `fn handle(&self) -> &Handle`.
 macro_rules! writing_methods {
     () => {
-        /// Writes, and returns the count and the buffer; send(2). It may write less than the buffer holds.
+        /// Writes, and returns the count and the buffer; send(2). It may write less than the buffer
+        /// holds.
         ///
-        /// A dropped write may be sent all the same. Later writes wait until that is known, so it is never sent after one of them. One write
-        /// is in flight at a time; further ones wait for their turn.
+        /// A dropped write may be sent all the same. Later writes wait until that is known, so it
+        /// is never sent after one of them. One write is in flight at a time; further ones wait for
+        /// their turn.
         ///
         /// Yields `Result<(usize, B), Error<B>>`.
         ///
         /// # Errors
-        /// The kernel's, with the buffer: `EPIPE` or `ECONNRESET` when the peer has gone. There is no `SIGPIPE`.
+        /// The kernel's, with the buffer: `EPIPE` or `ECONNRESET` when the peer has gone. There is
+        /// no `SIGPIPE`.
         pub fn write<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::socket::Send<B>> {
             $crate::op::socket::Send::op(self.handle(), buffer)
         }
 
         /// Writes all of the buffer, and returns it.
         ///
-        /// If the future is dropped, any first part of it may be sent, before what later writes send.
+        /// If the future is dropped, any first part of it may be sent, before what later writes
+        /// send.
         ///
         /// Yields `Result<B, Error<B>>`.
         ///
         /// # Errors
-        /// As [`write`](Self::write); [`transferred`](crate::Error::transferred) says how much was written before.
+        /// As [`write`](Self::write); [`transferred`](crate::Error::transferred) says how much was
+        /// written before.
         pub fn write_all<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::socket::SendAll<B>> {
             $crate::op::socket::SendAll::op(self.handle(), buffer)
         }
 
-        /// Writes several buffers, one after the other; sendmsg(2). It may write less than they hold, and at most 1024 take part.
+        /// Writes several buffers, one after the other; sendmsg(2). It may write less than they
+        /// hold, and at most 1024 take part.
         ///
-        /// They come as a vector, an array, or a tuple of different ones. Dropping it is as with [`write`](Self::write).
+        /// They come as a vector, an array, or a tuple of different ones. Dropping it is as with
+        /// [`write`](Self::write).
         ///
         /// Yields `Result<(usize, B), Error<B>>`.
         ///
@@ -155,9 +174,11 @@ macro_rules! writing_methods {
             $crate::op::vectored::SendVectored::op(self.handle(), buffers)
         }
 
-        /// Writes all of several buffers, one after the other, and returns them: as [`write_all`](Self::write_all) would if they were one.
+        /// Writes all of several buffers, one after the other, and returns them: as
+        /// [`write_all`](Self::write_all) would if they were one.
         ///
-        /// They come as a vector, an array, or a tuple of different ones, in any number. It allocates for the list of addresses.
+        /// They come as a vector, an array, or a tuple of different ones, in any number. It
+        /// allocates for the list of addresses.
         ///
         /// Yields `Result<B, Error<B>>`.
         ///
@@ -167,16 +188,18 @@ macro_rules! writing_methods {
             $crate::op::vectored::SendAllVectored::op(self.handle(), buffers)
         }
 
-        /// Waits until every operation whose future was dropped has ended, and returns how the writes among them ended, in the order of
-        /// their ends: the bytes written, or the kernel's error (`ECANCELED` for one that did nothing).
+        /// Waits until every operation whose future was dropped has ended, and returns how the
+        /// writes among them ended, in the order of their ends: the bytes written, or the kernel's
+        /// error (`ECANCELED` for one that did nothing).
         ///
-        /// At most the latest 1024 results are kept for this call. What a dropped read got waits for the next read. Operations that
-        /// somebody awaits are not waited for.
+        /// At most the latest 1024 results are kept for this call. What a dropped read got waits
+        /// for the next read. Operations that somebody awaits are not waited for.
         pub async fn quiesce(&self) -> Vec<std::io::Result<usize>> {
             self.handle().quiesce().await
         }
 
-        /// Ends one direction of the connection, or both; shutdown(2). Ending the writing direction tells the peer that no more comes.
+        /// Ends one direction of the connection, or both; shutdown(2). Ending the writing direction
+        /// tells the peer that no more comes.
         ///
         /// It does not wait for its turn: a write that is in flight fails with `EPIPE`. After the
         /// peer has ended or reset the connection it is no error.
@@ -191,21 +214,25 @@ macro_rules! writing_methods {
     };
 }
 
-/// The writing methods without a copy, for a TCP stream or its half with `fn handle(&self) -> &Handle`.
+/// The writing methods without a copy, for a TCP stream or its half with
+/// `fn handle(&self) -> &Handle`.
 macro_rules! zero_copy_methods {
     () => {
-        /// Writes without copying the bytes into the kernel, and returns what became of them and the buffer; `IORING_OP_SEND_ZC`,
-        /// send_zc(2). It may write less than the buffer holds.
+        /// Writes without copying the bytes into the kernel, and returns what became of them and
+        /// the buffer; `IORING_OP_SEND_ZC`, send_zc(2). It may write less than the buffer holds.
         ///
-        /// The network card reads the buffer itself, so it comes back only when the peer has acknowledged the bytes and nothing can read
-        /// them any more. Later writes do not wait for that, and may be sent meanwhile. It pays for large buffers (from about 10 KiB on) and
-        /// real network cards; elsewhere, as on the loopback device, the kernel copies after all, and [`Sent::copied`](crate::net::Sent)
-        /// says so. Where it has no zero copy for this socket, or no locked memory is left for it (`RLIMIT_MEMLOCK`), it is a plain write.
+        /// The network card reads the buffer itself, so it comes back only when the peer has
+        /// acknowledged the bytes and nothing can read them any more. Later writes do not wait for
+        /// that, and may be sent meanwhile. It pays for large buffers (from about 10 KiB on) and
+        /// real network cards; elsewhere, as on the loopback device, the kernel copies after all,
+        /// and [`Sent::copied`](crate::net::Sent) says so. Where it has no zero copy for this
+        /// socket, or no locked memory is left for it (`RLIMIT_MEMLOCK`), it is a plain write.
         ///
-        /// Dropping it is as with [`write`](Self::write); the buffer lives until the kernel has let go of it, and the descriptor is not kept
-        /// open for that. [`cancel`](crate::Op::cancel) and [`timeout`](crate::Op::timeout) end the sending, and then wait for the buffer as
-        /// long as the peer acknowledges nothing: for a bound on the wait itself drop the future, as
-        /// [`time::timeout`](crate::time::timeout) does. Needs Linux 6.2.
+        /// Dropping it is as with [`write`](Self::write); the buffer lives until the kernel has let
+        /// go of it, and the descriptor is not kept open for that. [`cancel`](crate::Op::cancel)
+        /// and [`timeout`](crate::Op::timeout) end the sending, and then wait for the buffer as
+        /// long as the peer acknowledges nothing: for a bound on the wait itself drop the future,
+        /// as [`time::timeout`](crate::time::timeout) does. Needs Linux 6.2.
         ///
         /// Yields `Result<(Sent, B), Error<B>>`.
         ///
@@ -215,7 +242,8 @@ macro_rules! zero_copy_methods {
             $crate::op::zero_copy::SendZeroCopy::op(self.handle(), buffer)
         }
 
-        /// Writes all of the buffer without copying it, as [`send_zc`](Self::send_zc) does with part of it.
+        /// Writes all of the buffer without copying it, as [`send_zc`](Self::send_zc) does with
+        /// part of it.
         ///
         /// Yields `Result<(Sent, B), Error<B>>`.
         ///
@@ -225,8 +253,8 @@ macro_rules! zero_copy_methods {
             $crate::op::zero_copy::SendZeroCopy::all(self.handle(), buffer)
         }
 
-        /// Writes several buffers without copying them; `IORING_OP_SENDMSG_ZC`, sendmsg_zc(2). At most 1024 take part. Otherwise as
-        /// [`send_zc`](Self::send_zc).
+        /// Writes several buffers without copying them; `IORING_OP_SENDMSG_ZC`, sendmsg_zc(2). At
+        /// most 1024 take part. Otherwise as [`send_zc`](Self::send_zc).
         ///
         /// Yields `Result<(Sent, B), Error<B>>`.
         ///
@@ -239,7 +267,8 @@ macro_rules! zero_copy_methods {
             $crate::op::zero_copy::SendVectoredZeroCopy::op(self.handle(), buffers)
         }
 
-        /// Writes all of several buffers without copying them, as [`send_vectored_zc`](Self::send_vectored_zc) does with part of them.
+        /// Writes all of several buffers without copying them, as
+        /// [`send_vectored_zc`](Self::send_vectored_zc) does with part of them.
         ///
         /// Yields `Result<(Sent, B), Error<B>>`.
         ///

@@ -16,7 +16,8 @@ use crate::op::accept::{Accept, Accepted, Listening};
 use crate::op::socket::Connect;
 use crate::sys::{self, Descriptor, Domain, Protocol, SockAddr, Type, option};
 
-/// Connections that wait to be accepted, by default. The kernel cuts it down to `net.core.somaxconn`.
+/// Connections that wait to be accepted, by default. The kernel cuts it down to
+/// `net.core.somaxconn`.
 const DEFAULT_BACKLOG: u32 = 1024;
 
 /// How a listener is to be made: what [`TcpListener::bind`] does, with other choices.
@@ -42,25 +43,29 @@ impl ListenOptions {
         ListenOptions { backlog: DEFAULT_BACKLOG, reuse_address: true, reuse_port: false, only_v6: None }
     }
 
-    /// How many connections may wait to be accepted; listen(2). 1024 by default, at most `net.core.somaxconn`.
+    /// How many connections may wait to be accepted; listen(2). 1024 by default, at most
+    /// `net.core.somaxconn`.
     pub fn backlog(&mut self, backlog: u32) -> &mut ListenOptions {
         self.backlog = backlog;
         self
     }
 
-    /// Binds even while connections of an earlier listener linger: `SO_REUSEADDR`, on by default as in std.
+    /// Binds even while connections of an earlier listener linger: `SO_REUSEADDR`, on by default as
+    /// in std.
     pub fn reuse_address(&mut self, reuse: bool) -> &mut ListenOptions {
         self.reuse_address = reuse;
         self
     }
 
-    /// Lets several listeners share the port, between which the kernel spreads the connections: `SO_REUSEPORT`.
+    /// Lets several listeners share the port, between which the kernel spreads the connections:
+    /// `SO_REUSEPORT`.
     pub fn reuse_port(&mut self, reuse: bool) -> &mut ListenOptions {
         self.reuse_port = reuse;
         self
     }
 
-    /// Whether an IPv6 listener leaves IPv4 alone: `IPV6_V6ONLY`. By default as `net.ipv6.bindv6only` says.
+    /// Whether an IPv6 listener leaves IPv4 alone: `IPV6_V6ONLY`. By default as
+    /// `net.ipv6.bindv6only` says.
     pub fn only_v6(&mut self, only: bool) -> &mut ListenOptions {
         self.only_v6 = Some(only);
         self
@@ -117,7 +122,8 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Binds to the first address that works, with the defaults of [`ListenOptions`]. Port 0 lets the kernel choose.
+    /// Binds to the first address that works, with the defaults of [`ListenOptions`]. Port 0 lets
+    /// the kernel choose.
     ///
     /// # Errors
     /// As [`ListenOptions::bind`].
@@ -127,15 +133,16 @@ impl TcpListener {
 
     /// Takes the next connection, with the peer's address; accept(2).
     ///
-    /// If the future is dropped, the accept goes on in the listener and takes one connection, which waits there for the next call and is
-    /// closed with the listener if there is none; see the [module page](super#dropping-a-future). One accept is in flight at a time; further
-    /// ones wait for their turn.
+    /// If the future is dropped, the accept goes on in the listener and takes one connection, which
+    /// waits there for the next call and is closed with the listener if there is none; see the
+    /// [module page](super#dropping-a-future). One accept is in flight at a time; further ones wait
+    /// for their turn.
     ///
     /// Yields `io::Result<(TcpStream, SocketAddr)>`.
     ///
     /// # Errors
-    /// The kernel's. `EMFILE` and `ENFILE` (no descriptor left) leave the connection waiting and the listener in order: close something,
-    /// or wait a little, and call again.
+    /// The kernel's. `EMFILE` and `ENFILE` (no descriptor left) leave the connection waiting and
+    /// the listener in order: close something, or wait a little, and call again.
     pub fn accept(&self) -> Op<'_, Accept<TcpStream>> {
         Accept::op(self.handle.handle())
     }
@@ -173,7 +180,8 @@ impl TcpListener {
         option::ERROR.get(self)
     }
 
-    /// Closes the listener; connections that wait are reset, and one that a dropped accept took is closed.
+    /// Closes the listener; connections that wait are reset, and one that a dropped accept took is
+    /// closed.
     ///
     /// # Errors
     /// The kernel's.
@@ -216,7 +224,8 @@ impl TcpStream {
     /// If the future is dropped, its socket is closed.
     ///
     /// # Errors
-    /// The last address's, for example `ConnectionRefused`; `InvalidInput` for text that is no address.
+    /// The last address's, for example `ConnectionRefused`; `InvalidInput` for text that is no
+    /// address.
     pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
         first_that_works(address, TcpStream::connect_to).await
     }
@@ -331,8 +340,8 @@ impl TcpStream {
 
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
     ///
-    /// Bytes that a dropped read took are not carried over: they waited here, not in the kernel. Where that matters end reads with
-    /// [`cancel`](crate::Op::cancel).
+    /// Bytes that a dropped read took are not carried over: they waited here, not in the kernel.
+    /// Where that matters end reads with [`cancel`](crate::Op::cancel).
     pub async fn into_std(self) -> std::net::TcpStream {
         OwnedFd::from(self.handle.into_descriptor().await).into()
     }

@@ -17,8 +17,9 @@ use crate::sys::{self, Domain, Protocol, SockAddr, Type, option};
 
 /// A socket for datagrams.
 ///
-/// What a buffer has no room for is cut off. A buffer without any room is refused with `InvalidInput`; sending an empty buffer sends an
-/// empty datagram. The socket is closed when `drop` returns.
+/// What a buffer has no room for is cut off. A buffer without any room is refused with
+/// `InvalidInput`; sending an empty buffer sends an empty datagram. The socket is closed when
+/// `drop` returns.
 ///
 /// ```
 /// use annulus::net::UdpSocket;
@@ -50,7 +51,8 @@ impl UdpSocket {
         Ok(UdpSocket { handle: Resource::new(socket) })
     }
 
-    /// Sets the peer of [`send`](UdpSocket::send) and [`recv`](UdpSocket::recv): the first address that works.
+    /// Sets the peer of [`send`](UdpSocket::send) and [`recv`](UdpSocket::recv): the first address
+    /// that works.
     ///
     /// # Errors
     /// As [`bind`](UdpSocket::bind).
@@ -65,12 +67,14 @@ impl UdpSocket {
     /// Yields `Result<(usize, B), Error<B>>`.
     ///
     /// # Errors
-    /// The kernel's, with the buffer: `ECONNREFUSED` when an earlier datagram found nobody, `EMSGSIZE` for one that is too long.
+    /// The kernel's, with the buffer: `ECONNREFUSED` when an earlier datagram found nobody,
+    /// `EMSGSIZE` for one that is too long.
     pub fn send<B: IoBuf>(&self, buffer: B) -> Op<'_, Send<B>> {
         Send::datagram(&self.handle, buffer)
     }
 
-    /// Receives one datagram from the connected peer, or from anybody if there is none, and returns its length and the buffer; recv(2).
+    /// Receives one datagram from the connected peer, or from anybody if there is none, and returns
+    /// its length and the buffer; recv(2).
     ///
     /// What was said of [`recv_from`](UdpSocket::recv_from) about dropping holds here.
     ///
@@ -92,10 +96,12 @@ impl UdpSocket {
         SendTo::op(&self.handle, buffer, address)
     }
 
-    /// Sends one datagram to the connected peer without copying it; `IORING_OP_SEND_ZC`, send_zc(2).
+    /// Sends one datagram to the connected peer without copying it; `IORING_OP_SEND_ZC`,
+    /// send_zc(2).
     ///
-    /// The buffer comes back when the network card has sent it. See [`TcpStream::send_zc`](super::TcpStream::send_zc) for when it pays, and
-    /// what happens where it cannot be had. Needs Linux 6.2.
+    /// The buffer comes back when the network card has sent it. See
+    /// [`TcpStream::send_zc`](super::TcpStream::send_zc) for when it pays, and what happens where
+    /// it cannot be had. Needs Linux 6.2.
     ///
     /// Yields `Result<(Sent, B), Error<B>>`.
     ///
@@ -105,7 +111,8 @@ impl UdpSocket {
         SendZeroCopy::datagram(&self.handle, buffer)
     }
 
-    /// Sends one datagram to an address without copying it, as [`send_zc`](UdpSocket::send_zc) does to the connected peer.
+    /// Sends one datagram to an address without copying it, as [`send_zc`](UdpSocket::send_zc) does
+    /// to the connected peer.
     ///
     /// Yields `Result<(Sent, B), Error<B>>`.
     ///
@@ -115,10 +122,12 @@ impl UdpSocket {
         SendZeroCopy::datagram_to(&self.handle, buffer, address)
     }
 
-    /// Receives one datagram, and returns its length, where it came from, and the buffer; recvmsg(2).
+    /// Receives one datagram, and returns its length, where it came from, and the buffer;
+    /// recvmsg(2).
     ///
-    /// If the future is dropped and the receive won the race against its cancelling, the datagram waits in the socket for the next receive,
-    /// with its address and cut to the room of the dropped buffer. One receive is in flight at a time; further ones wait for their turn.
+    /// If the future is dropped and the receive won the race against its cancelling, the datagram
+    /// waits in the socket for the next receive, with its address and cut to the room of the
+    /// dropped buffer. One receive is in flight at a time; further ones wait for their turn.
     ///
     /// Yields `Result<(usize, SocketAddr, B), Error<B>>`.
     ///
@@ -225,7 +234,8 @@ impl UdpSocket {
 
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
     ///
-    /// A datagram that a dropped receive took is not carried over: it waited here, not in the kernel.
+    /// A datagram that a dropped receive took is not carried over: it waited here, not in the
+    /// kernel.
     pub async fn into_std(self) -> std::net::UdpSocket {
         OwnedFd::from(self.handle.into_descriptor().await).into()
     }

@@ -43,10 +43,12 @@ pub struct UnixListener {
 }
 
 impl UnixListener {
-    /// Makes a socket at `path`. A path that starts with a NUL byte is a name in the abstract space.
+    /// Makes a socket at `path`. A path that starts with a NUL byte is a name in the abstract
+    /// space.
     ///
     /// # Errors
-    /// The kernel's, for example `AddrInUse` when the path exists; `InvalidInput` for a path over 107 bytes or with a NUL byte inside.
+    /// The kernel's, for example `AddrInUse` when the path exists; `InvalidInput` for a path over
+    /// 107 bytes or with a NUL byte inside.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
         let address = address_at(path.as_ref())?;
         let socket = sys::open_socket(Domain::UNIX, Type::STREAM, None)?;
@@ -57,7 +59,8 @@ impl UnixListener {
 
     /// Takes the next connection, with the peer's address, which is mostly unnamed; accept(2).
     ///
-    /// What was said of [`TcpListener::accept`](super::TcpListener::accept) about dropping and errors holds here.
+    /// What was said of [`TcpListener::accept`](super::TcpListener::accept) about dropping and
+    /// errors holds here.
     ///
     /// Yields `io::Result<(UnixStream, SocketAddr)>`.
     ///
@@ -138,7 +141,8 @@ pub struct UnixStream {
 }
 
 impl UnixStream {
-    /// Connects to the socket at `path`. While the listener's backlog is full, this waits on a worker thread of the kernel.
+    /// Connects to the socket at `path`. While the listener's backlog is full, this waits on a
+    /// worker thread of the kernel.
     ///
     /// If the future is dropped, its socket is closed.
     ///
@@ -216,8 +220,8 @@ impl UnixStream {
 
     /// Waits for the end of operations whose futures were dropped, and gives std what this is.
     ///
-    /// Bytes that a dropped read took are not carried over: they waited here, not in the kernel. Where that matters end reads with
-    /// [`cancel`](crate::Op::cancel).
+    /// Bytes that a dropped read took are not carried over: they waited here, not in the kernel.
+    /// Where that matters end reads with [`cancel`](crate::Op::cancel).
     pub async fn into_std(self) -> std::os::unix::net::UnixStream {
         OwnedFd::from(self.handle.into_descriptor().await).into()
     }
@@ -235,8 +239,8 @@ fn is_abstract(path: &Path) -> bool {
     path.as_os_str().as_bytes().first() == Some(&0)
 }
 
-/// As std has it. A peer may have bound itself to a path that std cannot hold (all 108 bytes); it counts as unnamed, since a name must not
-/// cost the connection.
+/// As std has it. A peer may have bound itself to a path that std cannot hold (all 108 bytes); it
+/// counts as unnamed, since a name must not cost the connection.
 fn address_of(address: &SockAddr) -> io::Result<SocketAddr> {
     if let Some(name) = address.as_abstract_namespace() {
         return SocketAddr::from_abstract_name(name);

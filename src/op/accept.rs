@@ -1,7 +1,8 @@
 //! The operation that takes a connection from a listener. accept(2).
 //!
 //! # Safety
-//! The address lies in the operation's header, on the heap. A descriptor that the kernel returns belongs to the output from then on.
+//! The address lies in the operation's header, on the heap. A descriptor that the kernel returns
+//! belongs to the output from then on.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -37,7 +38,8 @@ impl Listening {
         Listening { resource, is_nonblocking: false }
     }
 
-    /// A listener of our own. The software ring accepts at once where the listener does not wait, and by a worker's thread where it does.
+    /// A listener of our own. The software ring accepts at once where the listener does not wait,
+    /// and by a worker's thread where it does.
     pub(crate) fn of_own(socket: Descriptor) -> io::Result<Listening> {
         let is_nonblocking = runtime::try_current().is_some_and(|core| core.ring_kind() == RingKind::Software);
         if is_nonblocking {
@@ -54,8 +56,8 @@ impl Listening {
         self.resource.close().await
     }
 
-    /// Ends what is parked, waits for the end of operations whose futures were dropped, and gives up the descriptor as the user would have
-    /// made it.
+    /// Ends what is parked, waits for the end of operations whose futures were dropped, and gives
+    /// up the descriptor as the user would have made it.
     pub(crate) async fn into_descriptor(self) -> Descriptor {
         let descriptor = self.resource.into_descriptor().await;
         if self.is_nonblocking {
@@ -79,7 +81,8 @@ impl<S: Accepted> Accept<S> {
     }
 }
 
-// SAFETY: the address and its length lie in the operation's header, on the heap; the handle keeps the descriptor open.
+// SAFETY: the address and its length lie in the operation's header, on the heap; the handle keeps
+// the descriptor open.
 unsafe impl<S: Accepted> Operation for Accept<S> {
     type Output = io::Result<(S, S::Address)>;
 
@@ -96,7 +99,8 @@ unsafe impl<S: Accepted> Operation for Accept<S> {
         if let Err(error) = completion.result() {
             return Step::Done(Err(error));
         }
-        // SAFETY: the kernel has made this descriptor for this operation, and nobody else knows its number.
+        // SAFETY: the kernel has made this descriptor for this operation, and nobody else knows its
+        // number.
         let socket = unsafe { Descriptor::of_number(completion.result) };
         Step::Done(S::accepted(socket, &self.header.into_accepted_address()))
     }
@@ -117,7 +121,8 @@ impl<S: Accepted> Accept<S> {
         }
     }
 
-    /// A connection waits for the next call. What else may have come, want of descriptors for example, the next call finds by itself.
+    /// A connection waits for the next call. What else may have come, want of descriptors for
+    /// example, the next call finds by itself.
     fn leave(self, completion: Completion) {
         let listener = self.listener.clone();
         if let Step::Done(Ok(connection)) = self.complete(completion) {

@@ -1,10 +1,13 @@
-//! Receiving into buffers that the ring takes itself: one at a time, and as a stream. recv(2), read(2), io_uring_provided_buffers(7).
+//! Receiving into buffers that the ring takes itself: one at a time, and as a stream. recv(2),
+//! read(2), io_uring_provided_buffers(7).
 //!
-//! An entry names a group instead of memory. The kernel takes a buffer when there is something to put into it, so whoever waits holds none.
-//! Where it has no multishot receive, each receive is armed anew, and nothing else changes.
+//! An entry names a group instead of memory. The kernel takes a buffer when there is something to
+//! put into it, so whoever waits holds none. Where it has no multishot receive, each receive is
+//! armed anew, and nothing else changes.
 //!
 //! # Safety
-//! The entries name no memory but the group of the runtime's pool, whose buffers the driver keeps until the ring is gone.
+//! The entries name no memory but the group of the runtime's pool, whose buffers the driver keeps
+//! until the ring is gone.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -25,8 +28,8 @@ use crate::inflight::{Direction, Habits, Handle, Lane, Left, Manner, MultishotSt
 use crate::ring::Completion;
 use crate::runtime::current;
 
-/// Chunks that wait for their stream to be polled at which it is stopped: more than the kernel takes from one socket at a time, so that a
-/// stream that keeps up is never stopped.
+/// Chunks that wait for their stream to be polled at which it is stopped: more than the kernel
+/// takes from one socket at a time, so that a stream that keeps up is never stopped.
 pub(super) const UNCLAIMED: u16 = 40;
 
 /// What is received from.
@@ -73,11 +76,13 @@ fn select(entry: squeue::Entry) -> squeue::Entry {
 
 /// The stream of `chunks()`: received bytes as they come, in buffers of the runtime.
 ///
-/// One receive stays armed in the ring and brings chunk after chunk. It takes a buffer only when there are bytes for it, so an idle connection
-/// holds none. A stream that is not polled is stopped after about 40 chunks; the rest waits in the kernel, and the peer has to wait.
+/// One receive stays armed in the ring and brings chunk after chunk. It takes a buffer only when
+/// there are bytes for it, so an idle connection holds none. A stream that is not polled is stopped
+/// after about 40 chunks; the rest waits in the kernel, and the peer has to wait.
 ///
-/// It ends (`None`) at the end of the stream and after an error. Dropping it before loses no byte: what had been received, and what still
-/// comes until the receive is stopped, waits in the connection for the next `read`, `read_chunk` or `chunks`. From its first poll until it is
+/// It ends (`None`) at the end of the stream and after an error. Dropping it before loses no byte:
+/// what had been received, and what still comes until the receive is stopped, waits in the
+/// connection for the next `read`, `read_chunk` or `chunks`. From its first poll until it is
 /// dropped or has ended, other reads of the same connection wait.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Chunks<'h> {
@@ -160,7 +165,8 @@ impl<'h> Chunks<'h> {
             (1.., Some(chunk)) => return Some(Ok(chunk)),
             (0, _) => self.receive.kind.ended = true,
             (result, _) => match -result {
-                // Stopped since too much waited, or for want of a buffer: there are some by now, since what came is looked at before.
+                // Stopped since too much waited, or for want of a buffer: there are some by now,
+                // since what came is looked at before.
                 libc::ECANCELED | libc::EINTR | libc::ENOBUFS => {}
                 libc::EINVAL if self.receive.kind.multishot => self.receive.kind.multishot = false,
                 errno => return Some(Err(io::Error::from_raw_os_error(errno))),
@@ -249,8 +255,8 @@ unsafe impl Operation for ReadChunk {
     // It does so in `complete`, since an interrupted one may have taken a buffer.
     const HABITS: Habits<Self> = Habits::RUNS_ONCE;
 
-    /// Without memory for the buffers it is an entry that does nothing: one that receives would lose
-    /// what it receives.
+    /// Without memory for the buffers it is an entry that does nothing: one that receives would
+    /// lose what it receives.
     fn entry(&mut self) -> squeue::Entry {
         self.pool = current().pool().ok();
         match &self.pool {
@@ -261,7 +267,8 @@ unsafe impl Operation for ReadChunk {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         let length = usize::try_from(completion.result).unwrap_or(0);
-        // SAFETY: the ring takes buffers of this pool only, and this is the operation's last completion, which comes once.
+        // SAFETY: the ring takes buffers of this pool only, and this is the operation's last
+        // completion, which comes once.
         let chunk = completion.buffer().zip(self.pool.as_ref()).map(|(id, pool)| unsafe { pool.chunk(id, length) });
         match (completion.result, chunk, &self.pool) {
             (1.., Some(chunk), _) => Step::Done(Ok(chunk)),
@@ -292,7 +299,8 @@ impl ReadChunk {
 
     fn leave(self, completion: Completion) {
         if self.pool.is_none() {
-            // It has received nothing, and the next call finds out for itself whether there is memory.
+            // It has received nothing, and the next call finds out for itself whether there is
+            // memory.
             return;
         }
         let handle = self.handle.clone();

@@ -35,7 +35,8 @@ impl<B: IoBufMut> ReceiveFrom<B> {
     }
 }
 
-// SAFETY: the buffer and the header belong to the operation, on the heap; the handle keeps the descriptor open.
+// SAFETY: the buffer and the header belong to the operation, on the heap; the handle keeps the
+// descriptor open.
 unsafe impl<B: IoBufMut> Operation for ReceiveFrom<B> {
     type Output = Result<(usize, SocketAddr, B), Error<B>>;
 
@@ -69,7 +70,8 @@ impl<B: IoBufMut> ReceiveFrom<B> {
             _ => return Step::Again(self),
         };
         let count = bytes.len().min(self.buffer.capacity());
-        // SAFETY: the buffer belongs to this operation, has room for that many bytes, and is not the lane's.
+        // SAFETY: the buffer belongs to this operation, has room for that many bytes, and is not
+        // the lane's.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.buffer.as_mut_ptr(), count) };
         Step::Done(filled(self.buffer, Ok(count)).map(|(count, buffer)| (count, from, buffer)))
     }

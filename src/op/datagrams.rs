@@ -1,10 +1,12 @@
-//! The stream of a socket's datagrams, by multishot recvmsg. recvmsg(2), io_uring_prep_recvmsg_multishot(3).
+//! The stream of a socket's datagrams, by multishot recvmsg. recvmsg(2),
+//! io_uring_prep_recvmsg_multishot(3).
 //!
-//! Each datagram comes in a buffer of the runtime, behind a header and its address, which the kernel puts there in one piece.
+//! Each datagram comes in a buffer of the runtime, behind a header and its address, which the
+//! kernel puts there in one piece.
 //!
 //! # Safety
-//! The entry names a static structure, which is only read, and the group of the runtime's pool, whose buffers the driver keeps until the ring
-//! is gone.
+//! The entry names a static structure, which is only read, and the group of the runtime's pool,
+//! whose buffers the driver keeps until the ring is gone.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -25,7 +27,8 @@ use crate::driver::{Arrival, BUFFER_GROUP};
 use crate::inflight::{Handle, Lane, Left, MultishotStream, Received};
 use crate::runtime::current;
 
-/// `struct io_uring_recvmsg_out`: the lengths of the name, of the control data and of the payload, and the flags.
+/// `struct io_uring_recvmsg_out`: the lengths of the name, of the control data and of the payload,
+/// and the flags.
 const HEADER: usize = 16;
 /// Room for the larger of the two addresses.
 const NAME: usize = size_of::<libc::sockaddr_in6>();
@@ -57,12 +60,13 @@ pub struct Datagram {
 
 /// The stream of `datagrams()`: datagrams as they come, for ever, each in a buffer of the runtime.
 ///
-/// One receive stays armed in the ring, and holds no buffer while nothing comes. A datagram has room for the
-/// [size of a chunk](crate::Builder::chunk_size) less 44 bytes, 16,340 by default; what is longer is cut off, which [`Datagram::truncated`]
-/// tells. A stream that is not polled is stopped after about 40 datagrams; the kernel keeps what it has room for, and drops the rest.
+/// One receive stays armed in the ring, and holds no buffer while nothing comes. A datagram has
+/// room for the [size of a chunk](crate::Builder::chunk_size) less 44 bytes, 16,340 by default;
+/// what is longer is cut off, which [`Datagram::truncated`] tells. A stream that is not polled is
+/// stopped after about 40 datagrams; the kernel keeps what it has room for, and drops the rest.
 ///
-/// Dropping it loses none that was received: they wait in the socket for the next receive. From its first poll until it is dropped other
-/// receives of the socket wait. An error does not end it.
+/// Dropping it loses none that was received: they wait in the socket for the next receive. From its
+/// first poll until it is dropped other receives of the socket wait. An error does not end it.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Datagrams<'h> {
     receive: MultishotStream<Messages>,
@@ -88,7 +92,8 @@ impl<'h> Datagrams<'h> {
         }
         current().pool()?;
         let entry = opcode::RecvMsgMulti::new(self.receive.handle().target(), &raw const SHAPE.0, BUFFER_GROUP).build();
-        // SAFETY: the entry names a static structure, the pool's group, and the handle's descriptor.
+        // SAFETY: the entry names a static structure, the pool's group, and the handle's
+        // descriptor.
         match unsafe { self.receive.arm(entry, UNCLAIMED, context) } {
             Ok(()) => Poll::Pending,
             Err(errno) => Poll::Ready(Err(io::Error::from_raw_os_error(errno))),

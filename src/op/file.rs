@@ -1,8 +1,9 @@
-//! Operations on open files: positioned reads and writes, sync, truncate, advice. pread(2), pwrite(2),
-//! fsync(2), ftruncate(2), posix_fadvise(2).
+//! Operations on open files: positioned reads and writes, sync, truncate, advice. pread(2),
+//! pwrite(2), fsync(2), ftruncate(2), posix_fadvise(2).
 //!
 //! # Safety
-//! Buffers belong to the operations, and `IoBuf` promises that their memory stays where it is while they move.
+//! Buffers belong to the operations, and `IoBuf` promises that their memory stays where it is while
+//! they move.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -19,15 +20,16 @@ use crate::ring::Completion;
 use crate::runtime::Core;
 use crate::sys;
 
-/// An offset beyond this is negative to the kernel, and -1 would mean "wherever the file's cursor is".
+/// An offset beyond this is negative to the kernel, and -1 would mean "wherever the file's cursor
+/// is".
 const HIGHEST_OFFSET: u64 = i64::MAX as u64;
 
 pub(super) fn check_offset(offset: u64) -> Option<i32> {
     (offset > HIGHEST_OFFSET).then_some(-libc::EINVAL)
 }
 
-/// A read into a part of a buffer. For a file that goes around the page cache, memory that the kernel knows saves pinning it; otherwise
-/// plain memory is cheaper.
+/// A read into a part of a buffer. For a file that goes around the page cache, memory that the
+/// kernel knows saves pinning it; otherwise plain memory is cheaper.
 #[inline]
 fn reading<B: IoBufMut>(file: &Handle, buffer: &B, address: *mut u8, length: u32, offset: u64) -> squeue::Entry {
     let target = file.target_of_transfer();
@@ -78,7 +80,8 @@ impl<B: IoBufMut> ReadAt<B> {
     }
 }
 
-// SAFETY: the buffer belongs to the operation, at an address that `IoBufMut` keeps; the handle keeps the descriptor open.
+// SAFETY: the buffer belongs to the operation, at an address that `IoBufMut` keeps; the handle
+// keeps the descriptor open.
 unsafe impl<B: IoBufMut> Operation for ReadAt<B> {
     type Output = Result<(usize, B), Error<B>>;
 
@@ -138,7 +141,8 @@ impl<B: IoBufMut> ReadExactAt<B> {
     }
 }
 
-// SAFETY: as for `ReadAt`; `filled` never exceeds the capacity, so the address stays within the buffer.
+// SAFETY: as for `ReadAt`; `filled` never exceeds the capacity, so the address stays within the
+// buffer.
 unsafe impl<B: IoBufMut> Operation for ReadExactAt<B> {
     type Output = Result<B, Error<B>>;
 
@@ -205,7 +209,8 @@ impl<B: IoBuf> WriteAt<B> {
     }
 }
 
-// SAFETY: the buffer belongs to the operation, at an address that `IoBuf` keeps; the handle keeps the descriptor open.
+// SAFETY: the buffer belongs to the operation, at an address that `IoBuf` keeps; the handle keeps
+// the descriptor open.
 unsafe impl<B: IoBuf> Operation for WriteAt<B> {
     type Output = Result<(usize, B), Error<B>>;
 
@@ -243,7 +248,8 @@ impl<B: IoBuf> WriteAllAt<B> {
     }
 }
 
-// SAFETY: as for `WriteAt`; `written` never exceeds the length, so the address stays within the buffer.
+// SAFETY: as for `WriteAt`; `written` never exceeds the length, so the address stays within the
+// buffer.
 unsafe impl<B: IoBuf> Operation for WriteAllAt<B> {
     type Output = Result<B, Error<B>>;
 

@@ -1,11 +1,14 @@
-//! The stream of a listener's connections: multishot accept while somebody polls it. accept(2), io_uring_multishot(7).
+//! The stream of a listener's connections: multishot accept while somebody polls it. accept(2),
+//! io_uring_multishot(7).
 //!
-//! A multishot accept takes every connection that the kernel has, so it is stopped when a number of them are unclaimed, and started again
-//! when they are claimed: then back-pressure is the kernel's backlog. Connections that come after the stream was dropped wait in the
-//! listener's lane, like those of a dropped accept.
+//! A multishot accept takes every connection that the kernel has, so it is stopped when a number of
+//! them are unclaimed, and started again when they are claimed: then back-pressure is the kernel's
+//! backlog. Connections that come after the stream was dropped wait in the listener's lane, like
+//! those of a dropped accept.
 //!
 //! # Safety
-//! The entry names no memory. A descriptor in a completion belongs to whoever takes the completion, which happens once.
+//! The entry names no memory. A descriptor in a completion belongs to whoever takes the completion,
+//! which happens once.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -29,18 +32,22 @@ use crate::sys::{self, Descriptor, SockAddr};
 
 /// Unclaimed connections at which the accept is stopped, by default.
 const DEFAULT_LIMIT: u16 = 64;
-/// How long to leave the kernel alone when no descriptor or memory is left: the connection waits, and asking at once would spin.
+/// How long to leave the kernel alone when no descriptor or memory is left: the connection waits,
+/// and asking at once would spin.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The stream of `incoming()`: connections as they come, for ever.
 ///
-/// One accept stays armed in the ring and brings connection after connection, until [`limit`](Incoming::limit) of them are unclaimed; then
-/// the rest waits in the kernel's backlog until some are claimed.
+/// One accept stays armed in the ring and brings connection after connection, until
+/// [`limit`](Incoming::limit) of them are unclaimed; then the rest waits in the kernel's backlog
+/// until some are claimed.
 ///
-/// Dropping the stream loses no connection: what the kernel had accepted waits in the listener for the next `accept` or `incoming`. From
-/// its first poll until it is dropped, `accept`s of the same listener wait.
+/// Dropping the stream loses no connection: what the kernel had accepted waits in the listener for
+/// the next `accept` or `incoming`. From its first poll until it is dropped, `accept`s of the same
+/// listener wait.
 ///
-/// An error does not end it. `EMFILE` and `ENFILE` (no descriptor left) are yielded at most every 50 milliseconds, and the connections wait.
+/// An error does not end it. `EMFILE` and `ENFILE` (no descriptor left) are yielded at most every
+/// 50 milliseconds, and the connections wait.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Incoming<'h, S: Accepted> {
     accept: MultishotStream<Connections<S>>,
@@ -60,8 +67,9 @@ impl<S: Accepted> Incoming<'_, S> {
         }
     }
 
-    /// Stops accepting while that many connections are unclaimed, 64 by default, 1 to 65535. A few more can come before the stop takes
-    /// effect: those that the kernel accepts in one system call.
+    /// Stops accepting while that many connections are unclaimed, 64 by default, 1 to 65535. A few
+    /// more can come before the stop takes effect: those that the kernel accepts in one system
+    /// call.
     pub fn limit(mut self, connections: usize) -> Self {
         self.limit = u16::try_from(connections).unwrap_or(u16::MAX).max(1);
         self
@@ -113,8 +121,9 @@ impl<S: Accepted> Incoming<'_, S> {
     }
 }
 
-/// Makes a stream of a completion's descriptor. The address is asked for afterwards, since one accept has one place for it; a peer that has
-/// gone by then counts as nowhere, and reading says the rest.
+/// Makes a stream of a completion's descriptor. The address is asked for afterwards, since one
+/// accept has one place for it; a peer that has gone by then counts as nowhere, and reading says
+/// the rest.
 fn accepted<S: Accepted>(completion: Completion) -> io::Result<(S, S::Address)> {
     // SAFETY: the kernel has made this descriptor for this completion, which is taken once.
     let socket = unsafe { Descriptor::of_number(completion.result) };

@@ -13,8 +13,8 @@ use crate::ring::Completion;
 /// Does nothing, by way of the ring.
 pub struct NoOp;
 
-/// One empty round through the ring, for measuring what the loop costs: it is queued, submitted with its tick's batch, completed by the
-/// kernel, and wakes its task, as any operation.
+/// One empty round through the ring, for measuring what the loop costs: it is queued, submitted
+/// with its tick's batch, completed by the kernel, and wakes its task, as any operation.
 ///
 /// Dropping it cancels it, which makes no difference to anybody.
 ///

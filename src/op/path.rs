@@ -1,8 +1,9 @@
-//! Operations on paths: open, rename, unlink, mkdir, statx. openat(2), renameat2(2), unlinkat(2), mkdirat(2), statx(2).
+//! Operations on paths: open, rename, unlink, mkdir, statx. openat(2), renameat2(2), unlinkat(2),
+//! mkdirat(2), statx(2).
 //!
 //! # Safety
-//! Paths and the status structure belong to the operations, on the heap. A descriptor that the kernel returns belongs to the output from
-//! then on.
+//! Paths and the status structure belong to the operations, on the heap. A descriptor that the
+//! kernel returns belongs to the output from then on.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -26,7 +27,8 @@ pub(crate) struct Open {
 
 impl Open {
     pub(crate) fn op(path: CString, flags: i32, mode: libc::mode_t) -> Op<'static, Open> {
-        // Without O_LARGEFILE some targets refuse files over 2 GiB; on those with a 64-bit offset it is 0.
+        // Without O_LARGEFILE some targets refuse files over 2 GiB; on those with a 64-bit offset
+        // it is 0.
         Op::new(Open { path, flags: flags | libc::O_CLOEXEC | libc::O_LARGEFILE, mode })
     }
 }
@@ -43,7 +45,8 @@ unsafe impl Operation for Open {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(|_| {
-            // SAFETY: the kernel has made this descriptor for this operation, and nobody else knows its number.
+            // SAFETY: the kernel has made this descriptor for this operation, and nobody else knows
+            // its number.
             Resource::of_file(unsafe { Descriptor::of_number(completion.result) })
         }))
     }
@@ -167,7 +170,8 @@ impl Statx {
     }
 }
 
-// SAFETY: the path and the status belong to the operation, on the heap; the handle keeps the descriptor open.
+// SAFETY: the path and the status belong to the operation, on the heap; the handle keeps the
+// descriptor open.
 unsafe impl Operation for Statx {
     type Output = io::Result<Box<Status>>;
 

@@ -1,7 +1,9 @@
-//! Operations on connected sockets: connect, receive, send, shut down. connect(2), recv(2), send(2), shutdown(2).
+//! Operations on connected sockets: connect, receive, send, shut down. connect(2), recv(2),
+//! send(2), shutdown(2).
 //!
 //! # Safety
-//! Buffers belong to the operations, and `IoBuf` promises that their memory stays where it is while they move.
+//! Buffers belong to the operations, and `IoBuf` promises that their memory stays where it is while
+//! they move.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -29,7 +31,8 @@ impl Connect {
     }
 }
 
-// SAFETY: the address lies in the operation's header, on the heap; the handle keeps the descriptor open.
+// SAFETY: the address lies in the operation's header, on the heap; the handle keeps the descriptor
+// open.
 unsafe impl Operation for Connect {
     type Output = io::Result<()>;
 
@@ -59,7 +62,8 @@ impl<B: IoBufMut> Receive<B> {
     }
 }
 
-// SAFETY: the buffer belongs to the operation, at an address that `IoBufMut` keeps; the handle keeps the descriptor open.
+// SAFETY: the buffer belongs to the operation, at an address that `IoBufMut` keeps; the handle
+// keeps the descriptor open.
 unsafe impl<B: IoBufMut> Operation for Receive<B> {
     type Output = Result<(usize, B), Error<B>>;
 
@@ -108,7 +112,8 @@ impl<B: IoBufMut> ReceiveExact<B> {
     }
 }
 
-// SAFETY: as for `Receive`; `filled` never exceeds the capacity, so the address stays within the buffer.
+// SAFETY: as for `Receive`; `filled` never exceeds the capacity, so the address stays within the
+// buffer.
 unsafe impl<B: IoBufMut> Operation for ReceiveExact<B> {
     type Output = Result<B, Error<B>>;
 
@@ -118,8 +123,8 @@ unsafe impl<B: IoBufMut> Operation for ReceiveExact<B> {
         let length = clamp(self.buffer.capacity() - self.filled);
         // SAFETY: `filled` bytes of the buffer lie before this address.
         let address = unsafe { self.buffer.as_mut_ptr().add(self.filled) };
-        // Not MSG_WAITALL: when a reset cuts that short, the kernel reports what had come and forgets the error, and the next receive
-        // takes the reset for the end of the stream.
+        // Not MSG_WAITALL: when a reset cuts that short, the kernel reports what had come and
+        // forgets the error, and the next receive takes the reset for the end of the stream.
         opcode::Recv::new(self.socket.target(), address, length).build()
     }
 
@@ -170,7 +175,8 @@ impl<B: IoBuf> Send<B> {
     }
 }
 
-// SAFETY: the buffer belongs to the operation, at an address that `IoBuf` keeps; the handle keeps the descriptor open.
+// SAFETY: the buffer belongs to the operation, at an address that `IoBuf` keeps; the handle keeps
+// the descriptor open.
 unsafe impl<B: IoBuf> Operation for Send<B> {
     type Output = Result<(usize, B), Error<B>>;
 
@@ -216,7 +222,8 @@ unsafe impl<B: IoBuf> Operation for SendAll<B> {
         let length = clamp(self.buffer.init_len() - self.sent);
         // SAFETY: `sent` bytes of the buffer lie before this address.
         let address = unsafe { self.buffer.as_init_ptr().add(self.sent) };
-        // MSG_WAITALL: the kernel itself goes on after a full window, so that one completion is the rule.
+        // MSG_WAITALL: the kernel itself goes on after a full window, so that one completion is the
+        // rule.
         opcode::Send::new(self.socket.target(), address, length).flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL).build()
     }
 

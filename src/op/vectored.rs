@@ -1,7 +1,9 @@
-//! Operations on several buffers at once, filled or emptied one after the other. readv(2), writev(2), sendmsg(2), recvmsg(2).
+//! Operations on several buffers at once, filled or emptied one after the other. readv(2),
+//! writev(2), sendmsg(2), recvmsg(2).
 //!
 //! # Safety
-//! The buffers and the list of their addresses belong to the operation; the list is a heap block of its own that does not move.
+//! The buffers and the list of their addresses belong to the operation; the list is a heap block of
+//! its own that does not move.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -16,7 +18,8 @@ use crate::inflight::{
 };
 use crate::ring::Completion;
 
-/// Most buffers that the kernel takes at once (`UIO_MAXIOV`); those beyond wait for the next call, as after any short transfer.
+/// Most buffers that the kernel takes at once (`UIO_MAXIOV`); those beyond wait for the next call,
+/// as after any short transfer.
 const MOST_BUFFERS: usize = 1024;
 
 /// The addresses of as many buffers as one call takes.
@@ -43,7 +46,8 @@ impl Vectors {
         all
     }
 
-    /// The addresses of all buffers, for as many calls as it takes. Empty ones are left out: a call that takes no others would move nothing.
+    /// The addresses of all buffers, for as many calls as it takes. Empty ones are left out: a call
+    /// that takes no others would move nothing.
     pub(super) fn of_all<S: IoBufs>(buffers: &S) -> Vectors {
         let mut vectors = Vec::new();
         buffers.for_each(&mut |address, length| {
@@ -77,7 +81,8 @@ impl Vectors {
     }
 }
 
-/// Ends a read: spreads the count over the buffers in order. Buffers that nothing was read into keep their length.
+/// Ends a read: spreads the count over the buffers in order. Buffers that nothing was read into
+/// keep their length.
 fn filled<B: IoBufMut>(mut buffers: Vec<B>, result: io::Result<usize>) -> Result<(usize, Vec<B>), Error<Vec<B>>> {
     let count = match result {
         Ok(count) => count,
@@ -90,7 +95,8 @@ fn filled<B: IoBufMut>(mut buffers: Vec<B>, result: io::Result<usize>) -> Result
         if here == 0 {
             continue;
         }
-        // SAFETY: the kernel has filled the buffers in order, this one with `here` bytes, and the operation has ended.
+        // SAFETY: the kernel has filled the buffers in order, this one with `here` bytes, and the
+        // operation has ended.
         unsafe { buffer.set_init_len(here) };
         left -= here;
     }
@@ -113,7 +119,8 @@ fn claim(stream: &Handle, Vectors(vectors): &Vectors) -> Option<io::Result<usize
     stream.lane(Direction::Inbound).take_bytes(room, |mut bytes| {
         while let (false, Some(vector)) = (bytes.is_empty(), rest.next()) {
             let (here, later) = bytes.split_at(bytes.len().min(vector.iov_len));
-            // SAFETY: the vector names memory of one of the operation's buffers, with room for that many bytes, and not the lane's.
+            // SAFETY: the vector names memory of one of the operation's buffers, with room for that
+            // many bytes, and not the lane's.
             unsafe { ptr::copy_nonoverlapping(here.as_ptr(), vector.iov_base.cast(), here.len()) };
             bytes = later;
         }
@@ -153,7 +160,8 @@ impl<B: IoBufMut> ReadVectoredAt<B> {
     }
 }
 
-// SAFETY: the buffers and the vectors belong to the operation, on the heap; the handle keeps the descriptor open.
+// SAFETY: the buffers and the vectors belong to the operation, on the heap; the handle keeps the
+// descriptor open.
 unsafe impl<B: IoBufMut> Operation for ReadVectoredAt<B> {
     type Output = Result<(usize, Vec<B>), Error<Vec<B>>>;
 
@@ -243,7 +251,8 @@ impl<B: IoBufMut> ReceiveVectored<B> {
     }
 }
 
-// SAFETY: the buffers, the vectors and the header belong to the operation, on the heap; the handle keeps the descriptor open.
+// SAFETY: the buffers, the vectors and the header belong to the operation, on the heap; the handle
+// keeps the descriptor open.
 unsafe impl<B: IoBufMut> Operation for ReceiveVectored<B> {
     type Output = Result<(usize, Vec<B>), Error<Vec<B>>>;
 

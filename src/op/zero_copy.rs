@@ -1,10 +1,12 @@
 //! Sends whose bytes the kernel does not copy. send_zc(2), sendmsg_zc(2).
 //!
-//! Such a send has two completions: its result, and the notification that nothing reads the memory any more. The driver joins the two, so
-//! here there is one. Turn and descriptor are given up with the result. Where the kernel cannot do it, the send is done again as a plain one.
+//! Such a send has two completions: its result, and the notification that nothing reads the memory
+//! any more. The driver joins the two, so here there is one. Turn and descriptor are given up with
+//! the result. Where the kernel cannot do it, the send is done again as a plain one.
 //!
 //! # Safety
-//! Buffers, their list and the header belong to the operation, and stay until the notification, which is its last completion.
+//! Buffers, their list and the header belong to the operation, and stay until the notification,
+//! which is its last completion.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -29,7 +31,8 @@ const REPORT_USAGE: u16 = 1 << 3;
 pub struct Sent {
     /// How many bytes were sent, from the start of the buffer.
     pub count: usize,
-    /// The kernel has copied all or some of them after all: the route (the loopback device), the network card or the kind of socket demands it.
+    /// The kernel has copied all or some of them after all: the route (the loopback device), the
+    /// network card or the kind of socket demands it.
     pub copied: bool,
 }
 
@@ -71,7 +74,8 @@ impl SendProgress {
     fn go_on(&mut self, completion: Completion) -> Outcome {
         let result = completion.result();
         let refusal = result.as_ref().err().and_then(io::Error::raw_os_error);
-        // No zero copy for this socket, no locked memory left, a kernel that has no report (before 6.2).
+        // No zero copy for this socket, no locked memory left, a kernel that has no report (before
+        // 6.2).
         if !self.plain && matches!(refusal, Some(libc::EOPNOTSUPP | libc::ENOMEM | libc::EINVAL)) {
             self.plain = true;
             return Outcome::Again;
@@ -128,8 +132,9 @@ impl<B: IoBuf> SendZeroCopy<B> {
     }
 }
 
-// SAFETY: the buffer belongs to the operation, at an address that `IoBuf` keeps, and so does the header; the handle keeps the descriptor open
-// until the first completion. `sent` never exceeds the length, so the address stays within the buffer.
+// SAFETY: the buffer belongs to the operation, at an address that `IoBuf` keeps, and so does the
+// header; the handle keeps the descriptor open until the first completion. `sent` never exceeds the
+// length, so the address stays within the buffer.
 unsafe impl<B: IoBuf> Operation for SendZeroCopy<B> {
     type Output = Result<(Sent, B), Error<B>>;
 
@@ -214,8 +219,9 @@ impl<S: IoBufs> SendVectoredZeroCopy<S> {
     }
 }
 
-// SAFETY: the buffers, the vectors and the header belong to the operation, on the heap; the handle keeps the descriptor open until the first
-// completion. The vectors only get shorter, within the buffers.
+// SAFETY: the buffers, the vectors and the header belong to the operation, on the heap; the handle
+// keeps the descriptor open until the first completion. The vectors only get shorter, within the
+// buffers.
 unsafe impl<S: IoBufs> Operation for SendVectoredZeroCopy<S> {
     type Output = Result<(Sent, S), Error<S>>;
 

@@ -7,8 +7,8 @@ use std::os::fd::BorrowedFd;
 
 use crate::sys;
 
-/// The length of the table: the most that the kernel gives. Eight bytes each, from the first that is registered
-/// on.
+/// The length of the table: the most that the kernel gives. Eight bytes each, from the first that
+/// is registered on.
 pub(super) const PLACES: u32 = 1 << 14;
 
 /// Makes an empty table.

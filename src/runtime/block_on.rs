@@ -21,7 +21,8 @@ use crate::unwind::FirstPanic;
 /// One ring, its tasks and its timers, on one thread.
 ///
 /// It is made, used and dropped on one thread (`!Send`); runtimes on several threads are
-/// independent of each other. [`block_on`](crate::block_on) is the short form for a program that needs one.
+/// independent of each other. [`block_on`](crate::block_on) is the short form for a program that
+/// needs one.
 ///
 /// Dropping it cancels all tasks and all operations, waits until the kernel has let go of their
 /// memory (up to 5 seconds, then that memory is leaked and a line on standard error says so), and
@@ -85,7 +86,8 @@ impl Runtime {
         }
     }
 
-    /// Starts a task from outside; it runs during [`block_on`](Runtime::block_on). See [`spawn`](crate::spawn).
+    /// Starts a task from outside; it runs during [`block_on`](Runtime::block_on). See
+    /// [`spawn`](crate::spawn).
     pub fn spawn<F: Future + 'static>(&self, future: F) -> JoinHandle<F::Output> {
         self.core.executor.spawn(future)
     }

@@ -8,8 +8,8 @@ use super::Runtime;
 use crate::buf::ChunkPoolConfig;
 use crate::ring::{Config, MinWait, RingKind, Sqpoll};
 
-/// Submission entries by default: a tick that starts more flushes in between, and an ordinary user's locked memory still holds a hundred
-/// such rings.
+/// Submission entries by default: a tick that starts more flushes in between, and an ordinary
+/// user's locked memory still holds a hundred such rings.
 const DEFAULT_ENTRIES: u32 = 256;
 /// Completion entries per submission entry, so that an overflow of the completion queue stays rare.
 const COMPLETIONS_PER_ENTRY: u32 = 4;
@@ -56,8 +56,9 @@ impl Builder {
         }
     }
 
-    /// The kind of ring. Without this, it is what the environment variable `ANNULUS_RING` says (`kernel` or `software`); without that, the
-    /// kernel's ring, or the software ring where the machine refuses io_uring. [`Runtime::ring`] tells which it became, and why.
+    /// The kind of ring. Without this, it is what the environment variable `ANNULUS_RING` says
+    /// (`kernel` or `software`); without that, the kernel's ring, or the software ring where the
+    /// machine refuses io_uring. [`Runtime::ring`] tells which it became, and why.
     ///
     /// ```
     /// use annulus::{Builder, RingKind};
@@ -70,47 +71,53 @@ impl Builder {
         self
     }
 
-    /// Places in the submission queue: how many operations one system call can submit. The kernel rounds up to a power of two, at most
+    /// Places in the submission queue: how many operations one system call can submit. The kernel
+    /// rounds up to a power of two, at most
     /// 32768. 256 by default. It is no limit on operations in flight.
     pub fn entries(mut self, entries: u32) -> Builder {
         self.entries = entries;
         self
     }
 
-    /// Places in the completion queue, four times the submission queue's by default, rounded up to a power of two, at most 65536. More
-    /// completions than that at once are kept by the kernel, none is lost, but it costs.
+    /// Places in the completion queue, four times the submission queue's by default, rounded up to
+    /// a power of two, at most 65536. More completions than that at once are kept by the kernel,
+    /// none is lost, but it costs.
     pub fn completion_entries(mut self, entries: u32) -> Builder {
         self.completion_entries = Some(entries);
         self
     }
 
-    /// Most kernel worker threads for the work that blocks (buffered writes, fsync, opening, metadata), see
-    /// `IORING_REGISTER_IOWQ_MAX_WORKERS` in io_uring_register(2). The bound is this thread's: all its runtimes share it. At least 1.
+    /// Most kernel worker threads for the work that blocks (buffered writes, fsync, opening,
+    /// metadata), see `IORING_REGISTER_IOWQ_MAX_WORKERS` in io_uring_register(2). The bound is this
+    /// thread's: all its runtimes share it. At least 1.
     pub fn max_workers(mut self, workers: u32) -> Builder {
         self.workers = Some(workers);
         self
     }
 
-    /// Bytes of a buffer for chunks, 16 KiB by default, 64 bytes to 8 MiB: the most that one receive brings, and what a
-    /// [`Chunk`](crate::buf::Chunk) of a single byte keeps, too.
+    /// Bytes of a buffer for chunks, 16 KiB by default, 64 bytes to 8 MiB: the most that one
+    /// receive brings, and what a [`Chunk`](crate::buf::Chunk) of a single byte keeps, too.
     ///
     /// Memory is taken when a buffer is first filled, and only as far as it is.
     ///
-    /// A message that is longer comes in pieces, and each piece takes its own turn of the loop. So a
-    /// size far below that of the messages is expensive: an echo of 16 KiB by buffers of 4 KiB costs
-    /// 2.5 times as much. [`Metrics::chunk_fills`](crate::Metrics) counts the receives that filled a
-    /// buffer, and [`diagnose`](crate::diagnose), called within the runtime, says when they are many.
+    /// A message that is longer comes in pieces, and each piece takes its own turn of the loop. So
+    /// a size far below that of the messages is expensive: an echo of 16 KiB by buffers of 4 KiB
+    /// costs 2.5 times as much. [`Metrics::chunk_fills`](crate::Metrics) counts the receives that
+    /// filled a buffer, and [`diagnose`](crate::diagnose), called within the runtime, says when
+    /// they are many.
     pub fn chunk_size(mut self, bytes: usize) -> Builder {
         self.chunks.size = bytes;
         self
     }
 
-    /// How many buffers for chunks there are at first, and at most: 256 to 1024 by default, never more than 32768. All streams of the runtime
-    /// share them. None is made before the first is asked for.
+    /// How many buffers for chunks there are at first, and at most: 256 to 1024 by default, never
+    /// more than 32768. All streams of the runtime share them. None is made before the first is
+    /// asked for.
     ///
-    /// Their number doubles when less than a quarter of them is left for receives, and halves when half of them was not needed by so many
-    /// receives in a row as 16 times their number: an idle runtime keeps what it has. At the upper bound what comes is copied to the heap
-    /// instead, so no stream waits for a buffer.
+    /// Their number doubles when less than a quarter of them is left for receives, and halves when
+    /// half of them was not needed by so many receives in a row as 16 times their number: an idle
+    /// runtime keeps what it has. At the upper bound what comes is copied to the heap instead, so
+    /// no stream waits for a buffer.
     ///
     /// ```
     /// let runtime = annulus::Builder::new().chunk_size(4096).chunks(64..=4096).build()?;
@@ -122,7 +129,8 @@ impl Builder {
         self
     }
 
-    /// Most time that the loop looks at shared memory before it waits in the kernel, 0 by default, which is never.
+    /// Most time that the loop looks at shared memory before it waits in the kernel, 0 by default,
+    /// which is never.
     ///
     /// Whatever comes meanwhile (a completion, a wake from another thread) is served without the
     /// sleep and its wake-up, which is most of the latency of a request to a server that has little
@@ -144,8 +152,9 @@ impl Builder {
         self
     }
 
-    /// Lets a wait go on until that many completions are there, or as many as operations are in flight if these are fewer, for at most
-    /// `longest`; after that it ends with the first. Off by default.
+    /// Lets a wait go on until that many completions are there, or as many as operations are in
+    /// flight if these are fewer, for at most `longest`; after that it ends with the first. Off by
+    /// default.
     ///
     /// Fewer and larger ticks cost less processor time per operation, and all of it is paid for
     /// with latency: whatever comes alone, a timer or the wake of another thread included, waits up
@@ -155,8 +164,9 @@ impl Builder {
     /// at 100,000, but 1.19 at 20,000, and the median latency was three to five times as long.
     /// Microseconds count, up to 71 minutes. An idle runtime is not woken by it.
     ///
-    /// It needs Linux 6.12, and the software ring has none of it. On older kernels waits end with the first completion as ever, and
-    /// [`RingReport::refused`](crate::RingReport::refused) lists `MIN_TIMEOUT`. See `min_wait_usec` in io_uring_enter(2).
+    /// It needs Linux 6.12, and the software ring has none of it. On older kernels waits end with
+    /// the first completion as ever, and [`RingReport::refused`](crate::RingReport::refused) lists
+    /// `MIN_TIMEOUT`. See `min_wait_usec` in io_uring_enter(2).
     ///
     /// ```
     /// use std::time::Duration;
@@ -169,17 +179,20 @@ impl Builder {
         self
     }
 
-    /// Lets a thread of the kernel take the entries out of the submission queue (`SQPOLL`), so that starting operations costs no system call
-    /// while that thread is awake. It goes to sleep when there was nothing to submit for `idle` (milliseconds count; 0 is the kernel's
-    /// choice, one second), and the next operation wakes it with a call.
+    /// Lets a thread of the kernel take the entries out of the submission queue (`SQPOLL`), so that
+    /// starting operations costs no system call while that thread is awake. It goes to sleep when
+    /// there was nothing to submit for `idle` (milliseconds count; 0 is the kernel's choice, one
+    /// second), and the next operation wakes it with a call.
     ///
-    /// The thread keeps a processor busy as long as it is awake, and passes each operation from one processor to another. That pays where
-    /// processors are idle and system calls are dear, and costs elsewhere: measure. `DEFER_TASKRUN`, which a ring has by default, excludes
-    /// it, so that goes. The software ring has no such thread, and ignores this.
+    /// The thread keeps a processor busy as long as it is awake, and passes each operation from one
+    /// processor to another. That pays where processors are idle and system calls are dear, and
+    /// costs elsewhere: measure. `DEFER_TASKRUN`, which a ring has by default, excludes it, so that
+    /// goes. The software ring has no such thread, and ignores this.
     ///
     /// # Errors
-    /// [`build`](Builder::build) fails with a [`SetupError`](crate::SetupError) if the machine grants rings, but none with such a thread: it
-    /// takes `CAP_SYS_NICE` before Linux 5.11, and a security module can forbid it by itself.
+    /// [`build`](Builder::build) fails with a [`SetupError`](crate::SetupError) if the machine
+    /// grants rings, but none with such a thread: it takes `CAP_SYS_NICE` before Linux 5.11, and a
+    /// security module can forbid it by itself.
     ///
     /// See io_uring_sqpoll(7).
     ///
@@ -206,22 +219,29 @@ impl Builder {
         builder
     }
 
-    /// Asks the device whether a read or write is done, instead of waiting for its interrupt (`IOPOLL`): of files that were opened with
-    /// `O_DIRECT`, on devices that can be asked. Off by default.
+    /// Asks the device whether a read or write is done, instead of waiting for its interrupt
+    /// (`IOPOLL`): of files that were opened with `O_DIRECT`, on devices that can be asked. Off by
+    /// default.
     ///
-    /// It saves the interrupt and the wake-up, which is much of the latency of a fast NVMe disk. While such a transfer is under way the loop does
-    /// not wait, so the thread is busy; files in the page cache, sockets and timers are served beside it as ever. A transfer that is dropped or
-    /// timed out goes on to its end, since a device that is asked takes no cancel; its memory is kept until then.
+    /// It saves the interrupt and the wake-up, which is much of the latency of a fast NVMe disk.
+    /// While such a transfer is under way the loop does not wait, so the thread is busy; files in
+    /// the page cache, sockets and timers are served beside it as ever. A transfer that is dropped
+    /// or timed out goes on to its end, since a device that is asked takes no cancel; its memory is
+    /// kept until then.
     ///
-    /// A device can be asked if its driver was given queues for it: `nvme.poll_queues=1` or `virtio_blk.poll_queues=1`, for example, on the
-    /// kernel's command line; [`Diagnosis::polling_devices`](crate::Diagnosis::polling_devices) lists those that can. Files of others, and of file
-    /// systems that do not pass the question on, say so at their first transfer (`EOPNOTSUPP`), which then takes the ordinary way, as do the
-    /// later ones. [`Metrics::polled`](crate::Metrics::polled) counts the transfers that were polled and
-    /// [`Metrics::poll_refusals`](crate::Metrics::poll_refusals) the files that refused. Where there is no such device at all, or no ring for it
-    /// (on the software ring, or for want of memory), [`RingReport::refused`](crate::RingReport::refused) lists `IOPOLL`.
+    /// A device can be asked if its driver was given queues for it: `nvme.poll_queues=1` or
+    /// `virtio_blk.poll_queues=1`, for example, on the kernel's command line;
+    /// [`Diagnosis::polling_devices`](crate::Diagnosis::polling_devices) lists those that can.
+    /// Files of others, and of file systems that do not pass the question on, say so at their first
+    /// transfer (`EOPNOTSUPP`), which then takes the ordinary way, as do the later ones.
+    /// [`Metrics::polled`](crate::Metrics::polled) counts the transfers that were polled and
+    /// [`Metrics::poll_refusals`](crate::Metrics::poll_refusals) the files that refused. Where
+    /// there is no such device at all, or no ring for it (on the software ring, or for want of
+    /// memory), [`RingReport::refused`](crate::RingReport::refused) lists `IOPOLL`.
     ///
-    /// A second ring of the same size stands beside the first for it, and buffers of a [`BufferPool`](crate::buf::BufferPool) are registered
-    /// with both, so both kinds of locked memory count twice. See `IORING_SETUP_IOPOLL` in io_uring_setup(2).
+    /// A second ring of the same size stands beside the first for it, and buffers of a
+    /// [`BufferPool`](crate::buf::BufferPool) are registered with both, so both kinds of locked
+    /// memory count twice. See `IORING_SETUP_IOPOLL` in io_uring_setup(2).
     ///
     /// ```
     /// let runtime = annulus::Builder::new().iopoll(true).build()?;
@@ -256,14 +276,16 @@ impl Builder {
 
     /// Opens the ring. The calling thread owns it from then on.
     ///
-    /// The best set-up that the kernel grants is taken; [`Runtime::ring`] tells which. Where locked memory is short, smaller queues are
-    /// tried down to 64 entries.
+    /// The best set-up that the kernel grants is taken; [`Runtime::ring`] tells which. Where locked
+    /// memory is short, smaller queues are tried down to 64 entries.
     ///
     /// # Errors
-    /// `InvalidInput` for queues without a place, completion queues smaller than the submission queue, no workers, or chunks out
-    /// of bounds. If the machine refuses the ring, a [`SetupError`](crate::SetupError) with the errno, the likely cause and the remedy: io_uring
-    /// forbidden by seccomp or `kernel.io_uring_disabled`, too little locked memory, no descriptor left, or a kernel older than 5.10. An error
-    /// without an errno if 4096 runtimes are alive in the process.
+    /// `InvalidInput` for queues without a place, completion queues smaller than the submission
+    /// queue, no workers, or chunks out of bounds. If the machine refuses the ring, a
+    /// [`SetupError`](crate::SetupError) with the errno, the likely cause and the remedy: io_uring
+    /// forbidden by seccomp or `kernel.io_uring_disabled`, too little locked memory, no descriptor
+    /// left, or a kernel older than 5.10. An error without an errno if 4096 runtimes are alive in
+    /// the process.
     pub fn build(self) -> io::Result<Runtime> {
         if !self.chunks.is_valid() {
             let sentence = "a chunk has 64 bytes to 8 MiB, and the numbers of buffers are 1 <= first <= most <= 32768";

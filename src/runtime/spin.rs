@@ -1,8 +1,10 @@
-//! Is it worth looking for a while before the loop waits in the kernel? The decision, as a pure data structure.
+//! Is it worth looking for a while before the loop waits in the kernel? The decision, as a pure
+//! data structure.
 //!
-//! Looking costs processor time and saves the way into the kernel and back, most of it the sleep. It pays only if something comes soon. So
-//! looking in vain several times in a row ends it for a number of waits, which grows as long as the trials in between are in vain, too.
-//! It knows no clock and no ring.
+//! Looking costs processor time and saves the way into the kernel and back, most of it the sleep.
+//! It pays only if something comes soon. So looking in vain several times in a row ends it for a
+//! number of waits, which grows as long as the trials in between are in vain, too. It knows no
+//! clock and no ring.
 
 use std::time::Duration;
 
@@ -10,7 +12,8 @@ use std::time::Duration;
 const MISSES_ALLOWED: u32 = 8;
 /// Waits without a spin before the first trial; they double from one trial to the next.
 const FIRST_PAUSE: u32 = 16;
-/// Most waits without a spin: bounds what the spins of an idle program cost, and how long a busy one must wait to have them back.
+/// Most waits without a spin: bounds what the spins of an idle program cost, and how long a busy
+/// one must wait to have them back.
 const LONGEST_PAUSE: u32 = 4096;
 
 #[derive(Debug)]

@@ -25,9 +25,9 @@ const LOOKS_PER_CLOCK: usize = 16;
 const SETTLING_TURNS: usize = 4;
 
 impl Core {
-    /// One tick: runs closures of other threads, polls, submits, takes what has completed, and fires
-    /// timers. It waits only where it submits, no longer than `limit`, and not at all while a task
-    /// is ready. It ends at once when the root is ready.
+    /// One tick: runs closures of other threads, polls, submits, takes what has completed, and
+    /// fires timers. It waits only where it submits, no longer than `limit`, and not at all while a
+    /// task is ready. It ends at once when the root is ready.
     #[inline]
     pub(super) fn tick(&self, limit: Wait, mut root: impl FnMut() -> Poll<()>) {
         let executor = &self.executor;

@@ -175,8 +175,8 @@ pub(crate) fn make_buffer_table(ring: BorrowedFd<'_>, places: u32) -> io::Result
 /// Puts buffers into the table from a place on, or empties places with vectors of null; returns how
 /// many the kernel took.
 ///
-/// It pins the memory, and keeps it pinned until the place is emptied or the ring is closed. Whoever
-/// pushes an entry that names the place vouches for what the kernel writes there.
+/// It pins the memory, and keeps it pinned until the place is emptied or the ring is closed.
+/// Whoever pushes an entry that names the place vouches for what the kernel writes there.
 pub(crate) fn update_buffer_table(ring: BorrowedFd<'_>, first: u32, buffers: &[libc::iovec]) -> io::Result<usize> {
     let count = buffers.len() as u32;
     let mut update = ResourceUpdate { offset: first, reserved: 0, data: buffers.as_ptr() as u64, tags: 0, count, reserved2: 0 };
@@ -219,8 +219,8 @@ pub(crate) fn is_direct(file: BorrowedFd<'_>) -> bool {
 }
 
 /// Reads what the page cache has, without a wait; preadv2(2) with `RWF_NOWAIT`. The count is less
-/// than `length` only where the file ends, and its size says so too: Linux 5.10 may answer 0 where a
-/// page is missing. `None`: some of it would have to be waited for, or the call failed.
+/// than `length` only where the file ends, and its size says so too: Linux 5.10 may answer 0 where
+/// a page is missing. `None`: some of it would have to be waited for, or the call failed.
 ///
 /// # Safety
 /// `length` bytes may be written at `address`.

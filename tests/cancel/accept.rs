@@ -230,7 +230,8 @@ fn want_of_descriptors_neither_ends_nor_spins_the_stream() {
             let mut clients: Vec<_> = (0..8).map(|_| StdStream::connect(listener.local_addr().unwrap()).unwrap()).collect();
             let limit = open_descriptors().len() as u64 + 2;
             let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
-            // SAFETY: the call reads the structure and keeps nothing. This process runs this test alone.
+            // SAFETY: the call reads the structure and keeps nothing. This process runs this test
+            // alone.
             assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
             let mut incoming = listener.incoming();
             let (mut served, mut failures) = (0, 0);

@@ -1,4 +1,5 @@
-//! Cancelling loses nothing: what a dropped future's operation brought waits in the resource for the next call.
+//! Cancelling loses nothing: what a dropped future's operation brought waits in the resource for
+//! the next call.
 
 // Unwrapping is how a test fails, and its helpers with it.
 #![allow(clippy::unwrap_used, missing_debug_implementations, missing_docs, unreachable_pub)]
@@ -25,7 +26,8 @@ pub async fn turn() {
     annulus::time::sleep(Duration::ZERO).await;
 }
 
-/// Polls a future once, gives the ring some turns, and drops it. What it took over from an earlier one is ready at that poll.
+/// Polls a future once, gives the ring some turns, and drops it. What it took over from an earlier
+/// one is ready at that poll.
 pub async fn start_and_drop<F: Future + Unpin>(mut future: F, turns: usize) -> Option<F::Output> {
     if let Poll::Ready(output) = poll!(Pin::new(&mut future)) {
         return Some(output);

@@ -1,4 +1,5 @@
-//! A dropped write never lands after a later one, and dropped connects, opens and file operations leave nothing behind.
+//! A dropped write never lands after a later one, and dropped connects, opens and file operations
+//! leave nothing behind.
 
 use annulus::fs::{self, File, OpenOptions};
 use annulus::net::{TcpListener, TcpStream, UnixStream};

@@ -9,8 +9,9 @@ use annulus::buf::{IoBuf, IoBufMut};
 /// What a dropped buffer is filled with.
 const DEAD: u8 = 0xdd;
 
-/// Hands out buffers and sees to it that each comes back once, and that nobody writes to it afterwards: dropped buffers are not freed but
-/// filled with a pattern and kept. (A sanitizer does not see the kernel write.)
+/// Hands out buffers and sees to it that each comes back once, and that nobody writes to it
+/// afterwards: dropped buffers are not freed but filled with a pattern and kept. (A sanitizer does
+/// not see the kernel write.)
 #[derive(Clone, Default)]
 pub(crate) struct Pool(Rc<Books>);
 
@@ -59,7 +60,8 @@ impl Pool {
     }
 }
 
-/// A buffer of a [`Pool`]. All its bytes are initialised, so its length may be set to anything up to the capacity.
+/// A buffer of a [`Pool`]. All its bytes are initialised, so its length may be set to anything up
+/// to the capacity.
 pub(crate) struct Tracked {
     bytes: Box<[u8]>,
     len: usize,

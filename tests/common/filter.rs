@@ -1,12 +1,14 @@
 //! System calls that fail as container profiles and older kernels let them fail: seccomp(2).
 
-/// Installs a seccomp filter on this thread, and on what it starts: a system call `number` whose argument `argument` (if given) is `value` fails with `errno`.
+/// Installs a seccomp filter on this thread, and on what it starts: a system call `number` whose
+/// argument `argument` (if given) is `value` fails with `errno`.
 pub(crate) fn forbid(number: libc::c_long, argument: Option<(u32, u32)>, errno: i32) {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    // `struct seccomp_data`: the number, the architecture, the instruction pointer, then six arguments of 8 bytes.
+    // `struct seccomp_data`: the number, the architecture, the instruction pointer, then six
+    // arguments of 8 bytes.
     let (place, value) = argument.map_or((0, number as u32), |(argument, value)| (16 + 8 * argument, value));
     let mut program = [
         step(LOAD, 0, 0, 0),

@@ -1,5 +1,5 @@
-//! What do the tests share? Bounds, processes and descriptors; turns of the loop; forbidden system calls; buffers that notice what happens
-//! to them; numbers.
+//! What do the tests share? Bounds, processes and descriptors; turns of the loop; forbidden system
+//! calls; buffers that notice what happens to them; numbers.
 
 // Each test binary uses its own choice of these.
 #![allow(dead_code, unused_imports, unsafe_code)]

@@ -1,7 +1,9 @@
-//! A bounded time, a thread with its own descriptors, a process of one's own for limits that a thread cannot have, a directory on disk.
+//! A bounded time, a thread with its own descriptors, a process of one's own for limits that a
+//! thread cannot have, a directory on disk.
 //!
-//! Tests run in parallel threads of one process, so a count of the process's descriptors says nothing. On Linux the table of descriptors
-//! belongs to the thread, though: [`apart`] gives a test a table with nothing in it but the standard three, close_range(2).
+//! Tests run in parallel threads of one process, so a count of the process's descriptors says
+//! nothing. On Linux the table of descriptors belongs to the thread, though: [`apart`] gives a test
+//! a table with nothing in it but the standard three, close_range(2).
 
 use std::any::type_name_of_val;
 use std::cell::Cell;
@@ -15,14 +17,17 @@ use std::{env, fs, io, process, thread};
 
 use super::random::printed_seed;
 
-/// No test takes that long, in a debug build under a sanitizer on a busy machine; one that does hangs.
+/// No test takes that long, in a debug build under a sanitizer on a busy machine; one that does
+/// hangs.
 const BOUND: Duration = Duration::from_secs(120);
-/// How long descriptors may take to be given back: a worker thread of the kernel may hold the last reference.
+/// How long descriptors may take to be given back: a worker thread of the kernel may hold the last
+/// reference.
 const CLOSING_BOUND: Duration = Duration::from_secs(5);
 /// Set in the environment of the process that [`in_own_process`] starts, to the name of the test.
 const CHILD: &str = "ANNULUS_TEST_CHILD";
 
-/// The descriptors of the calling thread's table and what they are: number to the target of the link in /proc.
+/// The descriptors of the calling thread's table and what they are: number to the target of the
+/// link in /proc.
 pub(crate) fn open_descriptors() -> BTreeMap<i32, String> {
     let listing = fs::read_dir("/proc/thread-self/fd").expect("/proc is mounted");
     let number = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
@@ -32,7 +37,8 @@ pub(crate) fn open_descriptors() -> BTreeMap<i32, String> {
     numbers.into_iter().filter_map(target).collect()
 }
 
-/// Panics unless the descriptors are `before` again, soon. For use in [`apart`], where nobody else opens any.
+/// Panics unless the descriptors are `before` again, soon. For use in [`apart`], where nobody else
+/// opens any.
 #[track_caller]
 pub(crate) fn assert_descriptors_are(before: &BTreeMap<i32, String>) {
     let deadline = Instant::now() + CLOSING_BOUND;
@@ -108,13 +114,15 @@ impl Drop for Turn {
     }
 }
 
-/// Runs a function [`bounded`], on a thread with a descriptor table and a file system context (current directory, umask) of its own, and
-/// panics if it leaves a descriptor behind. Threads that it starts share these.
+/// Runs a function [`bounded`], on a thread with a descriptor table and a file system context
+/// (current directory, umask) of its own, and panics if it leaves a descriptor behind. Threads that
+/// it starts share these.
 ///
-/// Those of `spawn_blocking` belong to the whole process, though, and have the table of whichever test came first: the wake of another
-/// test's ring is lost there. A test that needs them, as the look-up of names does, begins with [`in_own_process`]. The software ring needs them
-/// for every file, so with it tests share all that and run one after the other; a test that changes what its thread may do begins with
-/// [`in_own_process`].
+/// Those of `spawn_blocking` belong to the whole process, though, and have the table of whichever
+/// test came first: the wake of another test's ring is lost there. A test that needs them, as the
+/// look-up of names does, begins with [`in_own_process`]. The software ring needs them for every
+/// file, so with it tests share all that and run one after the other; a test that changes what its
+/// thread may do begins with [`in_own_process`].
 pub(crate) fn apart<T: Send>(function: impl FnOnce() -> T + Send) -> T {
     let test = thread::current().name().unwrap_or("a test").to_owned();
     let separate = || {
@@ -138,7 +146,8 @@ pub(crate) fn apart<T: Send>(function: impl FnOnce() -> T + Send) -> T {
 
 /// Gives this thread an empty table of descriptors and a file system context of its own.
 fn separate_from_other_threads() {
-    // SAFETY: neither call takes memory. This thread is new and owns no descriptor above 2, so none disappears under its owner.
+    // SAFETY: neither call takes memory. This thread is new and owns no descriptor above 2, so none
+    // disappears under its owner.
     let separate = unsafe {
         libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_UNSHARE) == 0 && libc::unshare(libc::CLONE_FS) == 0
     };
@@ -156,8 +165,9 @@ pub(crate) fn run<T: Send>(test: impl AsyncFnOnce() -> T + Send) -> T {
     })
 }
 
-/// Runs the rest of a test in a process of its own, which it may leave with changed limits. To be called first in a test, with a closure
-/// that is written there: the closure's type tells the test's name. The child has the seed of this process, if one was printed.
+/// Runs the rest of a test in a process of its own, which it may leave with changed limits. To be
+/// called first in a test, with a closure that is written there: the closure's type tells the
+/// test's name. The child has the seed of this process, if one was printed.
 pub(crate) fn in_own_process<F: FnOnce()>(test: F) {
     let name = type_name_of_val(&test);
     let name = name.strip_suffix("::{{closure}}").expect("a closure written in a test");
@@ -190,8 +200,8 @@ pub(crate) fn end_with_a_leak() -> ! {
     unsafe { libc::_exit(0) }
 }
 
-/// Becomes an ordinary user, of whom no other process exists, with this much lockable memory. Does nothing but set the limit if this
-/// process is an ordinary user already. Only for children.
+/// Becomes an ordinary user, of whom no other process exists, with this much lockable memory. Does
+/// nothing but set the limit if this process is an ordinary user already. Only for children.
 pub(crate) fn become_ordinary(memlock: u64) {
     assert!(env::var_os(CHILD).is_some(), "only for children");
     let limit = libc::rlimit { rlim_cur: memlock, rlim_max: memlock };
@@ -206,7 +216,8 @@ pub(crate) fn become_ordinary(memlock: u64) {
     }
 }
 
-/// A new directory on disk, removed with the value. Not /tmp, which is often a tmpfs and behaves differently.
+/// A new directory on disk, removed with the value. Not /tmp, which is often a tmpfs and behaves
+/// differently.
 pub(crate) fn scratch_dir() -> tempfile::TempDir {
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let made = fs::create_dir_all(&target).and_then(|()| tempfile::tempdir_in(&target));

@@ -11,7 +11,8 @@ pub(super) fn printed_seed() -> Option<u64> {
     SEED.get().copied()
 }
 
-/// The seed of a randomised test: from `ANNULUS_SEED`, or new. It is printed, which shows when the test fails.
+/// The seed of a randomised test: from `ANNULUS_SEED`, or new. It is printed, which shows when the
+/// test fails.
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("ANNULUS_SEED").ok().map(|text| text.parse().expect("ANNULUS_SEED is a number"));
     let seed = given.unwrap_or_else(|| {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use annulus::{Builder, Metrics, Runtime};
 
-/// A runtime with default settings. An ordinary user's locked memory comes back some time after a ring was closed, so it is worth a wait.
+/// A runtime with default settings. An ordinary user's locked memory comes back some time after a
+/// ring was closed, so it is worth a wait.
 pub(crate) fn runtime() -> Runtime {
     build_runtime(Builder::new())
 }
@@ -23,7 +24,8 @@ pub(crate) fn build_runtime(builder: Builder) -> Runtime {
     panic!("the memory of rings that were closed ten seconds ago has not come back");
 }
 
-/// Runs a future on a runtime of its own, on this thread and with its descriptors, and checks that the runtime counted nothing strange.
+/// Runs a future on a runtime of its own, on this thread and with its descriptors, and checks that
+/// the runtime counted nothing strange.
 pub(crate) fn run_here<F: Future>(future: F) -> F::Output {
     let _turn = super::turn_on_software_ring();
     super::bounded(|| {
@@ -50,8 +52,9 @@ pub(crate) async fn in_flight(count: u64) -> Metrics {
     }
 }
 
-/// Turns the loop a few times: all that is queued is submitted, all that has ended is delivered, and the other tasks run. (`yield_now` only
-/// lets the other tasks run; a deadline is looked at once a turn.)
+/// Turns the loop a few times: all that is queued is submitted, all that has ended is delivered,
+/// and the other tasks run. (`yield_now` only lets the other tasks run; a deadline is looked at
+/// once a turn.)
 pub(crate) async fn turns(count: usize) {
     for _ in 0..count {
         annulus::time::sleep(Duration::ZERO).await;

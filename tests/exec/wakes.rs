@@ -196,7 +196,8 @@ fn wakes_of_many_tasks_from_many_threads_all_arrive() {
     });
 }
 
-/// Runs `future` beside a spawned task that is always ready, and beside a root that is always ready.
+/// Runs `future` beside a spawned task that is always ready, and beside a root that is always
+/// ready.
 fn beside_a_busy_loop<F: Future<Output = ()> + 'static>(make: impl Fn() -> F) {
     run_here(async {
         let busy = spawn(async {

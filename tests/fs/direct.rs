@@ -1,4 +1,5 @@
-//! Transfers around the page cache: many at once, cut off, and refused; and on the software ring under filters, where threads make them.
+//! Transfers around the page cache: many at once, cut off, and refused; and on the software ring
+//! under filters, where threads make them.
 
 use std::ffi::CString;
 use std::io::{ErrorKind, Write};
@@ -44,7 +45,8 @@ pub(crate) async fn writes_and_reads(directory: &Path) {
     let (count, rest) = file.read_at(AlignedBuffer::with_page_alignment(2 * BLOCK), offset(BLOCKS - 1)).await.unwrap();
     assert_eq!((count, &rest[..]), (BLOCK, &block(BLOCKS - 1)[..]), "cut off by the end of the file");
 
-    // What does not fit the device some file systems refuse, and others read through the page cache.
+    // What does not fit the device some file systems refuse, and others read through the page
+    // cache.
     let std = std::fs::File::from(file.as_fd().try_clone_to_owned().unwrap());
     let expected = std.read_at(&mut block(0), 1).map_err(|error| error.raw_os_error());
     let odd = file.read_at(block(0), 1).await.map(|(count, _)| count).map_err(|error| error.raw_os_error());
@@ -112,8 +114,8 @@ fn file_system(path: &Path) -> i64 {
     unsafe { answer.assume_init() }.f_type
 }
 
-/// Begins hundreds of transfers of a file of 64 blocks of sevens, and does not await them: some are timed out, the others dropped with
-/// their tasks, in each round after another while.
+/// Begins hundreds of transfers of a file of 64 blocks of sevens, and does not await them: some are
+/// timed out, the others dropped with their tasks, in each round after another while.
 pub(crate) async fn drops_transfers(path: &Path, round: u32) {
     let Some(file) = open_direct(path).await.map(Rc::new) else { return };
     for number in 0..300 {

@@ -1,4 +1,5 @@
-//! Runtimes that poll devices: the same bytes as ever, be the device one that can be polled or not, and everything else beside it.
+//! Runtimes that poll devices: the same bytes as ever, be the device one that can be polled or not,
+//! and everything else beside it.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Where transfers end early: full disks, limits, very large buffers; and descriptors whose number is 0.
+//! Where transfers end early: full disks, limits, very large buffers; and descriptors whose number
+//! is 0.
 
 use std::fs as std_fs;
 use std::io::{self, ErrorKind};
@@ -80,7 +81,8 @@ fn a_device_that_is_full_gives_enospc_and_the_buffer() {
     });
 }
 
-/// Mounts a tmpfs of a given size in a mount namespace of this thread's own, which ends with the thread. An error if that is forbidden.
+/// Mounts a tmpfs of a given size in a mount namespace of this thread's own, which ends with the
+/// thread. An error if that is forbidden.
 fn mount_small_disk(directory: &Path, size: usize) -> io::Result<()> {
     let directory = std::ffi::CString::new(directory.to_str().unwrap()).unwrap();
     let options = std::ffi::CString::new(format!("size={size}")).unwrap();
@@ -162,7 +164,8 @@ fn a_limit_on_file_size_gives_efbig_and_says_how_much_was_written() {
 
 /// Runs a function while number 0 is free in this thread's table of descriptors.
 fn without_stdin(function: impl FnOnce()) {
-    // SAFETY: the calls take no pointer. The table is this thread's own, see `apart`, and nobody in it owns number 0, which comes back.
+    // SAFETY: the calls take no pointer. The table is this thread's own, see `apart`, and nobody in
+    // it owns number 0, which comes back.
     unsafe {
         let kept = libc::fcntl(0, libc::F_DUPFD_CLOEXEC, 1000);
         assert!(kept >= 0 && libc::close(0) == 0);
@@ -273,7 +276,8 @@ fn an_operation_for_which_the_kernel_has_no_thread_is_tried_again_and_fails_in_t
             let error = fs::write(&path, b"never").await.unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::ECANCELED), "nobody has cancelled it");
 
-            // Another task ends the want of threads, once the operation has been tried several times.
+            // Another task ends the want of threads, once the operation has been tried several
+            // times.
             let before = annulus::metrics().operations;
             let relief = annulus::spawn(async move {
                 while annulus::metrics().operations < before + 4 {

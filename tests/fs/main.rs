@@ -1,6 +1,8 @@
-//! Files: what the kernel does to them, what comes back, and that std's functions would have done the same.
+//! Files: what the kernel does to them, what comes back, and that std's functions would have done
+//! the same.
 //!
-//! Each test runs on a thread with a descriptor table of its own and fails if it leaves a descriptor behind; see `common`.
+//! Each test runs on a thread with a descriptor table of its own and fails if it leaves a
+//! descriptor behind; see `common`.
 
 #![allow(unsafe_code, clippy::unwrap_used)]
 

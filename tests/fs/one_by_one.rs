@@ -1,4 +1,5 @@
-//! Reads one by one, with nothing else in flight: the page cache answers past the ring, with the same results, and others have their turn.
+//! Reads one by one, with nothing else in flight: the page cache answers past the ring, with the
+//! same results, and others have their turn.
 
 use std::cell::Cell;
 use std::fs as std_fs;

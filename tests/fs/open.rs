@@ -110,7 +110,8 @@ fn the_mode_of_a_new_file_loses_the_bits_of_the_umask() {
     let scratch = scratch_dir();
     run(async || {
         for umask in [0o000, 0o022, 0o077, 0o177] {
-            // SAFETY: the call takes no pointer. This thread has a umask of its own, or runs while no other test does.
+            // SAFETY: the call takes no pointer. This thread has a umask of its own, or runs while
+            // no other test does.
             unsafe { libc::umask(umask) };
             for mode in [0o666, 0o600, 0o755, 0o444, 0o000, 0o4755] {
                 let (here, there) = (scratch.path().join("here"), scratch.path().join("there"));
@@ -218,7 +219,8 @@ fn a_direct_file_reads_and_writes_aligned_buffers_and_refuses_others_with_einval
         let (count, blocks) = file.read_at(blocks, 4 * BLOCK as u64).await.unwrap();
         assert_eq!((count, blocks.len()), (0, 0));
 
-        // Some file systems read what does not fit the device through the page cache instead: what pread(2) says is right.
+        // Some file systems read what does not fit the device through the page cache instead: what
+        // pread(2) says is right.
         let std = std_fs::File::from(duplicate(&file));
         let mut odd = AlignedBuffer::with_page_alignment(BLOCK);
         odd.resize(BLOCK, 7);
@@ -257,7 +259,8 @@ fn a_path_that_may_not_be_opened_is_permission_denied_with_the_errno() {
         std_fs::set_permissions(&path, PermissionsExt::from_mode(0o000)).unwrap();
         std_fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o555)).unwrap();
         apart(|| {
-            // SAFETY: the raw calls take no pointer, and change this thread alone, which ends with this test. libc's would change all threads.
+            // SAFETY: the raw calls take no pointer, and change this thread alone, which ends with
+            // this test. libc's would change all threads.
             unsafe {
                 if libc::geteuid() == 0 {
                     assert_eq!(libc::syscall(libc::SYS_setresgid, 65534, 65534, 65534), 0);

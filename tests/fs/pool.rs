@@ -1,4 +1,5 @@
-//! Pools of buffers that the kernel knows: who gets one and when, what is read into them, and what becomes of the memory.
+//! Pools of buffers that the kernel knows: who gets one and when, what is read into them, and what
+//! becomes of the memory.
 
 use std::fs as std_fs;
 use std::io::{self, ErrorKind};
@@ -14,7 +15,8 @@ use crate::pattern;
 
 const BLOCK: usize = 4096;
 
-/// A file around the page cache, and another descriptor of it through the page cache; none where the file system refuses.
+/// A file around the page cache, and another descriptor of it through the page cache; none where
+/// the file system refuses.
 async fn direct_and_cached(path: &std::path::Path, content: &[u8]) -> Option<[File; 2]> {
     std_fs::write(path, content).unwrap();
     let mut options = OpenOptions::new();
@@ -246,7 +248,8 @@ fn outside_a_runtime_a_pool_is_plain_memory() {
     assert!(poll_once(acquire.as_mut()).is_ready());
 }
 
-/// As `block_on`, on the kernel's ring: the software ring registers nothing, and so refuses nothing.
+/// As `block_on`, on the kernel's ring: the software ring registers nothing, and so refuses
+/// nothing.
 fn run_on_kernel(test: impl Future<Output = ()>) {
     Builder::new().ring(RingKind::Kernel).build().unwrap().block_on(test);
 }
@@ -270,7 +273,8 @@ fn memory_is_pinned_while_a_pool_or_one_of_its_buffers_lives() {
             for round in 0..100 {
                 let pools: io::Result<Vec<_>> = (1..10).map(|count| BufferPool::registered(count, BLOCK)).collect();
                 if let Err(refusal) = &pools {
-                    // Other processes of this user take from the same limit. What was registered before the refusal goes all the same.
+                    // Other processes of this user take from the same limit. What was registered
+                    // before the refusal goes all the same.
                     assert_eq!(refusal.kind(), ErrorKind::OutOfMemory, "{refusal}");
                 }
                 drop(pools);

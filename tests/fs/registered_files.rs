@@ -1,5 +1,5 @@
-//! Files that are used often, which get a place in the ring's table: what is read and written there, and that the place never keeps open what
-//! has been closed.
+//! Files that are used often, which get a place in the ring's table: what is read and written
+//! there, and that the place never keeps open what has been closed.
 
 use std::fs as std_fs;
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};

@@ -200,7 +200,8 @@ fn two_listeners_with_reuse_port_share_the_connections() {
     });
 }
 
-/// How many connections may wait at a listener: what the kernel tells of one in the place of `tcpi_sacked`, tcp(7).
+/// How many connections may wait at a listener: what the kernel tells of one in the place of
+/// `tcpi_sacked`, tcp(7).
 fn backlog_of(listener: &TcpListener) -> u32 {
     const SACKED: usize = 28;
     let mut info = [0u8; 104];
@@ -243,7 +244,8 @@ fn an_ipv6_listener_takes_ipv4_too_unless_told_otherwise() {
         let only = ListenOptions::new().only_v6(true).bind("[::]:0").await.unwrap();
         assert!(SockRef::from(&only).only_v6().unwrap());
         let port = only.local_addr().unwrap().port();
-        // Free for IPv4, so the two do not meet. Somebody else may have taken it, which says the same.
+        // Free for IPv4, so the two do not meet. Somebody else may have taken it, which says the
+        // same.
         match TcpListener::bind(("127.0.0.1", port)).await {
             Ok(beside) => assert_eq!(beside.local_addr().unwrap().port(), port),
             Err(error) => assert_eq!(error.kind(), ErrorKind::AddrInUse),

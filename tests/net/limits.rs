@@ -7,7 +7,8 @@ use annulus::net::{TcpListener, TcpStream, UnixStream};
 
 use crate::common::{in_own_process, open_descriptors, run, turns};
 
-/// Sets this process's limit such that as many more descriptors can be opened. The limit bounds the number, so gaps below count.
+/// Sets this process's limit such that as many more descriptors can be opened. The limit bounds the
+/// number, so gaps below count.
 fn leave_room_for(count: usize) {
     let open = open_descriptors();
     let limit = (0..).scan(0, |free, number| {
@@ -92,7 +93,8 @@ fn an_accept_without_a_descriptor_is_emfile_and_loses_no_connection() {
                 if served.iter().filter(|served| **served).count() + open.len() < CLIENTS {
                     open.push(listener.accept().await.unwrap());
                 } else {
-                    // Nobody waits any more: a new client, which is itself a descriptor, shows that the listener goes on.
+                    // Nobody waits any more: a new client, which is itself a descriptor, shows that
+                    // the listener goes on.
                     leave_room_for(1);
                     clients.push(std_net::TcpStream::connect(address).unwrap());
                     let error = listener.accept().await.unwrap_err();
@@ -157,7 +159,8 @@ fn a_connect_that_fails_for_want_of_descriptors_lets_the_ring_turn() {
             let address = listener.local_addr().unwrap();
             leave_room_for(4);
             let mut held: Vec<_> = std::iter::from_fn(|| UnixStream::pair().ok()).collect();
-            // With its read dropped in flight, a stream goes only when the ring has turned, so connecting at once fails some times.
+            // With its read dropped in flight, a stream goes only when the ring has turned, so
+            // connecting at once fails some times.
             for (stream, _) in &held {
                 let _ = futures_util::poll!(Box::pin(stream.read(vec![0; 1])));
             }

@@ -1,7 +1,8 @@
 //! Sockets: against std's blocking sockets on threads, as real peers.
 //!
-//! Each test runs on a thread with a descriptor table of its own and fails if it leaves a descriptor behind; see `common`. Threads that a
-//! test starts share that table. Tests that look up names run in a process of their own, since that takes `spawn_blocking`.
+//! Each test runs on a thread with a descriptor table of its own and fails if it leaves a
+//! descriptor behind; see `common`. Threads that a test starts share that table. Tests that look up
+//! names run in a process of their own, since that takes `spawn_blocking`.
 
 #![allow(unsafe_code, clippy::unwrap_used)]
 
@@ -43,7 +44,8 @@ async fn tcp_pair() -> (TcpStream, std_net::TcpStream) {
     (ours, theirs)
 }
 
-/// An address at which nobody listens, as long as the socket is kept: it is bound, so nobody else gets the port.
+/// An address at which nobody listens, as long as the socket is kept: it is bound, so nobody else
+/// gets the port.
 fn refusing(domain: Domain) -> io::Result<(Socket, std_net::SocketAddr)> {
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     let address = if domain == Domain::IPV4 { "127.0.0.1:0" } else { "[::1]:0" };

@@ -1,6 +1,8 @@
-//! When the buffers are gone for long and when peers do not read: nothing is lost, nothing spins, memory is bounded, and the counters tell.
+//! When the buffers are gone for long and when peers do not read: nothing is lost, nothing spins,
+//! memory is bounded, and the counters tell.
 //!
-//! Enters are counted against what came, never a clock. A sleep only gives the loop time in which it must do nothing.
+//! Enters are counted against what came, never a clock. A sleep only gives the loop time in which
+//! it must do nothing.
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -108,7 +110,8 @@ fn while_chunks_hold_all_buffers_many_peers_go_on_and_nothing_spins_and_later_th
         assert_eq!((after.chunk_buffers, after.chunk_buffers_lent), (32, 24));
         let exhaustions = after.chunk_exhaustions - before.chunk_exhaustions;
         assert!(exhaustions > 0, "receives found no buffer, and were started again");
-        // Each enter brought a chunk at least, and for the quarter that is left each stream was started again once.
+        // Each enter brought a chunk at least, and for the quarter that is left each stream was
+        // started again once.
         let enters = after.enters - before.enters;
         assert!(enters <= received && exhaustions <= received * (STREAMS / 8) as u64, "{enters} enters, {exhaustions} exhaustions");
         assert_still().await;
@@ -160,7 +163,8 @@ fn unread(socket: &StdUnixStream) -> usize {
 #[test]
 fn peers_that_never_read_take_bounded_memory_and_stop_nobody_and_find_everything_when_they_read_at_last() {
     const STUCK: usize = 16;
-    /// A stream is stopped when few chunks of it wait, and until then the kernel has brought one burst more.
+    /// A stream is stopped when few chunks of it wait, and until then the kernel has brought one
+    /// burst more.
     const MOST_HELD: usize = 80 * 1024;
 
     run_with(Builder::new().chunk_size(1024).chunks(8..=32), async || {

@@ -33,7 +33,8 @@ fn two_tasks_read_and_write_one_stream_at_a_time() {
             }
         });
         writing.await.unwrap();
-        // The writing half has been dropped with its task, which ends the echo and with it the reading.
+        // The writing half has been dropped with its task, which ends the echo and with it the
+        // reading.
         assert!(reading.await.unwrap() == content);
         peer.join().unwrap().unwrap();
     });

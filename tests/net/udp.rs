@@ -112,7 +112,8 @@ fn a_receive_without_room_is_invalid_input_and_takes_nothing() {
 fn a_datagram_to_nobody_is_refused_at_the_next_operation() {
     run(async || {
         let ours = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        // A socket that is connected elsewhere hears nothing from here: its port is taken, and yet nobody is there for us.
+        // A socket that is connected elsewhere hears nothing from here: its port is taken, and yet
+        // nobody is there for us.
         let gone = std_net::UdpSocket::bind("127.0.0.1:0").unwrap();
         gone.connect("127.0.0.1:1").unwrap();
         ours.connect(gone.local_addr().unwrap()).await.unwrap();

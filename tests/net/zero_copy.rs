@@ -1,5 +1,6 @@
-//! Sends without a copy, over the loopback (where the kernel copies after all) and between two ends of a virtual cable (where the
-//! acknowledgement can be kept waiting, and with it the notification).
+//! Sends without a copy, over the loopback (where the kernel copies after all) and between two ends
+//! of a virtual cable (where the acknowledgement can be kept waiting, and with it the
+//! notification).
 
 use std::future::Future;
 use std::io::{ErrorKind, Read};
@@ -192,7 +193,8 @@ fn copies_at_once() -> bool {
     if copies {
         println!("skipped: the software ring copies, so that its notifications wait for nobody");
     }
-    // The tests beside this one share the locked memory of an ordinary user; without it a send copies.
+    // The tests beside this one share the locked memory of an ordinary user; without it a send
+    // copies.
     let is_short = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) != 0;
     if is_short {
         println!("skipped: an ordinary user's locked memory may not suffice");
@@ -312,7 +314,8 @@ fn enter_new_network() -> Result<(), String> {
     }
 }
 
-/// Makes a cable from this thread's network to that of another, where a function serves a listener at 10.9.0.2. Returns its address.
+/// Makes a cable from this thread's network to that of another, where a function serves a listener
+/// at 10.9.0.2. Returns its address.
 fn cable(serve: impl FnOnce(std_net::TcpListener) + Send + 'static) -> Result<std_net::SocketAddr, String> {
     enter_new_network()?;
     let (to_here, from_there) = mpsc::channel();

@@ -1,4 +1,5 @@
-//! `cancel`, `timeout` and `deadline`: the operation's own completion decides, and the buffer comes back in every case.
+//! `cancel`, `timeout` and `deadline`: the operation's own completion decides, and the buffer comes
+//! back in every case.
 
 use std::future::Future;
 use std::io::ErrorKind;

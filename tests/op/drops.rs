@@ -224,7 +224,8 @@ fn an_operation_that_its_runtime_has_cancelled_says_so_wherever_it_is_polled_and
 
 #[test]
 fn a_dropped_write_reads_its_buffer_before_the_buffer_goes() {
-    // The pool overwrites each buffer at its drop, so a write that came later would bring that pattern into the file.
+    // The pool overwrites each buffer at its drop, so a write that came later would bring that
+    // pattern into the file.
     let directory = scratch_dir();
     let pool = Pool::default();
     run_here(async {

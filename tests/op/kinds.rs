@@ -81,7 +81,8 @@ fn full_stream() -> (UnixStream, unix::net::UnixStream) {
     (UnixStream::from(ours), theirs)
 }
 
-/// Reads all that is there. The end stays open until the whole case has gone, or the write would fail instead of going on.
+/// Reads all that is there. The end stays open until the whole case has gone, or the write would
+/// fail instead of going on.
 fn drain(stream: Rc<unix::net::UnixStream>) -> impl FnOnce() {
     move || {
         stream.set_nonblocking(true).expect("an option");

@@ -1,4 +1,5 @@
-//! The end of a runtime with work in flight: prompt, complete, and without a write into memory that has been given back.
+//! The end of a runtime with work in flight: prompt, complete, and without a write into memory that
+//! has been given back.
 
 use std::cell::Cell;
 use std::os::unix::fs::OpenOptionsExt;
@@ -119,7 +120,8 @@ fn direct_reads_in_flight_at_the_end_write_only_into_their_own_memory() {
             }
             turns(round % 3).await;
         });
-        // The runtime ends with the reads in flight or orphaned; then the same memory is used again.
+        // The runtime ends with the reads in flight or orphaned; then the same memory is used
+        // again.
         drop(runtime);
         let again: Vec<Vec<u8>> = (0..8).map(|_| vec![0xdd; 1 << 20]).collect();
         std::thread::sleep(Duration::from_millis(20));

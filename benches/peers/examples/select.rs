@@ -1,8 +1,8 @@
 //! cargo run --manifest-path benches/peers/Cargo.toml --example select -- monoio 2000
 //!
-//! The loop of `examples/select.rs` on other runtimes: it drops an accept whenever a timer wins, and
-//! counts the connections that never come out of an accept. The arguments are the runtime and the
-//! number of connections.
+//! The loop of `examples/select.rs` on other runtimes: it drops an accept whenever a timer wins,
+//! and counts the connections that never come out of an accept. The arguments are the runtime and
+//! the number of connections.
 
 use std::error::Error;
 use std::net::{SocketAddr, TcpStream};

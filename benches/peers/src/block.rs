@@ -1,7 +1,9 @@
-//! What do peers read a block of a file into? Memory at an address that direct reads accept, as every runtime's kind of buffer.
+//! What do peers read a block of a file into? Memory at an address that direct reads accept, as
+//! every runtime's kind of buffer.
 //!
 //! # Safety
-//! The pages lie on the heap: moving a block does not move them, and they are freed with it. All their bytes are always written ones.
+//! The pages lie on the heap: moving a block does not move them, and they are freed with it. All
+//! their bytes are always written ones.
 #![allow(unsafe_code)] // The traits of buffers are unsafe to implement.
 
 use std::mem::MaybeUninit;
@@ -51,7 +53,8 @@ impl Deref for Block {
 
     fn deref(&self) -> &[u8] {
         let whole = self.pages.as_ptr().cast::<u8>();
-        // SAFETY: the length is never set beyond the pages, which are borrowed from the block as long as the slice is.
+        // SAFETY: the length is never set beyond the pages, which are borrowed from the block as
+        // long as the slice is.
         unsafe { std::slice::from_raw_parts(whole, self.length) }
     }
 }

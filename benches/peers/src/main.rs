@@ -1,4 +1,5 @@
-//! How do other runtimes do on the work of `cargo bench --bench macro`? The same harness and yardsticks, with more contenders.
+//! How do other runtimes do on the work of `cargo bench --bench macro`? The same harness and
+//! yardsticks, with more contenders.
 //!
 //! ```text
 //! cargo run --release --manifest-path benches/peers/Cargo.toml -- --list

@@ -1,4 +1,5 @@
-//! What do the tasks of one slice of reads share, whichever runtime they are on? And what is the same about all peers?
+//! What do the tasks of one slice of reads share, whichever runtime they are on? And what is the
+//! same about all peers?
 
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};

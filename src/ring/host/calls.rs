@@ -279,10 +279,10 @@ fn connect(fd: RawFd, address: Address, length: u32, begun: bool) -> i32 {
 
 /// connect(2), without waiting.
 fn begin_to_connect(fd: RawFd, address: Address, length: u32) -> i32 {
-    // There is no flag that makes only this call non-blocking. The socket is not connected yet, so no
-    // other call on it is waiting or transferring anything that could see the difference. SAFETY:
-    // these calls take no memory but the address, which belongs to the operation until its last
-    // completion.
+    // There is no flag that makes only this call non-blocking. The socket is not connected yet, so
+    // no other call on it is waiting or transferring anything that could see the difference.
+    // SAFETY: these calls take no memory but the address, which belongs to the operation until its
+    // last completion.
     unsafe {
         let flags = libc::fcntl(fd, libc::F_GETFL);
         if flags < 0 {

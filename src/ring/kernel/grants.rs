@@ -17,8 +17,8 @@ use crate::sys;
 /// no more than `RLIMIT_NOFILE`.
 const REGISTERED_FILES: u64 = 1024;
 impl KernelRing {
-    /// A registered descriptor saves each enter the look-up of the descriptor. Sixteen per thread, so a
-    /// refusal is no error.
+    /// A registered descriptor saves each enter the look-up of the descriptor. Sixteen per thread,
+    /// so a refusal is no error.
     pub(super) fn ask_for_index(&mut self) {
         match sys::register_ring_fd(self.fd()) {
             Ok(index) => {

@@ -100,8 +100,8 @@ pub(crate) type Decoded = Result<Submission, Refused>;
 /// Decodes an entry.
 ///
 /// # Safety
-/// What the entry names stays valid as `inflight::Operation` demands, for as long as the submission or a
-/// copy of it is executed.
+/// What the entry names stays valid as `inflight::Operation` demands, for as long as the submission
+/// or a copy of it is executed.
 pub(crate) unsafe fn decode(entry: &squeue::Entry) -> Decoded {
     let raw = RawEntry::of(entry);
     let (token, flags) = (raw.token, raw.flags());

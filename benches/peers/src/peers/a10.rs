@@ -1,5 +1,5 @@
-//! a10 on its ring. It is a library of operations and brings no executor: tasks are async-task's, in one queue, and the loop polls the ring
-//! when the queue is empty.
+//! a10 on its ring. It is a library of operations and brings no executor: tasks are async-task's,
+//! in one queue, and the loop polls the ring when the queue is empty.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -15,7 +15,8 @@ use crate::slices::{PEER, Slice, open};
 
 pub(crate) const TOKIO_URING: Contender = Contender {
     name: "tokio-uring",
-    // Its Unix listener asks for a shared port, which the kernel refuses, and cannot be made otherwise.
+    // Its Unix listener asks for a shared port, which the kernel refuses, and cannot be made
+    // otherwise.
     takes: |work| (PEER.takes)(work) && !matches!(work, Work::Echo { transport: Transport::Unix, .. }),
     serve: |job, control| match job {
         Job::Echo(job) => serve_echo(job),
