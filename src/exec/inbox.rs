@@ -44,10 +44,6 @@ struct Unused {
     never_used: usize,
 }
 
-/// A closure for the thread of a runtime. What it starts there has to report its own end: a panic
-/// in the closure itself ends only the closure, and nobody is told.
-pub(crate) type Job = Box<dyn FnOnce() + Send>;
-
 /// One runtime's mailbox for wakes. It is aligned so that what a single wake of a busy runtime
 /// touches lies on one line of the cache.
 #[derive(Debug, Default)]
