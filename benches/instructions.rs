@@ -62,7 +62,9 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let result = match arguments.get(1) {
-        Some(command) if command == CHILD_COMMAND => run_case(&arguments[2], &arguments[3]).map(|()| true),
+        Some(command) if command == CHILD_COMMAND => {
+            run_case(&arguments[2], &arguments[3]).map(|()| true)
+        }
         _ => guard(&Arguments::parse()),
     };
     match result {
@@ -83,10 +85,13 @@ fn run_case(name: &str, operations: &str) -> Outcome<()> {
 
 /// Counts all cases. `false` if one has become dearer than the margin allows.
 fn guard(arguments: &Arguments) -> Outcome<bool> {
-    let is_wanted = |case: &&Case| case.is_guarded && arguments.filter.as_ref().is_none_or(|part| case.name.contains(part));
+    let is_wanted = |case: &&Case| {
+        case.is_guarded && arguments.filter.as_ref().is_none_or(|part| case.name.contains(part))
+    };
     let mut counts = BTreeMap::new();
     for case in CASES.iter().filter(is_wanted) {
-        let count = (collected(case, 2 * OPERATIONS)? - collected(case, OPERATIONS)?) / OPERATIONS as f64;
+        let count =
+            (collected(case, 2 * OPERATIONS)? - collected(case, OPERATIONS)?) / OPERATIONS as f64;
         counts.insert(case.name.to_owned(), (count * 10.0).round() / 10.0);
     }
     let rustc = rustc_version()?;
@@ -96,15 +101,24 @@ fn guard(arguments: &Arguments) -> Outcome<bool> {
     let recorded: Record = serde_json::from_str(&std::fs::read_to_string(RECORD)?)?;
     let margin = if recorded.rustc == rustc { MARGIN } else { MARGIN_OF_ANOTHER_COMPILER };
     if recorded.rustc != rustc {
-        println!("this is {rustc}, and {} was recorded: the margin is {:.0} %", recorded.rustc, margin * 100.0);
+        println!(
+            "this is {rustc}, and {} was recorded: the margin is {:.0} %",
+            recorded.rustc,
+            margin * 100.0
+        );
     }
     println!("{:<34}{:>12}{:>12}{:>9}", "instructions per operation", "recorded", "now", "change");
     let mut is_kept = true;
     for (name, now) in counts {
-        let before = *recorded.cases.get(&name).ok_or_else(|| format!("{name} has no record: make one with --record"))?;
+        let before = *recorded
+            .cases
+            .get(&name)
+            .ok_or_else(|| format!("{name} has no record: make one with --record"))?;
         let change = now / before - 1.0;
         let verdict = match change {
-            _ if change > margin => "  DEARER than the margin allows: mend it, or record it deliberately with --record",
+            _ if change > margin => {
+                "  DEARER than the margin allows: mend it, or record it deliberately with --record"
+            }
             _ if change < -margin => "  cheaper: record it with --record, so that it stays so",
             _ => "",
         };
@@ -116,7 +130,9 @@ fn guard(arguments: &Arguments) -> Outcome<bool> {
 
 /// Cases that were not counted now keep their record.
 fn record(counts: BTreeMap<String, f64>, rustc: String) -> Outcome<bool> {
-    let old = std::fs::read_to_string(RECORD).ok().and_then(|text| serde_json::from_str::<Record>(&text).ok());
+    let old = std::fs::read_to_string(RECORD)
+        .ok()
+        .and_then(|text| serde_json::from_str::<Record>(&text).ok());
     let mut cases = old.map(|record| record.cases).unwrap_or_default();
     cases.extend(counts);
     cases.retain(|name, _| CASES.iter().any(|case| case.is_guarded && case.name == name));
@@ -132,9 +148,12 @@ fn collected(case: &Case, operations: u64) -> Outcome<f64> {
         .arg(std::env::current_exe()?)
         .args([CHILD_COMMAND, case.name, &operations.to_string()])
         .output()
-        .map_err(|error| format!("cannot run valgrind: {error} (Debian: apt-get install valgrind)"))?;
+        .map_err(|error| {
+            format!("cannot run valgrind: {error} (Debian: apt-get install valgrind)")
+        })?;
     let said = String::from_utf8_lossy(&output.stderr);
-    let total = said.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
+    let total =
+        said.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
     match total {
         Some(total) if output.status.success() => Ok(total),
         _ => Err(format!("{} failed under valgrind:\n{said}", case.name).into()),

@@ -22,7 +22,8 @@ async fn cat(file: &File, mut offset: u64, output: &Arc<StdFile>) -> io::Result<
         // program writes it: by write(2), which may block. A thread of the pool does that, lest it
         // stop the loop.
         let output = Arc::clone(output);
-        let write = annulus::spawn_blocking(move || output.as_ref().write_all(&chunk).map(|()| chunk));
+        let write =
+            annulus::spawn_blocking(move || output.as_ref().write_all(&chunk).map(|()| chunk));
         let read = file.read_at(spare, offset);
         // Both go on at once. A write that fails drops the read, which cancels it; a read that
         // fails waits for the write.
@@ -54,7 +55,9 @@ async fn cat_all(paths: &[String]) -> io::Result<()> {
         match copied.await {
             // Whoever read our output has seen enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            result => result.map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?,
+            result => {
+                result.map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?
+            }
         }
     }
     Ok(())

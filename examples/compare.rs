@@ -20,8 +20,8 @@ use std::process::ExitCode;
 use clap::{Parser, value_parser};
 
 use contenders::annulus::{
-    ANNULUS, ANNULUS_IOPOLL, ANNULUS_MIN_WAIT, ANNULUS_OWNED, ANNULUS_REGISTERED_FILES, ANNULUS_SOFTWARE, ANNULUS_SPIN, ANNULUS_SQPOLL,
-    ANNULUS_ZERO_COPY,
+    ANNULUS, ANNULUS_IOPOLL, ANNULUS_MIN_WAIT, ANNULUS_OWNED, ANNULUS_REGISTERED_FILES,
+    ANNULUS_SOFTWARE, ANNULUS_SPIN, ANNULUS_SQPOLL, ANNULUS_ZERO_COPY,
 };
 use contenders::epoll::EPOLL;
 use harness::workloads::{Row, Transport, Work, all_rows};
@@ -100,10 +100,17 @@ fn main() -> ExitCode {
 /// Rows with the sizes that were asked for; by name also those of the benchmarks.
 fn rows(arguments: &Arguments) -> Vec<Row> {
     let Arguments { connections, message_size, rate, depth, .. } = arguments;
-    let (connections, message_size, depth) = (*connections as usize, *message_size as usize, *depth as usize);
+    let (connections, message_size, depth) =
+        (*connections as usize, *message_size as usize, *depth as usize);
     let works = [
-        ("tcp_echo", Work::Echo { transport: Transport::Tcp, connections, message_size, rate: None }),
-        ("tcp_echo_half_idle", Work::Echo { transport: Transport::Tcp, connections, message_size, rate: Some(*rate) }),
+        (
+            "tcp_echo",
+            Work::Echo { transport: Transport::Tcp, connections, message_size, rate: None },
+        ),
+        (
+            "tcp_echo_half_idle",
+            Work::Echo { transport: Transport::Tcp, connections, message_size, rate: Some(*rate) },
+        ),
         ("file_read_cached", Work::RandomRead { direct: false, depth }),
         ("file_read_direct", Work::RandomRead { direct: true, depth }),
     ];

@@ -17,7 +17,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 const WORKERS: usize = 16;
 const CHUNK_SIZE: usize = 256 * 1024;
 
-async fn copy_chunks(source: &File, target: &File, rest: &Cell<std::ops::Range<u64>>, bar: &ProgressBar) -> io::Result<()> {
+async fn copy_chunks(
+    source: &File,
+    target: &File,
+    rest: &Cell<std::ops::Range<u64>>,
+    bar: &ProgressBar,
+) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(CHUNK_SIZE);
     loop {
         let range = rest.take();
@@ -51,7 +56,9 @@ async fn copy(from: &str, to: &str) -> io::Result<u64> {
     }
     let target = File::create(to).await.map_err(|error| about(to, error))?;
 
-    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {binary_bytes_per_sec}").map_err(io::Error::other)?;
+    let style =
+        ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {binary_bytes_per_sec}")
+            .map_err(io::Error::other)?;
     let bar = ProgressBar::new(found.len()).with_style(style);
     let rest = Cell::new(0..found.len());
     try_join_all((0..WORKERS).map(|_| copy_chunks(&source, &target, &rest, &bar))).await?;

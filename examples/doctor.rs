@@ -17,7 +17,10 @@ fn limit(limit: Limit) -> Value {
 
 fn to_json(diagnosis: &Diagnosis) -> Value {
     let ring = diagnosis.ring().map(|ring| {
-        let refused = ring.refused().iter().map(|refusal| json!({ "what": refusal.what(), "errno": refusal.errno() }));
+        let refused = ring
+            .refused()
+            .iter()
+            .map(|refusal| json!({ "what": refusal.what(), "errno": refusal.errno() }));
         json!({
             "kind": ring.kind().to_string(),
             "reason": ring.reason(),

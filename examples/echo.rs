@@ -56,5 +56,6 @@ async fn serve(address: &str) -> io::Result<()> {
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7000".to_owned());
-    annulus::block_on(serve(&address)).map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
+    annulus::block_on(serve(&address))
+        .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
 }

@@ -54,6 +54,9 @@ async fn serve(count: u64) -> io::Result<()> {
 }
 
 fn main() -> io::Result<()> {
-    let count = std::env::args().nth(1).map_or(Ok(1000), |count| count.parse()).map_err(io::Error::other)?;
+    let count = std::env::args()
+        .nth(1)
+        .map_or(Ok(1000), |count| count.parse())
+        .map_err(io::Error::other)?;
     annulus::block_on(serve(count))
 }

@@ -24,7 +24,11 @@ fn main() -> io::Result<()> {
         let second = annulus::spawn(work("second", start));
         // A handle yields the task's result. The `?` is for a task that panicked or was aborted.
         let names = [first.await?, second.await?];
-        println!("{} are done: {:.3} s elapsed", names.join(" and "), start.elapsed().as_secs_f64());
+        println!(
+            "{} are done: {:.3} s elapsed",
+            names.join(" and "),
+            start.elapsed().as_secs_f64()
+        );
         Ok(())
     })
 }

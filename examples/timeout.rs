@@ -25,11 +25,16 @@ fn main() -> io::Result<()> {
         // The operation is cancelled when the time is up. It may still win that race, and then this
         // is no error but its result.
         let buffer = match client.read(Vec::with_capacity(1024)).timeout(TIMEOUT).await {
-            Ok((count, _)) => return Err(io::Error::other(format!("{count} bytes that nobody has sent"))),
+            Ok((count, _)) => {
+                return Err(io::Error::other(format!("{count} bytes that nobody has sent")));
+            }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => error.into_buffer(),
             Err(error) => return Err(error.into()),
         };
-        println!("nothing came within {TIMEOUT:?}, and the buffer of {} bytes is back", buffer.capacity());
+        println!(
+            "nothing came within {TIMEOUT:?}, and the buffer of {} bytes is back",
+            buffer.capacity()
+        );
 
         // The same buffer once more, and this time the bytes are there.
         server.write_all("hello").await?;
@@ -40,7 +45,9 @@ fn main() -> io::Result<()> {
         // question was sent all the same.
         match time::timeout(TIMEOUT, ask(&client)).await {
             Ok(answer) => println!("the answer: {:?}", String::from_utf8_lossy(&answer?)),
-            Err(elapsed) => println!("no answer within {TIMEOUT:?} ({elapsed}); bytes that come late are for the next read"),
+            Err(elapsed) => println!(
+                "no answer within {TIMEOUT:?} ({elapsed}); bytes that come late are for the next read"
+            ),
         }
         let (_, question) = server.read(buffer).await?;
         println!("the other side was asked: {:?}", String::from_utf8_lossy(&question));

@@ -48,7 +48,8 @@ fn examine(builder: Builder) -> Diagnosis {
         Ok(ring) => {
             let report = ring.report();
             shortfalls.extend(report.refusal().map(of_refused_ring));
-            let lacks = || needed_on(report.kind()).filter(|operation| !ring.supports(operation.code));
+            let lacks =
+                || needed_on(report.kind()).filter(|operation| !ring.supports(operation.code));
             missing.extend(lacks().map(|operation| operation.name));
             shortfalls.extend(report.refused().iter().map(|refusal| of_refusal(&system, refusal)));
             shortfalls.extend(lacks().map(of_operation));
@@ -159,11 +160,28 @@ impl fmt::Display for Diagnosis {
         match &self.ring {
             Ok(ring) => {
                 line("ring in force", &ring.kind())?;
-                line("queues", &format_args!("{} submissions, {} completions", ring.entries(), ring.completion_entries()))?;
+                line(
+                    "queues",
+                    &format_args!(
+                        "{} submissions, {} completions",
+                        ring.entries(),
+                        ring.completion_entries()
+                    ),
+                )?;
                 line("granted", &or_none(ring.granted()))?;
-                line("refused", &or_none(&ring.refused().iter().map(Refusal::to_string).collect::<Vec<_>>()))?;
+                line(
+                    "refused",
+                    &or_none(&ring.refused().iter().map(Refusal::to_string).collect::<Vec<_>>()),
+                )?;
                 line("operations by software", &or_none(ring.by_software()))?;
-                line("operations missing", &format_args!("{} (of {})", or_none(&self.missing), needed_on(RingKind::Kernel).count()))?;
+                line(
+                    "operations missing",
+                    &format_args!(
+                        "{} (of {})",
+                        or_none(&self.missing),
+                        needed_on(RingKind::Kernel).count()
+                    ),
+                )?;
             }
             Err(_) => line("ring in force", &"none")?,
         }
@@ -235,7 +253,9 @@ const BY_SOFTWARE: &str = "system calls of this crate in its place, most of them
 /// The operations that a ring of this kind must have. The software ring reads the buffers for
 /// chunks where the pool has put them, so nobody has to provide them.
 fn needed_on(kind: RingKind) -> impl Iterator<Item = &'static Row> {
-    catalogue::operations().filter(move |row| row.without != Without::Unused && (row.by_software || kind == RingKind::Kernel))
+    catalogue::operations().filter(move |row| {
+        row.without != Without::Unused && (row.by_software || kind == RingKind::Kernel)
+    })
 }
 
 fn of_operation(operation: &Row) -> Shortfall {
@@ -253,7 +273,8 @@ fn of_operation(operation: &Row) -> Shortfall {
 
 /// An operation that the kernel lacks and the crate executes.
 fn of_software_path(name: &str) -> Shortfall {
-    let since = catalogue::first_release_of(name).map_or_else(|| "6.18".to_owned(), |release| release.to_string());
+    let since = catalogue::first_release_of(name)
+        .map_or_else(|| "6.18".to_owned(), |release| release.to_string());
     Shortfall {
         what: format!("the operation {name}, which takes the software path"),
         cost: BY_SOFTWARE.to_owned(),
@@ -264,7 +285,8 @@ fn of_software_path(name: &str) -> Shortfall {
 /// A refusal that the set-up got around.
 fn of_refusal(system: &SystemReport, refusal: &Refusal) -> Shortfall {
     let known = SET_UP.iter().find(|(name, _, _)| *name == refusal.what());
-    let (since, cost) = known.map_or(("6.18", "what was asked for is not in force"), |(_, since, cost)| (*since, *cost));
+    let (since, cost) = known
+        .map_or(("6.18", "what was asked for is not in force"), |(_, since, cost)| (*since, *cost));
     let remedy = match refusal.errno() {
         libc::ENOMEM => raise_memlock(system),
         libc::EBUSY => "drop runtimes of this thread: it can register sixteen rings".to_owned(),
@@ -273,7 +295,11 @@ fn of_refusal(system: &SystemReport, refusal: &Refusal) -> Shortfall {
         }
         _ => format!("run Linux {since} or later"),
     };
-    let cost = if refusal.errno() == libc::ENOMEM { "smaller queues: more system calls where much is going on" } else { cost };
+    let cost = if refusal.errno() == libc::ENOMEM {
+        "smaller queues: more system calls where much is going on"
+    } else {
+        cost
+    };
     Shortfall { what: refusal.to_string(), cost: cost.to_owned(), remedy }
 }
 
@@ -293,7 +319,12 @@ fn of_failure(error: &io::Error) -> Shortfall {
 /// A ring; in the place of the kernel's there may be the software ring.
 fn of_refused_ring(setup: &SetupError) -> Shortfall {
     Shortfall {
-        what: format!("the {} ring ({}: {})", setup.ring(), setup.call(), io::Error::from_raw_os_error(setup.raw_os_error().unwrap_or(0))),
+        what: format!(
+            "the {} ring ({}: {})",
+            setup.ring(),
+            setup.call(),
+            io::Error::from_raw_os_error(setup.raw_os_error().unwrap_or(0))
+        ),
         cost: setup.cause().to_owned(),
         remedy: setup.remedy().to_owned(),
     }
@@ -319,7 +350,8 @@ fn of_limits(system: &SystemReport) -> impl Iterator<Item = Shortfall> {
 fn of_chunks() -> Option<Shortfall> {
     let core = runtime::try_current()?;
     let (metrics, size) = (core.metrics(), core.pool_config().size);
-    let is_filled = metrics.chunk_receives >= FEWEST_RECEIVES && metrics.chunk_fills > metrics.chunk_receives / 2;
+    let is_filled = metrics.chunk_receives >= FEWEST_RECEIVES
+        && metrics.chunk_fills > metrics.chunk_receives / 2;
     (is_filled && size < ChunkPoolConfig::default().size).then(|| Shortfall {
         what: format!("{} of {} receives filled their buffer of {size} bytes", metrics.chunk_fills, metrics.chunk_receives),
         cost: "messages come in pieces, each with its own turn of the loop, and an echo may cost 2.5 times as much".to_owned(),
@@ -347,9 +379,13 @@ mod tests {
             assert_eq!(refusals.len(), rung, "as that kernel refuses them");
             for refusal in refusals {
                 let known = SET_UP.iter().find(|(name, _, _)| *name == refusal.what());
-                let (_, since, cost) = known.unwrap_or_else(|| panic!("{refusal} is not in the table"));
+                let (_, since, cost) =
+                    known.unwrap_or_else(|| panic!("{refusal} is not in the table"));
                 let shortfall = of_refusal(&system, &refusal);
-                assert_eq!((shortfall.cost(), shortfall.remedy()), (*cost, &*format!("run Linux {since} or later")));
+                assert_eq!(
+                    (shortfall.cost(), shortfall.remedy()),
+                    (*cost, &*format!("run Linux {since} or later"))
+                );
             }
         }
     }
@@ -360,19 +396,28 @@ mod tests {
             let refusal = Refusal::new(what, &io::Error::from_raw_os_error(errno));
             of_refusal(system, &refusal).remedy().to_owned()
         };
-        let small = SystemReport { memlock: Limit { soft: 65536, hard: 65536 }, ..SystemReport::default() };
-        let large = SystemReport { memlock: Limit { soft: 65536, hard: u64::MAX }, ..SystemReport::default() };
+        let small =
+            SystemReport { memlock: Limit { soft: 65536, hard: 65536 }, ..SystemReport::default() };
+        let large = SystemReport {
+            memlock: Limit { soft: 65536, hard: u64::MAX },
+            ..SystemReport::default()
+        };
         assert!(remedy(&small, "256 entries", libc::ENOMEM).contains("limits.conf"));
         assert!(remedy(&large, "256 entries", libc::ENOMEM).starts_with("ulimit -l 8192"));
         assert!(remedy(&small, "REGISTER_RING_FDS", libc::EBUSY).contains("sixteen"));
         let filtered = SystemReport { seccomp: Seccomp::Filter, ..SystemReport::default() };
         assert!(remedy(&filtered, "REGISTER_RING_FDS", libc::EPERM).contains("seccomp profile"));
-        assert!(remedy(&filtered, "REGISTER_RING_FDS", libc::EINVAL).contains("5.18"), "the kernel's own answer");
+        assert!(
+            remedy(&filtered, "REGISTER_RING_FDS", libc::EINVAL).contains("5.18"),
+            "the kernel's own answer"
+        );
     }
 
     #[test]
     fn limits_are_a_shortfall_only_where_they_bind() {
-        let named = |system: &SystemReport| of_limits(system).map(|shortfall| shortfall.what).collect::<Vec<_>>().join("; ");
+        let named = |system: &SystemReport| {
+            of_limits(system).map(|shortfall| shortfall.what).collect::<Vec<_>>().join("; ")
+        };
         let ample = SystemReport {
             memlock: Limit { soft: 8 << 20, hard: 8 << 20 },
             nofile: Limit { soft: 4096, hard: 4096 },
@@ -384,25 +429,40 @@ mod tests {
             nofile: Limit { soft: 1024, hard: 4096 },
             ..SystemReport::default()
         };
-        assert_eq!(named(&tight), "RLIMIT_MEMLOCK is 65536 soft, 65536 hard; RLIMIT_NOFILE is 1024 soft, 4096 hard");
+        assert_eq!(
+            named(&tight),
+            "RLIMIT_MEMLOCK is 65536 soft, 65536 hard; RLIMIT_NOFILE is 1024 soft, 4096 hard"
+        );
         let privileged = SystemReport { capabilities: u64::MAX, nofile: ample.nofile, ..tight };
         assert_eq!(named(&privileged), "");
     }
 
     #[test]
     fn a_kernel_without_operations_is_told_by_their_names() {
-        let shortfall = of_operation(needed_on(RingKind::Kernel).find(|operation| operation.name == "FSYNC").expect("listed"));
+        let shortfall = of_operation(
+            needed_on(RingKind::Kernel)
+                .find(|operation| operation.name == "FSYNC")
+                .expect("listed"),
+        );
         assert_eq!(shortfall.what(), "the operation FSYNC");
         assert!(shortfall.cost().contains("sync_all") && shortfall.remedy().contains("5.1"));
     }
 
     #[test]
     fn what_takes_the_software_path_is_told_with_the_kernel_that_has_it() {
-        let releases =
-            [("SHUTDOWN", "5.11"), ("MKDIRAT", "5.15"), ("FTRUNCATE", "6.9"), ("multishot ACCEPT", "5.19"), ("multishot RECV", "6.0")];
+        let releases = [
+            ("SHUTDOWN", "5.11"),
+            ("MKDIRAT", "5.15"),
+            ("FTRUNCATE", "6.9"),
+            ("multishot ACCEPT", "5.19"),
+            ("multishot RECV", "6.0"),
+        ];
         for (name, since) in releases {
             let shortfall = of_software_path(name);
-            assert!(shortfall.what().contains(name) && shortfall.cost().contains("system calls"), "{shortfall}");
+            assert!(
+                shortfall.what().contains(name) && shortfall.cost().contains("system calls"),
+                "{shortfall}"
+            );
             assert_eq!(shortfall.remedy(), format!("run Linux {since} or later"));
         }
     }

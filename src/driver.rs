@@ -54,7 +54,10 @@ pub(crate) use slots::Token;
 
 use crate::buf::ChunkPool;
 use crate::counters::Counters;
-use crate::ring::{COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, FIRST_PRIVATE_TOKEN, PushError, Ring, Wait};
+use crate::ring::{
+    COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, FIRST_PRIVATE_TOKEN, PushError, Ring,
+    Wait,
+};
 use crate::unwind::FirstPanic;
 use multishot::{Multishot, Unclaimed};
 use notification::ZeroCopySend;
@@ -157,7 +160,8 @@ impl Deliveries {
     /// `wake` wakes; it may know a shorter way than [`Waker::wake`].
     #[inline]
     pub(crate) fn deliver(&mut self, wake: impl Fn(Waker)) {
-        let others = !(self.orphans.is_empty() && self.handed_over.is_empty() && self.let_go.is_empty());
+        let others =
+            !(self.orphans.is_empty() && self.handed_over.is_empty() && self.let_go.is_empty());
         if self.wakers.len() <= 1 && !others {
             // Should it panic, nobody is left to be served.
             return self.wakers.pop().into_iter().for_each(wake);
@@ -232,7 +236,11 @@ impl Driver {
     /// demands. The caller keeps it until [`take`](Driver::take) gives that completion, or hands it
     /// over with [`orphan`](Driver::orphan).
     #[inline(always)]
-    pub(crate) unsafe fn start(&mut self, mut entry: squeue::Entry, waker: Waker) -> Result<Token, (i32, Waker)> {
+    pub(crate) unsafe fn start(
+        &mut self,
+        mut entry: squeue::Entry,
+        waker: Waker,
+    ) -> Result<Token, (i32, Waker)> {
         if let Err(errno) = self.check(entry.get_opcode() as u8) {
             return Err((errno, waker));
         }
@@ -268,7 +276,9 @@ impl Driver {
     #[inline(always)]
     pub(crate) fn take(&mut self, token: Token) -> Option<Completion> {
         self.slots.remove_if(token, |slot| match slot.state {
-            SlotState::Finished { result, flags } => Some(Completion { token: token.0, result, flags }),
+            SlotState::Finished { result, flags } => {
+                Some(Completion { token: token.0, result, flags })
+            }
             _ => None,
         })
     }
@@ -305,7 +315,9 @@ impl Driver {
 
     /// The slot of a token that its future still holds.
     fn slot(&mut self, token: Token) -> &mut Slot {
-        self.slots.get_mut(token).expect("a slot is not freed before its future has given the token back")
+        self.slots
+            .get_mut(token)
+            .expect("a slot is not freed before its future has given the token back")
     }
 
     /// Asks for the end of an operation. Its own completion decides how it ended.
@@ -362,12 +374,15 @@ impl Driver {
     /// flight.
     #[inline]
     pub(crate) fn wants_turn(&mut self) -> bool {
-        self.in_flight > 0 && (self.has_queued() || self.ring.as_mut().is_some_and(Ring::may_have_work))
+        self.in_flight > 0
+            && (self.has_queued() || self.ring.as_mut().is_some_and(Ring::may_have_work))
     }
 
     /// Is there anything to send?
     pub(crate) fn has_queued(&mut self) -> bool {
-        !self.to_cancel.is_empty() || !self.backlog.is_empty() || self.ring.as_mut().is_some_and(Ring::has_queued)
+        !self.to_cancel.is_empty()
+            || !self.backlog.is_empty()
+            || self.ring.as_mut().is_some_and(Ring::has_queued)
     }
 
     /// A descriptor that no operation uses is about to be closed or given away.
@@ -390,7 +405,11 @@ impl Driver {
     fn occupy(&mut self, state: impl FnOnce() -> SlotState) -> Token {
         self.in_flight += 1;
         self.counters.operations.add(1);
-        self.slots.insert_with(|| Slot { state: state(), cancelling: false, zero_copy: ZeroCopySend::Neither })
+        self.slots.insert_with(|| Slot {
+            state: state(),
+            cancelling: false,
+            zero_copy: ZeroCopySend::Neither,
+        })
     }
 
     /// Pushes in order: once an entry waits, all later ones wait behind it.
@@ -520,7 +539,9 @@ impl Driver {
             return drop(self.arrival(completion));
         };
         match &mut slot.state {
-            SlotState::Multishot(multishot) if !multishot.ended => return self.complete_multishot(token, completion, deliveries),
+            SlotState::Multishot(multishot) if !multishot.ended => {
+                return self.complete_multishot(token, completion, deliveries);
+            }
             SlotState::Multishot(_) => {
                 self.counters.stale_completions.add(1);
                 return drop(self.arrival(completion));
@@ -568,8 +589,12 @@ impl Driver {
     fn send_cancels_now(&mut self) {
         let Some(now) = self.ring.as_ref().map(Ring::now) else { return };
         let may_repeat = !self.is_behind();
-        while may_repeat && self.cancelled.peek().is_some_and(|Reverse(cancelled)| cancelled.again_at <= now) {
-            let Some(Reverse(Cancelled { token, next_pause, .. })) = self.cancelled.pop() else { return };
+        while may_repeat
+            && self.cancelled.peek().is_some_and(|Reverse(cancelled)| cancelled.again_at <= now)
+        {
+            let Some(Reverse(Cancelled { token, next_pause, .. })) = self.cancelled.pop() else {
+                return;
+            };
             self.send_cancel(token, now + next_pause, (2 * next_pause).min(LONGEST_CANCEL_PAUSE));
         }
         let mut tokens = mem::take(&mut self.to_cancel);
@@ -637,7 +662,9 @@ impl Slot {
     /// Is it in flight?
     fn can_be_cancelled(&self) -> bool {
         match &self.state {
-            SlotState::Waiting(_) | SlotState::Orphaned(_) => !matches!(self.zero_copy, ZeroCopySend::Result(_)),
+            SlotState::Waiting(_) | SlotState::Orphaned(_) => {
+                !matches!(self.zero_copy, ZeroCopySend::Result(_))
+            }
             SlotState::HandedOver(_) => true,
             SlotState::Multishot(multishot) => !multishot.ended,
             SlotState::Finished { .. } => false,
@@ -659,12 +686,15 @@ impl Drop for Driver {
 impl Driver {
     fn start_nop(&mut self) -> Token {
         // SAFETY: a NOP names no memory and no descriptor.
-        unsafe { self.start(opcode::Nop::new().build(), Waker::noop().clone()) }.expect("the ring is open")
+        unsafe { self.start(opcode::Nop::new().build(), Waker::noop().clone()) }
+            .expect("the ring is open")
     }
 
     /// Waits for something to read.
     fn start_poll(&mut self, target: &impl std::os::fd::AsRawFd) -> Token {
-        let poll = opcode::PollAdd::new(io_uring::types::Fd(target.as_raw_fd()), libc::POLLIN as u32).build();
+        let poll =
+            opcode::PollAdd::new(io_uring::types::Fd(target.as_raw_fd()), libc::POLLIN as u32)
+                .build();
         // SAFETY: the entry names no memory. Tests keep the descriptor until the operation has
         // ended, or the ring, which holds the file.
         unsafe { self.start(poll, Waker::noop().clone()) }.expect("the ring is open")

@@ -165,7 +165,10 @@ impl<T: 'static> JoinSet<T> {
     ///
     /// # Errors
     /// As [`join_next`](JoinSet::join_next).
-    pub fn poll_join_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, JoinError>>> {
+    pub fn poll_join_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<T, JoinError>>> {
         if self.members.is_empty() {
             return Poll::Ready(None);
         }

@@ -363,7 +363,9 @@ pub use inflight::{Cancel, Deadline, Expire, Op};
 pub use join_set::JoinSet;
 pub use op::{Chunks, Datagram, Datagrams, no_op};
 pub use ring::{Limit, Refusal, RingKind, RingReport, Seccomp, SetupError};
-pub use runtime::{Builder, Handle, Metrics, RemoteHandle, Runtime, block_on, metrics, spawn, yield_now};
+pub use runtime::{
+    Builder, Handle, Metrics, RemoteHandle, Runtime, block_on, metrics, spawn, yield_now,
+};
 
 /// Guides: how to come here, and why it is as it is.
 #[cfg(any(doc, doctest))]

@@ -111,7 +111,13 @@ impl<T> Wheel<T> {
     fn grow(&mut self, deadline: u64, value: T) -> u32 {
         let index = self.entries.len();
         assert!(index < NIL as usize, "four billion timers need more memory than there is");
-        self.entries.push(Entry { value: Some(value), deadline, previous: NIL, next: NIL, list: OVERDUE });
+        self.entries.push(Entry {
+            value: Some(value),
+            deadline,
+            previous: NIL,
+            next: NIL,
+            list: OVERDUE,
+        });
         index as u32
     }
 
@@ -190,7 +196,9 @@ impl<T> Wheel<T> {
     /// and sees only what was already late when it was inserted.
     fn fire_overdue(&mut self, fired: &mut Vec<T>) {
         let mut overdue = mem::take(&mut self.overdue);
-        self.drain(OVERDUE, |wheel, index| overdue.push((wheel.entries[index as usize].deadline, index)));
+        self.drain(OVERDUE, |wheel, index| {
+            overdue.push((wheel.entries[index as usize].deadline, index))
+        });
         overdue.sort_by_key(|&(deadline, _)| deadline);
         for (_, index) in overdue.drain(..) {
             self.fire(index, fired);
@@ -211,9 +219,11 @@ impl<T> Wheel<T> {
             return false;
         }
         self.current = start;
-        self.drain(list_at(level, slot), |wheel, index| match list_of(wheel.entries[index as usize].deadline, start) {
-            OVERDUE => wheel.fire(index, fired),
-            list => wheel.link(index, list),
+        self.drain(list_at(level, slot), |wheel, index| {
+            match list_of(wheel.entries[index as usize].deadline, start) {
+                OVERDUE => wheel.fire(index, fired),
+                list => wheel.link(index, list),
+            }
         });
         true
     }
@@ -231,7 +241,12 @@ impl<T> Wheel<T> {
     }
 
     fn fire(&mut self, index: u32, fired: &mut Vec<T>) {
-        fired.push(self.entries[index as usize].value.take().expect("only pending entries stand in a list"));
+        fired.push(
+            self.entries[index as usize]
+                .value
+                .take()
+                .expect("only pending entries stand in a list"),
+        );
         self.pending -= 1;
     }
 
@@ -340,7 +355,10 @@ mod tests {
     fn advancing_over_empty_centuries_opens_nothing() {
         let mut wheel = Wheel::new();
         let _key = wheel.insert(u64::MAX, ());
-        assert!(!wheel.open_earliest_slot((15 << 60) - 1, &mut Vec::new()), "the last slot of the highest level starts at 15 << 60");
+        assert!(
+            !wheel.open_earliest_slot((15 << 60) - 1, &mut Vec::new()),
+            "the last slot of the highest level starts at 15 << 60"
+        );
         assert!(!Wheel::<()>::new().open_earliest_slot(u64::MAX, &mut Vec::new()));
     }
 

@@ -87,7 +87,8 @@ fn the_counter_counts() {
 
 async fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+    let client =
+        TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
     let (server, _) = listener.accept().await.expect("accepted");
     (client, server)
 }
@@ -126,13 +127,21 @@ fn reads_and_writes_of_a_file_allocate_nothing() {
     run_here(async {
         let directory = scratch_dir();
         let path = directory.path().join("file");
-        let std_file = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(&path).expect("open");
+        let std_file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .expect("open");
         let file = File::from(std_file);
         let mut buffer = Some(vec![7u8; 512]);
         let count = allocations(async || {
-            let written = file.write_all_at(buffer.take().expect("it came back"), 0).await.expect("written");
+            let written =
+                file.write_all_at(buffer.take().expect("it came back"), 0).await.expect("written");
             let (_, read) = file.read_at(written, 0).await.expect("read");
-            buffer = Some(file.read_exact_at(read.slice(..512), 0).await.expect("read").into_inner());
+            buffer =
+                Some(file.read_exact_at(read.slice(..512), 0).await.expect("read").into_inner());
         })
         .await;
         assert_eq!(count, 0, "in {MEASURED} rounds");
@@ -146,7 +155,8 @@ fn datagrams_allocate_nothing() {
         let address = socket.local_addr().expect("bound");
         let mut buffer = Some(vec![7u8; 100]);
         let count = allocations(async || {
-            let (_, sent) = socket.send_to(buffer.take().expect("it came back"), address).await.expect("sent");
+            let (_, sent) =
+                socket.send_to(buffer.take().expect("it came back"), address).await.expect("sent");
             let (_, from, received) = socket.recv_from(sent).await.expect("received");
             assert_eq!(from, address);
             buffer = Some(received);
@@ -166,7 +176,8 @@ fn sleeps_timeouts_yields_and_deadlines_allocate_nothing() {
             time::sleep(Duration::ZERO).await;
             time::timeout(Duration::from_secs(1000), yield_now()).await.expect("in time");
             let sent = client.write_all(buffer.take().expect("it came back")).await.expect("sent");
-            let (_, received) = server.read(sent).timeout(Duration::from_secs(1000)).await.expect("received");
+            let (_, received) =
+                server.read(sent).timeout(Duration::from_secs(1000)).await.expect("received");
             buffer = Some(received);
         })
         .await;
@@ -181,7 +192,9 @@ fn a_spawned_task_lies_where_one_has_been() {
             spawn(async {}).await.expect("no panic");
             drop(spawn(yield_now()));
             let large = [1u8; 1000];
-            spawn(async move { large.iter().map(|byte| u64::from(*byte)).sum::<u64>() }).await.expect("no panic");
+            spawn(async move { large.iter().map(|byte| u64::from(*byte)).sum::<u64>() })
+                .await
+                .expect("no panic");
         })
         .await;
         assert_eq!(count, 0, "in {MEASURED} rounds");
@@ -201,7 +214,10 @@ fn a_future_that_is_too_large_for_a_cell_is_one_allocation_and_so_is_such_a_resu
             assert_eq!(spawn(async { [1u8; 10_000] }).await.expect("no panic").len(), 10_000);
         })
         .await;
-        assert!(count >= MEASURED as u64 && count <= 2 * MEASURED as u64, "{count} allocations in {MEASURED} rounds");
+        assert!(
+            count >= MEASURED as u64 && count <= 2 * MEASURED as u64,
+            "{count} allocations in {MEASURED} rounds"
+        );
     });
 }
 
@@ -267,7 +283,10 @@ fn an_idle_connection_among_chunks_takes_few_bytes() {
             let (ours, theirs) = UnixStream::pair().expect("a pair");
             peers.push(theirs);
             let task = echo(ours);
-            assert!(size_of_val(&task) <= 160, "with the header of a task it fits into a cell of 208 bytes");
+            assert!(
+                size_of_val(&task) <= 160,
+                "with the header of a task it fits into a cell of 208 bytes"
+            );
             drop(spawn(task));
         }
         turns(3).await;
@@ -283,11 +302,16 @@ fn an_idle_connection_among_chunks_takes_few_bytes() {
         // Without the other ends, which are no part of the connections that wait. Theirs come
         // second, since closing them takes places in a table.
         let before = BYTES.get();
-        let other_ends: Vec<_> = (0..CONNECTIONS).map(|_| UnixStream::pair().expect("a pair")).collect();
-        let handles = (BYTES.get() - before - (CONNECTIONS * size_of::<(UnixStream, UnixStream)>()) as i64) / 2;
+        let other_ends: Vec<_> =
+            (0..CONNECTIONS).map(|_| UnixStream::pair().expect("a pair")).collect();
+        let handles =
+            (BYTES.get() - before - (CONNECTIONS * size_of::<(UnixStream, UnixStream)>()) as i64)
+                / 2;
         drop(other_ends);
         let each = (taken - handles) / CONNECTIONS as i64;
-        println!("{each} bytes for a connection that waits: handle, task, and its part of tables that grow by doubling");
+        println!(
+            "{each} bytes for a connection that waits: handle, task, and its part of tables that grow by doubling"
+        );
         // The software ring keeps what the kernel keeps elsewhere: the request in flight, and the
         // descriptor's readiness.
         assert!(each < if common::is_on_software_ring() { 850 } else { 330 });

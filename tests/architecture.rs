@@ -13,7 +13,10 @@ fn page() -> String {
 
 fn section(name: &str) -> String {
     let page = page();
-    let rest = page.split(&format!("\n## {name}\n")).nth(1).unwrap_or_else(|| panic!("the page has no section {name}"));
+    let rest = page
+        .split(&format!("\n## {name}\n"))
+        .nth(1)
+        .unwrap_or_else(|| panic!("the page has no section {name}"));
     rest.split("\n## ").next().unwrap_or_default().to_owned()
 }
 
@@ -31,15 +34,22 @@ fn files() -> BTreeMap<String, String> {
     let root = Path::new(ROOT).join("src");
     let mut paths = Vec::new();
     collect(&root, &mut paths);
-    let name = |path: &Path| path.strip_prefix(&root).expect("below it").to_string_lossy().into_owned();
-    let rust = paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let name =
+        |path: &Path| path.strip_prefix(&root).expect("below it").to_string_lossy().into_owned();
+    let rust =
+        paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
     rust.map(|path| (name(path), fs::read_to_string(path).expect("text"))).collect()
 }
 
 /// What stands in backticks, outside the drawings.
 fn quoted(text: &str) -> Vec<String> {
     let prose: String = text.split("```").step_by(2).collect();
-    prose.split('`').skip(1).step_by(2).map(|quoted| quoted.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    prose
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(|quoted| quoted.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect()
 }
 
 fn is_word(letter: char) -> bool {
@@ -52,13 +62,16 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_path_on_the_page_exists() {
-    let is_path = |quoted: &&String| quoted.ends_with(".rs") || (quoted.contains('/') && !quoted.contains([' ', ':', '(']));
+    let is_path = |quoted: &&String| {
+        quoted.ends_with(".rs") || (quoted.contains('/') && !quoted.contains([' ', ':', '(']))
+    };
     let text = page();
     let found = quoted(&text);
     let paths: Vec<_> = found.iter().filter(is_path).collect();
     assert!(paths.len() > 200, "{paths:?}");
     for path in paths {
-        let exists = ["", "src"].iter().any(|start| Path::new(ROOT).join(start).join(path).exists());
+        let exists =
+            ["", "src"].iter().any(|start| Path::new(ROOT).join(start).join(path).exists());
         assert!(exists, "the page names {path}, which does not exist");
     }
 }
@@ -68,12 +81,18 @@ fn has_member(files: &BTreeMap<String, String>, owner: &str, member: &str) -> bo
     let is_head = |line: &str| {
         let kinds = ["impl", "trait", "enum", "struct", "mod"];
         let head = line.split(" where ").next().unwrap_or_default();
-        line.ends_with('{') && words(head).any(|word| kinds.contains(&word)) && words(head).any(|word| word == owner)
+        line.ends_with('{')
+            && words(head).any(|word| kinds.contains(&word))
+            && words(head).any(|word| word == owner)
     };
     // A function, a constant, a field or a variant.
     let is_member = |line: &str| {
-        let line = line.trim_start().trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ");
-        let after_keyword = line.split_once("fn ").or_else(|| line.split_once("const ")).map_or(line, |(_, rest)| rest);
+        let line =
+            line.trim_start().trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ");
+        let after_keyword = line
+            .split_once("fn ")
+            .or_else(|| line.split_once("const "))
+            .map_or(line, |(_, rest)| rest);
         words(after_keyword).next() == Some(member)
     };
     files.values().any(|content| {
@@ -91,8 +110,12 @@ fn has_member(files: &BTreeMap<String, String>, owner: &str, member: &str) -> bo
 fn every_member_of_a_type_that_the_page_names_exists() {
     let files = files();
     for name in quoted(&page()) {
-        if let Some((owner, member)) = name.split_once("::").filter(|_| !name.contains([' ', '/'])) {
-            assert!(has_member(&files, owner, member), "the page names {name}, which does not exist");
+        if let Some((owner, member)) = name.split_once("::").filter(|_| !name.contains([' ', '/']))
+        {
+            assert!(
+                has_member(&files, owner, member),
+                "the page names {name}, which does not exist"
+            );
         }
     }
     assert!(!has_member(&files, "Driver", "does_not_exist"));
@@ -116,11 +139,15 @@ fn room(file: &str) -> &str {
 fn every_room_stands_in_the_drawing_of_the_floors_once() {
     let section = section("The floors");
     let rows = section.lines().filter(|line| line.contains('│'));
-    let mut drawn: Vec<String> =
-        rows.flat_map(|row| row.split('│').skip(1).map(str::trim).map(str::to_owned).collect::<Vec<_>>()).collect();
+    let mut drawn: Vec<String> = rows
+        .flat_map(|row| {
+            row.split('│').skip(1).map(str::trim).map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
     // Behind the last box of a row stands what the floor is for.
     drawn.retain(|cell| !cell.contains(' ') || cell.is_empty());
     drawn.sort();
-    let rooms: BTreeSet<String> = files().keys().map(|file| room(file).to_owned()).filter(|room| room != "lib").collect();
+    let rooms: BTreeSet<String> =
+        files().keys().map(|file| room(file).to_owned()).filter(|room| room != "lib").collect();
     assert_eq!(drawn, rooms.into_iter().collect::<Vec<_>>(), "left: drawn; right: in src");
 }

@@ -227,7 +227,10 @@ fn an_aligned_buffer_is_aligned_whatever_its_capacity() {
         for capacity in [0, 1, 511, 4096, 10_000] {
             let buffer = AlignedBuffer::new(capacity, alignment);
             assert_eq!(buffer.as_init_ptr() as usize % alignment, 0);
-            assert_eq!((buffer.capacity(), buffer.alignment(), buffer.len()), (capacity, alignment, 0));
+            assert_eq!(
+                (buffer.capacity(), buffer.alignment(), buffer.len()),
+                (capacity, alignment, 0)
+            );
             assert_eq!(&buffer[..], b"");
         }
     }
@@ -287,7 +290,8 @@ fn an_aligned_buffer_fits_into_the_address_space() {
 fn an_aligned_buffer_can_go_to_another_thread() {
     let buffer = aligned(b"hello", 64);
     let buffer = std::thread::spawn(move || buffer).join().expect("the thread does not panic");
-    std::thread::scope(|scope| scope.spawn(|| assert_eq!(&buffer[..], b"hello")).join()).expect("nor this one");
+    std::thread::scope(|scope| scope.spawn(|| assert_eq!(&buffer[..], b"hello")).join())
+        .expect("nor this one");
 }
 
 /// Can be neither shown nor cloned nor compared, as a user's own buffer may be.
@@ -313,7 +317,10 @@ fn an_error_can_be_boxed_and_sent() {
         failing(Opaque(Vec::new()))?;
         Ok(())
     }
-    assert_eq!(caller().expect_err("it fails").to_string(), io::Error::from_raw_os_error(libc::ECANCELED).to_string());
+    assert_eq!(
+        caller().expect_err("it fails").to_string(),
+        io::Error::from_raw_os_error(libc::ECANCELED).to_string()
+    );
 }
 
 #[test]
@@ -335,8 +342,14 @@ fn an_error_says_what_the_io_error_says_and_hides_the_buffer() {
     let error = Error::new(io::Error::other("the device is on fire"), b"secret".to_vec());
     assert_eq!(error.to_string(), "the device is on fire");
     let text = format!("{error:?}");
-    assert!(text.contains("on fire") && text.contains("transferred: 0") && !text.contains("115"), "{text}");
-    assert!(std::error::Error::source(&error).is_none(), "the message must not appear twice in a chain of sources");
+    assert!(
+        text.contains("on fire") && text.contains("transferred: 0") && !text.contains("115"),
+        "{text}"
+    );
+    assert!(
+        std::error::Error::source(&error).is_none(),
+        "the message must not appear twice in a chain of sources"
+    );
 }
 
 #[cfg(feature = "bytes")]
@@ -386,7 +399,12 @@ mod bytes_feature {
 
 /// What a slice should do, written for a plain vector: `(begin, end)` of each slice, outermost
 /// first.
-fn model_read(buffer: &mut Vec<u8>, capacity: usize, ranges: &[(usize, usize)], data: &[u8]) -> usize {
+fn model_read(
+    buffer: &mut Vec<u8>,
+    capacity: usize,
+    ranges: &[(usize, usize)],
+    data: &[u8],
+) -> usize {
     let begin: usize = ranges.iter().map(|&(begin, _)| begin).sum();
     let mut end = capacity;
     let mut outer = 0;
@@ -404,7 +422,11 @@ fn model_read(buffer: &mut Vec<u8>, capacity: usize, ranges: &[(usize, usize)], 
 /// run begins with it.
 fn config(cases: u32) -> ProptestConfig {
     let persistence = FileFailurePersistence::WithSource("regressions");
-    ProptestConfig { cases, failure_persistence: Some(Box::new(persistence)), ..ProptestConfig::default() }
+    ProptestConfig {
+        cases,
+        failure_persistence: Some(Box::new(persistence)),
+        ..ProptestConfig::default()
+    }
 }
 
 proptest! {

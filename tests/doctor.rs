@@ -8,7 +8,9 @@ use std::fs;
 use std::thread;
 
 use annulus::{Diagnosis, RingKind, Runtime, Seccomp, Shortfall, diagnose};
-use common::{become_ordinary, bounded, forbid, in_own_process, let_the_machine_choose, open_descriptors};
+use common::{
+    become_ordinary, bounded, forbid, in_own_process, let_the_machine_choose, open_descriptors,
+};
 
 /// The shortfall that names `what`.
 #[track_caller]
@@ -30,10 +32,18 @@ fn the_diagnosis_is_of_the_ring_that_a_runtime_gets() {
         for name in ring.granted() {
             assert!(page.contains(name), "{page}");
         }
-        assert!(page.contains(&format!("kernel                     Linux {}", diagnosis.kernel())), "{page}");
+        assert!(
+            page.contains(&format!("kernel                     Linux {}", diagnosis.kernel())),
+            "{page}"
+        );
         // Every shortfall is on the page with its remedy, and none is empty.
         for shortfall in diagnosis.shortfalls() {
-            assert!(!shortfall.what().is_empty() && !shortfall.cost().is_empty() && !shortfall.remedy().is_empty(), "{shortfall:?}");
+            assert!(
+                !shortfall.what().is_empty()
+                    && !shortfall.cost().is_empty()
+                    && !shortfall.remedy().is_empty(),
+                "{shortfall:?}"
+            );
             assert!(page.contains(&shortfall.to_string()), "{page}");
         }
         assert_eq!(page.contains("Nothing is missing."), diagnosis.shortfalls().is_empty());
@@ -61,11 +71,18 @@ fn is_refused_by_a_filter(call: &str, number: libc::c_long, errno: i32) {
     assert_eq!(diagnosis.seccomp(), Seccomp::Filter);
     let refusal = diagnosis.refusal().expect("a reason");
     assert_eq!((refusal.call(), refusal.raw_os_error()), (call, Some(errno)));
-    assert!(diagnosis.missing_operations().is_empty(), "the software ring has all that it needs: {diagnosis}");
+    assert!(
+        diagnosis.missing_operations().is_empty(),
+        "the software ring has all that it needs: {diagnosis}"
+    );
     let first = &diagnosis.shortfalls()[0];
     assert!(first.what().contains(call), "the gravest comes first: {diagnosis}");
     assert!(first.cost().contains("seccomp filter"), "{diagnosis}");
-    for part in ["io_uring_setup, io_uring_enter and io_uring_register", "--security-opt seccomp=", "SystemCallFilter=@aio"] {
+    for part in [
+        "io_uring_setup, io_uring_enter and io_uring_register",
+        "--security-opt seccomp=",
+        "SystemCallFilter=@aio",
+    ] {
         assert!(first.remedy().contains(part), "no {part}: {diagnosis}");
     }
     assert_eq!(open_descriptors(), before);
@@ -73,22 +90,30 @@ fn is_refused_by_a_filter(call: &str, number: libc::c_long, errno: i32) {
 
 #[test]
 fn a_filter_that_forbids_io_uring_setup_is_named() {
-    in_own_process(|| is_refused_by_a_filter("io_uring_setup", libc::SYS_io_uring_setup, libc::EPERM));
+    in_own_process(|| {
+        is_refused_by_a_filter("io_uring_setup", libc::SYS_io_uring_setup, libc::EPERM)
+    });
 }
 
 #[test]
 fn a_filter_that_hides_io_uring_setup_is_named() {
-    in_own_process(|| is_refused_by_a_filter("io_uring_setup", libc::SYS_io_uring_setup, libc::ENOSYS));
+    in_own_process(|| {
+        is_refused_by_a_filter("io_uring_setup", libc::SYS_io_uring_setup, libc::ENOSYS)
+    });
 }
 
 #[test]
 fn a_filter_that_forbids_io_uring_enter_is_named() {
-    in_own_process(|| is_refused_by_a_filter("io_uring_enter", libc::SYS_io_uring_enter, libc::EPERM));
+    in_own_process(|| {
+        is_refused_by_a_filter("io_uring_enter", libc::SYS_io_uring_enter, libc::EPERM)
+    });
 }
 
 #[test]
 fn a_filter_that_forbids_io_uring_register_is_named() {
-    in_own_process(|| is_refused_by_a_filter("io_uring_register", libc::SYS_io_uring_register, libc::EPERM));
+    in_own_process(|| {
+        is_refused_by_a_filter("io_uring_register", libc::SYS_io_uring_register, libc::EPERM)
+    });
 }
 
 #[test]
@@ -140,10 +165,16 @@ fn too_little_locked_memory_is_named_with_the_limit_and_how_to_raise_it() {
         let diagnosis = diagnose();
         assert_eq!((diagnosis.memlock().soft, diagnosis.memlock().hard), (4096, 4096));
         let limit = shortfall(&diagnosis, "RLIMIT_MEMLOCK is 4096");
-        assert!(limit.remedy().contains("limits.conf") && limit.remedy().contains("LimitMEMLOCK="), "{diagnosis}");
+        assert!(
+            limit.remedy().contains("limits.conf") && limit.remedy().contains("LimitMEMLOCK="),
+            "{diagnosis}"
+        );
         // Some kernels do not count the memory of rings.
         let Some(refusal) = diagnosis.refusal() else { return };
-        assert_eq!((refusal.call(), refusal.raw_os_error()), ("io_uring_setup", Some(libc::ENOMEM)));
+        assert_eq!(
+            (refusal.call(), refusal.raw_os_error()),
+            ("io_uring_setup", Some(libc::ENOMEM))
+        );
         assert!(diagnosis.shortfalls()[0].cost().contains("4096 bytes"), "{diagnosis}");
         assert!(diagnosis.shortfalls()[0].remedy().contains("ulimit -l"), "{diagnosis}");
     });
@@ -159,7 +190,10 @@ fn a_ring_made_smaller_for_want_of_memory_is_a_shortfall() {
             // SAFETY: `limit` outlives the call.
             assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) }, 0);
             let diagnosis = diagnose();
-            diagnosis.ring().is_some_and(|ring| ring.kind() == RingKind::Kernel).then_some(diagnosis)
+            diagnosis
+                .ring()
+                .is_some_and(|ring| ring.kind() == RingKind::Kernel)
+                .then_some(diagnosis)
         });
         let diagnosis = fitting.expect("a ring needs no 256 KiB");
         let ring = diagnosis.ring().expect("granted");
@@ -180,7 +214,11 @@ fn a_low_limit_of_descriptors_is_a_shortfall_that_the_process_can_mend() {
             assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
         };
         set(512, 2048);
-        assert!(shortfall(&diagnose(), "RLIMIT_NOFILE is 512 soft, 2048 hard").remedy().contains("ulimit -n 2048"));
+        assert!(
+            shortfall(&diagnose(), "RLIMIT_NOFILE is 512 soft, 2048 hard")
+                .remedy()
+                .contains("ulimit -n 2048")
+        );
         set(2048, 2048);
         assert!(!diagnose().to_string().contains("RLIMIT_NOFILE is"), "as high as it can be");
     });
@@ -221,7 +259,10 @@ fn io_uring_disabled_by_the_administrator_is_named_with_the_command_that_allows_
         drop(everybody);
         assert_eq!(diagnosis.io_uring_disabled(), Some(2));
         assert_eq!(diagnosis.refusal().expect("refused").raw_os_error(), Some(libc::EPERM));
-        assert!(diagnosis.shortfalls()[0].remedy().contains("sysctl -w kernel.io_uring_disabled=0"), "{diagnosis}");
+        assert!(
+            diagnosis.shortfalls()[0].remedy().contains("sysctl -w kernel.io_uring_disabled=0"),
+            "{diagnosis}"
+        );
 
         let ordinary_users = Setting::write(DISABLED, "1");
         let mine = diagnose();
@@ -235,7 +276,8 @@ fn io_uring_disabled_by_the_administrator_is_named_with_the_command_that_allows_
         drop(ordinary_users);
         assert!(mine.refusal().is_none(), "root may: {mine}");
         assert_eq!(theirs.refusal().expect("refused").raw_os_error(), Some(libc::EPERM));
-        let group = format!("kernel.io_uring_group (now {})", theirs.io_uring_group().expect("a setting"));
+        let group =
+            format!("kernel.io_uring_group (now {})", theirs.io_uring_group().expect("a setting"));
         assert!(theirs.shortfalls()[0].remedy().contains(&group), "{theirs}");
         assert!(diagnose().refusal().is_none());
     });
@@ -250,7 +292,10 @@ fn an_environment_that_names_no_ring_is_a_shortfall_of_the_environment() {
         assert!(diagnosis.ring().is_none() && diagnosis.refusal().is_none(), "{diagnosis}");
         let first = &diagnosis.shortfalls()[0];
         assert!(first.cost().contains("ANNULUS_RING is \"neither\""), "{diagnosis}");
-        assert!(first.remedy().contains("environment variable") && !first.remedy().contains("Linux"), "{diagnosis}");
+        assert!(
+            first.remedy().contains("environment variable") && !first.remedy().contains("Linux"),
+            "{diagnosis}"
+        );
     });
 }
 
@@ -267,7 +312,11 @@ fn of_chunks(runtime: &Runtime) -> Option<Shortfall> {
         }
         let (receives, fills) = (annulus::metrics().chunk_receives, annulus::metrics().chunk_fills);
         assert!(receives >= 60 && fills <= receives, "{fills} of {receives}");
-        diagnose().shortfalls().iter().find(|shortfall| shortfall.what().contains("filled their buffer")).cloned()
+        diagnose()
+            .shortfalls()
+            .iter()
+            .find(|shortfall| shortfall.what().contains("filled their buffer"))
+            .cloned()
     })
 }
 
@@ -278,7 +327,10 @@ fn buffers_that_are_too_small_for_what_comes_are_a_shortfall_of_the_runtime() {
         let shortfall = of_chunks(&small).expect("every receive has filled its buffer");
         assert_eq!(shortfall.what(), "240 of 240 receives filled their buffer of 256 bytes");
         assert!(shortfall.remedy().contains("chunk_size"));
-        assert!(diagnose().shortfalls().iter().all(|other| *other != shortfall), "outside the runtime nothing is known of it");
+        assert!(
+            diagnose().shortfalls().iter().all(|other| *other != shortfall),
+            "outside the runtime nothing is known of it"
+        );
         assert_eq!(of_chunks(&common::runtime()), None);
     });
 }

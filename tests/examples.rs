@@ -109,7 +109,12 @@ fn a_deadline_on_an_operation_gives_the_buffer_back_and_one_on_a_composition_doe
         let output = run("timeout", &[]);
         assert_success(&output);
         let text = said(&output);
-        let expected = ["the buffer of 1024 bytes is back", "5 bytes came in time: \"hello\"", "no answer within", "\"how much longer?\""];
+        let expected = [
+            "the buffer of 1024 bytes is back",
+            "5 bytes came in time: \"hello\"",
+            "no answer within",
+            "\"how much longer?\"",
+        ];
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), expected.len(), "{text}");
         for (line, expected) in lines.iter().zip(expected) {
@@ -126,7 +131,9 @@ fn select_serves_every_connection_though_the_timer_wins() {
         let output = run("select", &[&"300"]);
         assert_success(&output);
         let text = said(&output);
-        let [timer, "served: 300", "lost: 0"] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        let [timer, "served: 300", "lost: 0"] = text.lines().collect::<Vec<_>>()[..] else {
+            panic!("{text}")
+        };
         assert_ne!(timer, "the timer won 0 times", "no accept was dropped");
     });
 }
@@ -147,8 +154,11 @@ impl Server {
     fn from_command(mut command: Command) -> Server {
         let mut child = command.spawn().expect("the example starts");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line of text");
-        let address = line.trim_end().strip_prefix("listening on ").and_then(|address| address.parse().ok());
+        BufReader::new(child.stdout.take().expect("a pipe"))
+            .read_line(&mut line)
+            .expect("a line of text");
+        let address =
+            line.trim_end().strip_prefix("listening on ").and_then(|address| address.parse().ok());
         Server { child, address: address.unwrap_or_else(|| panic!("not an address: {line:?}")) }
     }
 
@@ -200,7 +210,12 @@ fn echo_sends_large_payloads_back_to_several_clients_at_once_and_ends_after_a_ha
                     let mut answer = Vec::new();
                     client.read_to_end(&mut answer).expect("the server answers");
                     sender.join().expect("all was sent");
-                    assert!(answer == payload, "client {number} got back {} of {} bytes, or others", answer.len(), payload.len());
+                    assert!(
+                        answer == payload,
+                        "client {number} got back {} of {} bytes, or others",
+                        answer.len(),
+                        payload.len()
+                    );
                 });
             }
         });
@@ -269,7 +284,8 @@ fn echo_without_descriptors_lets_clients_wait_until_others_have_gone() {
 #[test]
 fn echo_names_the_address_that_it_cannot_have() {
     bounded(|| {
-        let taken = TcpListener::bind("127.0.0.1:0").and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let taken = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, _listener) = taken.expect("a port");
         assert_fails_naming(&run("echo", &[&address.to_string()]), address.to_string());
         assert_fails_naming(&run("echo", &[&"no address"]), "no address");
@@ -286,13 +302,15 @@ fn cores_serves_on_every_processor() {
     bounded(|| {
         let server = Server::from_command(command("cores", &[&"127.0.0.1:0"]));
         let allowed = sched_getaffinity(None).expect("a list of processors");
-        let expected: BTreeSet<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
+        let expected: BTreeSet<_> =
+            (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
         let mut found = BTreeSet::new();
         let mut connections = 0;
         while found != expected && connections < ENOUGH {
             let mut answer = String::new();
             server.connect().read_to_string(&mut answer).expect("the server answers");
-            let processor = answer.trim_end().strip_prefix("processor ").and_then(|cpu| cpu.parse().ok());
+            let processor =
+                answer.trim_end().strip_prefix("processor ").and_then(|cpu| cpu.parse().ok());
             found.insert(processor.unwrap_or_else(|| panic!("not a processor: {answer:?}")));
             connections += 1;
         }
@@ -308,7 +326,9 @@ fn cat_writes_files_one_after_the_other_byte_for_byte() {
         let directory = scratch_dir();
         let mut expected = Vec::new();
         let mut command = command("cat", &[]);
-        for (number, length) in [0, 1, 128 * 1024 - 1, 128 * 1024, 128 * 1024 + 1, 3 * MIB + 17].into_iter().enumerate() {
+        for (number, length) in
+            [0, 1, 128 * 1024 - 1, 128 * 1024, 128 * 1024 + 1, 3 * MIB + 17].into_iter().enumerate()
+        {
             let (path, content) = (directory.path().join(number.to_string()), bytes(length));
             fs::write(&path, &content).expect("room on disk");
             expected.extend_from_slice(&content);
@@ -316,7 +336,12 @@ fn cat_writes_files_one_after_the_other_byte_for_byte() {
         }
         let output = command.output().expect("the example starts");
         assert_success(&output);
-        assert!(output.stdout == expected, "{} of {} bytes, or others", output.stdout.len(), expected.len());
+        assert!(
+            output.stdout == expected,
+            "{} of {} bytes, or others",
+            output.stdout.len(),
+            expected.len()
+        );
     });
 }
 
@@ -328,7 +353,12 @@ fn cat_copies_a_pipe_under_all_its_names() {
         for arguments in names {
             let output = run_with_input(command("cat", arguments), &input);
             assert_success(&output);
-            assert!(output.stdout == input, "{} of {} bytes, or others", output.stdout.len(), input.len());
+            assert!(
+                output.stdout == input,
+                "{} of {} bytes, or others",
+                output.stdout.len(),
+                input.len()
+            );
         }
     });
 }
@@ -336,7 +366,8 @@ fn cat_copies_a_pipe_under_all_its_names() {
 #[test]
 fn cat_passes_on_what_comes_without_waiting_for_more() {
     bounded(|| {
-        let mut child = command("cat", &[]).stdin(Stdio::piped()).spawn().expect("the example starts");
+        let mut child =
+            command("cat", &[]).stdin(Stdio::piped()).spawn().expect("the example starts");
         let mut stdin = child.stdin.take().expect("a pipe");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         for line in ["one\n", "two\n", "three\n"] {
@@ -373,7 +404,10 @@ fn cat_continues_a_file_that_others_write_too() {
         let mut file = File::create(&path).expect("room on disk");
         file.write_all(b"before ").expect("room on disk");
         let stdout = file.try_clone().expect("a descriptor");
-        let status = command("cat", &[&directory.path().join("middle")]).stdout(stdout).status().expect("the example starts");
+        let status = command("cat", &[&directory.path().join("middle")])
+            .stdout(stdout)
+            .status()
+            .expect("the example starts");
         assert!(status.success());
         file.write_all(b"after").expect("room on disk");
         assert_eq!(fs::read_to_string(&path).expect("it is there"), "before middle after");
@@ -405,7 +439,8 @@ fn cat_ends_quietly_when_its_reader_has_seen_enough() {
 #[test]
 fn cat_without_a_reader_does_not_wait_for_more_input() {
     bounded(|| {
-        let mut child = command("cat", &[]).stdin(Stdio::piped()).spawn().expect("the example starts");
+        let mut child =
+            command("cat", &[]).stdin(Stdio::piped()).spawn().expect("the example starts");
         let mut stdin = child.stdin.take().expect("a pipe");
         drop(child.stdout.take());
         stdin.write_all(b"for nobody").expect("the example reads its input");
@@ -437,13 +472,22 @@ fn copy_makes_an_equal_file_of_any_size() {
         let (source, target) = (directory.path().join("source"), directory.path().join("target"));
         let content = bytes(100 * MIB + 12_345);
         // The largest first: a target that exists is emptied.
-        for length in [content.len(), 16 * 256 * 1024, 256 * 1024 + 1, 256 * 1024, 256 * 1024 - 1, 1, 0] {
+        for length in
+            [content.len(), 16 * 256 * 1024, 256 * 1024 + 1, 256 * 1024, 256 * 1024 - 1, 1, 0]
+        {
             fs::write(&source, &content[..length]).expect("room on disk");
             let output = run("copy", &[&source, &target]);
             assert_success(&output);
-            assert!(said(&output).starts_with(&format!("copied {length} bytes in ")), "{}", said(&output));
+            assert!(
+                said(&output).starts_with(&format!("copied {length} bytes in ")),
+                "{}",
+                said(&output)
+            );
             assert!(said(&output).trim_end().ends_with(" MB/s"), "{}", said(&output));
-            assert!(fs::read(&target).expect("it is there") == content[..length], "a copy of {length} bytes differs");
+            assert!(
+                fs::read(&target).expect("it is there") == content[..length],
+                "a copy of {length} bytes differs"
+            );
         }
     });
 }
@@ -483,7 +527,10 @@ fn copy_refuses_a_target_that_it_cannot_write() {
         } else {
             assert_fails_naming(&output, &read_only);
         }
-        assert_eq!(fs::read_to_string(&read_only).expect("it is there"), if may_write { "content" } else { "old" });
+        assert_eq!(
+            fs::read_to_string(&read_only).expect("it is there"),
+            if may_write { "content" } else { "old" }
+        );
     });
 }
 
@@ -541,13 +588,27 @@ fn doctor_says_the_same_to_people_and_to_programs() {
         let json = run("doctor", &[&"--json"]);
         assert_success(&json);
         let json = parsed(&json);
-        assert!(said(&page).contains(json["kernel"].as_str().expect("a release")), "{}", said(&page));
-        assert!(said(&page).starts_with(&format!("ring in force              {}", json["ring"]["kind"].as_str().expect("a kind"))));
+        assert!(
+            said(&page).contains(json["kernel"].as_str().expect("a release")),
+            "{}",
+            said(&page)
+        );
+        assert!(said(&page).starts_with(&format!(
+            "ring in force              {}",
+            json["ring"]["kind"].as_str().expect("a kind")
+        )));
         for shortfall in json["shortfalls"].as_array().expect("an array") {
-            assert!(said(&page).contains(shortfall["remedy"].as_str().expect("a remedy")), "{}", said(&page));
+            assert!(
+                said(&page).contains(shortfall["remedy"].as_str().expect("a remedy")),
+                "{}",
+                said(&page)
+            );
         }
         let usage = run("doctor", &[&"--no-such-option"]);
-        assert_eq!((usage.status.code(), cried(&usage).contains("usage: doctor [--json]")), (Some(2), true));
+        assert_eq!(
+            (usage.status.code(), cried(&usage).contains("usage: doctor [--json]")),
+            (Some(2), true)
+        );
     });
 }
 
@@ -564,7 +625,11 @@ fn doctor_names_the_filter_that_forbids_the_ring() {
             assert_eq!(json["refusal"]["call"], "io_uring_setup");
             assert_eq!(json["refusal"]["errno"], errno);
             assert_ne!(json["ring"]["kind"], "kernel");
-            assert_eq!(page.status.code(), Some(if json["ring"].is_null() { 1 } else { 0 }), "{json}");
+            assert_eq!(
+                page.status.code(),
+                Some(if json["ring"].is_null() { 1 } else { 0 }),
+                "{json}"
+            );
         }
     });
 }

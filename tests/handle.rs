@@ -87,7 +87,9 @@ fn two_runtimes_start_tasks_on_each_other() {
         let here = Handle::current();
         for round in 0..100 {
             let here = here.clone();
-            let task = there.spawn(move || async move { here.spawn(move || async move { round }).await.expect("no panic") + 1 });
+            let task = there.spawn(move || async move {
+                here.spawn(move || async move { round }).await.expect("no panic") + 1
+            });
             assert_eq!(task.await.expect("no panic"), round + 1);
         }
     });
@@ -107,7 +109,11 @@ fn a_closure_for_a_runtime_that_has_ended_is_dropped_here_even_if_another_has_it
     assert_eq!(dropped.try_recv(), Ok(thread::current().id()));
     assert!(task.is_finished());
     assert!(next.block_on(task).expect_err("it never ran").is_cancelled());
-    assert_eq!(format!("{:?}", handle.metrics()), format!("{:?}", handle.metrics()), "its counters stay");
+    assert_eq!(
+        format!("{:?}", handle.metrics()),
+        format!("{:?}", handle.metrics()),
+        "its counters stay"
+    );
 }
 
 #[test]
@@ -180,7 +186,11 @@ fn of_closures_from_many_threads_each_runs_once_and_those_of_one_thread_in_order
                 let spawn = |number| {
                     let started = Arc::clone(started);
                     handle.spawn(move || {
-                        assert_eq!(started[thread].fetch_add(1, Ordering::Relaxed), number, "in order");
+                        assert_eq!(
+                            started[thread].fetch_add(1, Ordering::Relaxed),
+                            number,
+                            "in order"
+                        );
                         async move { number }
                     })
                 };

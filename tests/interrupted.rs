@@ -36,7 +36,10 @@ fn times() -> Vec<String> {
 /// refused. strace is its child, and ends with it.
 fn interrupted(injection: &str, name: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("strace");
-    command.args(["-D", "-f", "-o", "/dev/null", "-e", injection]).arg(example(name)).args(arguments);
+    command
+        .args(["-D", "-f", "-o", "/dev/null", "-e", injection])
+        .arg(example(name))
+        .args(arguments);
     mortal(command)
 }
 
@@ -60,18 +63,28 @@ fn an_echo_server_starts_and_serves() {
             for error in errors {
                 for when in times() {
                     let injection = format!("inject={call}:error={error}:when={when}");
-                    let mut server = interrupted(&injection, "echo", &["127.0.0.1:0"]).spawn().expect("strace starts");
+                    let mut server = interrupted(&injection, "echo", &["127.0.0.1:0"])
+                        .spawn()
+                        .expect("strace starts");
                     let mut line = String::new();
-                    BufReader::new(server.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+                    BufReader::new(server.stdout.take().expect("a pipe"))
+                        .read_line(&mut line)
+                        .expect("a line");
                     let Some(address) = line.trim().strip_prefix("listening on ") else {
                         let mut complaint = String::new();
-                        server.stderr.take().expect("a pipe").read_to_string(&mut complaint).expect("words");
+                        server
+                            .stderr
+                            .take()
+                            .expect("a pipe")
+                            .read_to_string(&mut complaint)
+                            .expect("words");
                         panic!("{injection}: {line}{complaint}");
                     };
                     let mut client = TcpStream::connect(address).expect("it listens");
                     for size in [1, 100, 100_000] {
                         let bytes = vec![size as u8; size];
-                        let (mut sender, mut back) = (client.try_clone().expect("a duplicate"), vec![0; size]);
+                        let (mut sender, mut back) =
+                            (client.try_clone().expect("a duplicate"), vec![0; size]);
                         std::thread::scope(|scope| {
                             scope.spawn(|| sender.write_all(&bytes).expect("it reads"));
                             client.read_exact(&mut back).expect("it answers");
@@ -101,9 +114,15 @@ fn a_call_that_is_interrupted_each_time_is_named_with_its_errno_and_the_remedy()
             ("io_uring_setup", "EINTR", ["io_uring_setup: ", "os error 4", "signals"]),
         ] {
             let injection = format!("inject={call}:error={error}");
-            let output = interrupted(&injection, "echo", &["127.0.0.1:0"]).env("ANNULUS_RING", "kernel").output().expect("strace starts");
+            let output = interrupted(&injection, "echo", &["127.0.0.1:0"])
+                .env("ANNULUS_RING", "kernel")
+                .output()
+                .expect("strace starts");
             let said = String::from_utf8_lossy(&output.stderr);
-            assert!(!output.status.success() && words.iter().all(|word| said.contains(word)), "{injection}: {said}");
+            assert!(
+                !output.status.success() && words.iter().all(|word| said.contains(word)),
+                "{injection}: {said}"
+            );
             assert!(!said.contains("does not know"), "{injection}: {said}");
         }
     });

@@ -77,7 +77,11 @@ fn poll_once<T: 'static>(set: &mut JoinSet<T>, waker: &Waker) -> bool {
 }
 
 fn message(payload: &(dyn std::any::Any + Send)) -> &str {
-    payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str)).expect("a text")
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .expect("a text")
 }
 
 #[test]
@@ -100,9 +104,14 @@ fn results_come_in_the_order_of_completion() {
 #[test]
 fn results_that_wait_in_the_set_keep_their_order() {
     block_on(async {
-        let mut set: JoinSet<usize> = [(6, 0), (2, 1), (4, 2)].into_iter().map(|(turns, number)| after(turns, number)).collect();
+        let mut set: JoinSet<usize> = [(6, 0), (2, 1), (4, 2)]
+            .into_iter()
+            .map(|(turns, number)| after(turns, number))
+            .collect();
         turns(12).await;
-        let seen: Vec<usize> = std::iter::from_fn(|| set.try_join_next()).map(|result| result.expect("no panic")).collect();
+        let seen: Vec<usize> = std::iter::from_fn(|| set.try_join_next())
+            .map(|result| result.expect("no panic"))
+            .collect();
         assert_eq!(seen, [1, 2, 0]);
     });
 }
@@ -268,8 +277,11 @@ fn the_loop_does_not_wait_before_the_tasks_of_a_dropped_set_have_gone() {
             set.spawn(hold((guard, OnDrop(move || waker.wake_by_ref()))));
         }
         drop(set);
-        let all_dropped = poll_fn(|_| if drops.count() == 1000 { Poll::Ready(()) } else { Poll::Pending });
-        time::timeout(Duration::from_secs(30), all_dropped).await.expect("the loop waited with tasks to end");
+        let all_dropped =
+            poll_fn(|_| if drops.count() == 1000 { Poll::Ready(()) } else { Poll::Pending });
+        time::timeout(Duration::from_secs(30), all_dropped)
+            .await
+            .expect("the loop waited with tasks to end");
     });
 }
 
@@ -329,7 +341,9 @@ fn a_join_next_that_is_dropped_midway_loses_nothing() {
         let mut dropped_midway = 0;
         while !set.is_empty() {
             match pin!(set.join_next()).poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(result) => assert!(seen.insert(result.expect("not empty").expect("no panic"))),
+                Poll::Ready(result) => {
+                    assert!(seen.insert(result.expect("not empty").expect("no panic")))
+                }
                 Poll::Pending => {
                     dropped_midway += 1;
                     assert!(dropped_midway < 100, "something was lost");
@@ -411,7 +425,9 @@ fn detaching_wakes_who_waits_for_the_set() {
         let set = Rc::new(RefCell::new(JoinSet::<()>::new()));
         set.borrow_mut().spawn(pending());
         let waits = Rc::clone(&set);
-        let waiter = spawn(async move { poll_fn(|context| waits.borrow_mut().poll_join_next(context)).await.is_none() });
+        let waiter = spawn(async move {
+            poll_fn(|context| waits.borrow_mut().poll_join_next(context)).await.is_none()
+        });
         turns(2).await;
         set.borrow_mut().detach_all();
         assert!(waiter.await.expect("no panic"));
@@ -435,7 +451,10 @@ fn ten_thousand_tasks_each_end_once() {
 #[test]
 fn join_all_gives_the_results_in_the_order_of_completion() {
     block_on(async {
-        let set: JoinSet<usize> = [(4, 0), (2, 1), (0, 2)].into_iter().map(|(turns, number)| after(turns, number)).collect();
+        let set: JoinSet<usize> = [(4, 0), (2, 1), (0, 2)]
+            .into_iter()
+            .map(|(turns, number)| after(turns, number))
+            .collect();
         assert_eq!(set.join_all().await, [2, 1, 0]);
     });
 }
@@ -502,7 +521,9 @@ fn what_is_spawned_while_the_runtime_ends_is_cancelled() {
         })));
     });
     assert_eq!(set.borrow().len(), 1);
-    assert!(set.borrow_mut().try_join_next().expect("a task").expect_err("too late").is_cancelled());
+    assert!(
+        set.borrow_mut().try_join_next().expect("a task").expect_err("too late").is_cancelled()
+    );
 }
 
 #[test]
@@ -614,7 +635,9 @@ fn a_future_can_look_for_results_while_it_is_dropped() {
         set.borrow_mut().abort_all();
         turns(2).await;
         assert_eq!(found.get(), 0, "its end is not recorded before it has ended");
-        assert!(set.borrow_mut().try_join_next().expect("a task").expect_err("aborted").is_cancelled());
+        assert!(
+            set.borrow_mut().try_join_next().expect("a task").expect_err("aborted").is_cancelled()
+        );
     });
 }
 
@@ -690,7 +713,11 @@ fn a_waker_may_use_the_set_while_it_is_dropped() {
         assert!(!poll_once(&mut set, &Waker::from(Arc::new(Probe(Arc::clone(&found))))));
         SET.with(|place| *place.borrow_mut() = Some(set));
         turns(4).await;
-        assert_eq!(found.load(Ordering::SeqCst), 1, "the wake dropped the waker, whose drop found the result");
+        assert_eq!(
+            found.load(Ordering::SeqCst),
+            1,
+            "the wake dropped the waker, whose drop found the result"
+        );
         let empty = SET.with(|place| place.borrow_mut().take()).expect("it was put there");
         assert!(empty.is_empty());
     });

@@ -20,7 +20,10 @@ impl Log for Memory {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push((record.level(), record.args().to_string()));
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((record.level(), record.args().to_string()));
         }
     }
 

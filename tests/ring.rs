@@ -14,8 +14,8 @@ use annulus::fs::File;
 use annulus::net::UnixStream;
 use annulus::{Builder, RingKind, Runtime, SetupError, spawn, time};
 use common::{
-    Pool, become_ordinary, build_runtime, forbid, in_own_process, is_on_software_ring, let_the_machine_choose, open_descriptors,
-    poll_in_task, quiet, scratch_dir, turns, watchdog,
+    Pool, become_ordinary, build_runtime, forbid, in_own_process, is_on_software_ring,
+    let_the_machine_choose, open_descriptors, poll_in_task, quiet, scratch_dir, turns, watchdog,
 };
 use futures_util::future::{join, join_all, poll_fn};
 
@@ -39,7 +39,8 @@ async fn read_all_at_once(file: &File, pool: &Pool, count: usize) {
     let reads = (0..count).map(|index| {
         let number = index % 4096;
         async move {
-            let (read, buffer) = file.read_at(pool.empty(16), 16 * number as u64).await.expect("a read");
+            let (read, buffer) =
+                file.read_at(pool.empty(16), 16 * number as u64).await.expect("a read");
             assert_eq!((read, &buffer[..]), (16, &(number as u128).to_le_bytes()[..]));
         }
     });
@@ -59,7 +60,9 @@ fn tiny_queue(entries: u32, completion_entries: u32) {
         }
         // And thousands that wait at once.
         let pairs: Vec<_> = (0..200).map(|_| UnixStream::pair().expect("a pair")).collect();
-        let reads = join_all(pairs.iter().map(|(ours, _)| async { ours.read(pool.empty(8)).await.expect("data").0 }));
+        let reads = join_all(
+            pairs.iter().map(|(ours, _)| async { ours.read(pool.empty(8)).await.expect("data").0 }),
+        );
         let writes = async {
             turns(2).await;
             for (_, theirs) in &pairs {
@@ -123,7 +126,9 @@ fn an_overflowing_completion_queue_loses_nothing() {
         for (_, theirs) in &pairs {
             // Without the ring, so that nobody reaps in between.
             io::Write::write_all(
-                &mut &std::fs::File::from(std::os::fd::AsFd::as_fd(theirs).try_clone_to_owned().expect("a descriptor")),
+                &mut &std::fs::File::from(
+                    std::os::fd::AsFd::as_fd(theirs).try_clone_to_owned().expect("a descriptor"),
+                ),
                 b"x",
             )
             .expect("room");
@@ -181,7 +186,10 @@ fn sizes_that_make_no_ring_are_refused_as_invalid_input() {
     ] {
         let error = builder.build().expect_err("no such ring");
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
-        assert!(error.raw_os_error().is_none() && !error.to_string().is_empty(), "a sentence, not an errno");
+        assert!(
+            error.raw_os_error().is_none() && !error.to_string().is_empty(),
+            "a sentence, not an errno"
+        );
     }
 }
 
@@ -197,10 +205,15 @@ fn sizes_are_rounded_up_to_powers_of_two() {
 #[test]
 fn sizes_beyond_the_kernels_are_cut_down_where_memory_allows() {
     in_own_process(|| {
-        for builder in [kernel().entries(u32::MAX), kernel().entries(1).completion_entries(u32::MAX)] {
+        for builder in
+            [kernel().entries(u32::MAX), kernel().entries(1).completion_entries(u32::MAX)]
+        {
             match builder.build() {
                 Ok(runtime) => {
-                    assert!(runtime.ring().entries() <= 32768 && runtime.ring().completion_entries() <= 65536);
+                    assert!(
+                        runtime.ring().entries() <= 32768
+                            && runtime.ring().completion_entries() <= 65536
+                    );
                     runtime.block_on(turns(1));
                 }
                 Err(error) => assert_eq!(error.kind(), ErrorKind::OutOfMemory),
@@ -213,15 +226,26 @@ fn sizes_beyond_the_kernels_are_cut_down_where_memory_allows() {
 fn the_report_tells_what_was_granted_and_refused() {
     let runtime = build_runtime(kernel().entries(16));
     let report = runtime.ring();
-    assert_eq!((report.kind(), report.entries(), report.completion_entries()), (RingKind::Kernel, 16, 64));
+    assert_eq!(
+        (report.kind(), report.entries(), report.completion_entries()),
+        (RingKind::Kernel, 16, 64)
+    );
     let text = report.to_string();
-    assert!(text.starts_with("kernel ring (as the program asks), 16 submission and 64 completion entries; granted: "), "{text}");
+    assert!(
+        text.starts_with(
+            "kernel ring (as the program asks), 16 submission and 64 completion entries; granted: "
+        ),
+        "{text}"
+    );
     for granted in report.granted() {
         assert!(text.contains(granted));
     }
     assert_eq!(text.lines().count(), 1 + report.refused().len());
     for (refusal, line) in report.refused().iter().zip(text.lines().skip(1)) {
-        assert!(line.starts_with("refused: ") && line.contains(refusal.what()) && refusal.errno() > 0, "{line}");
+        assert!(
+            line.starts_with("refused: ") && line.contains(refusal.what()) && refusal.errno() > 0,
+            "{line}"
+        );
     }
     assert!(report.granted().contains(&"CQSIZE"));
 }
@@ -233,7 +257,10 @@ fn the_bound_on_workers_is_granted() {
     runtime.block_on(async {
         let directory = scratch_dir();
         let file = File::create(directory.path().join("written")).await.expect("a file");
-        let writes = join_all((0..64u64).map(|index| file.write_all_at(vec![index as u8; 512], index * 512))).await;
+        let writes = join_all(
+            (0..64u64).map(|index| file.write_all_at(vec![index as u8; 512], index * 512)),
+        )
+        .await;
         assert!(writes.iter().all(Result::is_ok));
         file.sync_all().await.expect("synced");
     });
@@ -246,7 +273,10 @@ fn a_program_that_is_executed_gets_no_descriptor_of_the_ring() {
         let (_ours, _theirs) = UnixStream::pair().expect("a pair");
         let _listener = annulus::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let _file = File::open("Cargo.toml").await.expect("open");
-        let output = std::process::Command::new("ls").args(["-l", "/proc/self/fd"]).output().expect("ls runs");
+        let output = std::process::Command::new("ls")
+            .args(["-l", "/proc/self/fd"])
+            .output()
+            .expect("ls runs");
         let listing = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(listing.contains(" 0 -> "), "{listing}");
         for ours in ["io_uring", "eventfd", "socket:", "Cargo.toml"] {
@@ -259,11 +289,19 @@ fn a_program_that_is_executed_gets_no_descriptor_of_the_ring() {
 fn more_runtimes_than_a_thread_can_register_work_all_the_same() {
     let _watchdog = watchdog();
     let runtimes: Vec<Runtime> = (0..20).map(|_| build_runtime(kernel().entries(8))).collect();
-    let refused: Vec<_> =
-        runtimes.iter().map(|runtime| runtime.ring().refused().iter().find(|refusal| refusal.what() == "REGISTER_RING_FDS")).collect();
+    let refused: Vec<_> = runtimes
+        .iter()
+        .map(|runtime| {
+            runtime.ring().refused().iter().find(|refusal| refusal.what() == "REGISTER_RING_FDS")
+        })
+        .collect();
     if refused[0].is_none() {
         assert_eq!(refused.iter().filter(|refusal| refusal.is_none()).count(), 16);
-        assert!(refused[16..].iter().all(|refusal| refusal.is_some_and(|refusal| refusal.errno() == libc::EBUSY)));
+        assert!(
+            refused[16..]
+                .iter()
+                .all(|refusal| refusal.is_some_and(|refusal| refusal.errno() == libc::EBUSY))
+        );
     }
     for runtime in &runtimes {
         runtime.block_on(async {
@@ -291,7 +329,8 @@ fn setup_error(error: &io::Error) -> &SetupError {
 fn sixty_four_runtimes_at_once_fit_into_an_ordinary_users_memory() {
     in_own_process(|| {
         become_ordinary(8 << 20);
-        let runtimes: Vec<Runtime> = (0..64).map(|_| kernel().build().expect("memory for a ring")).collect();
+        let runtimes: Vec<Runtime> =
+            (0..64).map(|_| kernel().build().expect("memory for a ring")).collect();
         for runtime in &runtimes {
             runtime.block_on(turns(2));
             assert_eq!(runtime.ring().entries(), 256, "none had to be smaller");
@@ -312,8 +351,12 @@ fn want_of_locked_memory_makes_smaller_rings_and_then_an_error_that_explains_its
             kernel().build().ok()
         });
         let first = first.expect("a ring needs no 256 KiB");
-        let refused = first.ring().refused().iter().filter(|refusal| refusal.errno() == libc::ENOMEM).count();
-        assert_eq!((refused > 0, first.ring().entries() < 256), (first.ring().entries() < 256, refused > 0));
+        let refused =
+            first.ring().refused().iter().filter(|refusal| refusal.errno() == libc::ENOMEM).count();
+        assert_eq!(
+            (refused > 0, first.ring().entries() < 256),
+            (first.ring().entries() < 256, refused > 0)
+        );
         first.block_on(turns(2));
 
         let mut runtimes = vec![first];
@@ -429,10 +472,17 @@ fn works_without(calls: &[libc::c_long]) {
         let (reader, writer) = io::pipe().expect("a pipe");
         let pipe = |end: std::os::fd::OwnedFd| File::from(std::fs::File::from(end));
         let (reader, writer) = (pipe(reader.into()), pipe(writer.into()));
-        let (read, written) = join(reader.read_at(vec![0; 8], 0), writer.write_at(b"through", 0)).await;
+        let (read, written) =
+            join(reader.read_at(vec![0; 8], 0), writer.write_at(b"through", 0)).await;
         assert_eq!((read.expect("read").1, written.expect("written").0), (b"through".to_vec(), 7));
         let directory = scratch_dir();
-        let file = File::options().read(true).write(true).create(true).open(directory.path().join("file")).await.expect("made");
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .open(directory.path().join("file"))
+            .await
+            .expect("made");
         file.write_all_at(vec![7; 100_000], 5).await.expect("written");
         assert_eq!(file.read_exact_at(vec![0; 50_000], 50_005).await.expect("read"), [7; 50_000]);
         assert_eq!(file.read_at(vec![0; 10], 100_000).await.expect("the rest").0, 5);
@@ -464,9 +514,13 @@ fn a_filter_that_forbids_epoll_is_named_by_the_software_ring() {
         let waits = [EPOLL_WAIT, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2];
         waits.into_iter().for_each(|call| forbid(call, None, libc::EPERM));
         let expect_refusal = |call: &str| {
-            let error = Builder::new().ring(RingKind::Software).build().expect_err("the filter forbids it");
+            let error =
+                Builder::new().ring(RingKind::Software).build().expect_err("the filter forbids it");
             let setup = setup_error(&error);
-            assert_eq!((setup.ring(), setup.call(), setup.raw_os_error()), (RingKind::Software, call, Some(libc::EPERM)));
+            assert_eq!(
+                (setup.ring(), setup.call(), setup.raw_os_error()),
+                (RingKind::Software, call, Some(libc::EPERM))
+            );
             assert!(error.to_string().starts_with("cannot open a software ring: "), "{error}");
             assert!(setup.remedy().contains(call), "{error}");
         };
@@ -496,11 +550,19 @@ fn where_both_rings_are_refused_the_error_tells_of_both() {
 fn a_kernel_whose_io_uring_is_too_old_gets_the_software_ring() {
     in_own_process(|| {
         let_the_machine_choose();
-        for call in [libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_io_uring_setup] {
+        for call in
+            [libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_io_uring_setup]
+        {
             forbid(call, None, libc::EINVAL);
             let runtime = Builder::new().build().expect("the software ring");
-            assert_eq!((runtime.ring().kind(), runtime.block_on(async { 1 + 2 })), (RingKind::Software, 3));
-            assert_eq!(runtime.ring().refusal().and_then(SetupError::raw_os_error), Some(libc::EINVAL));
+            assert_eq!(
+                (runtime.ring().kind(), runtime.block_on(async { 1 + 2 })),
+                (RingKind::Software, 3)
+            );
+            assert_eq!(
+                runtime.ring().refusal().and_then(SetupError::raw_os_error),
+                Some(libc::EINVAL)
+            );
         }
     });
 }
@@ -520,7 +582,10 @@ fn on_the_software_ring_a_wait_ends_when_its_number_comes_to_mean_another_file()
             // `.` is opened without a thread, and gets the lowest number.
             let next_owner = File::open(".").await.expect("open");
             assert_eq!(AsRawFd::as_raw_fd(&next_owner), number);
-            assert_eq!(read.await.expect_err("its file is gone").raw_os_error(), Some(libc::ECANCELED));
+            assert_eq!(
+                read.await.expect_err("its file is gone").raw_os_error(),
+                Some(libc::ECANCELED)
+            );
             let _ = IntoRawFd::into_raw_fd(ours.into_std().await);
         });
     });
@@ -541,7 +606,8 @@ fn a_filter_that_forbids_registering_is_explained_too() {
 fn a_filter_that_forbids_entering_is_explained_when_the_ring_is_made() {
     in_own_process(|| {
         forbid(libc::SYS_io_uring_enter, None, libc::EPERM);
-        let error = kernel().build().map(drop).expect_err("a ring that cannot be entered is of no use");
+        let error =
+            kernel().build().map(drop).expect_err("a ring that cannot be entered is of no use");
         assert_eq!(setup_error(&error).raw_os_error(), Some(libc::EPERM));
     });
 }
@@ -550,7 +616,10 @@ fn a_filter_that_forbids_entering_is_explained_when_the_ring_is_made() {
 async fn mixed_work(rounds: usize) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     for round in 0..rounds {
-        let flag = std::sync::Arc::new((AtomicBool::new(false), std::sync::Mutex::new(None::<std::task::Waker>)));
+        let flag = std::sync::Arc::new((
+            AtomicBool::new(false),
+            std::sync::Mutex::new(None::<std::task::Waker>),
+        ));
         let setter = flag.clone();
         let thread = thread::spawn(move || {
             setter.0.store(true, Ordering::SeqCst);
@@ -560,11 +629,16 @@ async fn mixed_work(rounds: usize) {
         });
         poll_fn(|context| {
             *flag.1.lock().expect("no panic") = Some(context.waker().clone());
-            if flag.0.load(Ordering::SeqCst) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            if flag.0.load(Ordering::SeqCst) {
+                std::task::Poll::Ready(())
+            } else {
+                std::task::Poll::Pending
+            }
         })
         .await;
         thread.join().expect("no panic");
-        let (sent, received) = join(theirs.write_all(vec![round as u8; 100]), ours.read_exact(vec![0; 100])).await;
+        let (sent, received) =
+            join(theirs.write_all(vec![round as u8; 100]), ours.read_exact(vec![0; 100])).await;
         assert!(sent.is_ok());
         assert_eq!(received.expect("data"), vec![round as u8; 100]);
         let limit = Duration::from_micros(500);
@@ -581,7 +655,12 @@ fn without_messages_to_the_ring_other_threads_wake_through_an_eventfd() {
         forbid(libc::SYS_io_uring_register, Some((1, REGISTER_SEND_MSG_RING)), libc::EINVAL);
         let before = open_descriptors();
         let runtime = kernel().entries(1).build().expect("as on an older kernel");
-        let refusal = runtime.ring().refused().iter().find(|refusal| refusal.what() == "SEND_MSG_RING").expect("refused");
+        let refusal = runtime
+            .ring()
+            .refused()
+            .iter()
+            .find(|refusal| refusal.what() == "SEND_MSG_RING")
+            .expect("refused");
         assert_eq!(refusal.errno(), libc::EINVAL);
         runtime.block_on(mixed_work(300));
         assert_eq!(runtime.metrics().stale_completions, 0);
@@ -598,7 +677,8 @@ fn without_a_registered_descriptor_and_idle_waits_everything_works() {
         forbid(libc::SYS_io_uring_register, Some((1, REGISTER_RING_FDS)), libc::EINVAL);
         forbid(libc::SYS_io_uring_enter, Some((3, GETEVENTS_NO_IOWAIT)), libc::EINVAL);
         let runtime = kernel().build().expect("as on an older kernel");
-        let refused: Vec<_> = runtime.ring().refused().iter().map(|refusal| refusal.what()).collect();
+        let refused: Vec<_> =
+            runtime.ring().refused().iter().map(|refusal| refusal.what()).collect();
         assert_eq!(refused, ["REGISTER_RING_FDS", "NO_IOWAIT"]);
         runtime.block_on(mixed_work(50));
     });

@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use annulus::net::UnixStream;
 use annulus::{Builder, Runtime, spawn, time, yield_now};
-use common::{Pool, become_ordinary, in_own_process, open_descriptors, poll_in_task, poll_once, quiet, scratch_dir, turns, watchdog};
+use common::{
+    Pool, become_ordinary, in_own_process, open_descriptors, poll_in_task, poll_once, quiet,
+    scratch_dir, turns, watchdog,
+};
 use futures_util::future::join_all;
 
 /// What a panic said.
@@ -21,7 +24,9 @@ fn panic_of<T>(body: impl FnOnce() -> T) -> String {
     let payload = catch_unwind(AssertUnwindSafe(body)).err().expect("it panics");
     match payload.downcast::<String>() {
         Ok(text) => *text,
-        Err(payload) => payload.downcast_ref::<&str>().map(|text| (*text).to_owned()).expect("a text"),
+        Err(payload) => {
+            payload.downcast_ref::<&str>().map(|text| (*text).to_owned()).expect("a text")
+        }
     }
 }
 
@@ -37,12 +42,24 @@ fn block_on_inside_a_runtime_panics_and_says_what_to_do() {
     let _watchdog = watchdog();
     let other = common::runtime();
     annulus::block_on(async {
-        for sentence in [panic_of(|| annulus::block_on(async {})), panic_of(|| other.block_on(async {}))] {
-            assert!(sentence.contains("block_on inside a runtime") && sentence.contains("annulus::spawn"), "{sentence}");
+        for sentence in
+            [panic_of(|| annulus::block_on(async {})), panic_of(|| other.block_on(async {}))]
+        {
+            assert!(
+                sentence.contains("block_on inside a runtime")
+                    && sentence.contains("annulus::spawn"),
+                "{sentence}"
+            );
         }
         // The runtime is in order.
         assert_eq!(spawn(async { 1 }).await.expect("no panic"), 1);
-        assert!(spawn(async { annulus::block_on(async {}) }).await.expect_err("a panic").to_string().contains("await the future"));
+        assert!(
+            spawn(async { annulus::block_on(async {}) })
+                .await
+                .expect_err("a panic")
+                .to_string()
+                .contains("await the future")
+        );
     });
     other.block_on(yield_now());
 }
@@ -309,7 +326,11 @@ fn a_runtime_in_a_thread_local_ends_with_its_thread() {
                 // Headers, buffers, timers: all that has a thread-local or a slot.
                 let socket = annulus::net::UdpSocket::bind("127.0.0.1:0").await.expect("a port");
                 let sleep = time::sleep(Duration::from_secs(1000));
-                let both = futures_util::future::join3(ours.read(vec![0; 8]), socket.recv_from(vec![0; 8]), sleep);
+                let both = futures_util::future::join3(
+                    ours.read(vec![0; 8]),
+                    socket.recv_from(vec![0; 8]),
+                    sleep,
+                );
                 drop(both.await);
                 drop(theirs);
             }));
@@ -329,7 +350,9 @@ fn runtimes_on_many_threads_come_and_go() {
                 .map(|_| {
                     thread::spawn(|| {
                         common::runtime().block_on(async {
-                            let tasks: Vec<_> = (0..10).map(|_| spawn(time::sleep(Duration::from_millis(1)))).collect();
+                            let tasks: Vec<_> = (0..10)
+                                .map(|_| spawn(time::sleep(Duration::from_millis(1))))
+                                .collect();
                             for task in tasks {
                                 task.await.expect("no panic");
                             }
@@ -375,15 +398,24 @@ fn metrics_count_what_was_done() {
         quiet().await;
     });
     let after = runtime.metrics();
-    assert_eq!((after.orphaned, after.operations_in_flight, after.tasks, after.stale_completions), (1, 0, 0, 0));
-    assert!(after.cancels <= 2 && after.completions >= 3 && after.submissions >= 3 && after.enters >= 2, "{after:?}");
+    assert_eq!(
+        (after.orphaned, after.operations_in_flight, after.tasks, after.stale_completions),
+        (1, 0, 0, 0)
+    );
+    assert!(
+        after.cancels <= 2 && after.completions >= 3 && after.submissions >= 3 && after.enters >= 2,
+        "{after:?}"
+    );
 }
 
 #[test]
 fn a_runtime_says_what_it_is_when_it_is_printed() {
     let runtime = Builder::new().entries(8).build().expect("a ring");
     let text = format!("{runtime:?}");
-    assert!(text.starts_with("Runtime") && (text.contains("SINGLE_ISSUER") || text.contains("granted")), "{text}");
+    assert!(
+        text.starts_with("Runtime") && (text.contains("SINGLE_ISSUER") || text.contains("granted")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -433,7 +465,11 @@ fn a_hundred_reads_that_start_in_one_tick_cost_a_few_system_calls() {
             });
             let counts: Vec<_> = match in_tasks {
                 false => join_all(reads).await,
-                true => join_all(reads.map(spawn)).await.into_iter().map(|result| result.expect("no panic")).collect(),
+                true => join_all(reads.map(spawn))
+                    .await
+                    .into_iter()
+                    .map(|result| result.expect("no panic"))
+                    .collect(),
             };
             let enters = annulus::metrics().enters - before;
             assert_eq!(counts, [4096; 100]);
@@ -458,6 +494,10 @@ fn what_is_dropped_last_ends_with_block_on_even_with_a_read_in_flight() {
             drop(ours);
         });
         // No other `block_on`: the loop stands still.
-        assert_eq!(std::io::Read::read(&mut &theirs, &mut [0; 8]).expect("the end and no time-out"), 0, "after {rounds} turns");
+        assert_eq!(
+            std::io::Read::read(&mut &theirs, &mut [0; 8]).expect("the end and no time-out"),
+            0,
+            "after {rounds} turns"
+        );
     }
 }

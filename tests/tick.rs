@@ -122,8 +122,17 @@ fn a_spin_sees_the_wake_of_another_thread() {
                 if annulus::metrics().spins_paid > 0 {
                     break;
                 }
-                to_waker.send(poll_fn(|context| Poll::Ready(context.waker().clone())).await).expect("the other thread listens");
-                poll_fn(|_| if woken.load(Ordering::SeqCst) < round { Poll::Pending } else { Poll::Ready(()) }).await;
+                to_waker
+                    .send(poll_fn(|context| Poll::Ready(context.waker().clone())).await)
+                    .expect("the other thread listens");
+                poll_fn(|_| {
+                    if woken.load(Ordering::SeqCst) < round {
+                        Poll::Pending
+                    } else {
+                        Poll::Ready(())
+                    }
+                })
+                .await;
             }
         });
         drop(to_waker);
@@ -166,7 +175,8 @@ fn a_minimal_wait_gathers_completions_into_one_tick() {
         if !runtime.ring().granted().contains(&"MIN_TIMEOUT") {
             return println!("this kernel has no minimal waits");
         }
-        let (ours, theirs): (Vec<_>, Vec<_>) = (0..STREAMS).map(|_| unix::net::UnixStream::pair().expect("a pair")).unzip();
+        let (ours, theirs): (Vec<_>, Vec<_>) =
+            (0..STREAMS).map(|_| unix::net::UnixStream::pair().expect("a pair")).unzip();
         let (go, starts) = mpsc::channel();
         let peer = std::thread::spawn(move || {
             for () in starts {
@@ -226,7 +236,8 @@ fn a_runtime_with_a_minimal_wait_ends_at_once_with_operations_in_flight() {
             if !runtime.ring().granted().contains(&"MIN_TIMEOUT") {
                 return println!("this kernel has no minimal waits");
             }
-            let (ours, theirs): (Vec<_>, Vec<_>) = (0..2 * count).map(|_| unix::net::UnixStream::pair().expect("a pair")).unzip();
+            let (ours, theirs): (Vec<_>, Vec<_>) =
+                (0..2 * count).map(|_| unix::net::UnixStream::pair().expect("a pair")).unzip();
             for (number, stream) in ours.into_iter().map(UnixStream::from).enumerate() {
                 let buffer = pool.empty(64);
                 runtime.spawn(async move {
@@ -274,7 +285,8 @@ async fn a_bit_of_everything() {
         ours.write_all(vec![round; 32]).await.expect("written");
         assert_eq!(ours.read_exact(vec![0; 32]).await.expect("read"), [round; 32]);
     }
-    let late = ours.read(vec![0; 8]).timeout(Duration::from_millis(2)).await.expect_err("nobody writes");
+    let late =
+        ours.read(vec![0; 8]).timeout(Duration::from_millis(2)).await.expect_err("nobody writes");
     assert_eq!(late.kind(), std::io::ErrorKind::TimedOut);
     let mut read = Box::pin(ours.read(vec![0; 8]));
     assert!(common::poll_in_task(&mut read).await.is_pending());
@@ -291,8 +303,10 @@ async fn a_bit_of_everything() {
     let listener = annulus::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     for _ in 0..20 {
-        let (connected, accepted) = futures_util::join!(annulus::net::TcpStream::connect(address), listener.accept());
-        let (connected, (accepted, _)) = (connected.expect("connected"), accepted.expect("accepted"));
+        let (connected, accepted) =
+            futures_util::join!(annulus::net::TcpStream::connect(address), listener.accept());
+        let (connected, (accepted, _)) =
+            (connected.expect("connected"), accepted.expect("accepted"));
         connected.write_all(b"hello".to_vec()).await.expect("written");
         drop(connected);
         assert_eq!(accepted.read_exact(vec![0; 5]).await.expect("read"), b"hello");
@@ -304,7 +318,8 @@ async fn a_bit_of_everything() {
     let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
     let mut woken = false;
     let other = std::thread::spawn(move || waker.wake());
-    poll_fn(|_| if std::mem::replace(&mut woken, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+    poll_fn(|_| if std::mem::replace(&mut woken, true) { Poll::Ready(()) } else { Poll::Pending })
+        .await;
     other.join().expect("it woke");
 }
 
@@ -351,7 +366,10 @@ fn a_submission_thread_that_is_awake_takes_entries_without_a_call() {
                 annulus::no_op().await.expect("a no-op");
             }
             let after = annulus::metrics();
-            assert_eq!((after.submissions - before.submissions, after.enters - before.enters), (100, 0));
+            assert_eq!(
+                (after.submissions - before.submissions, after.enters - before.enters),
+                (100, 0)
+            );
         });
     });
 }
@@ -360,7 +378,10 @@ fn a_submission_thread_that_is_awake_takes_entries_without_a_call() {
 fn a_submission_thread_on_a_processor_that_is_not_there_is_refused_with_the_reason() {
     let error = kernel().sqpoll_on(Duration::from_millis(1), 100_000).build().expect_err("refused");
     assert!(error.to_string().contains("processor 100000"), "{error}");
-    let setup = error.get_ref().and_then(|inner| inner.downcast_ref::<annulus::SetupError>()).expect("an explanation");
+    let setup = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<annulus::SetupError>())
+        .expect("an explanation");
     assert_eq!(setup.raw_os_error(), Some(libc::EINVAL));
     assert!(setup.remedy().contains("another processor"), "{}", setup.remedy());
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 /// What a reader can hold.
-const MOST_LINES: usize = 700;
+const MOST_LINES: usize = 750;
 
 /// All source files: the path below `src`, and the content.
 fn files() -> Vec<(String, String)> {
@@ -33,7 +33,8 @@ fn files_of(directory: &str) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
     collect(&root, &mut paths);
     paths.sort();
-    let name = |path: &Path| path.strip_prefix(&root).expect("below it").to_string_lossy().into_owned();
+    let name =
+        |path: &Path| path.strip_prefix(&root).expect("below it").to_string_lossy().into_owned();
     paths.iter().map(|path| (name(path), fs::read_to_string(path).expect("text"))).collect()
 }
 
@@ -44,12 +45,24 @@ fn code(content: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn the_files_that_may_hold_unsafe_code_are_those_of_the_architecture_page() {
-    let allows = |content: &str| code(content).any(|line| line.contains("allow(") && line.contains("unsafe_code"));
-    let found: BTreeSet<String> = files().into_iter().filter(|(_, content)| allows(content)).map(|(name, _)| name).collect();
-    let page = fs::read_to_string(format!("{SOURCE}/docs/architecture.md")).expect("the architecture page");
-    let section = page.split("## Files that may hold unsafe").nth(1).expect("the section").split("\n## ").next().unwrap_or_default();
-    let listed: BTreeSet<String> =
-        section.lines().filter_map(|line| Some(line.strip_prefix("- `")?.split_once('`')?.0.to_owned())).collect();
+    let allows = |content: &str| {
+        code(content).any(|line| line.contains("allow(") && line.contains("unsafe_code"))
+    };
+    let found: BTreeSet<String> =
+        files().into_iter().filter(|(_, content)| allows(content)).map(|(name, _)| name).collect();
+    let page = fs::read_to_string(format!("{SOURCE}/docs/architecture.md"))
+        .expect("the architecture page");
+    let section = page
+        .split("## Files that may hold unsafe")
+        .nth(1)
+        .expect("the section")
+        .split("\n## ")
+        .next()
+        .unwrap_or_default();
+    let listed: BTreeSet<String> = section
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("- `")?.split_once('`')?.0.to_owned()))
+        .collect();
     assert_eq!(found, listed);
 }
 
@@ -57,11 +70,20 @@ fn the_files_that_may_hold_unsafe_code_are_those_of_the_architecture_page() {
 fn every_file_with_unsafe_code_says_what_it_relies_on() {
     for (name, content) in files() {
         if code(&content).any(|line| line.contains("unsafe {") || line.starts_with("unsafe impl")) {
-            assert!(content.contains("allow(unsafe_code)"), "{name} holds unsafe code that it does not allow");
-            assert!(content.contains("# Safety") || content.contains("// SAFETY:"), "{name} gives no reason");
+            assert!(
+                content.contains("allow(unsafe_code)"),
+                "{name} holds unsafe code that it does not allow"
+            );
+            assert!(
+                content.contains("# Safety") || content.contains("// SAFETY:"),
+                "{name} gives no reason"
+            );
         }
         if content.contains("#![allow(unsafe_code)]") {
-            assert!(content.contains("//! # Safety\n"), "{name} allows unsafe code throughout and has no paragraph on it");
+            assert!(
+                content.contains("//! # Safety\n"),
+                "{name} allows unsafe code throughout and has no paragraph on it"
+            );
         }
     }
 }
@@ -69,8 +91,15 @@ fn every_file_with_unsafe_code_says_what_it_relies_on() {
 /// The floor of a module, as the architecture page draws it; a module imports only from lower
 /// floors.
 fn floor(module: &str) -> u32 {
-    let page = fs::read_to_string(format!("{SOURCE}/docs/architecture.md")).expect("the architecture page");
-    let drawing = page.split("## The floors").nth(1).expect("the drawing").split("\n## ").next().unwrap_or_default();
+    let page = fs::read_to_string(format!("{SOURCE}/docs/architecture.md"))
+        .expect("the architecture page");
+    let drawing = page
+        .split("## The floors")
+        .nth(1)
+        .expect("the drawing")
+        .split("\n## ")
+        .next()
+        .unwrap_or_default();
     let row = drawing.lines().find(|row| row.split('│').any(|cell| cell.trim() == module));
     let number = row.and_then(|row| row.split('│').next()?.trim().parse().ok());
     number.unwrap_or_else(|| panic!("which floor is the module {module} on?"))
@@ -83,7 +112,11 @@ fn imports(content: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for line in code(content) {
         for rest in line.split("crate::").skip(1) {
-            found.insert(rest.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect::<String>());
+            found.insert(
+                rest.chars()
+                    .take_while(|letter| letter.is_alphanumeric() || *letter == '_')
+                    .collect::<String>(),
+            );
         }
     }
     found
@@ -149,7 +182,9 @@ fn names(line: &str, way: &str) -> bool {
         return line.contains(way);
     }
     let calls = |rest: &str| {
-        let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(rest.len());
+        let end = rest
+            .find(|letter: char| !letter.is_alphanumeric() && letter != '_')
+            .unwrap_or(rest.len());
         let (name, behind) = rest.split_at(end);
         behind.starts_with('(') && !CALCULATIONS.contains(&name)
     };
@@ -160,11 +195,15 @@ fn names(line: &str, way: &str) -> bool {
 fn test_files(files: &[(String, String)]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (name, content) in files {
-        let room = name.trim_end_matches(".rs").trim_end_matches("mod").trim_end_matches("lib").trim_end_matches('/');
+        let room = name
+            .trim_end_matches(".rs")
+            .trim_end_matches("mod")
+            .trim_end_matches("lib")
+            .trim_end_matches('/');
         for rest in content.split("#[cfg(test)]\nmod ").skip(1) {
-            if let Some((module, _)) =
-                rest.split_once(';').filter(|(module, _)| module.chars().all(|letter| letter.is_alphanumeric() || letter == '_'))
-            {
+            if let Some((module, _)) = rest.split_once(';').filter(|(module, _)| {
+                module.chars().all(|letter| letter.is_alphanumeric() || letter == '_')
+            }) {
                 found.insert(format!("{room}/{module}.rs").trim_start_matches('/').to_owned());
             }
         }
@@ -181,7 +220,10 @@ fn only_the_rooms_at_the_door_ask_the_machine() {
         let content = content.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
         for line in code(content) {
             let is_socket = line.contains("socket2");
-            assert!(!is_socket || name.starts_with("sys/"), "{name} names socket2, which only sys/ may: {line}");
+            assert!(
+                !is_socket || name.starts_with("sys/"),
+                "{name} names socket2, which only sys/ may: {line}"
+            );
             for (way, others) in WAYS_TO_THE_MACHINE {
                 let may = is_at_the_door(name) || others.contains(&name.as_str());
                 assert!(may || !names(line, way), "{name} asks the machine past sys/: {line}");
@@ -192,10 +234,19 @@ fn only_the_rooms_at_the_door_ask_the_machine() {
 
 #[test]
 fn a_way_to_the_machine_is_found_where_it_is_named_and_a_constant_or_a_type_is_none() {
-    for line in ["unsafe { libc::close(fd) }", "use libc::close;", "let c = (libc::EBADF, libc::pread64(fd));"] {
+    for line in [
+        "unsafe { libc::close(fd) }",
+        "use libc::close;",
+        "let c = (libc::EBADF, libc::pread64(fd));",
+    ] {
         assert!(names(line, CALL), "{line}");
     }
-    for line in ["libc::EBADF => (),", "let part = libc::iovec { iov_base: x };", "libc::makedev(a, b)", "fn of(x: libc::msghdr) {"] {
+    for line in [
+        "libc::EBADF => (),",
+        "let part = libc::iovec { iov_base: x };",
+        "libc::makedev(a, b)",
+        "fn of(x: libc::msghdr) {",
+    ] {
         assert!(!names(line, CALL), "{line}");
     }
     let files = [
@@ -205,7 +256,10 @@ fn a_way_to_the_machine_is_found_where_it_is_named_and_a_constant_or_a_type_is_n
         ("a.rs", "#[cfg(test)]\nmod b {\n    c();\n}\n"),
     ];
     let found = test_files(&files.map(|(name, content)| (name.to_owned(), content.to_owned())));
-    assert_eq!(found, ["driver/every_kernel.rs", "old.rs", "op/tests.rs"].map(str::to_owned).into());
+    assert_eq!(
+        found,
+        ["driver/every_kernel.rs", "old.rs", "op/tests.rs"].map(str::to_owned).into()
+    );
 }
 
 /// The operations of the ring that a text names, by their codes' names: a multishot shares the code
@@ -232,23 +286,36 @@ fn operations(content: &str) -> BTreeSet<String> {
 /// The operations of the catalogue of which it says, or does not say, that the crate makes no such
 /// entries.
 fn catalogue(content: &str, unused: bool) -> BTreeSet<String> {
-    let sections = content.split("\ncatalogue! {").nth(1).expect("the sections").split("\n}").next().unwrap_or_default();
+    let sections = content
+        .split("\ncatalogue! {")
+        .nth(1)
+        .expect("the sections")
+        .split("\n}")
+        .next()
+        .unwrap_or_default();
     // A row is a code's name, then a string.
-    let rows = code(sections).filter(|line| line.split('"').next().is_some_and(|code| code.trim().chars().all(char::is_alphanumeric)));
+    let rows = code(sections).filter(|line| {
+        line.split('"').next().is_some_and(|code| code.trim().chars().all(char::is_alphanumeric))
+    });
     let rows = rows.filter(|row| row.contains('"') && row.contains(" Unused;") == unused);
     rows.filter_map(|row| Some(row.split_once(' ')?.0.to_owned())).collect()
 }
 
 #[test]
 fn the_catalogue_has_every_operation_that_the_crate_uses_and_says_which_it_does_not_use() {
-    let (own, others): (Vec<_>, Vec<_>) = files().into_iter().partition(|(name, _)| name == "ring/catalogue.rs");
+    let (own, others): (Vec<_>, Vec<_>) =
+        files().into_iter().partition(|(name, _)| name == "ring/catalogue.rs");
     // The software ring reads entries that the rest of the crate writes.
     let used = others.iter().filter(|(name, _)| {
         !name.starts_with("ring/")
-            || ["ring/kernel/wakes.rs", "ring/kernel/ring.rs", "ring/provided.rs", "ring/unpark.rs"].contains(&name.as_str())
+            || ["ring/kernel/wakes.rs", "ring/kernel/ring.rs", "ring/provided.rs", "ring/unpark.rs"]
+                .contains(&name.as_str())
     });
-    let used: BTreeSet<String> =
-        used.flat_map(|(_, content)| operations(content.split("#[cfg(test)]").next().unwrap_or_default())).collect();
+    let used: BTreeSet<String> = used
+        .flat_map(|(_, content)| {
+            operations(content.split("#[cfg(test)]").next().unwrap_or_default())
+        })
+        .collect();
     // Tests and measurements use it.
     let used = &used | &BTreeSet::from(["Nop".to_owned()]);
     assert_eq!(used, catalogue(&own[0].1, false), "left: used; right: listed in ring/catalogue.rs");
@@ -258,9 +325,15 @@ fn the_catalogue_has_every_operation_that_the_crate_uses_and_says_which_it_does_
 #[test]
 fn the_root_of_the_crate_only_names_things() {
     let (_, content) = files().into_iter().find(|(name, _)| name == "lib.rs").expect("the root");
+    let mut is_in_list = false;
     for line in code(&content).filter(|line| !line.is_empty()) {
         let allowed = ["mod ", "pub mod ", "pub use ", "#", "}", "struct Readme;"];
-        assert!(allowed.iter().any(|start| line.starts_with(start)), "lib.rs holds more than names: {line}");
+        assert!(
+            is_in_list || allowed.iter().any(|start| line.starts_with(start)),
+            "lib.rs holds more than names: {line}"
+        );
+        // A list of names may take several lines.
+        is_in_list = (is_in_list || line.starts_with("pub use ")) && !line.ends_with(';');
     }
 }
 
@@ -284,7 +357,17 @@ fn no_file_is_longer_than_a_reader_can_hold() {
 
 #[test]
 fn nothing_is_taken_for_granted_or_left_for_later() {
-    let words = ["unreachable_unchecked", "get_unchecked", "unwrap_unchecked", "todo!", "unimplemented!", "dbg!", "FIXME", "TODO", "XXX"];
+    let words = [
+        "unreachable_unchecked",
+        "get_unchecked",
+        "unwrap_unchecked",
+        "todo!",
+        "unimplemented!",
+        "dbg!",
+        "FIXME",
+        "TODO",
+        "XXX",
+    ];
     for (name, content) in files() {
         for word in words {
             assert!(!content.contains(word), "{name} holds {word}");
@@ -298,14 +381,19 @@ fn nothing_is_taken_for_granted_or_left_for_later() {
 fn cfgs_inside_functions(content: &str) -> Vec<usize> {
     let indentation = |line: &str| line.len() - line.trim_start().len();
     let is_function = |line: &str| {
-        let words: Vec<_> = line.split(['(', '<', '"']).next().unwrap_or_default().split_whitespace().collect();
-        words.contains(&"fn") && !line.trim_start().starts_with("//") && !line.ends_with(';') && !line.ends_with('}')
+        let words: Vec<_> =
+            line.split(['(', '<', '"']).next().unwrap_or_default().split_whitespace().collect();
+        words.contains(&"fn")
+            && !line.trim_start().starts_with("//")
+            && !line.ends_with(';')
+            && !line.ends_with('}')
     };
     let mut function = None;
     let mut found = Vec::new();
     for (number, line) in content.lines().enumerate() {
         let is_end = line.trim_start().starts_with('}') && Some(indentation(line)) == function;
-        let has_cfg = (line.trim_start().starts_with("#[cfg") && function.is_some()) || line.contains("cfg!(");
+        let has_cfg = (line.trim_start().starts_with("#[cfg") && function.is_some())
+            || line.contains("cfg!(");
         if has_cfg {
             found.push(number + 1);
         }
@@ -322,7 +410,10 @@ fn cfgs_inside_functions(content: &str) -> Vec<usize> {
 fn no_function_has_a_cfg_inside() {
     for (name, content) in files() {
         let found = cfgs_inside_functions(&content);
-        assert!(found.is_empty(), "{name}: {found:?}: a cfg selects a module or an item, not a part of a function");
+        assert!(
+            found.is_empty(),
+            "{name}: {found:?}: a cfg selects a module or an item, not a part of a function"
+        );
     }
 }
 

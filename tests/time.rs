@@ -11,7 +11,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use annulus::net::UnixStream;
-use annulus::time::{MissedTickBehavior, interval, interval_at, sleep, sleep_until, timeout, timeout_at};
+use annulus::time::{
+    MissedTickBehavior, interval, interval_at, sleep, sleep_until, timeout, timeout_at,
+};
 use annulus::{spawn, yield_now};
 use common::{poll_in_task, poll_once, run_here, turns, watchdog};
 use futures_util::future::{join_all, select};
@@ -85,9 +87,12 @@ fn a_sleep_of_zero_and_one_that_is_over_let_the_others_have_their_turn() {
 fn a_sleep_of_centuries_waits_and_is_dropped() {
     run_here(async {
         let now = Instant::now();
-        for duration in
-            [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(300 * 365 * 86400), Duration::from_secs(86400 * 30)]
-        {
+        for duration in [
+            Duration::MAX,
+            Duration::from_secs(u64::MAX),
+            Duration::from_secs(300 * 365 * 86400),
+            Duration::from_secs(86400 * 30),
+        ] {
             let mut long = sleep(duration);
             assert!(long.deadline() > now + Duration::from_secs(86400));
             assert!(poll_in_task(&mut long).await.is_pending());
@@ -198,11 +203,13 @@ fn a_sleep_begun_in_one_runtime_ends_in_another() {
 fn a_hundred_thousand_sleeps_that_are_mostly_dropped_cost_hardly_a_submission() {
     run_here(async {
         let before = annulus::metrics();
-        let mut sleeps: Vec<_> = (0..100_000u64).map(|index| sleep(LONG + Duration::from_micros(index))).collect();
+        let mut sleeps: Vec<_> =
+            (0..100_000u64).map(|index| sleep(LONG + Duration::from_micros(index))).collect();
         for long in &mut sleeps {
             assert!(poll_in_task(long).await.is_pending());
         }
-        let mut short: Vec<_> = (0..1000u64).map(|index| sleep(Duration::from_micros(index * 10))).collect();
+        let mut short: Vec<_> =
+            (0..1000u64).map(|index| sleep(Duration::from_micros(index * 10))).collect();
         for sleep in &mut short {
             let _ = poll_in_task(sleep).await;
         }
@@ -247,10 +254,12 @@ fn an_earlier_deadline_ends_a_wait_that_was_armed_for_a_later_one() {
         // Armed for the later one: the loop has waited once.
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let thread = std::thread::spawn({
-            let theirs = std::os::fd::AsFd::as_fd(&theirs).try_clone_to_owned().expect("a descriptor");
+            let theirs =
+                std::os::fd::AsFd::as_fd(&theirs).try_clone_to_owned().expect("a descriptor");
             move || {
                 std::thread::sleep(5 * MILLISECOND);
-                io::Write::write_all(&mut std::os::unix::net::UnixStream::from(theirs), b"x").expect("room");
+                io::Write::write_all(&mut std::os::unix::net::UnixStream::from(theirs), b"x")
+                    .expect("room");
             }
         });
         ours.read(vec![0; 8]).await.expect("data");
@@ -309,7 +318,12 @@ fn a_timeout_borrows_a_future_that_goes_on_after_it() {
 #[test]
 fn a_timeout_in_a_timeout_ends_with_the_shorter() {
     run_here(async {
-        assert!(timeout(LONG, timeout(MILLISECOND, pending::<()>())).await.expect("the outer has time").is_err());
+        assert!(
+            timeout(LONG, timeout(MILLISECOND, pending::<()>()))
+                .await
+                .expect("the outer has time")
+                .is_err()
+        );
         assert!(timeout(MILLISECOND, timeout(LONG, pending::<()>())).await.is_err());
     });
 }
@@ -470,7 +484,9 @@ fn a_timer_that_is_dropped_by_the_wake_of_another_is_no_trouble() {
             });
         })))));
         let waker = waker.into();
-        assert!(Pin::new(&mut first).poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+        assert!(
+            Pin::new(&mut first).poll(&mut std::task::Context::from_waker(&waker)).is_pending()
+        );
         let mut second = sleep_until(deadline);
         assert!(poll_once(Pin::new(&mut second)).is_pending());
         SECOND.with(|place| *place.borrow_mut() = Some(second));
@@ -490,7 +506,8 @@ fn the_system_calls_of_a_hundred_thousand_sleeps_do_not_depend_on_how_many_were_
             let before = annulus::metrics();
             let mut kept = Vec::new();
             for index in 0..count {
-                let mut sleep = Box::pin(sleep(if index % 100 == 0 { 5 * MILLISECOND } else { LONG }));
+                let mut sleep =
+                    Box::pin(sleep(if index % 100 == 0 { 5 * MILLISECOND } else { LONG }));
                 assert!(poll_in_task(&mut sleep).await.is_pending());
                 if index % 100 == 0 {
                     kept.push(sleep);
@@ -500,14 +517,21 @@ fn the_system_calls_of_a_hundred_thousand_sleeps_do_not_depend_on_how_many_were_
                 sleep.await;
             }
             let after = annulus::metrics();
-            (after.enters - before.enters, after.submissions - before.submissions, after.operations - before.operations)
+            (
+                after.enters - before.enters,
+                after.submissions - before.submissions,
+                after.operations - before.operations,
+            )
         };
         for count in [1000, 100_000] {
             let (enters, submissions, operations) = cost(count).await;
             // A wait for each tick of the wheel in which some of the kept are due, which is one for
             // each 100 made: they are few, though the making of them takes time.
             let most = 20 + 3 * count as u64 / 100;
-            assert!(enters <= most && submissions <= most, "{count} sleeps: {enters} enters, {submissions} submissions");
+            assert!(
+                enters <= most && submissions <= most,
+                "{count} sleeps: {enters} enters, {submissions} submissions"
+            );
             assert_eq!(operations, 0, "a sleep is no operation");
         }
     });
@@ -516,7 +540,9 @@ fn the_system_calls_of_a_hundred_thousand_sleeps_do_not_depend_on_how_many_were_
 #[test]
 fn a_sleep_that_somebody_else_resets_wakes_the_task_that_waits() {
     run_here(async {
-        for [first, then] in [[LONG, MILLISECOND], [MILLISECOND, 3 * MILLISECOND], [LONG, Duration::ZERO]] {
+        for [first, then] in
+            [[LONG, MILLISECOND], [MILLISECOND, 3 * MILLISECOND], [LONG, Duration::ZERO]]
+        {
             let moved = Rc::new(RefCell::new(Box::pin(sleep(first))));
             let waiting = Rc::clone(&moved);
             let waiter = spawn(poll_fn(move |context| waiting.borrow_mut().as_mut().poll(context)));

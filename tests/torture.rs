@@ -17,13 +17,17 @@ use std::time::{Duration, Instant};
 use annulus::fs::File;
 use annulus::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
 use annulus::{Builder, JoinHandle, spawn, spawn_blocking, time, yield_now};
-use common::{Pool, Random, Tracked, build_runtime, in_own_process, open_descriptors, poll_in_task, scratch_dir, seed, turns};
+use common::{
+    Pool, Random, Tracked, build_runtime, in_own_process, open_descriptors, poll_in_task,
+    scratch_dir, seed, turns,
+};
 use futures_util::future::{Either, select};
 
 const TASKS: usize = 24;
 
 fn operations() -> usize {
-    std::env::var("ANNULUS_TORTURE").map_or(4000, |text| text.parse().expect("ANNULUS_TORTURE is a number"))
+    std::env::var("ANNULUS_TORTURE")
+        .map_or(4000, |text| text.parse().expect("ANNULUS_TORTURE is a number"))
 }
 
 /// What the tasks share.
@@ -132,7 +136,11 @@ impl World {
         let mut heard = 0;
         loop {
             let result = match self.random.below(4) {
-                0 => ours.read(self.pool.empty(1 + self.random.below(8192))).timeout(self.short()).await,
+                0 => {
+                    ours.read(self.pool.empty(1 + self.random.below(8192)))
+                        .timeout(self.short())
+                        .await
+                }
                 1 => {
                     let mut read = ours.read(self.pool.empty(1 + self.random.below(8192)));
                     match poll_in_task(&mut read).await {
@@ -152,7 +160,8 @@ impl World {
                     heard += count;
                 }
                 Err(error) => {
-                    let expected = error.kind() == ErrorKind::TimedOut || error.raw_os_error() == Some(libc::ECANCELED);
+                    let expected = error.kind() == ErrorKind::TimedOut
+                        || error.raw_os_error() == Some(libc::ECANCELED);
                     assert!(expected, "{error}");
                 }
             }
@@ -199,7 +208,8 @@ impl World {
         let write = Box::pin(annulus::fs::write(&path, content));
         let written = self.some_fate(write).await;
         if let Some(Ok(())) = written {
-            let read: Pin<Box<dyn Future<Output = std::io::Result<Vec<u8>>>>> = Box::pin(annulus::fs::read(path.clone()));
+            let read: Pin<Box<dyn Future<Output = std::io::Result<Vec<u8>>>>> =
+                Box::pin(annulus::fs::read(path.clone()));
             if let Some(read) = self.some_fate(read).await {
                 assert_eq!(read.expect("just written"), b"content");
             }
@@ -261,7 +271,9 @@ async fn life(world: Rc<World>, name: usize, steps: usize) {
             5 | 6 => Rc::clone(&world).converse().await,
             7 => world.connect().await,
             8..=10 => world.datagram().await,
-            11 => world.paths(format!("annulus-torture-{}-{name}-{step}", std::process::id())).await,
+            11 => {
+                world.paths(format!("annulus-torture-{}-{name}-{step}", std::process::id())).await
+            }
             12 | 13 => world.sleeps().await,
             14 => Rc::clone(&world).victims().await,
             _ => world.jobs().await,
@@ -293,7 +305,9 @@ fn torture(builder: Builder, seed: u64, operations: usize) {
             victims: RefCell::default(),
             outcomes: Default::default(),
         });
-        let tasks: Vec<_> = (0..TASKS).map(|name| spawn(life(Rc::clone(&world), name, operations / TASKS))).collect();
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|name| spawn(life(Rc::clone(&world), name, operations / TASKS)))
+            .collect();
         let mut panics = Vec::new();
         for task in tasks {
             // The runtime is ended while work is in flight now and then.

@@ -24,7 +24,8 @@ fn advance<T>(wheel: &mut Wheel<T>, now: u64) -> Vec<T> {
 fn entries_fire_in_the_order_of_their_deadlines() {
     let mut wheel = Wheel::new();
     let deadlines = [70, 5, 4096, 64, 63, 1 << 40, 5, 4095, 1];
-    let _keys: Vec<WheelKey> = deadlines.iter().map(|&deadline| wheel.insert(deadline, deadline)).collect();
+    let _keys: Vec<WheelKey> =
+        deadlines.iter().map(|&deadline| wheel.insert(deadline, deadline)).collect();
     assert_eq!(advance(&mut wheel, 0), []);
     assert_eq!(advance(&mut wheel, 69), [1, 5, 5, 63, 64]);
     assert_eq!(advance(&mut wheel, u64::MAX), [70, 4095, 4096, 1 << 40]);
@@ -49,7 +50,12 @@ fn a_deadline_at_or_before_the_current_tick_fires_at_the_next_advance() {
     assert_eq!(advance(&mut wheel, 0), ["at zero"]);
 
     assert!(advance(&mut wheel, 100).is_empty());
-    let _keys = [wheel.insert(100, "now"), wheel.insert(30, "late"), wheel.insert(101, "soon"), wheel.insert(99, "just late")];
+    let _keys = [
+        wheel.insert(100, "now"),
+        wheel.insert(30, "late"),
+        wheel.insert(101, "soon"),
+        wheel.insert(99, "just late"),
+    ];
     assert!(wheel.next().is_some_and(|next| next <= 100));
     assert_eq!(advance(&mut wheel, 100), ["late", "just late", "now"]);
     assert_eq!(wheel.next(), Some(101));
@@ -70,7 +76,8 @@ fn an_earlier_now_does_not_turn_time_back_but_fires_what_is_overdue() {
 #[test]
 fn a_removed_entry_gives_its_value_back_and_does_not_fire() {
     let mut wheel = Wheel::new();
-    let (first, second, third) = (wheel.insert(10, 'a'), wheel.insert(10, 'b'), wheel.insert(10, 'c'));
+    let (first, second, third) =
+        (wheel.insert(10, 'a'), wheel.insert(10, 'b'), wheel.insert(10, 'c'));
     assert_eq!(wheel.pending(), 3);
     assert_eq!(wheel.remove(second), Some('b'));
     assert_eq!(wheel.pending(), 2);
@@ -131,7 +138,10 @@ fn the_last_tick_of_all_can_be_waited_for() {
 fn next_is_exact_where_few_entries_share_the_earliest_slot() {
     let mut wheel = Wheel::new();
     let base = 5 << 36;
-    let _keys: Vec<WheelKey> = (0..EXACT_UP_TO as u64).rev().map(|offset| wheel.insert(base + 1000 * offset + 17, ())).collect();
+    let _keys: Vec<WheelKey> = (0..EXACT_UP_TO as u64)
+        .rev()
+        .map(|offset| wheel.insert(base + 1000 * offset + 17, ()))
+        .collect();
     assert_eq!(wheel.next(), Some(base + 17));
     let _one_more = wheel.insert(base + 20_000, ());
     assert_eq!(wheel.next(), Some(base), "the start of the slot");
@@ -145,7 +155,8 @@ fn a_hundred_thousand_entries_come_and_go() {
     let mut wheel = Wheel::new();
     // Multiplying by an odd number spreads the deadlines without repeating one.
     let deadline = |index: u64| index.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
-    let mut keys: Vec<Option<WheelKey>> = (0..count).map(|index| Some(wheel.insert(deadline(index), index))).collect();
+    let mut keys: Vec<Option<WheelKey>> =
+        (0..count).map(|index| Some(wheel.insert(deadline(index), index))).collect();
     assert_eq!(wheel.pending(), count as usize);
     for (index, key) in keys.iter_mut().enumerate().filter(|(index, _)| index % 3 != 0) {
         assert_eq!(wheel.remove(key.take().expect("not removed yet")), Some(index as u64));
@@ -169,7 +180,8 @@ fn a_hundred_thousand_entries_come_and_go() {
 fn the_far_future_is_reached_in_few_steps() {
     let mut wheel = Wheel::new();
     let century_ns = 100 * 365 * 24 * 3600 * 1_000_000_000;
-    let _keys: Vec<WheelKey> = (1..=5).map(|centuries| wheel.insert(centuries * century_ns, centuries)).collect();
+    let _keys: Vec<WheelKey> =
+        (1..=5).map(|centuries| wheel.insert(centuries * century_ns, centuries)).collect();
     assert_eq!(steps_to_the_end(&mut wheel), (5, vec![1, 2, 3, 4, 5]));
 }
 
@@ -209,8 +221,8 @@ enum Step {
 /// Ticks of every magnitude, among them the neighbours of the ends of each level's slots and of the
 /// range.
 fn tick() -> impl Strategy<Value = u64> {
-    let power_of_64 =
-        (0..LEVELS as u32, 1..64u64, -2..=2i64).prop_map(|(level, digit, offset)| (digit << (6 * level)).wrapping_add_signed(offset));
+    let power_of_64 = (0..LEVELS as u32, 1..64u64, -2..=2i64)
+        .prop_map(|(level, digit, offset)| (digit << (6 * level)).wrapping_add_signed(offset));
     prop_oneof![
         4 => 0..200u64,
         4 => power_of_64,
@@ -273,7 +285,9 @@ impl Model {
     fn advance(&mut self, wheel: &mut Wheel<usize>, now: u64) {
         self.current = self.current.max(now);
         let mut expected = Vec::new();
-        while let Some(first) = self.pending.first_entry().filter(|first| first.key().0 <= self.current) {
+        while let Some(first) =
+            self.pending.first_entry().filter(|first| first.key().0 <= self.current)
+        {
             expected.push(first.key().1);
             first.remove();
         }
@@ -284,9 +298,14 @@ impl Model {
         assert_eq!(wheel.pending(), self.pending.len());
         match (wheel.next(), self.pending.first_key_value()) {
             (None, None) => {}
-            (Some(next), Some((&(earliest, _), ()))) if earliest <= self.current => assert!(next <= self.current),
+            (Some(next), Some((&(earliest, _), ()))) if earliest <= self.current => {
+                assert!(next <= self.current)
+            }
             (Some(next), Some((&(earliest, _), ()))) => {
-                assert!(self.current < next && next <= earliest, "{next} is no bound for {earliest}")
+                assert!(
+                    self.current < next && next <= earliest,
+                    "{next} is no bound for {earliest}"
+                )
             }
             (next, earliest) => panic!("next is {next:?}, but the earliest is {earliest:?}"),
         }
@@ -302,7 +321,11 @@ impl Model {
 /// run begins with it.
 fn config(cases: u32) -> ProptestConfig {
     let persistence = FileFailurePersistence::WithSource("regressions");
-    ProptestConfig { cases, failure_persistence: Some(Box::new(persistence)), ..ProptestConfig::default() }
+    ProptestConfig {
+        cases,
+        failure_persistence: Some(Box::new(persistence)),
+        ..ProptestConfig::default()
+    }
 }
 
 proptest! {

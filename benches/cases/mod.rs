@@ -87,7 +87,9 @@ async fn timed_steps<F: Future>(count: u64, mut step: impl FnMut() -> F) -> Dura
 
 /// As many in flight as the batch is large.
 fn no_ops(count: u64) -> Duration {
-    in_turn(count.div_ceil(IN_FLIGHT), || all((0..IN_FLIGHT).map(|_| annulus::no_op()).collect(), drop))
+    in_turn(count.div_ceil(IN_FLIGHT), || {
+        all((0..IN_FLIGHT).map(|_| annulus::no_op()).collect(), drop)
+    })
 }
 
 fn spawns(count: u64) -> Duration {
@@ -164,7 +166,9 @@ fn timers(count: u64) -> Duration {
     for _ in 0..count.div_ceil(MANY_TIMERS) {
         let before = cpu_time();
         runtime().block_on(async {
-            let sleep = |number: u64| annulus::spawn(time::sleep(Duration::from_micros(100_000 + number * 5)));
+            let sleep = |number: u64| {
+                annulus::spawn(time::sleep(Duration::from_micros(100_000 + number * 5)))
+            };
             let tasks: Vec<_> = (0..MANY_TIMERS).map(sleep).collect();
             for task in tasks {
                 task.await.expect("a sleep does not panic");
@@ -178,7 +182,8 @@ fn timers(count: u64) -> Duration {
 
 /// Of this thread, as the scheduler has booked it: behind by a few milliseconds at most.
 fn cpu_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel keeps statistics of its scheduler");
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")
+        .expect("the kernel keeps statistics of its scheduler");
     let nanoseconds = text.split_whitespace().next().and_then(|word| word.parse().ok());
     Duration::from_nanos(nanoseconds.expect("the first word is a number"))
 }
@@ -194,7 +199,9 @@ fn warm_file() -> io::Result<File> {
 fn reads(count: u64, in_flight: u64) -> Duration {
     let file = warm_file().expect("the target directory can be written to");
     let offset = Cell::new(0);
-    let read = |buffer| file.read_at(buffer, (offset.replace(offset.get() + PAGE_SIZE) % FILE_SIZE) as u64);
+    let read = |buffer| {
+        file.read_at(buffer, (offset.replace(offset.get() + PAGE_SIZE) % FILE_SIZE) as u64)
+    };
     let buffers = Cell::new((0..in_flight).map(|_| vec![0; PAGE_SIZE]).collect::<Vec<_>>());
     in_turn(count.div_ceil(in_flight), async || {
         let check = |result: Result<(usize, Vec<u8>), annulus::Error<_>>| {
@@ -208,10 +215,15 @@ fn reads(count: u64, in_flight: u64) -> Duration {
 
 /// Waits for all, in any order, by polling each that has not ended. `join_all` brings wakers of its
 /// own from 31 futures on.
-async fn all<F: Future + Unpin, T>(mut futures: Vec<F>, convert: impl Fn(F::Output) -> T) -> Vec<T> {
+async fn all<F: Future + Unpin, T>(
+    mut futures: Vec<F>,
+    convert: impl Fn(F::Output) -> T,
+) -> Vec<T> {
     let mut outputs = Vec::with_capacity(futures.len());
     poll_fn(|context| {
-        futures.retain_mut(|future| Pin::new(future).poll(context).map(|output| outputs.push(convert(output))).is_pending());
+        futures.retain_mut(|future| {
+            Pin::new(future).poll(context).map(|output| outputs.push(convert(output))).is_pending()
+        });
         if futures.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;

@@ -63,7 +63,11 @@ fn wake(count: u64, pause: Duration, is_busy: bool) -> Duration {
         for number in 1..=count {
             std::future::poll_fn(|context| {
                 bell.waker.register(context.waker());
-                if bell.rung.load(Ordering::Acquire) == number { Poll::Ready(()) } else { Poll::Pending }
+                if bell.rung.load(Ordering::Acquire) == number {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
             })
             .await;
             bell.heard.store(number, Ordering::Release);

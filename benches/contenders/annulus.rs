@@ -17,7 +17,8 @@ use annulus::{Builder, Runtime};
 use futures_util::StreamExt;
 
 use crate::harness::child::{
-    Control, CopyJob, Counters, EchoJob, Job, ReadJob, Reply, Request, SliceBooks, SliceReply, answer_with_slices,
+    Control, CopyJob, Counters, EchoJob, Job, ReadJob, Reply, Request, SliceBooks, SliceReply,
+    answer_with_slices,
 };
 use crate::harness::data_file::{BLOCK_SIZE, BlockOrder, check_block};
 use crate::harness::workloads::{Transport, Work};
@@ -72,12 +73,18 @@ pub(crate) const ANNULUS_SPIN: Contender = Contender {
 };
 
 /// With waits that end with several completions or after a while.
-pub(crate) const ANNULUS_MIN_WAIT: Contender =
-    Contender { name: "annulus-min-wait", serve: |job, control| serve(job, Style::MinWait, control), ..ANNULUS_SPIN };
+pub(crate) const ANNULUS_MIN_WAIT: Contender = Contender {
+    name: "annulus-min-wait",
+    serve: |job, control| serve(job, Style::MinWait, control),
+    ..ANNULUS_SPIN
+};
 
 /// With a thread of the kernel that submits, on whatever core it likes.
-pub(crate) const ANNULUS_SQPOLL: Contender =
-    Contender { name: "annulus-sqpoll", serve: |job, control| serve(job, Style::SubmissionThread, control), ..ANNULUS_SPIN };
+pub(crate) const ANNULUS_SQPOLL: Contender = Contender {
+    name: "annulus-sqpoll",
+    serve: |job, control| serve(job, Style::SubmissionThread, control),
+    ..ANNULUS_SPIN
+};
 
 /// With reads that end by asking the device.
 pub(crate) const ANNULUS_IOPOLL: Contender = Contender {
@@ -148,7 +155,8 @@ fn serve_echo(job: &EchoJob, style: Style, control: &mut Control) -> Result<(), 
                 0
             }
             None => {
-                let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+                let listener =
+                    TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
                 let port = listener.local_addr()?.port();
                 drop(annulus::spawn(serve_tcp(listener, style, read_size)));
                 port
@@ -191,7 +199,8 @@ async fn answer_requests() -> Result<(), Failure> {
         match request? {
             None => return Ok(()),
             Some(Request::Counters) => {
-                Control::open().reply(&Reply::Counters(Counters::now(Some(annulus::metrics().enters))))?;
+                Control::open()
+                    .reply(&Reply::Counters(Counters::now(Some(annulus::metrics().enters))))?;
             }
             Some(other) => return Err(format!("an echo server cannot do {other:?}").into()),
         }
@@ -255,7 +264,9 @@ fn serve_reads(job: &ReadJob, style: Style, control: &mut Control) -> Result<(),
         let pool = is_registered.then(|| BufferPool::new(job.depth, job.block_size));
         Ok::<_, io::Error>(Rc::new(Reader { file, job: job.clone(), pool }))
     })?;
-    answer_with_slices(control, runtime.ring().to_string(), |duration_ms, seed| slice(&runtime, &reader, duration_ms, seed))
+    answer_with_slices(control, runtime.ring().to_string(), |duration_ms, seed| {
+        slice(&runtime, &reader, duration_ms, seed)
+    })
 }
 
 /// A file that cannot be polled would be read in the ordinary way, and measured under a false name.
@@ -277,13 +288,22 @@ struct Shared {
 }
 
 /// `depth` tasks, each with one read in flight, until the time is up.
-fn slice(runtime: &Runtime, reader: &Rc<Reader>, duration_ms: u64, seed: u64) -> Result<SliceReply, Failure> {
+fn slice(
+    runtime: &Runtime,
+    reader: &Rc<Reader>,
+    duration_ms: u64,
+    seed: u64,
+) -> Result<SliceReply, Failure> {
     let books = SliceBooks::open(duration_ms, Some(runtime.metrics().enters));
     let shared = Rc::new(RefCell::new(Shared { order: BlockOrder::new(&reader.job, seed), books }));
     runtime.block_on(async {
         let start = |_| {
             let (reader, shared) = (Rc::clone(reader), Rc::clone(&shared));
-            match reader.pool.as_ref().map(|pool| pool.try_acquire().expect("a buffer for each task")) {
+            match reader
+                .pool
+                .as_ref()
+                .map(|pool| pool.try_acquire().expect("a buffer for each task"))
+            {
                 Some(block) => annulus::spawn(read_blocks(reader, shared, block)),
                 None => {
                     let block = AlignedBuffer::new(reader.job.block_size, BLOCK_SIZE);
@@ -301,7 +321,11 @@ fn slice(runtime: &Runtime, reader: &Rc<Reader>, duration_ms: u64, seed: u64) ->
     Ok(shared.into_inner().books.close(Some(runtime.metrics().enters)))
 }
 
-async fn read_blocks<B>(reader: Rc<Reader>, shared: Rc<RefCell<Shared>>, mut block: B) -> Result<(), Failure>
+async fn read_blocks<B>(
+    reader: Rc<Reader>,
+    shared: Rc<RefCell<Shared>>,
+    mut block: B,
+) -> Result<(), Failure>
 where
     B: IoBufMut + Deref<Target = [u8]>,
 {

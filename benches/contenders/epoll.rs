@@ -19,7 +19,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
-use crate::harness::child::{Begun, Control, EchoJob, Job, ReadJob, SliceBooks, SliceReply, answer_on_a_thread, answer_with_slices};
+use crate::harness::child::{
+    Begun, Control, EchoJob, Job, ReadJob, SliceBooks, SliceReply, answer_on_a_thread,
+    answer_with_slices,
+};
 use crate::harness::data_file::{BLOCK_SIZE, BlockChoice, BlockOrder, check_block};
 use crate::harness::epoll::{Epoll, Events, READABLE, WRITABLE};
 use crate::harness::workloads::Work;
@@ -112,7 +115,15 @@ impl EchoServer {
             }
         };
         let buffer = vec![0; job.read_size];
-        Ok(EchoServer { epoll, listener, listener_number, port, connections: Vec::new(), buffer, system_calls: Arc::default() })
+        Ok(EchoServer {
+            epoll,
+            listener,
+            listener_number,
+            port,
+            connections: Vec::new(),
+            buffer,
+            system_calls: Arc::default(),
+        })
     }
 
     fn run(&mut self) -> Result<(), Failure> {
@@ -157,7 +168,12 @@ impl EchoServer {
 impl Connection {
     /// Goes on until the socket gives or takes no more, for only then does an edge tell when it
     /// does again. `false` when the peer has ended.
-    fn serve(&mut self, buffer: &mut [u8], epoll: &Epoll, system_calls: &mut u64) -> io::Result<bool> {
+    fn serve(
+        &mut self,
+        buffer: &mut [u8],
+        epoll: &Epoll,
+        system_calls: &mut u64,
+    ) -> io::Result<bool> {
         if !self.unsent.is_empty() && !self.send_rest(epoll, system_calls)? {
             return Ok(false);
         }
@@ -202,14 +218,23 @@ impl Connection {
     fn receive(&self, buffer: &mut [u8]) -> Progress {
         // SAFETY: the buffer is borrowed for the whole call and has the length given; the socket is
         // open.
-        let result = unsafe { libc::recv(self.socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        let result = unsafe {
+            libc::recv(self.socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0)
+        };
         progress(result)
     }
 
     fn send(&self, bytes: &[u8]) -> Progress {
         // SAFETY: the bytes are borrowed for the whole call and have the length given; the socket
         // is open.
-        let result = unsafe { libc::send(self.socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
+        let result = unsafe {
+            libc::send(
+                self.socket.as_raw_fd(),
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                libc::MSG_NOSIGNAL,
+            )
+        };
         progress(result)
     }
 }
@@ -266,7 +291,9 @@ impl Pool {
             drop(finished);
             if is_first {
                 self.system_calls.fetch_add(1, Ordering::Relaxed);
-                (&self.doorbell).write_all(&1u64.to_ne_bytes()).expect("an eventfd takes 2^64 - 2 rings unread");
+                (&self.doorbell)
+                    .write_all(&1u64.to_ne_bytes())
+                    .expect("an eventfd takes 2^64 - 2 rings unread");
             }
         }
     }
@@ -276,7 +303,9 @@ impl Pool {
         loop {
             match queue.pop_front() {
                 Some(read) => return read,
-                None => queue = self.queue_filled.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                None => {
+                    queue = self.queue_filled.wait(queue).unwrap_or_else(PoisonError::into_inner)
+                }
             }
         }
     }
@@ -320,9 +349,15 @@ impl PoolReader {
         let mut order = BlockOrder::new(job, seed);
         let mut events = Events::new();
         let mut finished = Vec::with_capacity(job.depth);
-        let mut books = SliceBooks::open(duration_ms, Some(self.pool.system_calls.load(Ordering::Relaxed)));
+        let mut books =
+            SliceBooks::open(duration_ms, Some(self.pool.system_calls.load(Ordering::Relaxed)));
         let mut batch: Vec<PoolRead> = (0..job.depth)
-            .map(|_| PoolRead { choice: order.choose(), begun: books.begin(), block: Box::new(Block([0; BLOCK_SIZE])), result: Ok(()) })
+            .map(|_| PoolRead {
+                choice: order.choose(),
+                begun: books.begin(),
+                block: Box::new(Block([0; BLOCK_SIZE])),
+                result: Ok(()),
+            })
             .collect();
         let mut in_flight = batch.len();
         self.pool.submit(&mut batch);
@@ -345,12 +380,19 @@ impl PoolReader {
     }
 
     /// Swaps the pool's list of finished reads for the empty one given.
-    fn wait_for_finished(&self, events: &mut Events, finished: &mut Vec<PoolRead>) -> io::Result<()> {
+    fn wait_for_finished(
+        &self,
+        events: &mut Events,
+        finished: &mut Vec<PoolRead>,
+    ) -> io::Result<()> {
         self.epoll.wait(events, -1)?;
         let mut rings = [0; size_of::<u64>()];
         (&self.pool.doorbell).read_exact(&mut rings)?;
         self.pool.system_calls.fetch_add(2, Ordering::Relaxed);
-        std::mem::swap(&mut *self.pool.finished.lock().unwrap_or_else(PoisonError::into_inner), finished);
+        std::mem::swap(
+            &mut *self.pool.finished.lock().unwrap_or_else(PoisonError::into_inner),
+            finished,
+        );
         Ok(())
     }
 }

@@ -4,7 +4,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-use crate::harness::child::{Control, CopyJob, Job, ReadJob, SliceBooks, SliceReply, answer_with_slices};
+use crate::harness::child::{
+    Control, CopyJob, Job, ReadJob, SliceBooks, SliceReply, answer_with_slices,
+};
 use crate::harness::data_file::{BLOCK_SIZE, BlockOrder, check_block};
 use crate::harness::workloads::Work;
 use crate::harness::{Contender, Failure};
@@ -22,7 +24,9 @@ pub(crate) const PREAD: Contender = Contender {
 fn serve(job: &Job, control: &mut Control) -> Result<(), Failure> {
     match job {
         Job::Read(job) => serve_reads(job, control),
-        Job::Copy(job) => answer_with_slices(control, "std::fs::copy".into(), |duration_ms, _| copy(job, duration_ms)),
+        Job::Copy(job) => answer_with_slices(control, "std::fs::copy".into(), |duration_ms, _| {
+            copy(job, duration_ms)
+        }),
         Job::Echo(_) => Err("blocking calls serve one connection at a time".into()),
     }
 }
@@ -34,10 +38,18 @@ fn serve_reads(job: &ReadJob, control: &mut Control) -> Result<(), Failure> {
     let mut memory = vec![0; job.block_size + BLOCK_SIZE];
     let start = memory.as_ptr().align_offset(BLOCK_SIZE);
     let block = &mut memory[start..start + job.block_size];
-    answer_with_slices(control, "one thread".into(), |duration_ms, seed| read(job, &file, block, duration_ms, seed))
+    answer_with_slices(control, "one thread".into(), |duration_ms, seed| {
+        read(job, &file, block, duration_ms, seed)
+    })
 }
 
-fn read(job: &ReadJob, file: &File, block: &mut [u8], duration_ms: u64, seed: u64) -> Result<SliceReply, Failure> {
+fn read(
+    job: &ReadJob,
+    file: &File,
+    block: &mut [u8],
+    duration_ms: u64,
+    seed: u64,
+) -> Result<SliceReply, Failure> {
     let mut order = BlockOrder::new(job, seed);
     let mut books = SliceBooks::open(duration_ms, Some(0));
     let mut calls = 0;

@@ -21,7 +21,10 @@ use io_uring::types::{Fd, Fixed};
 use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue};
 
 use crate::harness::buffers::{BUFFERS, Buffers, GROUP, Pages};
-use crate::harness::child::{Begun, Control, EchoJob, Job, ReadJob, SliceBooks, SliceReply, answer_on_a_thread, answer_with_slices};
+use crate::harness::child::{
+    Begun, Control, EchoJob, Job, ReadJob, SliceBooks, SliceReply, answer_on_a_thread,
+    answer_with_slices,
+};
 use crate::harness::data_file::{BlockChoice, BlockOrder, check_block};
 use crate::harness::workloads::Work;
 use crate::harness::{Contender, Failure};
@@ -155,9 +158,21 @@ fn serve_echo(job: &EchoJob) -> Result<(), Failure> {
     let mut ring = open_ring()?;
     let queues = Queues::new(&mut ring)?;
     let buffers = Buffers::register(&queues.submitter, job.read_size)?;
-    answer_on_a_thread(port, format!("{SETUP}; multishot receive, {BUFFERS} buffers"), Some(Arc::clone(&queues.enters)))?;
+    answer_on_a_thread(
+        port,
+        format!("{SETUP}; multishot receive, {BUFFERS} buffers"),
+        Some(Arc::clone(&queues.enters)),
+    )?;
     let is_tcp = job.unix_path.is_none();
-    EchoServer { queues, listener, is_tcp, buffers, connections: Vec::new(), starved: VecDeque::new() }.run()
+    EchoServer {
+        queues,
+        listener,
+        is_tcp,
+        buffers,
+        connections: Vec::new(),
+        starved: VecDeque::new(),
+    }
+    .run()
 }
 
 fn listen(job: &EchoJob) -> io::Result<(OwnedFd, u16)> {
@@ -203,7 +218,9 @@ impl EchoServer<'_> {
     }
 
     fn accept(&mut self) -> io::Result<()> {
-        let entry = opcode::AcceptMulti::new(Fd(self.listener.as_raw_fd())).build().user_data(token(Purpose::Accept, 0, 0));
+        let entry = opcode::AcceptMulti::new(Fd(self.listener.as_raw_fd()))
+            .build()
+            .user_data(token(Purpose::Accept, 0, 0));
         // SAFETY: the entry names no memory, and the listener lives as long as the process.
         unsafe { self.queues.push(&entry) }
     }
@@ -222,7 +239,12 @@ impl EchoServer<'_> {
         if self.connections.len() <= connection {
             self.connections.resize_with(connection + 1, || None);
         }
-        self.connections[connection] = Some(Connection { _socket: socket, waiting: VecDeque::new(), is_sending: false, has_ended: false });
+        self.connections[connection] = Some(Connection {
+            _socket: socket,
+            waiting: VecDeque::new(),
+            is_sending: false,
+            has_ended: false,
+        });
         self.receive(connection)?;
         if !cqueue::more(completion.flags()) {
             self.accept()?;
@@ -231,7 +253,11 @@ impl EchoServer<'_> {
     }
 
     fn receive(&mut self, connection: usize) -> io::Result<()> {
-        let entry = opcode::RecvMulti::new(Fd(connection as i32), GROUP).build().user_data(token(Purpose::Receive, connection, 0));
+        let entry = opcode::RecvMulti::new(Fd(connection as i32), GROUP).build().user_data(token(
+            Purpose::Receive,
+            connection,
+            0,
+        ));
         // SAFETY: the buffers of the group live as long as the process; the socket is closed after
         // the last completion.
         unsafe { self.queues.push(&entry) }
@@ -239,7 +265,9 @@ impl EchoServer<'_> {
 
     fn received(&mut self, connection: usize, completion: &cqueue::Entry) -> Result<(), Failure> {
         let (result, flags) = (completion.result(), completion.flags());
-        let Some(peer) = &mut self.connections[connection] else { return Err("a completion for a connection that has gone".into()) };
+        let Some(peer) = &mut self.connections[connection] else {
+            return Err("a completion for a connection that has gone".into());
+        };
         if let Some(buffer) = cqueue::buffer_select(flags) {
             self.buffers.free -= 1;
             if result > 0 {
@@ -276,7 +304,9 @@ impl EchoServer<'_> {
     }
 
     fn sent(&mut self, connection: usize, result: i32) -> Result<(), Failure> {
-        let Some(peer) = &mut self.connections[connection] else { return Err("a completion for a connection that has gone".into()) };
+        let Some(peer) = &mut self.connections[connection] else {
+            return Err("a completion for a connection that has gone".into());
+        };
         peer.is_sending = false;
         if result < 0 {
             while let Some((buffer, _)) = peer.waiting.pop_front() {
@@ -307,7 +337,13 @@ fn set_no_delay(socket: &OwnedFd) -> io::Result<()> {
     // SAFETY: the call reads the local `on`, whose size is given.
     let result = unsafe {
         let value = (&raw const on).cast();
-        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, value, size_of::<libc::c_int>() as u32)
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NODELAY,
+            value,
+            size_of::<libc::c_int>() as u32,
+        )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -332,11 +368,21 @@ struct Reader<'a> {
     registration: Registration,
 }
 
-fn serve_reads(job: &ReadJob, registration: Registration, control: &mut Control) -> Result<(), Failure> {
+fn serve_reads(
+    job: &ReadJob,
+    registration: Registration,
+    control: &mut Control,
+) -> Result<(), Failure> {
     let flags = if job.direct { libc::O_DIRECT } else { 0 };
     let file = OpenOptions::new().read(true).custom_flags(flags).open(&job.path)?;
     let mut ring = open_ring()?;
-    let mut reader = Reader { job, file, blocks: Pages::new(job.depth * job.block_size), queues: Queues::new(&mut ring)?, registration };
+    let mut reader = Reader {
+        job,
+        file,
+        blocks: Pages::new(job.depth * job.block_size),
+        queues: Queues::new(&mut ring)?,
+        registration,
+    };
     if registration == Registration::FileAndBuffers {
         reader.register()?;
     }
@@ -348,7 +394,10 @@ impl Reader<'_> {
     /// buffers.
     fn register(&self) -> io::Result<()> {
         self.queues.submitter.register_files(&[self.file.as_raw_fd()])?;
-        let blocks = libc::iovec { iov_base: self.blocks.at(0).cast(), iov_len: self.job.depth * self.job.block_size };
+        let blocks = libc::iovec {
+            iov_base: self.blocks.at(0).cast(),
+            iov_len: self.job.depth * self.job.block_size,
+        };
         // SAFETY: the blocks live as long as the reader, which ends with nothing in flight or with
         // its process.
         unsafe { self.queues.submitter.register_buffers(&[blocks]) }
@@ -357,7 +406,9 @@ impl Reader<'_> {
     fn slice(&mut self, duration_ms: u64, seed: u64) -> Result<SliceReply, Failure> {
         let mut order = BlockOrder::new(self.job, seed);
         let mut books = SliceBooks::open(duration_ms, Some(self.queues.enters()));
-        let mut slots: Vec<Slot> = (0..self.job.depth).map(|_| Slot { choice: order.choose(), begun: books.begin() }).collect();
+        let mut slots: Vec<Slot> = (0..self.job.depth)
+            .map(|_| Slot { choice: order.choose(), begun: books.begin() })
+            .collect();
         for (number, slot) in slots.iter().enumerate() {
             self.read(number, slot)?;
         }
@@ -368,9 +419,12 @@ impl Reader<'_> {
             for completion in completions.drain(..) {
                 let number = completion.user_data() as usize;
                 let slot = &mut slots[number];
-                let length = usize::try_from(completion.result()).map_err(|_| io::Error::from_raw_os_error(-completion.result()))?;
+                let length = usize::try_from(completion.result())
+                    .map_err(|_| io::Error::from_raw_os_error(-completion.result()))?;
                 // SAFETY: the read of this block has completed, and the next is submitted below.
-                let block = unsafe { std::slice::from_raw_parts(self.blocks.at(number * self.job.block_size), length) };
+                let block = unsafe {
+                    std::slice::from_raw_parts(self.blocks.at(number * self.job.block_size), length)
+                };
                 check_block(self.job, slot.choice, block)?;
                 if books.end(slot.begun) {
                     *slot = Slot { choice: order.choose(), begun: books.begin() };
@@ -384,10 +438,15 @@ impl Reader<'_> {
     }
 
     fn read(&mut self, number: usize, slot: &Slot) -> io::Result<()> {
-        let (block, size) = (self.blocks.at(number * self.job.block_size), self.job.block_size as u32);
+        let (block, size) =
+            (self.blocks.at(number * self.job.block_size), self.job.block_size as u32);
         let entry = match self.registration {
-            Registration::None => opcode::Read::new(Fd(self.file.as_raw_fd()), block, size).offset(slot.choice.offset).build(),
-            Registration::FileAndBuffers => opcode::ReadFixed::new(Fixed(0), block, size, 0).offset(slot.choice.offset).build(),
+            Registration::None => opcode::Read::new(Fd(self.file.as_raw_fd()), block, size)
+                .offset(slot.choice.offset)
+                .build(),
+            Registration::FileAndBuffers => {
+                opcode::ReadFixed::new(Fixed(0), block, size, 0).offset(slot.choice.offset).build()
+            }
         };
         let entry = entry.user_data(number as u64);
         // SAFETY: the block is untouched until the completion; a slice ends with nothing in flight,

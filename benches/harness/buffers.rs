@@ -63,7 +63,8 @@ impl Buffers {
     /// Their memory is never given back, since the end of a ring does not wait for the receives
     /// that are armed on it.
     pub(crate) fn register(submitter: &Submitter<'_>, size: usize) -> io::Result<Buffers> {
-        let entries = ManuallyDrop::new(Pages::new(usize::from(BUFFERS) * size_of::<BufRingEntry>()));
+        let entries =
+            ManuallyDrop::new(Pages::new(usize::from(BUFFERS) * size_of::<BufRingEntry>()));
         let bytes = ManuallyDrop::new(Pages::new(usize::from(BUFFERS) * size));
         // SAFETY: the pages stay as long as the process.
         unsafe { submitter.register_buf_ring_with_flags(entries.at(0) as u64, BUFFERS, GROUP, 0)? };

@@ -207,7 +207,11 @@ impl SliceBooks {
             elapsed_ns: elapsed.as_nanos() as u64,
             cpu_ns: after.cpu_ns - self.before.cpu_ns,
             enters: after.enters_since(&self.before),
-            latencies: self.latencies.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect(),
+            latencies: self
+                .latencies
+                .iter_recorded()
+                .map(|step| (step.value_iterated_to(), step.count_at_value()))
+                .collect(),
         }
     }
 }
@@ -215,12 +219,18 @@ impl SliceBooks {
 /// Tells the parent that an echo server is ready, and answers its requests on a thread of their
 /// own, so that the server's loop need not know of them. The process ends with the parent's last
 /// request. `system_calls` is what the loop has counted, if it counts.
-pub(crate) fn answer_on_a_thread(port: u16, setup: String, system_calls: Option<Arc<AtomicU64>>) -> Result<(), Failure> {
+pub(crate) fn answer_on_a_thread(
+    port: u16,
+    setup: String,
+    system_calls: Option<Arc<AtomicU64>>,
+) -> Result<(), Failure> {
     let mut control = Control::open();
     control.reply(&Reply::Ready { port, setup })?;
     let mut answer = move || -> Result<(), Failure> {
         while let Some(request) = control.next::<Request>()? {
-            let Request::Counters = request else { return Err(format!("an echo server cannot do {request:?}").into()) };
+            let Request::Counters = request else {
+                return Err(format!("an echo server cannot do {request:?}").into());
+            };
             let enters = system_calls.as_ref().map(|count| count.load(Ordering::Relaxed));
             control.reply(&Reply::Counters(Counters::now(enters)))?;
         }
@@ -246,7 +256,9 @@ pub(crate) fn answer_with_slices(
 ) -> Result<(), Failure> {
     control.reply(&Reply::Ready { port: 0, setup })?;
     while let Some(request) = control.next()? {
-        let Request::Slice { duration_ms, seed } = request else { return Err(format!("a worker cannot do {request:?}").into()) };
+        let Request::Slice { duration_ms, seed } = request else {
+            return Err(format!("a worker cannot do {request:?}").into());
+        };
         let reply = slice(duration_ms, seed)?;
         control.reply(&Reply::Slice(reply))?;
     }
@@ -295,7 +307,11 @@ pub(crate) struct Contestant {
 
 impl Contestant {
     /// Starts the process and waits until it is ready.
-    pub(crate) fn start(contender: &Contender, core: Option<usize>, job: Job) -> Result<Contestant, Failure> {
+    pub(crate) fn start(
+        contender: &Contender,
+        core: Option<usize>,
+        job: Job,
+    ) -> Result<Contestant, Failure> {
         let executable = std::env::current_exe()?;
         let name = contender.name;
         let mut process = Command::new(executable)
@@ -308,9 +324,15 @@ impl Contestant {
         let requests = process.stdin.take();
         let stdout = process.stdout.take().expect("stdout was asked to be a pipe above");
         let replies = forward_lines(stdout);
-        let mut contestant = Contestant { name, setup: String::new(), port: 0, process, requests, replies };
+        let mut contestant =
+            Contestant { name, setup: String::new(), port: 0, process, requests, replies };
 
-        contestant.send(&Assignment { contender: name.into(), parent: std::process::id(), core, job })?;
+        contestant.send(&Assignment {
+            contender: name.into(),
+            parent: std::process::id(),
+            core,
+            job,
+        })?;
         match contestant.receive(Duration::ZERO)? {
             Reply::Ready { port, setup } => {
                 contestant.port = port;
@@ -356,10 +378,15 @@ impl Contestant {
 
     fn receive(&mut self, expected: Duration) -> Result<Reply, Failure> {
         let name = self.name;
-        let line = self.replies.recv_timeout(expected + ANSWER_TIMEOUT).map_err(|error| match error {
-            RecvTimeoutError::Timeout => format!("{name} has not answered for {} s", ANSWER_TIMEOUT.as_secs()),
-            RecvTimeoutError::Disconnected => format!("the process of {name} ended unexpectedly"),
-        })?;
+        let line =
+            self.replies.recv_timeout(expected + ANSWER_TIMEOUT).map_err(|error| match error {
+                RecvTimeoutError::Timeout => {
+                    format!("{name} has not answered for {} s", ANSWER_TIMEOUT.as_secs())
+                }
+                RecvTimeoutError::Disconnected => {
+                    format!("the process of {name} ended unexpectedly")
+                }
+            })?;
         match serde_json::from_str(&line)? {
             Reply::Failed(reason) => Err(format!("{name}: {reason}").into()),
             reply => Ok(reply),
@@ -394,7 +421,11 @@ impl Drop for Contestant {
                 _ => return,
             }
         }
-        eprintln!("the process of {} did not end within {} s and was killed", self.name, EXIT_TIMEOUT.as_secs());
+        eprintln!(
+            "the process of {} did not end within {} s and was killed",
+            self.name,
+            EXIT_TIMEOUT.as_secs()
+        );
         // Both fail only if the process has ended by itself meanwhile.
         let _ = self.process.kill();
         let _ = self.process.wait();

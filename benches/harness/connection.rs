@@ -20,7 +20,10 @@ pub(super) struct Pattern {
 impl Pattern {
     pub(super) fn new(message_size: usize, seed: u64) -> Pattern {
         let mut random = Random::new(seed);
-        Pattern { bytes: (0..message_size + WINDOWS).map(|_| random.next() as u8).collect(), message_size }
+        Pattern {
+            bytes: (0..message_size + WINDOWS).map(|_| random.next() as u8).collect(),
+            message_size,
+        }
     }
 
     pub(super) fn message_size(&self) -> usize {
@@ -61,7 +64,11 @@ impl Connection {
     pub(super) fn check(&mut self, bytes: &[u8], pattern: &Pattern) -> Result<bool, Failure> {
         let rest = &pattern.message(self.number)[self.received..];
         if rest.get(..bytes.len()) != Some(bytes) {
-            return Err(format!("the server sent back other bytes than it got (message {})", self.number).into());
+            return Err(format!(
+                "the server sent back other bytes than it got (message {})",
+                self.number
+            )
+            .into());
         }
         self.received += bytes.len();
         Ok(self.received == pattern.message_size)

@@ -35,15 +35,24 @@ pub(crate) struct DataFile {
 impl DataFile {
     /// Makes the file, or takes the one of an earlier run if its size and content fit. `progress`
     /// gets bytes written.
-    pub(crate) fn prepare(directory: &Path, size: u64, keep: bool, progress: impl FnMut(u64)) -> Result<DataFile, Failure> {
+    pub(crate) fn prepare(
+        directory: &Path,
+        size: u64,
+        keep: bool,
+        progress: impl FnMut(u64),
+    ) -> Result<DataFile, Failure> {
         let shown = directory.display();
-        fs::create_dir_all(directory).map_err(|error| format!("cannot make the directory {shown}: {error}"))?;
+        fs::create_dir_all(directory)
+            .map_err(|error| format!("cannot make the directory {shown}: {error}"))?;
         let file_system = system::file_system_of(directory)?;
         let file = DataFile { path: directory.join("data.bin"), size, file_system, keep };
         if !file.is_usable() {
             file.write_content(progress).map_err(|error| {
                 let _ = fs::remove_file(&file.path);
-                format!("cannot write {}: {error} (choose another place by --file-dir)", file.path.display())
+                format!(
+                    "cannot write {}: {error} (choose another place by --file-dir)",
+                    file.path.display()
+                )
             })?;
         }
         Ok(file)
@@ -59,7 +68,8 @@ impl DataFile {
 
     fn write_content(&self, mut progress: impl FnMut(u64)) -> io::Result<()> {
         // A file of an earlier run with another size gives its room back first.
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&self.path)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).open(&self.path)?;
         let free = system::file_system_of(&self.path)?.free_bytes;
         if free < self.size + SPARE_BYTES {
             return Err(io::Error::other(format!(
@@ -102,7 +112,10 @@ impl DataFile {
     /// Why `O_DIRECT` cannot be used here, if it cannot.
     pub(crate) fn direct_refusal(&self) -> Option<String> {
         if self.file_system.is_tmpfs {
-            return Some("tmpfs has no disk to read from directly (choose a disk file system by --file-dir)".into());
+            return Some(
+                "tmpfs has no disk to read from directly (choose a disk file system by --file-dir)"
+                    .into(),
+            );
         }
         let opened = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&self.path);
         opened.err().map(|error| format!("{} refuses O_DIRECT: {error}", self.file_system.name))
@@ -157,7 +170,12 @@ impl BlockOrder {
     pub(crate) fn new(job: &ReadJob, seed: u64) -> BlockOrder {
         let block_size = job.block_size as u64;
         let next = job.is_sequential.then_some(0);
-        BlockOrder { random: Random::new(seed), blocks: job.file_size / block_size, block_size, next }
+        BlockOrder {
+            random: Random::new(seed),
+            blocks: job.file_size / block_size,
+            block_size,
+            next,
+        }
     }
 
     pub(crate) fn choose(&mut self) -> BlockChoice {
@@ -175,6 +193,9 @@ impl BlockOrder {
 
 /// Fails if a read brought less than a block, or something else than was written.
 pub(crate) fn check_block(job: &ReadJob, choice: BlockChoice, block: &[u8]) -> Result<(), Failure> {
-    let is_right = block.len() == job.block_size && is_content_of(choice.offset, block, choice.salt);
-    is_right.then_some(()).ok_or_else(|| format!("wrong content read at offset {}", choice.offset).into())
+    let is_right =
+        block.len() == job.block_size && is_content_of(choice.offset, block, choice.salt);
+    is_right
+        .then_some(())
+        .ok_or_else(|| format!("wrong content read at offset {}", choice.offset).into())
 }

@@ -42,10 +42,17 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_MOD, source.as_raw_fd(), interest)
     }
 
-    fn control(&self, operation: libc::c_int, source: RawFd, interest: libc::c_int) -> io::Result<()> {
+    fn control(
+        &self,
+        operation: libc::c_int,
+        source: RawFd,
+        interest: libc::c_int,
+    ) -> io::Result<()> {
         let mut event = libc::epoll_event { events: interest as u32, u64: source as u64 };
         // SAFETY: `event` is a local; the kernel copies it during the call.
-        checked(unsafe { libc::epoll_ctl(self.descriptor.as_raw_fd(), operation, source, &mut event) })
+        checked(unsafe {
+            libc::epoll_ctl(self.descriptor.as_raw_fd(), operation, source, &mut event)
+        })
     }
 
     /// Waits until something is ready or `timeout_ms` have passed (-1: for ever). Begins again
@@ -55,7 +62,14 @@ impl Epoll {
         loop {
             // SAFETY: the list is owned by `events`, which is borrowed mutably for the whole call,
             // and has `room` entries.
-            let count = unsafe { libc::epoll_wait(self.descriptor.as_raw_fd(), events.list.as_mut_ptr(), room, timeout_ms) };
+            let count = unsafe {
+                libc::epoll_wait(
+                    self.descriptor.as_raw_fd(),
+                    events.list.as_mut_ptr(),
+                    room,
+                    timeout_ms,
+                )
+            };
             events.count = usize::try_from(count).unwrap_or(0);
             match checked(count) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

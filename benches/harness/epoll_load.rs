@@ -21,7 +21,10 @@ pub(super) struct EpollLoad {
 }
 
 impl EpollLoad {
-    pub(super) fn new(connections: Vec<Connection>, pattern: &Arc<Pattern>) -> Result<EpollLoad, Failure> {
+    pub(super) fn new(
+        connections: Vec<Connection>,
+        pattern: &Arc<Pattern>,
+    ) -> Result<EpollLoad, Failure> {
         let epoll = Epoll::new()?;
         let mut places = Vec::new();
         for (place, connection) in connections.iter().enumerate() {
@@ -90,7 +93,9 @@ impl EpollLoad {
         while *sent < self.pattern.message_size() {
             match stream.write(&self.pattern.message(*number)[*sent..]) {
                 Ok(count) => *sent += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(self.epoll.modify(stream, READABLE | WRITABLE)?),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Ok(self.epoll.modify(stream, READABLE | WRITABLE)?);
+                }
                 Err(error) => return Err(error.into()),
             }
         }

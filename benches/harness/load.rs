@@ -80,16 +80,28 @@ pub(crate) struct LoadSlice {
 impl Load {
     /// Opens the connections. `cores` are those that the server does not use; without any, threads
     /// go where they can.
-    pub(crate) fn connect(address: &Address, connections: usize, message_size: usize, cores: &[usize], seed: u64) -> Result<Load, Failure> {
+    pub(crate) fn connect(
+        address: &Address,
+        connections: usize,
+        message_size: usize,
+        cores: &[usize],
+        seed: u64,
+    ) -> Result<Load, Failure> {
         let count = cores.len().clamp(1, MOST_THREADS).min(connections);
         let mut shares: Vec<Vec<Connection>> = (0..count).map(|_| Vec::new()).collect();
         for number in 0..connections {
-            let stream = address.connect().map_err(|error| format!("connection {number} was refused: {error}"))?;
+            let stream = address
+                .connect()
+                .map_err(|error| format!("connection {number} was refused: {error}"))?;
             shares[number % count].push(Connection::new(stream, number));
         }
         let pattern = Arc::new(Pattern::new(message_size, seed));
         let threads = shares.into_iter().enumerate();
-        Ok(Load { threads: threads.map(|(index, share)| LoadThread::start(share, cores.get(index).copied(), &pattern)).collect() })
+        Ok(Load {
+            threads: threads
+                .map(|(index, share)| LoadThread::start(share, cores.get(index).copied(), &pattern))
+                .collect(),
+        })
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -98,7 +110,11 @@ impl Load {
 
     /// Loads the server for `duration` and until the last reply is in: at full speed, or with so
     /// many requests a second.
-    pub(crate) fn slice(&mut self, duration: Duration, requests_per_s: Option<u32>) -> Result<LoadSlice, Failure> {
+    pub(crate) fn slice(
+        &mut self,
+        duration: Duration,
+        requests_per_s: Option<u32>,
+    ) -> Result<LoadSlice, Failure> {
         let started = Instant::now();
         let share = requests_per_s.map(|rate| f64::from(rate) / self.threads.len() as f64);
         for thread in &self.threads {
@@ -106,9 +122,11 @@ impl Load {
             let interval = share.map(|rate| Duration::from_secs_f64(1.0 / rate));
             let _ = thread.paces.send(Pace { deadline: started + duration, interval });
         }
-        let tallies: Vec<Result<Tally, Failure>> = self.threads.iter().map(LoadThread::tally).collect();
+        let tallies: Vec<Result<Tally, Failure>> =
+            self.threads.iter().map(LoadThread::tally).collect();
         let elapsed = started.elapsed();
-        let mut slice = LoadSlice { operations: 0, elapsed, latencies: empty_histogram(), busy: 0.0 };
+        let mut slice =
+            LoadSlice { operations: 0, elapsed, latencies: empty_histogram(), busy: 0.0 };
         for tally in tallies {
             let tally = tally?;
             slice.operations += tally.latencies.len();
@@ -128,7 +146,11 @@ struct LoadThread {
 }
 
 impl LoadThread {
-    fn start(connections: Vec<Connection>, core: Option<usize>, pattern: &Arc<Pattern>) -> LoadThread {
+    fn start(
+        connections: Vec<Connection>,
+        core: Option<usize>,
+        pattern: &Arc<Pattern>,
+    ) -> LoadThread {
         let (paces, wanted) = mpsc::channel();
         let (told, tallies) = mpsc::channel();
         let pattern = Arc::clone(pattern);

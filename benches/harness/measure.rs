@@ -75,9 +75,12 @@ impl Slice {
 
     fn add(&mut self, other: &Slice) {
         // Weighted by time, so that the sum says what share of all slices the load ran.
-        let weighted = |slice: &Slice| slice.load_busy.map(|busy| busy * slice.elapsed.as_secs_f64());
+        let weighted =
+            |slice: &Slice| slice.load_busy.map(|busy| busy * slice.elapsed.as_secs_f64());
         let elapsed = self.elapsed + other.elapsed;
-        self.load_busy = weighted(other).map(|busy| (busy + weighted(self).unwrap_or(0.0)) / elapsed.as_secs_f64()).or(self.load_busy);
+        self.load_busy = weighted(other)
+            .map(|busy| (busy + weighted(self).unwrap_or(0.0)) / elapsed.as_secs_f64())
+            .or(self.load_busy);
         self.operations += other.operations;
         self.elapsed = elapsed;
         self.cpu += other.cpu;
@@ -88,9 +91,13 @@ impl Slice {
 
     pub(crate) fn figures(&self) -> Figures {
         let operations = (self.operations > 0).then_some(self.operations as f64);
-        let quantile_us = |quantile| (!self.latencies.is_empty()).then(|| self.latencies.value_at_quantile(quantile) as f64 / 1e3);
+        let quantile_us = |quantile| {
+            (!self.latencies.is_empty())
+                .then(|| self.latencies.value_at_quantile(quantile) as f64 / 1e3)
+        };
         Figures {
-            ops_per_s: operations.map(|operations| operations / self.elapsed.as_secs_f64().max(1e-9)),
+            ops_per_s: operations
+                .map(|operations| operations / self.elapsed.as_secs_f64().max(1e-9)),
             cpu_us_per_op: operations.map(|operations| self.cpu.as_secs_f64() * 1e6 / operations),
             p50_us: quantile_us(0.5),
             p99_us: quantile_us(0.99),
@@ -118,13 +125,48 @@ pub(crate) struct Figure {
 }
 
 pub(crate) const FIGURES: &[Figure] = &[
-    Figure { name: "ops_per_s", title: "ops/s", more_is_better: true, read: |figures| figures.ops_per_s },
-    Figure { name: "cpu_us_per_op", title: "CPU µs/op", more_is_better: false, read: |figures| figures.cpu_us_per_op },
-    Figure { name: "p50_us", title: "p50 µs", more_is_better: false, read: |figures| figures.p50_us },
-    Figure { name: "p99_us", title: "p99 µs", more_is_better: false, read: |figures| figures.p99_us },
-    Figure { name: "p999_us", title: "p99.9 µs", more_is_better: false, read: |figures| figures.p999_us },
-    Figure { name: "enters_per_op", title: "enters/op", more_is_better: false, read: |figures| figures.enters_per_op },
-    Figure { name: "bytes_per_connection", title: "B/connection", more_is_better: false, read: |figures| figures.bytes_per_connection },
+    Figure {
+        name: "ops_per_s",
+        title: "ops/s",
+        more_is_better: true,
+        read: |figures| figures.ops_per_s,
+    },
+    Figure {
+        name: "cpu_us_per_op",
+        title: "CPU µs/op",
+        more_is_better: false,
+        read: |figures| figures.cpu_us_per_op,
+    },
+    Figure {
+        name: "p50_us",
+        title: "p50 µs",
+        more_is_better: false,
+        read: |figures| figures.p50_us,
+    },
+    Figure {
+        name: "p99_us",
+        title: "p99 µs",
+        more_is_better: false,
+        read: |figures| figures.p99_us,
+    },
+    Figure {
+        name: "p999_us",
+        title: "p99.9 µs",
+        more_is_better: false,
+        read: |figures| figures.p999_us,
+    },
+    Figure {
+        name: "enters_per_op",
+        title: "enters/op",
+        more_is_better: false,
+        read: |figures| figures.enters_per_op,
+    },
+    Figure {
+        name: "bytes_per_connection",
+        title: "B/connection",
+        more_is_better: false,
+        read: |figures| figures.bytes_per_connection,
+    },
 ];
 
 impl Figure {
@@ -173,7 +215,8 @@ pub(crate) fn ratios(records: &[Record]) -> Vec<Ratio> {
     pairs
         .filter_map(|(other, figure)| {
             let rounds = first.rounds.iter().zip(&other.rounds);
-            let per_round: Vec<Option<f64>> = rounds.map(|(of, to)| figure.advantage(&of.figures(), &to.figures())).collect();
+            let per_round: Vec<Option<f64>> =
+                rounds.map(|(of, to)| figure.advantage(&of.figures(), &to.figures())).collect();
             let mut sorted: Vec<f64> = per_round.iter().copied().flatten().collect();
             sorted.sort_by(f64::total_cmp);
             Some(Ratio {
@@ -238,7 +281,8 @@ pub(crate) fn run(
     mut after_slice: impl FnMut(usize, usize, &Slice),
 ) -> Result<Vec<(Slice, Vec<Slice>)>, Failure> {
     let mut random = Random::new(plan.seed);
-    let mut results = vec![(Slice::nothing(), Vec::with_capacity(plan.rounds)); contest.contenders()];
+    let mut results =
+        vec![(Slice::nothing(), Vec::with_capacity(plan.rounds)); contest.contenders()];
     for round in 0..=plan.rounds {
         contest.prepare_round()?;
         let seed = random.next();

@@ -116,7 +116,10 @@ pub(crate) struct Options {
 }
 
 /// Runs a contender's process if this is one, else what `compare` makes of the command line.
-pub(crate) fn run_main(contenders: &'static [Contender], compare: impl FnOnce() -> Result<(), Failure>) -> ExitCode {
+pub(crate) fn run_main(
+    contenders: &'static [Contender],
+    compare: impl FnOnce() -> Result<(), Failure>,
+) -> ExitCode {
     let is_child = std::env::args().nth(1).is_some_and(|argument| argument == child::CHILD_COMMAND);
     let result = if is_child { be_child(contenders) } else { compare() };
     match result {
@@ -139,8 +142,15 @@ fn be_child(contenders: &'static [Contender]) -> Result<(), Failure> {
     }
 }
 
-fn serve(contenders: &'static [Contender], assignment: &Assignment, control: &mut Control) -> Result<(), Failure> {
-    let contender = contenders.iter().find(|contender| contender.name == assignment.contender).ok_or("no such contender")?;
+fn serve(
+    contenders: &'static [Contender],
+    assignment: &Assignment,
+    control: &mut Control,
+) -> Result<(), Failure> {
+    let contender = contenders
+        .iter()
+        .find(|contender| contender.name == assignment.contender)
+        .ok_or("no such contender")?;
     system::end_with_parent(assignment.parent)?;
     if let Some(core) = assignment.core {
         system::pin_to_core(core)?;
@@ -170,7 +180,9 @@ impl Setting {
             slice_ms: options.slice_ms,
             // Short enough to be typed again.
             seed: options.seed.unwrap_or(u64::from(unix_time.subsec_nanos())),
-            file_size_mib: options.file_size_mib.unwrap_or(suite.file_size_mib[usize::from(options.quick)]),
+            file_size_mib: options
+                .file_size_mib
+                .unwrap_or(suite.file_size_mib[usize::from(options.quick)]),
             unix_time: unix_time.as_secs(),
             more: suite.settings.clone(),
         };
@@ -195,31 +207,53 @@ impl Setting {
 }
 
 fn chosen_contenders(suite: &Suite, names: &[String]) -> Result<Vec<&'static Contender>, Failure> {
-    if let Some(unknown) = names.iter().find(|name| suite.contenders.iter().all(|contender| contender.name != **name)) {
+    if let Some(unknown) =
+        names.iter().find(|name| suite.contenders.iter().all(|contender| contender.name != **name))
+    {
         return Err(format!("there is no contender {unknown:?}: --list names them").into());
     }
-    let is_chosen =
-        |contender: &&Contender| if names.is_empty() { !contender.is_optional } else { names.iter().any(|name| name == contender.name) };
+    let is_chosen = |contender: &&Contender| {
+        if names.is_empty() {
+            !contender.is_optional
+        } else {
+            names.iter().any(|name| name == contender.name)
+        }
+    };
     Ok(suite.contenders.iter().filter(is_chosen).collect())
 }
 
 fn chosen_rows(suite: &Suite, names: &[String]) -> Result<Vec<Row>, Failure> {
-    if let Some(unknown) = names.iter().find(|name| suite.rows.iter().all(|row| !row.name.starts_with(name.as_str()))) {
+    if let Some(unknown) =
+        names.iter().find(|name| suite.rows.iter().all(|row| !row.name.starts_with(name.as_str())))
+    {
         return Err(format!("there is no workload {unknown:?}: --list names them").into());
     }
     // Else `tcp_echo_64_x50` would mean `tcp_echo_64_x500` as well.
     let is_whole = |name: &String| suite.rows.iter().any(|row| row.name == *name);
-    let is_named = |row: &Row, name: &String| if is_whole(name) { row.name == *name } else { row.name.starts_with(name.as_str()) };
-    let is_chosen = |row: &&Row| if names.is_empty() { row.is_default } else { names.iter().any(|name| is_named(row, name)) };
+    let is_named = |row: &Row, name: &String| {
+        if is_whole(name) { row.name == *name } else { row.name.starts_with(name.as_str()) }
+    };
+    let is_chosen = |row: &&Row| {
+        if names.is_empty() { row.is_default } else { names.iter().any(|name| is_named(row, name)) }
+    };
     Ok(suite.rows.iter().filter(is_chosen).cloned().collect())
 }
 
 /// The target directory that this executable was built into, or else `target/` here.
 fn target_directory() -> Result<PathBuf, Failure> {
     let executable = std::env::current_exe()?;
-    let is_kind = |directory: &&Path| directory.ends_with("examples") || directory.ends_with("deps") || directory.ends_with("release");
+    let is_kind = |directory: &&Path| {
+        directory.ends_with("examples")
+            || directory.ends_with("deps")
+            || directory.ends_with("release")
+    };
     let found = executable.ancestors().find(is_kind);
-    let profile = found.map(|found| if found.ends_with("release") { found } else { found.parent().unwrap_or(found) });
+    let profile =
+        found.map(
+            |found| {
+                if found.ends_with("release") { found } else { found.parent().unwrap_or(found) }
+            },
+        );
     Ok(profile.and_then(Path::parent).unwrap_or(Path::new("target")).to_owned())
 }
 
@@ -227,8 +261,13 @@ fn target_directory() -> Result<PathBuf, Failure> {
 pub(crate) fn compare(suite: &Suite, options: &Options) -> Result<(), Failure> {
     if options.list {
         let default = |is_default: bool| if is_default { "" } else { " (only by name)" };
-        suite.rows.iter().for_each(|row| println!("workload  {}{}", row.name, default(row.is_default)));
-        suite.contenders.iter().for_each(|contender| println!("contender {}{}", contender.name, default(!contender.is_optional)));
+        suite
+            .rows
+            .iter()
+            .for_each(|row| println!("workload  {}{}", row.name, default(row.is_default)));
+        suite.contenders.iter().for_each(|contender| {
+            println!("contender {}{}", contender.name, default(!contender.is_optional))
+        });
         return Ok(());
     }
     let setting = Setting::of(suite, options)?;
@@ -237,8 +276,13 @@ pub(crate) fn compare(suite: &Suite, options: &Options) -> Result<(), Failure> {
     options.json.as_deref().map_or(Ok(()), check_writable)?;
 
     let plan = setting.plan();
-    let slices: u64 = setting.rows.iter().map(|row| plan.slices(setting.contenders_of(row.work).len())).sum();
-    eprintln!("seed {}; about {} s of measuring", plan.seed, (slices * setting.settings.slice_ms).div_ceil(1000));
+    let slices: u64 =
+        setting.rows.iter().map(|row| plan.slices(setting.contenders_of(row.work).len())).sum();
+    eprintln!(
+        "seed {}; about {} s of measuring",
+        plan.seed,
+        (slices * setting.settings.slice_ms).div_ceil(1000)
+    );
     let progress = Progress::start(slices);
     let report = measure_all(&setting, options.keep, &progress)?;
     progress.finish();
@@ -258,15 +302,21 @@ pub(crate) fn compare(suite: &Suite, options: &Options) -> Result<(), Failure> {
 fn check_writable(path: &Path) -> Result<(), Failure> {
     let shown = path.display();
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        fs::create_dir_all(directory).map_err(|error| format!("cannot make the directory of {shown}: {error}"))?;
+        fs::create_dir_all(directory)
+            .map_err(|error| format!("cannot make the directory of {shown}: {error}"))?;
     }
     // Appending keeps an earlier report in case this run fails.
-    OpenOptions::new().append(true).create(true).open(path).map_err(|error| format!("cannot write {shown}: {error}"))?;
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .map_err(|error| format!("cannot write {shown}: {error}"))?;
     Ok(())
 }
 
 fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
-    fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()).into())
+    fs::write(path, text)
+        .map_err(|error| format!("cannot write {}: {error}", path.display()).into())
 }
 
 /// Runs the rows one after the other and prints each one's table as soon as it is known.
@@ -293,30 +343,42 @@ fn measure_all(setting: &Setting, keep: bool, progress: &Progress) -> Result<Rep
         skipped: Vec::new(),
     };
     for row in &setting.rows {
-        let refusal = file.as_ref().filter(|_| row.work.is_direct()).and_then(DataFile::direct_refusal);
+        let refusal =
+            file.as_ref().filter(|_| row.work.is_direct()).and_then(DataFile::direct_refusal);
         if let Some(reason) = refusal {
             report.skipped.push(Skipped { name: row.name.clone(), reason });
             continue;
         }
         let workload = measure_row(setting, row, file.as_ref(), progress)?;
         let annulus = workload.contenders.iter().find(|contender| contender.name == "annulus");
-        report.machine.ring = report.machine.ring.or_else(|| annulus.map(|contender| contender.setup.clone()));
+        report.machine.ring =
+            report.machine.ring.or_else(|| annulus.map(|contender| contender.setup.clone()));
         progress.print(&report::table(&workload));
         report.workloads.push(workload);
     }
     Ok(report)
 }
 
-fn measure_row(setting: &Setting, row: &Row, file: Option<&DataFile>, progress: &Progress) -> Result<Workload, Failure> {
+fn measure_row(
+    setting: &Setting,
+    row: &Row,
+    file: Option<&DataFile>,
+    progress: &Progress,
+) -> Result<Workload, Failure> {
     let contenders = setting.contenders_of(row.work);
     let seed = setting.settings.seed;
     match (row.work, file) {
         (Work::Echo { transport, connections, message_size, rate }, _) => {
-            let mut contest = EchoContest::start(&contenders, transport, connections, message_size, rate, seed)?;
+            let mut contest =
+                EchoContest::start(&contenders, transport, connections, message_size, rate, seed)?;
             let (setups, placement) = (contest.setups(), contest.placement.clone());
-            let mut workload = run(setting, row, file, &contenders, &mut contest, setups, progress)?;
+            let mut workload =
+                run(setting, row, file, &contenders, &mut contest, setups, progress)?;
             if placement.server_core.is_none() {
-                workload.notes.push("There is but one core: servers and load share it, and nothing is pinned.".into());
+                workload.notes.push(
+                    "There is but one core: servers and load share it, and nothing is pinned."
+                        .into(),
+                );
             }
             // Of few connections both sides wait for each other, and idle cores mean nothing; nor
             // do they at a fixed rate.
@@ -334,7 +396,8 @@ fn measure_row(setting: &Setting, row: &Row, file: Option<&DataFile>, progress: 
         (_, Some(file)) => {
             let mut contest = FileContest::start(&contenders, file, row.work)?;
             let setups = contest.setups();
-            let mut workload = run(setting, row, Some(file), &contenders, &mut contest, setups, progress)?;
+            let mut workload =
+                run(setting, row, Some(file), &contenders, &mut contest, setups, progress)?;
             if file.file_system.is_tmpfs {
                 workload.notes.push(
                     "The file lies on tmpfs: the ring hands every access to worker threads there. For a fair picture put it on \
@@ -367,9 +430,20 @@ fn run(
     })?;
     let described = contenders.iter().zip(setups).zip(results);
     let records: Vec<Record> = described
-        .map(|((contender, setup), (total, rounds))| Record { name: contender.name, setup, counted: contender.counted, total, rounds })
+        .map(|((contender, setup), (total, rounds))| Record {
+            name: contender.name,
+            setup,
+            counted: contender.counted,
+            total,
+            rounds,
+        })
         .collect();
-    Ok(Workload::new(row.name.clone(), row.work.describe(file.filter(|_| row.work.needs_file())), row.work.saturates(), &records))
+    Ok(Workload::new(
+        row.name.clone(),
+        row.work.describe(file.filter(|_| row.work.needs_file())),
+        row.work.saturates(),
+        &records,
+    ))
 }
 
 /// A round opens thousands of connections, and memory hardly differs from one to the next.

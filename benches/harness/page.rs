@@ -10,7 +10,10 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::Failure;
 use super::measure::{FIGURES, Figures};
-use super::report::{KNOWN_LIMITS, RATIO_MEANING, Report, Verdict, Workload, answer, busy_line, losses, number, shown, verdict};
+use super::report::{
+    KNOWN_LIMITS, RATIO_MEANING, Report, Verdict, Workload, answer, busy_line, losses, number,
+    shown, verdict,
+};
 
 const PLOT_SIZE: (u32, u32) = (460, 300);
 
@@ -20,7 +23,12 @@ const INK: RGBColor = RGBColor(1, 2, 3);
 const INK_IN_SVG: &str = "#010203";
 
 /// One colour per contender, readable on light and dark ground.
-const PALETTE: &[RGBColor] = &[RGBColor(47, 129, 204), RGBColor(217, 122, 43), RGBColor(63, 166, 107), RGBColor(155, 107, 203)];
+const PALETTE: &[RGBColor] = &[
+    RGBColor(47, 129, 204),
+    RGBColor(217, 122, 43),
+    RGBColor(63, 166, 107),
+    RGBColor(155, 107, 203),
+];
 
 fn colour(index: usize) -> RGBColor {
     PALETTE[index % PALETTE.len()]
@@ -47,8 +55,16 @@ fn plot(draw: impl FnOnce(&Canvas) -> Result<(), Failure>) -> Result<String, Fai
 }
 
 /// One bar per contender.
-fn bars(workload: &Workload, title: &str, read: fn(&Figures) -> Option<f64>) -> Result<String, Failure> {
-    let values: Vec<f64> = workload.contenders.iter().map(|contender| read(&contender.figures).unwrap_or(0.0)).collect();
+fn bars(
+    workload: &Workload,
+    title: &str,
+    read: fn(&Figures) -> Option<f64>,
+) -> Result<String, Failure> {
+    let values: Vec<f64> = workload
+        .contenders
+        .iter()
+        .map(|contender| read(&contender.figures).unwrap_or(0.0))
+        .collect();
     let highest = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max) * 1.15;
     plot(|canvas| {
         let mut chart = ChartBuilder::on(canvas)
@@ -76,7 +92,8 @@ fn bars(workload: &Workload, title: &str, read: fn(&Figures) -> Option<f64>) -> 
             let above = ink_text(13).pos(Pos::new(HPos::Center, VPos::Bottom));
             let below = ink_text(13).pos(Pos::new(HPos::Center, VPos::Top));
             chart.draw_series([Text::new(number(*value), (left + 0.5, *value), above)])?;
-            let name = EmptyElement::at((left + 0.5, 0.0)) + Text::new(contender.name, (0, 6), below);
+            let name =
+                EmptyElement::at((left + 0.5, 0.0)) + Text::new(contender.name, (0, 6), below);
             chart.draw_series([name])?;
         }
         Ok(())
@@ -109,7 +126,8 @@ fn latency_curves(workload: &Workload) -> Result<String, Failure> {
             .label_style(ink_text(12))
             .draw()?;
         for (index, contender) in workload.contenders.iter().enumerate() {
-            let line = contender.latency_curve.iter().map(|&(percentile, us)| (nines(percentile), us));
+            let line =
+                contender.latency_curve.iter().map(|&(percentile, us)| (nines(percentile), us));
             let style = colour(index).stroke_width(2);
             chart
                 .draw_series(LineSeries::new(line, style))?
@@ -141,7 +159,8 @@ fn percentile_label(nines: f64) -> String {
 const PLOTTED_RATIOS: &[&str] = &["ops_per_s", "cpu_us_per_op", "p50_us", "p99_us"];
 
 fn ratio_dots(workload: &Workload, of: &str, to: &str) -> Result<String, Failure> {
-    let named = |name: &&str| workload.ratios.iter().find(|ratio| ratio.to == to && ratio.figure == *name);
+    let named =
+        |name: &&str| workload.ratios.iter().find(|ratio| ratio.to == to && ratio.figure == *name);
     let shown: Vec<_> = PLOTTED_RATIOS.iter().filter_map(named).collect();
     let span = ratio_span(shown.iter().map(|ratio| ratio.min..ratio.max));
     plot(|canvas| {
@@ -169,16 +188,25 @@ fn ratio_dots(workload: &Workload, of: &str, to: &str) -> Result<String, Failure
             let left = index as f64;
             let count = ratio.per_round.len().max(1) as f64;
             let place = |round: usize| left + 0.25 + 0.5 * (round as f64 + 0.5) / count;
-            let finite = ratio.per_round.iter().enumerate().filter_map(|(round, value)| Some((round, (*value)?)));
-            chart.draw_series(
-                finite.map(|(round, value)| Circle::new((place(round), ratio_height(value)), 3, colour(0).mix(0.65).filled())),
-            )?;
+            let finite = ratio
+                .per_round
+                .iter()
+                .enumerate()
+                .filter_map(|(round, value)| Some((round, (*value)?)));
+            chart.draw_series(finite.map(|(round, value)| {
+                Circle::new((place(round), ratio_height(value)), 3, colour(0).mix(0.65).filled())
+            }))?;
             let height = ratio_height(ratio.median);
             let median = [(left + 0.15, height), (left + 0.85, height)];
             chart.draw_series(LineSeries::new(median, colour(1).stroke_width(2)))?;
-            let title = FIGURES.iter().find(|figure| figure.name == ratio.figure).map_or("", |figure| figure.title);
+            let title = FIGURES
+                .iter()
+                .find(|figure| figure.name == ratio.figure)
+                .map_or("", |figure| figure.title);
             let below = ink_text(12).pos(Pos::new(HPos::Center, VPos::Top));
-            chart.draw_series([EmptyElement::at((left + 0.5, bottom)) + Text::new(title, (0, 6), below)])?;
+            chart.draw_series([
+                EmptyElement::at((left + 0.5, bottom)) + Text::new(title, (0, 6), below)
+            ])?;
         }
         Ok(())
     })
@@ -196,7 +224,9 @@ fn ratio_height(ratio: f64) -> f64 {
 
 /// The heights that show all ratios and the line at 1.
 fn ratio_span(ratios: impl Iterator<Item = Range<f64>>) -> Range<f64> {
-    let span = ratios.fold(0.95..1.05, |span: Range<f64>, ratio| span.start.min(ratio.start)..span.end.max(ratio.end));
+    let span = ratios.fold(0.95..1.05, |span: Range<f64>, ratio| {
+        span.start.min(ratio.start)..span.end.max(ratio.end)
+    });
     let (lowest, highest) = (ratio_height(span.start), ratio_height(span.end));
     let margin = (highest - lowest) * 0.06;
     lowest - margin..highest + margin
@@ -220,7 +250,8 @@ th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid var(
 
 /// The whole page.
 pub(crate) fn page(report: &Report) -> Result<String, Failure> {
-    let mut html = String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+    let mut html =
+        String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     html.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
     writeln!(html, "<title>annulus compared</title>\n<style>{STYLE}</style>\n</head>\n<body>")?;
     head(&mut html, report)?;
@@ -238,14 +269,27 @@ pub(crate) fn page(report: &Report) -> Result<String, Failure> {
 
 fn head(html: &mut String, report: &Report) -> Result<(), Failure> {
     let (machine, settings) = (&report.machine.machine, &report.settings);
-    write!(html, "<h1>annulus compared on this machine</h1>\n<p class=\"soft\">Linux {}, ", escape(&machine.kernel))?;
-    write!(html, "{} × {}, {} MiB of memory", machine.cores, escape(&machine.processor), machine.memory_mib)?;
+    write!(
+        html,
+        "<h1>annulus compared on this machine</h1>\n<p class=\"soft\">Linux {}, ",
+        escape(&machine.kernel)
+    )?;
+    write!(
+        html,
+        "{} × {}, {} MiB of memory",
+        machine.cores,
+        escape(&machine.processor),
+        machine.memory_mib
+    )?;
     write!(html, ", TCP congestion control {}", escape(&machine.tcp_congestion_control))?;
     if let Some(file_system) = &report.machine.file_system {
         write!(html, ", data file on {}", escape(file_system))?;
     }
     let (rounds, slice_ms, seed) = (settings.rounds, settings.slice_ms, settings.seed);
-    writeln!(html, ". {rounds} rounds of {slice_ms} ms slices, interleaved in shuffled order, seed {seed}.</p>")?;
+    writeln!(
+        html,
+        ". {rounds} rounds of {slice_ms} ms slices, interleaved in shuffled order, seed {seed}.</p>"
+    )?;
     if report.workloads.len() > 1 {
         html.push_str("<ul>\n");
         for workload in &report.workloads {
@@ -260,7 +304,11 @@ fn head(html: &mut String, report: &Report) -> Result<(), Failure> {
 /// The answer, the plots, then the figures.
 fn section(html: &mut String, workload: &Workload) -> Result<(), Failure> {
     let (name, description) = (&workload.name, escape(&workload.description));
-    writeln!(html, "<h2 id=\"{name}\">{name}</h2>\n<p class=\"answer\">{}</p>", escape(&answer(workload)))?;
+    writeln!(
+        html,
+        "<h2 id=\"{name}\">{name}</h2>\n<p class=\"answer\">{}</p>",
+        escape(&answer(workload))
+    )?;
     writeln!(html, "<p class=\"soft\">{description}</p>")?;
     for note in &workload.notes {
         writeln!(html, "<p class=\"note\">{}</p>", escape(note))?;
@@ -295,7 +343,10 @@ fn table(html: &mut String, workload: &Workload) -> Result<(), Failure> {
                         Verdict::Neither => "soft",
                     };
                     let (median, min, max) = (ratio.median, ratio.min, ratio.max);
-                    write!(html, "<td class=\"{class}\">{median:.2}×<small>{min:.2}–{max:.2}</small></td>")?;
+                    write!(
+                        html,
+                        "<td class=\"{class}\">{median:.2}×<small>{min:.2}–{max:.2}</small></td>"
+                    )?;
                 }
                 None => html.push_str("<td>–</td>"),
             }
@@ -311,10 +362,14 @@ fn plots(html: &mut String, workload: &Workload) -> Result<(), Failure> {
     let has = |name: &str| workload.figures().iter().any(|figure| figure.name == name);
     if has("ops_per_s") {
         html.push_str(&bars(workload, "operations per second", |figures| figures.ops_per_s)?);
-        html.push_str(&bars(workload, "CPU time per operation, µs", |figures| figures.cpu_us_per_op)?);
+        html.push_str(&bars(workload, "CPU time per operation, µs", |figures| {
+            figures.cpu_us_per_op
+        })?);
     }
     if has("bytes_per_connection") {
-        html.push_str(&bars(workload, "memory per idle connection, bytes", |figures| figures.bytes_per_connection)?);
+        html.push_str(&bars(workload, "memory per idle connection, bytes", |figures| {
+            figures.bytes_per_connection
+        })?);
     }
     if has("p50_us") {
         html.push_str(&latency_curves(workload)?);
@@ -329,7 +384,12 @@ fn plots(html: &mut String, workload: &Workload) -> Result<(), Failure> {
 fn small_print(html: &mut String, workload: &Workload) -> Result<(), Failure> {
     html.push_str("<p class=\"soft\">");
     for contender in &workload.contenders {
-        write!(html, "enters/op of {} counts {}. ", contender.name, escape(contender.enters_counts))?;
+        write!(
+            html,
+            "enters/op of {} counts {}. ",
+            contender.name,
+            escape(contender.enters_counts)
+        )?;
     }
     for busy in workload.contenders.iter().filter_map(busy_line) {
         write!(html, "{}. ", escape(&busy))?;
@@ -341,7 +401,10 @@ fn small_print(html: &mut String, workload: &Workload) -> Result<(), Failure> {
 fn findings(html: &mut String, report: &Report) -> Result<(), Failure> {
     write!(html, "<h2>How to read the ratios</h2>\n<p>{RATIO_MEANING}</p>\n")?;
     let Range { start, end } = SHOWN_RATIOS;
-    writeln!(html, "<p class=\"soft\">In the plots a ratio below {start} or above {end} stands at that edge.</p>")?;
+    writeln!(
+        html,
+        "<p class=\"soft\">In the plots a ratio below {start} or above {end} stands at that edge.</p>"
+    )?;
     html.push_str("<h2>Where others win</h2>\n<p>In this run:</p>\n<ul>\n");
     for sentence in losses(report) {
         writeln!(html, "<li>{}</li>", escape(&sentence))?;

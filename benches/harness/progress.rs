@@ -22,13 +22,15 @@ pub(crate) struct FileProgress {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the templates are constants that indicatif accepts")
+    ProgressStyle::with_template(template)
+        .expect("the templates are constants that indicatif accepts")
 }
 
 impl Progress {
     pub(crate) fn start(slices: u64) -> Progress {
         // indicatif hides the bar by itself where stderr is no terminal.
-        let bar = ProgressBar::new(slices).with_style(style("{elapsed_precise} {wide_bar} {percent:>3} % {msg}"));
+        let bar = ProgressBar::new(slices)
+            .with_style(style("{elapsed_precise} {wide_bar} {percent:>3} % {msg}"));
         Progress { bar, is_terminal: std::io::stderr().is_terminal() }
     }
 
@@ -38,9 +40,17 @@ impl Progress {
         }
     }
 
-    pub(crate) fn advance(&self, workload: &str, round: usize, rounds: usize, contender: &str, slice: &Slice) {
+    pub(crate) fn advance(
+        &self,
+        workload: &str,
+        round: usize,
+        rounds: usize,
+        contender: &str,
+        slice: &Slice,
+    ) {
         let rate = shown(slice.figures().ops_per_s);
-        let stage = if round == 0 { "warming up".into() } else { format!("round {round}/{rounds}") };
+        let stage =
+            if round == 0 { "warming up".into() } else { format!("round {round}/{rounds}") };
         self.bar.set_message(format!("{workload}, {stage}: {contender} {rate} ops/s"));
         self.bar.inc(1);
     }
@@ -56,7 +66,8 @@ impl Progress {
     }
 
     pub(crate) fn start_file(&self, bytes: u64) -> FileProgress {
-        let bar = ProgressBar::new(bytes).with_style(style("writing the data file {wide_bar} {percent:>3} %"));
+        let bar = ProgressBar::new(bytes)
+            .with_style(style("writing the data file {wide_bar} {percent:>3} %"));
         FileProgress { bar }
     }
 }

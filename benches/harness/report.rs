@@ -95,15 +95,23 @@ pub(crate) struct Contender {
 
 impl Workload {
     /// `saturates`: the servers were to be as busy as they can be.
-    pub(crate) fn new(name: String, description: String, saturates: bool, records: &[Record]) -> Workload {
+    pub(crate) fn new(
+        name: String,
+        description: String,
+        saturates: bool,
+        records: &[Record],
+    ) -> Workload {
         let contenders: Vec<Contender> = records.iter().map(Contender::new).collect();
-        let notes = contenders.iter().filter_map(|contender| contender.load_warning(saturates)).collect();
+        let notes =
+            contenders.iter().filter_map(|contender| contender.load_warning(saturates)).collect();
         Workload { name, description, placement: None, contenders, ratios: ratios(records), notes }
     }
 
     /// The figures that at least one contender has.
     pub(crate) fn figures(&self) -> Vec<&'static Figure> {
-        let is_known = |figure: &&Figure| self.contenders.iter().any(|contender| figure.read(&contender.figures).is_some());
+        let is_known = |figure: &&Figure| {
+            self.contenders.iter().any(|contender| figure.read(&contender.figures).is_some())
+        };
         FIGURES.iter().filter(is_known).collect()
     }
 }
@@ -140,7 +148,9 @@ impl Contender {
 
 /// Whether other programs took the cores from a workload that always has work for both sides.
 pub(crate) fn disturbance(contenders: &[Contender]) -> Option<String> {
-    let is_idle = |it: &Contender| it.cpu_busy < UNDISTURBED && it.load_busy.is_some_and(|busy| busy < UNDISTURBED);
+    let is_idle = |it: &Contender| {
+        it.cpu_busy < UNDISTURBED && it.load_busy.is_some_and(|busy| busy < UNDISTURBED)
+    };
     contenders.iter().any(is_idle).then(|| {
         "Other programs used the cores meanwhile, for neither a server nor its load was busy all the time: \
          repeat this on a quiet machine."
@@ -205,7 +215,10 @@ fn row(text: &mut String, name: &str, cells: impl Iterator<Item = String>) {
 pub(crate) fn busy_line(contender: &Contender) -> Option<String> {
     let load_busy = contender.load_busy?;
     let (name, server) = (contender.name, contender.cpu_busy * 100.0);
-    Some(format!("{name}: server busy {server:.0} % of its core, busiest load thread {:.0} %", load_busy * 100.0))
+    Some(format!(
+        "{name}: server busy {server:.0} % of its core, busiest load thread {:.0} %",
+        load_busy * 100.0
+    ))
 }
 
 /// A figure, or a dash for one that was not measured.
@@ -255,9 +268,16 @@ pub(crate) fn answer(workload: &Workload) -> String {
         "bytes_per_connection" => "memory for a connection",
         _ => figure.title,
     };
-    let parts: Vec<String> = workload.ratios.iter().filter(|ratio| ratio.figure == figure.name).map(comparison).collect();
+    let parts: Vec<String> = workload
+        .ratios
+        .iter()
+        .filter(|ratio| ratio.figure == figure.name)
+        .map(comparison)
+        .collect();
     match (workload.contenders.first(), parts.is_empty()) {
-        (Some(first), false) => format!("Of {what}, {} needs {}.", first.name, parts.join(", and ")),
+        (Some(first), false) => {
+            format!("Of {what}, {} needs {}.", first.name, parts.join(", and "))
+        }
         _ => "There was nothing to compare.".to_owned(),
     }
 }
@@ -285,19 +305,34 @@ pub(crate) fn summary(report: &Report) -> String {
     let ratios_to = others.iter().map(|other| format!("to {other}"));
     let heads = ["work", "figure"].map(str::to_owned).into_iter();
     let more = [format!("p50 µs of {first}"), format!("enters/op of {first}")];
-    let columns: Vec<String> = heads.chain(names.iter().map(|name| (*name).to_owned())).chain(ratios_to).chain(more).collect();
+    let columns: Vec<String> = heads
+        .chain(names.iter().map(|name| (*name).to_owned()))
+        .chain(ratios_to)
+        .chain(more)
+        .collect();
     let mut text = format!("| {} |\n|{}\n", columns.join(" | "), "---|".repeat(columns.len()));
     for workload in &report.workloads {
         let Some(figure) = headline(workload) else { continue };
         let find = |name: &str| workload.contenders.iter().find(|contender| contender.name == name);
         let mut cells = vec![workload.name.clone(), figure.title.to_owned()];
-        cells.extend(names.iter().map(|name| find(name).map_or_else(String::new, |it| shown(figure.read(&it.figures)))));
+        cells.extend(
+            names.iter().map(|name| {
+                find(name).map_or_else(String::new, |it| shown(figure.read(&it.figures)))
+            }),
+        );
         cells.extend(others.iter().map(|other| {
-            let ratio = workload.ratios.iter().find(|ratio| ratio.to == *other && ratio.figure == figure.name);
-            ratio.map_or_else(String::new, |it| format!("{:.2} ({:.2}–{:.2})", it.median, it.lower_quartile, it.upper_quartile))
+            let ratio = workload
+                .ratios
+                .iter()
+                .find(|ratio| ratio.to == *other && ratio.figure == figure.name);
+            ratio.map_or_else(String::new, |it| {
+                format!("{:.2} ({:.2}–{:.2})", it.median, it.lower_quartile, it.upper_quartile)
+            })
         }));
         let figures = find(first).map(|contender| contender.figures);
-        cells.extend([figures.and_then(|it| it.p50_us), figures.and_then(|it| it.enters_per_op)].map(shown));
+        cells.extend(
+            [figures.and_then(|it| it.p50_us), figures.and_then(|it| it.enters_per_op)].map(shown),
+        );
         let _ = writeln!(text, "| {} |", cells.join(" | "));
     }
     text
@@ -334,7 +369,9 @@ pub(crate) enum Verdict {
 
 pub(crate) fn verdict(ratio: &Ratio) -> Verdict {
     let needed = CLEAR_SHARE * ratio.per_round.len() as f64;
-    let rounds = |is_for: fn(&f64) -> bool| ratio.per_round.iter().flatten().copied().filter(is_for).count() as f64;
+    let rounds = |is_for: fn(&f64) -> bool| {
+        ratio.per_round.iter().flatten().copied().filter(is_for).count() as f64
+    };
     if ratio.median > 1.0 + CLEAR_MARGIN && rounds(|value| *value > 1.0) >= needed {
         Verdict::Of
     } else if ratio.median < 1.0 - CLEAR_MARGIN && rounds(|value| *value < 1.0) >= needed {
@@ -347,14 +384,23 @@ pub(crate) fn verdict(ratio: &Ratio) -> Verdict {
 /// What this run says about when the others win: a sentence or two per workload and opponent.
 pub(crate) fn losses(report: &Report) -> Vec<String> {
     let mut sentences = Vec::new();
-    let title = |ratio: &Ratio| FIGURES.iter().find(|it| it.name == ratio.figure).map_or(ratio.figure, |it| it.title);
+    let title = |ratio: &Ratio| {
+        FIGURES.iter().find(|it| it.name == ratio.figure).map_or(ratio.figure, |it| it.title)
+    };
     for workload in &report.workloads {
         for pair in workload.ratios.chunk_by(|one, next| one.to == next.to) {
-            let of_verdict = |wanted: Verdict| pair.iter().filter(move |ratio| verdict(ratio) == wanted);
+            let of_verdict =
+                |wanted: Verdict| pair.iter().filter(move |ratio| verdict(ratio) == wanted);
             let other = pair[0].to;
             let mut lost: Vec<String> = Vec::new();
             for ratio in of_verdict(Verdict::To) {
-                lost.push(format!("{} ({:.2}, {:.2} to {:.2})", title(ratio), ratio.median, ratio.min, ratio.max));
+                lost.push(format!(
+                    "{} ({:.2}, {:.2} to {:.2})",
+                    title(ratio),
+                    ratio.median,
+                    ratio.min,
+                    ratio.max
+                ));
             }
             let even: Vec<&str> = of_verdict(Verdict::Neither).map(title).collect();
             let mut sentence = match lost.is_empty() {
@@ -377,7 +423,8 @@ pub(crate) fn losses(report: &Report) -> Vec<String> {
 pub(crate) fn closing(report: &Report) -> String {
     let mut text = format!("{RATIO_MEANING}\n");
     for contender in report.workloads.first().map_or(&[][..], |workload| &workload.contenders) {
-        let _ = writeln!(text, "enters/op of {} counts {}.", contender.name, contender.enters_counts);
+        let _ =
+            writeln!(text, "enters/op of {} counts {}.", contender.name, contender.enters_counts);
     }
     if let Some(ring) = &report.machine.ring {
         let _ = writeln!(text, "\nRing set-up in force:");

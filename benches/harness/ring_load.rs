@@ -57,7 +57,8 @@ impl RingLoad {
 
     pub(super) fn take_on(&mut self, connections: Vec<Connection>) -> Result<(), Failure> {
         self.connections = connections;
-        let sockets: Vec<_> = self.connections.iter().map(|connection| connection.stream.as_raw_fd()).collect();
+        let sockets: Vec<_> =
+            self.connections.iter().map(|connection| connection.stream.as_raw_fd()).collect();
         self.ring.submitter().register_files(&sockets)?;
         (0..self.connections.len()).try_for_each(|index| self.receive(index))
     }
@@ -76,14 +77,23 @@ impl RingLoad {
     fn enter(&mut self) -> Result<(), Failure> {
         let queued = self.ring.submission().len() as u32;
         // SAFETY: there is no argument.
-        match unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None) } {
-            Err(error) if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Err(error.into()),
+        match unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None) }
+        {
+            Err(error)
+                if !matches!(
+                    error.raw_os_error(),
+                    Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
+                ) =>
+            {
+                Err(error.into())
+            }
             _ => Ok(()),
         }
     }
 
     fn receive(&mut self, index: usize) -> Result<(), Failure> {
-        let entry = opcode::RecvMulti::new(Fixed(index as u32), GROUP).build().user_data(index as u64);
+        let entry =
+            opcode::RecvMulti::new(Fixed(index as u32), GROUP).build().user_data(index as u64);
         // SAFETY: the group's buffers and the socket stay as long as the ring.
         unsafe { self.push(&entry) }
     }
@@ -128,7 +138,10 @@ impl RingLoad {
             timetable.something_came(now);
             for completion in completions.drain(..) {
                 if let Some(index) = self.complete(&completion)? {
-                    timetable.answered(index, now.saturating_duration_since(self.connections[index].asked));
+                    timetable.answered(
+                        index,
+                        now.saturating_duration_since(self.connections[index].asked),
+                    );
                 }
             }
             self.buffers.publish();

@@ -30,12 +30,14 @@ impl Machine {
     pub(crate) fn describe() -> Machine {
         Machine {
             kernel: first_line("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".into()),
-            processor: value_of("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
+            processor: value_of("/proc/cpuinfo", "model name")
+                .unwrap_or_else(|| std::env::consts::ARCH.into()),
             cores: allowed_cores().len(),
             memory_mib: value_of("/proc/meminfo", "MemTotal")
                 .and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok())
                 .map_or(0, |kib| kib / 1024),
-            tcp_congestion_control: first_line("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_else(|| "unknown".into()),
+            tcp_congestion_control: first_line("/proc/sys/net/ipv4/tcp_congestion_control")
+                .unwrap_or_else(|| "unknown".into()),
         }
     }
 }
@@ -97,7 +99,8 @@ fn clock(id: libc::clockid_t) -> Duration {
 pub(crate) fn anonymous_memory(process: u32) -> io::Result<u64> {
     let value = value_of(&format!("/proc/{process}/smaps_rollup"), "Anonymous");
     let kib = value.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-    kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("/proc tells nothing of the memory of a process"))
+    kib.map(|kib| kib * 1024)
+        .ok_or_else(|| io::Error::other("/proc tells nothing of the memory of a process"))
 }
 
 /// Has the kernel end this process when the thread that started it ends, so that no server survives
@@ -176,8 +179,15 @@ pub(crate) fn file_system_of(path: &Path) -> io::Result<FileSystem> {
 pub(crate) fn use_cheap_congestion_control(socket: &impl AsRawFd) -> io::Result<()> {
     let name = b"reno";
     // SAFETY: the call reads the static name, whose length is given.
-    let result =
-        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_CONGESTION, name.as_ptr().cast(), name.len() as u32) };
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_CONGESTION,
+            name.as_ptr().cast(),
+            name.len() as u32,
+        )
+    };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

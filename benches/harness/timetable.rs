@@ -101,7 +101,12 @@ impl Timetable {
     pub(super) fn nothing_came(&mut self, now: Instant) -> Result<(), Failure> {
         self.idle_since.get_or_insert(now);
         if self.outstanding > 0 && now.duration_since(self.last) > SILENCE_TIMEOUT {
-            return Err(format!("{} connections got no reply for {} s", self.outstanding, SILENCE_TIMEOUT.as_secs()).into());
+            return Err(format!(
+                "{} connections got no reply for {} s",
+                self.outstanding,
+                SILENCE_TIMEOUT.as_secs()
+            )
+            .into());
         }
         if self.shares_core {
             thread::yield_now()

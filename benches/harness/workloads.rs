@@ -44,18 +44,29 @@ pub(crate) fn all_rows() -> Vec<Row> {
     let mut rows = Vec::new();
     let mut echo = |name: &str, transport, message_size, counts: &[usize]| {
         let work = |connections| Work::Echo { transport, connections, message_size, rate: None };
-        rows.extend(counts.iter().map(|&connections| Row::new(format!("{name}_x{connections}"), work(connections))));
+        rows.extend(
+            counts
+                .iter()
+                .map(|&connections| Row::new(format!("{name}_x{connections}"), work(connections))),
+        );
     };
     echo("tcp_echo_64", Transport::Tcp, 64, &[1, 50, 500, 2000]);
     echo("tcp_echo_16k", Transport::Tcp, 16 << 10, &[50, 500, 2000]);
     echo("unix_echo_64", Transport::Unix, 64, &[1, 50]);
     echo("unix_echo_16k", Transport::Unix, 16 << 10, &[50]);
     rows.extend(HALF_IDLE_RATES.map(|rate| {
-        let work = Work::Echo { transport: Transport::Tcp, connections: 50, message_size: 64, rate: Some(rate) };
+        let work = Work::Echo {
+            transport: Transport::Tcp,
+            connections: 50,
+            message_size: 64,
+            rate: Some(rate),
+        };
         Row::new(format!("tcp_echo_64_x50_at_{}k", rate / 1000), work)
     }));
     rows.push(Row::new("idle_memory_x10000", Work::Idle { connections: 10_000 }));
-    let read = |name: &str, direct, depth| Row::new(format!("{name}_x{depth}"), Work::RandomRead { direct, depth });
+    let read = |name: &str, direct, depth| {
+        Row::new(format!("{name}_x{depth}"), Work::RandomRead { direct, depth })
+    };
     rows.extend([1, 32].map(|depth| read("read_cached", false, depth)));
     rows.extend([1, 32, 128].map(|depth| read("read_direct", true, depth)));
     rows.push(Row::new("read_sequential", Work::SequentialRead));
@@ -108,24 +119,37 @@ impl Work {
     }
 
     pub(crate) fn describe(self, file: Option<&DataFile>) -> String {
-        let file = file.map_or(String::new(), |file| format!("a {} MiB file on {}", file.size >> 20, file.file_system.name));
+        let file = file.map_or(String::new(), |file| {
+            format!("a {} MiB file on {}", file.size >> 20, file.file_system.name)
+        });
         match self {
             Work::Echo { transport, connections, message_size, rate } => {
                 let transport = if transport == Transport::Tcp { "TCP" } else { "Unix stream" };
                 let regime = match rate {
                     None => "saturated: one outstanding on each of".to_owned(),
-                    Some(rate) => format!("half idle: {rate} a second, latencies from when each was due, on"),
+                    Some(rate) => {
+                        format!("half idle: {rate} a second, latencies from when each was due, on")
+                    }
                 };
-                format!("{message_size}-byte messages over {transport}, {regime} {connections} connection(s); every reply checked")
+                format!(
+                    "{message_size}-byte messages over {transport}, {regime} {connections} connection(s); every reply checked"
+                )
             }
             Work::Idle { connections } => {
-                format!("memory of the server's process per TCP connection, after one message on each of {connections} that are now idle")
+                format!(
+                    "memory of the server's process per TCP connection, after one message on each of {connections} that are now idle"
+                )
             }
             Work::RandomRead { direct, depth } => {
-                let kind = if direct { "O_DIRECT" } else { "page-cached (warmed before each round)" };
-                format!("random 4 KiB reads, {kind}, of {file}, {depth} in flight; every read checked")
+                let kind =
+                    if direct { "O_DIRECT" } else { "page-cached (warmed before each round)" };
+                format!(
+                    "random 4 KiB reads, {kind}, of {file}, {depth} in flight; every read checked"
+                )
             }
-            Work::SequentialRead => format!("sequential 64 KiB reads, page-cached, of {file}, one in flight; every read checked"),
+            Work::SequentialRead => format!(
+                "sequential 64 KiB reads, page-cached, of {file}, one in flight; every read checked"
+            ),
             Work::Copy => format!("a page-cached copy of {file}; an operation is one MiB"),
         }
     }
@@ -133,12 +157,24 @@ impl Work {
     fn file_job(self, file: &DataFile, target: PathBuf) -> Option<Job> {
         let (path, file_size) = (file.path.clone(), file.size);
         match self {
-            Work::RandomRead { direct, depth } => {
-                Some(Job::Read(ReadJob { path, file_size, block_size: BLOCK_SIZE, is_sequential: false, direct, depth }))
-            }
+            Work::RandomRead { direct, depth } => Some(Job::Read(ReadJob {
+                path,
+                file_size,
+                block_size: BLOCK_SIZE,
+                is_sequential: false,
+                direct,
+                depth,
+            })),
             Work::SequentialRead => {
                 let block_size = SEQUENTIAL_READ;
-                Some(Job::Read(ReadJob { path, file_size, block_size, is_sequential: true, direct: false, depth: 1 }))
+                Some(Job::Read(ReadJob {
+                    path,
+                    file_size,
+                    block_size,
+                    is_sequential: true,
+                    direct: false,
+                    depth: 1,
+                }))
             }
             Work::Copy => Some(Job::Copy(CopyJob { from: path, to: target, file_size })),
             Work::Echo { .. } | Work::Idle { .. } => None,
@@ -226,10 +262,16 @@ impl EchoContest {
         seed: u64,
     ) -> Result<EchoContest, Failure> {
         system::allow_open_files((connections * contenders.len()) as u64 + 64)?;
-        let start = |contender: &&'static Contender| EchoServer::start(contender, transport, connections, message_size, seed);
+        let start = |contender: &&'static Contender| {
+            EchoServer::start(contender, transport, connections, message_size, seed)
+        };
         let servers: Vec<EchoServer> = contenders.iter().map(start).collect::<Result<_, _>>()?;
         let load_threads = servers.first().map_or(0, |server| server.load.threads());
-        Ok(EchoContest { servers, rate, placement: Placement { server_core: cores().0, load_threads } })
+        Ok(EchoContest {
+            servers,
+            rate,
+            placement: Placement { server_core: cores().0, load_threads },
+        })
     }
 
     pub(crate) fn setups(&self) -> Vec<String> {
@@ -242,10 +284,17 @@ impl Contest for EchoContest {
         self.servers.len()
     }
 
-    fn slice(&mut self, contender: usize, duration: Duration, _seed: u64) -> Result<Slice, Failure> {
+    fn slice(
+        &mut self,
+        contender: usize,
+        duration: Duration,
+        _seed: u64,
+    ) -> Result<Slice, Failure> {
         let EchoServer { contestant, load, .. } = &mut self.servers[contender];
         let before = contestant.counters()?;
-        let loaded = load.slice(duration, self.rate).map_err(|error| format!("{}: {error}", contestant.name))?;
+        let loaded = load
+            .slice(duration, self.rate)
+            .map_err(|error| format!("{}: {error}", contestant.name))?;
         let after = contestant.counters()?;
         Ok(Slice {
             operations: loaded.operations,
@@ -272,14 +321,26 @@ impl Contest for IdleContest<'_> {
         self.contenders.len()
     }
 
-    fn slice(&mut self, contender: usize, _duration: Duration, seed: u64) -> Result<Slice, Failure> {
+    fn slice(
+        &mut self,
+        contender: usize,
+        _duration: Duration,
+        seed: u64,
+    ) -> Result<Slice, Failure> {
         system::allow_open_files(self.connections as u64 + 64)?;
         // With one connection it has everything that it needs once.
-        let mut server = EchoServer::start(self.contenders[contender], Transport::Tcp, 1, IDLE_MESSAGE_SIZE, seed)?;
+        let mut server = EchoServer::start(
+            self.contenders[contender],
+            Transport::Tcp,
+            1,
+            IDLE_MESSAGE_SIZE,
+            seed,
+        )?;
         server.load.slice(Duration::ZERO, None)?;
         let before = server.contestant.memory()?;
         let address = Address::Tcp(server.contestant.port);
-        let mut crowd = Load::connect(&address, self.connections, IDLE_MESSAGE_SIZE, &cores().1, seed)?;
+        let mut crowd =
+            Load::connect(&address, self.connections, IDLE_MESSAGE_SIZE, &cores().1, seed)?;
         crowd.slice(Duration::ZERO, None)?;
         let after = server.contestant.memory()?;
         Ok(Slice::of_memory(after.saturating_sub(before) as f64 / self.connections as f64))
@@ -295,14 +356,20 @@ pub(crate) struct FileContest<'a> {
 }
 
 impl<'a> FileContest<'a> {
-    pub(crate) fn start(contenders: &[&'static Contender], file: &'a DataFile, work: Work) -> Result<FileContest<'a>, Failure> {
+    pub(crate) fn start(
+        contenders: &[&'static Contender],
+        file: &'a DataFile,
+        work: Work,
+    ) -> Result<FileContest<'a>, Failure> {
         let is_direct = work.is_direct();
         if is_direct {
             file.cool()?;
         }
         let core = cores().0;
         let start = |contender: &&'static Contender| {
-            let job = work.file_job(file, file.copy_path(contender.name)).ok_or("this is no work on a file")?;
+            let job = work
+                .file_job(file, file.copy_path(contender.name))
+                .ok_or("this is no work on a file")?;
             // A thread pool may use every core, and interrupts of a disk come where they like.
             let core = core.filter(|_| !contender.is_pool && !is_direct);
             Contestant::start(contender, core, job)

@@ -45,9 +45,14 @@ impl AlignedBuffer {
     /// # Panics
     /// If `alignment` is not a power of two, or the capacity does not fit into the address space.
     pub fn new(capacity: usize, alignment: usize) -> Self {
-        assert!(alignment.is_power_of_two(), "the alignment of a buffer must be a power of two, and {alignment} is not");
+        assert!(
+            alignment.is_power_of_two(),
+            "the alignment of a buffer must be a power of two, and {alignment} is not"
+        );
         let Ok(layout) = Layout::from_size_align(capacity, alignment) else {
-            panic!("a buffer of {capacity} bytes aligned to {alignment} does not fit into the address space");
+            panic!(
+                "a buffer of {capacity} bytes aligned to {alignment} does not fit into the address space"
+            );
         };
         AlignedBuffer { start: allocate(layout), len: 0, layout }
     }
@@ -113,7 +118,11 @@ impl AlignedBuffer {
         // SAFETY: this buffer owns the block, and as many bytes after `len` lie in it, as just
         // asserted; `&mut self` keeps others off until the end of this method, and so `bytes`
         // cannot overlap.
-        unsafe { self.start.add(self.len).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+        unsafe {
+            self.start
+                .add(self.len)
+                .copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len())
+        };
         self.len += bytes.len();
     }
 
@@ -125,9 +134,18 @@ impl AlignedBuffer {
     /// # Safety
     /// This one is not dropped as long as the part is used. Nobody uses the same memory in another
     /// way meanwhile: neither through this buffer, nor through a part that overlaps.
-    pub(super) unsafe fn part(&self, offset: usize, capacity: usize) -> ManuallyDrop<AlignedBuffer> {
-        assert!(offset <= self.capacity() && capacity <= self.capacity() - offset, "a part lies within the whole");
-        let Ok(layout) = Layout::from_size_align(capacity, self.alignment()) else { unreachable!("the whole is larger and has a layout") };
+    pub(super) unsafe fn part(
+        &self,
+        offset: usize,
+        capacity: usize,
+    ) -> ManuallyDrop<AlignedBuffer> {
+        assert!(
+            offset <= self.capacity() && capacity <= self.capacity() - offset,
+            "a part lies within the whole"
+        );
+        let Ok(layout) = Layout::from_size_align(capacity, self.alignment()) else {
+            unreachable!("the whole is larger and has a layout")
+        };
         // SAFETY: the offset is within the block, which this buffer owns and which outlives the
         // part, as the caller promises.
         let start = unsafe { self.start.add(offset) };
@@ -147,7 +165,8 @@ impl AlignedBuffer {
 /// not take.
 fn allocate(layout: Layout) -> NonNull<u8> {
     if layout.size() == 0 {
-        return NonNull::new(ptr::without_provenance_mut(layout.align())).expect("an alignment is a power of two, so not zero");
+        return NonNull::new(ptr::without_provenance_mut(layout.align()))
+            .expect("an alignment is a power of two, so not zero");
     }
     // SAFETY: the size is not zero. The caller becomes the owner of the block, until it is freed in
     // `Drop`.

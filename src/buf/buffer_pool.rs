@@ -116,21 +116,28 @@ const LARGEST_AREA: usize = 1 << 30;
 
 /// Tries to register areas, and returns where the first is, the others behind it, and what undoes
 /// it.
-pub(crate) type Register<'r> = dyn FnMut(&mut [AlignedBuffer]) -> io::Result<(Registration, Box<dyn Any>)> + 'r;
+pub(crate) type Register<'r> =
+    dyn FnMut(&mut [AlignedBuffer]) -> io::Result<(Registration, Box<dyn Any>)> + 'r;
 
 impl BufferPool {
     pub(crate) fn with(count: usize, size: usize, register: &mut Register<'_>) -> BufferPool {
         // As few areas as can be: the kernel finds its way about one of them faster than about
         // many.
-        let stride = size.checked_next_multiple_of(page_size()).expect("a buffer fits into the address space");
+        let stride = size
+            .checked_next_multiple_of(page_size())
+            .expect("a buffer fits into the address space");
         let buffers_per_area = LARGEST_AREA.checked_div(stride).unwrap_or(count).max(1);
-        let area = |first| AlignedBuffer::with_page_alignment(stride * buffers_per_area.min(count - first));
-        let mut areas: Vec<AlignedBuffer> = (0..count).step_by(buffers_per_area).map(area).collect();
+        let area = |first| {
+            AlignedBuffer::with_page_alignment(stride * buffers_per_area.min(count - first))
+        };
+        let mut areas: Vec<AlignedBuffer> =
+            (0..count).step_by(buffers_per_area).map(area).collect();
         let (first, registered) = match register(&mut areas) {
             Ok((first, undo)) => (Some(first), Ok(undo)),
             Err(error) => (None, Err(error)),
         };
-        let number = |area| first.map(|first| Registration { number: first.number + area as u16, ..first });
+        let number =
+            |area| first.map(|first| Registration { number: first.number + area as u16, ..first });
         let numbered = |index: usize| {
             let (area, place) = (index / buffers_per_area, index % buffers_per_area);
             // SAFETY: the areas go with the pool's last share, and each of its buffers has one. The
@@ -139,7 +146,12 @@ impl BufferPool {
             Box::new(Numbered { buffer, registration: number(area) })
         };
         let free = (0..count).map(numbered).collect();
-        let books = RefCell::new(Books { free, queue: VecDeque::new(), granted: Vec::new(), last_ticket: 0 });
+        let books = RefCell::new(Books {
+            free,
+            queue: VecDeque::new(),
+            granted: Vec::new(),
+            last_ticket: 0,
+        });
         BufferPool { shared: Rc::new(SharedPool { registered, books, _areas: areas, count, size }) }
     }
 
@@ -201,7 +213,9 @@ impl SharedPool {
     /// Gives a buffer to who has waited longest, or keeps it.
     fn give_back(&self, numbered: Box<Numbered>) {
         let mut books = self.books.borrow_mut();
-        let Some((ticket, waker)) = books.queue.pop_front() else { return books.free.push(numbered) };
+        let Some((ticket, waker)) = books.queue.pop_front() else {
+            return books.free.push(numbered);
+        };
         books.granted.push((ticket, numbered));
         drop(books);
         waker.wake();
@@ -280,7 +294,9 @@ impl Drop for Acquire<'_> {
 
 impl fmt::Debug for Acquire<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Acquire").field("is_waiting", &self.ticket.is_some()).finish_non_exhaustive()
+        f.debug_struct("Acquire")
+            .field("is_waiting", &self.ticket.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -319,7 +335,11 @@ impl PoolBuffer {
 
     /// Not to be had from outside, since the memory must not be exchanged.
     fn buffer_mut(&mut self) -> &mut AlignedBuffer {
-        &mut self.numbered.as_mut().expect("a pool buffer has its memory until it is dropped").buffer
+        &mut self
+            .numbered
+            .as_mut()
+            .expect("a pool buffer has its memory until it is dropped")
+            .buffer
     }
 
     /// How many bytes fit.
@@ -423,6 +443,9 @@ impl AsMut<[u8]> for PoolBuffer {
 /// Leaves the bytes out: they may be many, and may be secret.
 impl fmt::Debug for PoolBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PoolBuffer").field("len", &self.len()).field("capacity", &self.capacity()).finish_non_exhaustive()
+        f.debug_struct("PoolBuffer")
+            .field("len", &self.len())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
     }
 }

@@ -109,7 +109,14 @@ impl BufferRing {
         // SAFETY: the place is in the mapping and below the tail, so it was written before the tail
         // was moved past it, and the owner writes it again only after the taker has given the
         // buffer back. The owner's thread is this one, since a buffer ring is not `Sync`.
-        unsafe { BufferEntry { address: (*place).address, length: (*place).length, id: (*place).id, reserved: 0 } }
+        unsafe {
+            BufferEntry {
+                address: (*place).address,
+                length: (*place).length,
+                id: (*place).id,
+                reserved: 0,
+            }
+        }
     }
 }
 
@@ -130,7 +137,10 @@ mod tests {
             ring.append(start, round + 1, !(round as u16));
             assert_eq!(ring.tail().wrapping_sub(head), 2);
             let first = ring.entry(head);
-            assert_eq!((first.address, first.length, first.id), (start.as_ptr() as u64, round, round as u16));
+            assert_eq!(
+                (first.address, first.length, first.id),
+                (start.as_ptr() as u64, round, round as u16)
+            );
             let second = ring.entry(head.wrapping_add(1));
             assert_eq!((second.length, second.id), (round + 1, !(round as u16)));
             head = head.wrapping_add(2);

@@ -66,7 +66,9 @@ enum Present {
     Yes,
 }
 
-const _: () = assert!(size_of::<Chunk>() == 16 && size_of::<Option<io::Result<Chunk>>>() == size_of::<Chunk>());
+const _: () = assert!(
+    size_of::<Chunk>() == 16 && size_of::<Option<io::Result<Chunk>>>() == size_of::<Chunk>()
+);
 
 impl Chunk {
     /// The only chunk of a buffer, so far.
@@ -82,7 +84,12 @@ impl Chunk {
     /// A chunk with a copy of these bytes, at most [`MOST_BYTES`].
     pub(crate) fn copied(bytes: &[u8]) -> Chunk {
         assert!(bytes.len() <= MOST_BYTES, "{} bytes are too many for one chunk", bytes.len());
-        Chunk { place: ChunkArena::of_copy(bytes), length: bytes.len() as u32, offset: [0; 3], present: Present::Yes }
+        Chunk {
+            place: ChunkArena::of_copy(bytes),
+            length: bytes.len() as u32,
+            offset: [0; 3],
+            present: Present::Yes,
+        }
     }
 
     #[inline]

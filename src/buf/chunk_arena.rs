@@ -93,7 +93,12 @@ impl ChunkArena {
         }
     }
 
-    fn allocate(memory: Memory, start: NonNull<u8>, size: usize, count: usize) -> NonNull<ChunkArena> {
+    fn allocate(
+        memory: Memory,
+        start: NonNull<u8>,
+        size: usize,
+        count: usize,
+    ) -> NonNull<ChunkArena> {
         let arena = ChunkArena {
             memory,
             size,
@@ -179,7 +184,12 @@ impl ChunkArena {
         let mut first = this.returned.load(Ordering::Relaxed);
         while first != CLOSED {
             place.next.store(first, Ordering::Relaxed);
-            match this.returned.compare_exchange_weak(first, u32::from(id), Ordering::Release, Ordering::Relaxed) {
+            match this.returned.compare_exchange_weak(
+                first,
+                u32::from(id),
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
                 // From now on it is the pool's, which may free the arena at any time.
                 Ok(_) => return,
                 Err(other) => first = other,

@@ -75,7 +75,10 @@ pub(crate) struct ChunkPoolConfig {
 impl ChunkPoolConfig {
     /// Is it possible?
     pub(crate) fn is_valid(&self) -> bool {
-        (FEWEST_BYTES..=MOST_BYTES).contains(&self.size) && 1 <= self.first && self.first <= self.most && self.most <= MOST_ENTRIES
+        (FEWEST_BYTES..=MOST_BYTES).contains(&self.size)
+            && 1 <= self.first
+            && self.first <= self.most
+            && self.most <= MOST_ENTRIES
     }
 }
 
@@ -123,7 +126,10 @@ impl ChunkPool {
     ///
     /// # Errors
     /// Want of memory.
-    pub(crate) fn new(config: ChunkPoolConfig, counters: Arc<Counters>) -> io::Result<Rc<ChunkPool>> {
+    pub(crate) fn new(
+        config: ChunkPoolConfig,
+        counters: Arc<Counters>,
+    ) -> io::Result<Rc<ChunkPool>> {
         assert!(config.is_valid(), "whoever configures has checked");
         let pool = Rc::new(ChunkPool {
             config,
@@ -192,7 +198,8 @@ impl ChunkPool {
     /// through [`grow_or_copy`](ChunkPool::grow_or_copy) now.
     #[inline]
     pub(crate) fn count_taken(&self, length: usize) -> bool {
-        let in_ring = self.in_ring.get().checked_sub(1).expect("the ring takes only what it was given");
+        let in_ring =
+            self.in_ring.get().checked_sub(1).expect("the ring takes only what it was given");
         self.in_ring.set(in_ring);
         self.fewest.set(self.fewest.get().min(in_ring));
         self.received.set(self.received.get() + length);
@@ -387,7 +394,8 @@ mod tests {
 
     impl Taker {
         fn new(size: usize, first: usize, most: usize) -> Taker {
-            let pool = ChunkPool::new(ChunkPoolConfig { size, first, most }, Arc::default()).expect("memory");
+            let pool = ChunkPool::new(ChunkPoolConfig { size, first, most }, Arc::default())
+                .expect("memory");
             Taker { pool, head: 0 }
         }
 
@@ -445,7 +453,8 @@ mod tests {
     }
 
     #[test]
-    fn buffers_double_while_chunks_are_kept_and_then_what_comes_is_copied_and_no_receive_finds_none() {
+    fn buffers_double_while_chunks_are_kept_and_then_what_comes_is_copied_and_no_receive_finds_none()
+     {
         let mut taker = Taker::new(64, 8, 50);
         let mut kept = Vec::new();
         for round in 0..1000u32 {
@@ -457,7 +466,11 @@ mod tests {
         println!("{counts:?}");
         assert_eq!((counts.chunk_buffers, counts.chunk_growths), (50, 3));
         assert_eq!(counts.chunk_buffers_lent + counts.chunk_copies, 1000);
-        assert_eq!(counts.chunk_buffers_most_lent as usize, 50 - 50 / SCARCE_PART + 1, "the one that is copied is lent for a moment");
+        assert_eq!(
+            counts.chunk_buffers_most_lent as usize,
+            50 - 50 / SCARCE_PART + 1,
+            "the one that is copied is lent for a moment"
+        );
         assert!(kept.iter().zip(0u32..).all(|(chunk, round)| *chunk == round.to_le_bytes()));
         drop(kept);
         assert_eq!(taker.free(), 50);
@@ -494,7 +507,8 @@ mod tests {
         let counts = taker.pool.counters.snapshot();
         assert_eq!((counts.chunk_growths, counts.chunk_shrinkings), (9, 9));
         // Busy with half of them, it does not shrink.
-        let mut kept: VecDeque<_> = (0..40).map(|_| taker.receive(b"kept").expect("a buffer")).collect();
+        let mut kept: VecDeque<_> =
+            (0..40).map(|_| taker.receive(b"kept").expect("a buffer")).collect();
         for _ in 0..10_000 {
             kept.push_back(taker.receive(b"kept").expect("a buffer"));
             kept.pop_front();
@@ -526,13 +540,17 @@ mod tests {
         let mut sending = Vec::new();
         for _ in 0..1000 {
             taker.pool.begin_turn();
-            let received: Vec<_> = (0..40).map(|_| taker.take(b"echo").expect("a window of buffers")).collect();
+            let received: Vec<_> =
+                (0..40).map(|_| taker.take(b"echo").expect("a window of buffers")).collect();
             used.extend(received.iter().map(|chunk| chunk.as_ptr()));
             sending = received;
         }
         drop(sending);
         println!("{} buffers", used.len());
-        assert!(used.len() <= WINDOW + 2 * 40, "those in the ring, those received, and those being sent");
+        assert!(
+            used.len() <= WINDOW + 2 * 40,
+            "those in the ring, those received, and those being sent"
+        );
     }
 
     #[test]
@@ -579,7 +597,8 @@ mod tests {
         let mut taker = Taker::new(64, 64, 64);
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                let chunks: Vec<_> = (0..10).map(|_| taker.receive(b"far").expect("a buffer")).collect();
+                let chunks: Vec<_> =
+                    (0..10).map(|_| taker.receive(b"far").expect("a buffer")).collect();
                 let shared = chunks[0].clone();
                 scope.spawn(move || {
                     assert!(chunks.iter().all(|chunk| *chunk == b"far"));
@@ -598,10 +617,12 @@ mod tests {
             let mut taker = Taker::new(64, 16, 16);
             let here = taker.receive(b"here").expect("a buffer");
             let returned = taker.receive(b"returned").expect("a buffer");
-            let there: Vec<_> = (0..4).map(|_| taker.receive(b"there").expect("a buffer")).collect();
+            let there: Vec<_> =
+                (0..4).map(|_| taker.receive(b"there").expect("a buffer")).collect();
             std::thread::scope(|scope| {
                 scope.spawn(move || drop(returned)).join().expect("no panic");
-                let racing = scope.spawn(move || there.into_iter().for_each(|chunk| assert_eq!(chunk, b"there")));
+                let racing = scope
+                    .spawn(move || there.into_iter().for_each(|chunk| assert_eq!(chunk, b"there")));
                 drop(taker);
                 assert_eq!(here, b"here");
                 drop(here);
@@ -613,7 +634,8 @@ mod tests {
     #[test]
     fn buffers_do_not_overlap() {
         let mut taker = Taker::new(100, 9, 9);
-        let chunks: Vec<_> = (0..6u8).map(|byte| taker.receive(&[byte; 100]).expect("a buffer")).collect();
+        let chunks: Vec<_> =
+            (0..6u8).map(|byte| taker.receive(&[byte; 100]).expect("a buffer")).collect();
         assert!(chunks.iter().zip(0..).all(|(chunk, byte)| *chunk == [byte; 100]));
     }
 }

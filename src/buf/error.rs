@@ -100,7 +100,10 @@ impl<B> Error<B> {
 /// secret.
 impl<B> fmt::Debug for Error<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error").field("error", &self.error).field("transferred", &self.transferred).finish_non_exhaustive()
+        f.debug_struct("Error")
+            .field("error", &self.error)
+            .field("transferred", &self.transferred)
+            .finish_non_exhaustive()
     }
 }
 

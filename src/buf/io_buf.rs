@@ -56,7 +56,9 @@ pub struct Registration {
 /// [`init_len`](IoBuf::init_len) say, and [`slice`](IoBuf::slice) and [`spare`](IoBufMut::spare),
 /// if they do what is said there. No unsafe code of this crate rests on these. `registration` is
 /// for the pools of this crate; a type that holds one of their buffers may hand on what that says.
-#[diagnostic::on_unimplemented(note = "pass an owned buffer (`Vec<u8>`, `Box<[u8]>`, ...) by value; it comes back with the result")]
+#[diagnostic::on_unimplemented(
+    note = "pass an owned buffer (`Vec<u8>`, `Box<[u8]>`, ...) by value; it comes back with the result"
+)]
 pub unsafe trait IoBuf: 'static {
     /// Where the bytes start. It stays the same while the value is moved.
     fn as_init_ptr(&self) -> *const u8;
@@ -121,7 +123,9 @@ pub unsafe trait IoBuf: 'static {
 ///   value then, and keeps it in `MaybeUninit`, so that a `Box` asserts nothing when it is moved.
 /// - After `set_init_len(len)` the length is at least `len`, and neither the bytes nor their
 ///   address have changed.
-#[diagnostic::on_unimplemented(note = "pass an owned buffer (`Vec<u8>`, `Box<[u8]>`, ...) by value; it comes back with the result")]
+#[diagnostic::on_unimplemented(
+    note = "pass an owned buffer (`Vec<u8>`, `Box<[u8]>`, ...) by value; it comes back with the result"
+)]
 pub unsafe trait IoBufMut: IoBuf {
     /// Where the bytes start, for writing `capacity` bytes.
     fn as_mut_ptr(&mut self) -> *mut u8;

@@ -21,11 +21,16 @@ pub(crate) struct Mapping {
 
 impl Mapping {
     pub(crate) fn new(length: usize) -> io::Result<Mapping> {
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+        let (protection, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+        );
         // SAFETY: a new mapping where the kernel likes it touches nothing that is there.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
         match NonNull::new(start.cast::<u8>()) {
-            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => Ok(Mapping { start, length }),
+            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => {
+                Ok(Mapping { start, length })
+            }
             _ => Err(io::Error::last_os_error()),
         }
     }
@@ -45,7 +50,13 @@ impl Mapping {
         if start < end {
             // SAFETY: the pages lie in the mapping, and the caller vouches for what is in them. A
             // refusal leaves them as they are.
-            unsafe { libc::madvise(self.start.as_ptr().add(start).cast(), end - start, libc::MADV_DONTNEED) };
+            unsafe {
+                libc::madvise(
+                    self.start.as_ptr().add(start).cast(),
+                    end - start,
+                    libc::MADV_DONTNEED,
+                )
+            };
         }
     }
 }
@@ -71,10 +82,19 @@ mod tests {
     #[test]
     fn only_pages_that_lie_in_a_part_from_end_to_end_are_given_back_however_large_they_are() {
         for page in [4096, 16 << 10, 64 << 10] {
-            for (from, to) in [(0, page), (1, 3 * page - 1), (page, page + 4096), (64 << 10, (80 << 10) + 64), (page - 1, page + 1)] {
+            for (from, to) in [
+                (0, page),
+                (1, 3 * page - 1),
+                (page, page + 4096),
+                (64 << 10, (80 << 10) + 64),
+                (page - 1, page + 1),
+            ] {
                 let Range { start, end } = whole_pages(from..to, page);
                 assert!(start % page == 0 && end % page == 0, "{from}..{to} in pages of {page}");
-                assert!(start >= end || from <= start && end <= to, "{from}..{to} in pages of {page}");
+                assert!(
+                    start >= end || from <= start && end <= to,
+                    "{from}..{to} in pages of {page}"
+                );
             }
         }
         assert_eq!(whole_pages(4095..3 * 4096 + 1, 4096), 4096..3 * 4096);

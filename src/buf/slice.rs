@@ -58,7 +58,10 @@ impl<B: IoBuf> Slice<B> {
         };
         let initialised = buffer.init_len();
         assert!(begin <= end, "a slice of a buffer starts at {begin} but ends at {end}");
-        assert!(begin <= initialised, "a slice of a buffer starts at {begin}, but only {initialised} bytes are initialised");
+        assert!(
+            begin <= initialised,
+            "a slice of a buffer starts at {begin}, but only {initialised} bytes are initialised"
+        );
         Slice { buffer, begin, end }
     }
 }
@@ -145,6 +148,9 @@ impl<B: IoBuf> AsRef<[u8]> for Slice<B> {
 /// Leaves the bytes out: they may be many, and may be secret.
 impl<B> fmt::Debug for Slice<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slice").field("begin", &self.begin).field("end", &self.end()).finish_non_exhaustive()
+        f.debug_struct("Slice")
+            .field("begin", &self.begin)
+            .field("end", &self.end())
+            .finish_non_exhaustive()
     }
 }

@@ -84,7 +84,9 @@ impl ModelSlot {
     fn allows(&self, event: Event, is_shut_down: bool) -> bool {
         match event {
             Event::Start => self.state == ModelState::Nowhere && !is_shut_down,
-            Event::Poll | Event::DropFuture | Event::Cancel => matches!(self.state, ModelState::Waiting | ModelState::Finished),
+            Event::Poll | Event::DropFuture | Event::Cancel => {
+                matches!(self.state, ModelState::Waiting | ModelState::Finished)
+            }
             Event::NotFound => true,
             Event::More | Event::Notification => self.token.is_some(),
             Event::Last => matches!(self.state, ModelState::Waiting | ModelState::Orphaned),
@@ -127,8 +129,20 @@ impl Model {
     fn new(driver: Driver, slots: usize) -> Model {
         let wakes = Arc::<Wakes>::default();
         let waker = Waker::from(Arc::clone(&wakes));
-        let (stale, slots) = (driver.counters.stale_completions.get(), (0..slots).map(|_| ModelSlot::new()).collect());
-        Model { driver, deliveries: Deliveries::default(), slots, wakes, waker, expected_wakes: 0, stale, is_shut_down: false }
+        let (stale, slots) = (
+            driver.counters.stale_completions.get(),
+            (0..slots).map(|_| ModelSlot::new()).collect(),
+        );
+        Model {
+            driver,
+            deliveries: Deliveries::default(),
+            slots,
+            wakes,
+            waker,
+            expected_wakes: 0,
+            stale,
+            is_shut_down: false,
+        }
     }
 
     fn complete(&mut self, token: u64, flags: u32) {
@@ -155,7 +169,10 @@ impl Model {
                     self.slots[slot].gone();
                 }
                 None if self.driver.waits_with(current(), &self.waker) => {
-                    assert_eq!((self.slots[slot].state, self.slots[slot].is_woken), (ModelState::Waiting, false));
+                    assert_eq!(
+                        (self.slots[slot].state, self.slots[slot].is_woken),
+                        (ModelState::Waiting, false)
+                    );
                 }
                 None => {
                     assert!(self.slots[slot].is_woken, "the waker is the same");
@@ -179,7 +196,10 @@ impl Model {
             Event::Cancel => self.driver.cancel(current()),
             Event::NotFound => {
                 self.driver.send_cancels();
-                self.driver.complete(Completion { token: CANCEL, result: -libc::ENOENT, flags: 0 }, &mut self.deliveries);
+                self.driver.complete(
+                    Completion { token: CANCEL, result: -libc::ENOENT, flags: 0 },
+                    &mut self.deliveries,
+                );
             }
             Event::More | Event::Notification => self.complete_zero_copy(event, slot),
             Event::Last => {
@@ -231,31 +251,62 @@ impl Model {
     }
 
     fn check(&self, path: &[(Event, usize)]) {
-        let count = |wanted: &[ModelState]| self.slots.iter().filter(|slot| wanted.contains(&slot.state)).count();
-        assert_eq!(self.driver.in_flight(), count(&[ModelState::Waiting, ModelState::Orphaned]), "in flight after {path:?}");
+        let count = |wanted: &[ModelState]| {
+            self.slots.iter().filter(|slot| wanted.contains(&slot.state)).count()
+        };
+        assert_eq!(
+            self.driver.in_flight(),
+            count(&[ModelState::Waiting, ModelState::Orphaned]),
+            "in flight after {path:?}"
+        );
         assert_eq!(
             self.driver.slots.len(),
             count(&[ModelState::Waiting, ModelState::Finished, ModelState::Orphaned]),
             "slots after {path:?}"
         );
-        assert_eq!(self.driver.counters.stale_completions.get(), self.stale, "stale completions after {path:?}");
-        assert_eq!(self.wakes.0.load(Ordering::Relaxed), self.expected_wakes, "wakes after {path:?}");
+        assert_eq!(
+            self.driver.counters.stale_completions.get(),
+            self.stale,
+            "stale completions after {path:?}"
+        );
+        assert_eq!(
+            self.wakes.0.load(Ordering::Relaxed),
+            self.expected_wakes,
+            "wakes after {path:?}"
+        );
         for expected in &self.slots {
-            assert_eq!(expected.orphaned.get(), expected.expected_ends, "memory freed after {path:?}");
+            assert_eq!(
+                expected.orphaned.get(),
+                expected.expected_ends,
+                "memory freed after {path:?}"
+            );
             let token = expected.token;
             let slot = token.and_then(|token| self.driver.slots.get(token));
             let agrees = match expected.state {
                 ModelState::Nowhere => slot.is_none(),
-                ModelState::Waiting => slot.is_some_and(|slot| matches!(slot.state, SlotState::Waiting(_))),
-                ModelState::Finished => slot.is_some_and(|slot| matches!(slot.state, SlotState::Finished { .. })),
-                ModelState::Orphaned => slot
-                    .is_some_and(|slot| matches!(slot.state, SlotState::Orphaned(_)) && (slot.cancelling || expected.first_part.is_some())),
+                ModelState::Waiting => {
+                    slot.is_some_and(|slot| matches!(slot.state, SlotState::Waiting(_)))
+                }
+                ModelState::Finished => {
+                    slot.is_some_and(|slot| matches!(slot.state, SlotState::Finished { .. }))
+                }
+                ModelState::Orphaned => slot.is_some_and(|slot| {
+                    matches!(slot.state, SlotState::Orphaned(_))
+                        && (slot.cancelling || expected.first_part.is_some())
+                }),
             };
-            let in_flight =
-                matches!(expected.state, ModelState::Waiting | ModelState::Orphaned) && expected.first_part != Some(Event::More);
+            let in_flight = matches!(expected.state, ModelState::Waiting | ModelState::Orphaned)
+                && expected.first_part != Some(Event::More);
             if slot.is_some_and(|slot| in_flight && slot.cancelling) {
-                let again = self.driver.cancelled.iter().any(|Reverse(cancelled)| Some(cancelled.token) == token);
-                assert!(again || self.driver.to_cancel.iter().any(|other| Some(*other) == token), "nobody cancels again after {path:?}");
+                let again = self
+                    .driver
+                    .cancelled
+                    .iter()
+                    .any(|Reverse(cancelled)| Some(cancelled.token) == token);
+                assert!(
+                    again || self.driver.to_cancel.iter().any(|other| Some(*other) == token),
+                    "nobody cancels again after {path:?}"
+                );
             }
             assert!(agrees, "the slot of {:?} after {path:?}", expected.state);
         }

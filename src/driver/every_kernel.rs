@@ -37,7 +37,8 @@ fn work_on(driver: &mut Driver) {
 
     // Three deadlines, each earlier than the alarm that is armed for the one before, with nothing
     // else to end the wait.
-    for remaining in [Duration::from_secs(1000), Duration::from_secs(100), Duration::from_millis(5)] {
+    for remaining in [Duration::from_secs(1000), Duration::from_secs(100), Duration::from_millis(5)]
+    {
         let deadline = Instant::now() + remaining;
         if remaining > Duration::from_secs(1) {
             let token = driver.start_nop();
@@ -66,7 +67,11 @@ fn every_rung_of_the_ladder_makes_a_ring_that_works() {
         println!("rung {rung}: {:?}", ring.report().granted());
         let mut driver = Driver::new(ring);
         work_on(&mut driver);
-        assert_eq!((driver.in_flight(), driver.counters.stale_completions.get()), (0, 0), "on rung {rung}");
+        assert_eq!(
+            (driver.in_flight(), driver.counters.stale_completions.get()),
+            (0, 0),
+            "on rung {rung}"
+        );
         rung += 1;
     }
     assert!(rung > 1);

@@ -61,7 +61,8 @@ pub(super) struct Multishot {
 /// There are never that many places: each would hold a completion.
 const NOWHERE: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<SlotState>() <= 24, "an idle connection takes a slot, and little else");
+const _: () =
+    assert!(size_of::<SlotState>() <= 24, "an idle connection takes a slot, and little else");
 
 /// What the first that waits is.
 enum Front {
@@ -113,7 +114,12 @@ impl Multishot {
 impl Unclaimed {
     /// Keeps a completion. Returns who is to be woken, if this is the first that waits.
     #[inline]
-    fn put(&mut self, multishot: &mut Multishot, completion: Completion, early_chunk: Option<Chunk>) -> Option<Waker> {
+    fn put(
+        &mut self,
+        multishot: &mut Multishot,
+        completion: Completion,
+        early_chunk: Option<Chunk>,
+    ) -> Option<Waker> {
         let Completion { result, flags, .. } = completion;
         let entry = self.waiting.vacant_entry();
         let place = entry.key() as u32;
@@ -133,8 +139,12 @@ impl Unclaimed {
 
     /// Do at least so many wait?
     fn holds(&self, multishot: &Multishot, count: u32) -> bool {
-        let next = |place: &u32| Some(self.waiting[*place as usize].next).filter(|next| *next != multishot.last);
-        multishot.last != NOWHERE && iter::successors(Some(multishot.last), next).take(count as usize).count() == count as usize
+        let next = |place: &u32| {
+            Some(self.waiting[*place as usize].next).filter(|next| *next != multishot.last)
+        };
+        multishot.last != NOWHERE
+            && iter::successors(Some(multishot.last), next).take(count as usize).count()
+                == count as usize
     }
 
     /// Takes what came first, if that is bytes in a buffer and more will come.
@@ -169,7 +179,12 @@ impl Unclaimed {
 
     /// What came first, if anything waits.
     #[inline]
-    fn take(&mut self, multishot: &mut Multishot, token: Token, pool: Option<&Rc<ChunkPool>>) -> Option<Arrival> {
+    fn take(
+        &mut self,
+        multishot: &mut Multishot,
+        token: Token,
+        pool: Option<&Rc<ChunkPool>>,
+    ) -> Option<Arrival> {
         if multishot.last == NOWHERE {
             return None;
         }
@@ -178,11 +193,16 @@ impl Unclaimed {
         let Waiting { result, flags, next } = self.waiting[place as usize];
         self.unlink(multishot, place, next);
         let completion = Completion { token: token.0, result, flags };
-        let early_chunk = if self.early_chunks.is_empty() { None } else { self.early_chunks.remove(&place) };
+        let early_chunk =
+            if self.early_chunks.is_empty() { None } else { self.early_chunks.remove(&place) };
         // SAFETY: the pool was told when the completion came, and it is taken out of its place
         // once.
-        let chunk =
-            early_chunk.or_else(|| completion.buffer().zip(pool).map(|(id, pool)| unsafe { pool.chunk_of(id, length(completion)) }));
+        let chunk = early_chunk.or_else(|| {
+            completion
+                .buffer()
+                .zip(pool)
+                .map(|(id, pool)| unsafe { pool.chunk_of(id, length(completion)) })
+        });
         Some(Arrival { completion, chunk })
     }
 }
@@ -192,7 +212,9 @@ impl Unclaimed {
 fn multishot(slots: &mut Slots<Slot>, token: Token) -> &mut Multishot {
     match slots.get_mut(token).map(|slot| &mut slot.state) {
         Some(SlotState::Multishot(multishot)) => multishot,
-        _ => unreachable!("its future has not given the token back, nor has its last completion been taken"),
+        _ => unreachable!(
+            "its future has not given the token back, nor has its last completion been taken"
+        ),
     }
 }
 
@@ -209,7 +231,12 @@ impl Driver {
     /// # Safety
     /// The descriptor in the entry stays open until the last completion: the future keeps it, and
     /// then the successor.
-    pub(crate) unsafe fn start_multishot(&mut self, entry: squeue::Entry, waker: Waker, limit: u16) -> Token {
+    pub(crate) unsafe fn start_multishot(
+        &mut self,
+        entry: squeue::Entry,
+        waker: Waker,
+        limit: u16,
+    ) -> Token {
         let token = self.occupy(|| SlotState::Multishot(Multishot::new(waker, limit)));
         self.queue(entry.user_data(token.0));
         token
@@ -217,7 +244,11 @@ impl Driver {
 
     /// The future of a multishot operation goes away. Returns what has arrived, and the waker that
     /// waited. What still comes goes to the successor.
-    pub(crate) fn hand_over(&mut self, token: Token, successor: Rc<dyn Successor>) -> (Vec<Arrival>, Option<Waker>) {
+    pub(crate) fn hand_over(
+        &mut self,
+        token: Token,
+        successor: Rc<dyn Successor>,
+    ) -> (Vec<Arrival>, Option<Waker>) {
         let arrivals = iter::from_fn(|| self.take_any(token)).collect();
         let multishot = multishot(&mut self.slots, token);
         let (waker, ended) = (multishot.waker.take(), multishot.ended);
@@ -236,7 +267,12 @@ impl Driver {
     /// `waker` if that is one of ours, is woken when something comes. `None`: it takes the long
     /// way.
     #[inline]
-    pub(crate) fn poll_bytes(&mut self, token: Token, waker: &Waker, own: Option<Waker>) -> Poll<Option<Chunk>> {
+    pub(crate) fn poll_bytes(
+        &mut self,
+        token: Token,
+        waker: &Waker,
+        own: Option<Waker>,
+    ) -> Poll<Option<Chunk>> {
         let multishot = multishot(&mut self.slots, token);
         match self.unclaimed.take_bytes(multishot) {
             Front::Bytes { id, length } => {
@@ -269,14 +305,20 @@ impl Driver {
 
     /// Keeps a completion of a multishot operation for its future.
     #[inline]
-    pub(super) fn complete_multishot(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
+    pub(super) fn complete_multishot(
+        &mut self,
+        token: Token,
+        completion: Completion,
+        deliveries: &mut Deliveries,
+    ) {
         let mut is_scarce = false;
         let mut early_chunk = None;
         if let Some((id, pool)) = completion.buffer().zip(self.pool.as_ref()) {
             if !pool.count_taken(length(completion)) {
                 // SAFETY: the pool has been told, and the chunk takes the place of what the
                 // completion says.
-                early_chunk = Some(pool.grow_or_copy(unsafe { pool.chunk_of(id, length(completion)) }));
+                early_chunk =
+                    Some(pool.grow_or_copy(unsafe { pool.chunk_of(id, length(completion)) }));
             }
             is_scarce = pool.is_scarce();
         } else if completion.result == -libc::ENOBUFS
@@ -289,7 +331,8 @@ impl Driver {
         if let Some(waker) = self.unclaimed.put(multishot, completion, early_chunk) {
             deliveries.wakers.push(waker);
         }
-        let is_full = multishot.room == 0 || is_scarce && self.unclaimed.holds(multishot, LIMIT_WHEN_SCARCE);
+        let is_full =
+            multishot.room == 0 || is_scarce && self.unclaimed.holds(multishot, LIMIT_WHEN_SCARCE);
         if completion.is_last() {
             multishot.ended = true;
             self.in_flight -= 1;
@@ -317,7 +360,10 @@ impl Driver {
     /// A completion together with the buffer that it took, which goes back when this is dropped.
     pub(super) fn arrival(&self, completion: Completion) -> Arrival {
         // SAFETY: the ring takes buffers of no other pool, and a completion comes here once.
-        let chunk = completion.buffer().zip(self.pool.as_ref()).map(|(id, pool)| unsafe { pool.chunk(id, length(completion)) });
+        let chunk = completion
+            .buffer()
+            .zip(self.pool.as_ref())
+            .map(|(id, pool)| unsafe { pool.chunk(id, length(completion)) });
         Arrival { completion, chunk }
     }
 
@@ -326,7 +372,9 @@ impl Driver {
     /// # Errors
     /// `ECANCELED` once the ring is closed; want of memory.
     pub(crate) fn pool(&mut self, config: ChunkPoolConfig) -> io::Result<&Rc<ChunkPool>> {
-        let Some(ring) = &mut self.ring else { return Err(io::Error::from_raw_os_error(libc::ECANCELED)) };
+        let Some(ring) = &mut self.ring else {
+            return Err(io::Error::from_raw_os_error(libc::ECANCELED));
+        };
         match &mut self.pool {
             Some(pool) => Ok(pool),
             none => {
@@ -391,7 +439,8 @@ mod tests {
         unclaimed.put(&mut multishot, completion(1), None);
         unclaimed.put(&mut multishot, completion(2), Some(Chunk::copied(b"two")));
         unclaimed.put(&mut multishot, completion(3), None);
-        let mut take = || unclaimed.take(&mut multishot, Token(0), None).and_then(|arrival| arrival.chunk);
+        let mut take =
+            || unclaimed.take(&mut multishot, Token(0), None).and_then(|arrival| arrival.chunk);
         assert_eq!((take(), take(), take()), (None, Some(Chunk::copied(b"two")), None));
     }
 }

@@ -25,7 +25,12 @@ impl Driver {
     /// Keeps the first completion, or ends the slot with both. One that has come already is stale,
     /// as is any for a slot that has finished.
     #[cold]
-    pub(super) fn complete_zero_copy(&mut self, token: Token, completion: Completion, deliveries: &mut Deliveries) {
+    pub(super) fn complete_zero_copy(
+        &mut self,
+        token: Token,
+        completion: Completion,
+        deliveries: &mut Deliveries,
+    ) {
         let came = match completion.flags & COMPLETION_NOTIFICATION {
             0 => ZeroCopySend::Result(completion.result),
             _ => ZeroCopySend::Notification(completion.result),
@@ -38,7 +43,9 @@ impl Driver {
                 return;
             }
             (_, ZeroCopySend::Result(result), ZeroCopySend::Notification(report))
-            | (_, ZeroCopySend::Notification(report), ZeroCopySend::Result(result)) => (result, report),
+            | (_, ZeroCopySend::Notification(report), ZeroCopySend::Result(result)) => {
+                (result, report)
+            }
             (_, ZeroCopySend::Neither, _) => return self.came_early(token, completion, deliveries),
             _ => {
                 slot.zero_copy = before;
@@ -48,7 +55,10 @@ impl Driver {
         };
         // The whole is not a further completion.
         self.counters.completions.remove_one();
-        self.complete(Completion { token: token.0, result, flags: report as u32 & COMPLETION_COPIED }, deliveries);
+        self.complete(
+            Completion { token: token.0, result, flags: report as u32 & COMPLETION_COPIED },
+            deliveries,
+        );
     }
 
     /// With the result, others may have their turn, and the descriptor may be closed.
@@ -68,7 +78,9 @@ impl Driver {
     /// The result of a zero-copy send whose notification is still to come.
     pub(crate) fn early_result(&self, token: Token) -> Option<Completion> {
         match self.slots.get(token)?.zero_copy {
-            ZeroCopySend::Result(result) => Some(Completion { token: token.0, result, flags: COMPLETION_MORE }),
+            ZeroCopySend::Result(result) => {
+                Some(Completion { token: token.0, result, flags: COMPLETION_MORE })
+            }
             ZeroCopySend::Neither | ZeroCopySend::Notification(_) => None,
         }
     }

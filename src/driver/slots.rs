@@ -72,7 +72,9 @@ impl<T> Slots<T> {
         }
         let index = self.first_free;
         let place = &mut self.places[index as usize];
-        let Content::Free { next } = place.content else { unreachable!("the list holds free places only") };
+        let Content::Free { next } = place.content else {
+            unreachable!("the list holds free places only")
+        };
         self.first_free = next;
         // Forgotten rather than dropped: there is nothing to drop in a free place, which the
         // compiler does not see.
@@ -83,8 +85,14 @@ impl<T> Slots<T> {
     #[cold]
     #[inline(never)]
     fn grow(&mut self) {
-        let index = u32::try_from(self.places.len()).ok().filter(|index| *index != NO_PLACE).expect("memory ends before the places do");
-        self.places.push(SlotPlace { generation: Token::FIRST_GENERATION, content: Content::Free { next: NO_PLACE } });
+        let index = u32::try_from(self.places.len())
+            .ok()
+            .filter(|index| *index != NO_PLACE)
+            .expect("memory ends before the places do");
+        self.places.push(SlotPlace {
+            generation: Token::FIRST_GENERATION,
+            content: Content::Free { next: NO_PLACE },
+        });
         self.first_free = index;
     }
 
@@ -92,7 +100,11 @@ impl<T> Slots<T> {
     #[inline]
     pub(super) fn get(&self, token: Token) -> Option<&T> {
         match self.places.get(token.index()) {
-            Some(SlotPlace { generation, content: Content::Taken(value) }) if *generation == token.generation() => Some(value),
+            Some(SlotPlace { generation, content: Content::Taken(value) })
+                if *generation == token.generation() =>
+            {
+                Some(value)
+            }
             _ => None,
         }
     }
@@ -101,7 +113,11 @@ impl<T> Slots<T> {
     #[inline]
     pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut T> {
         match self.places.get_mut(token.index()) {
-            Some(SlotPlace { generation, content: Content::Taken(value) }) if *generation == token.generation() => Some(value),
+            Some(SlotPlace { generation, content: Content::Taken(value) })
+                if *generation == token.generation() =>
+            {
+                Some(value)
+            }
             _ => None,
         }
     }
@@ -120,8 +136,15 @@ impl<T> Slots<T> {
     /// Gives a place back if `end` finds in its value what it looks for: something with which
     /// nothing is left there to be dropped.
     #[inline(always)]
-    pub(super) fn remove_if<R>(&mut self, token: Token, end: impl FnOnce(&T) -> Option<R>) -> Option<R> {
-        let place = self.places.get_mut(token.index()).filter(|place| place.generation == token.generation())?;
+    pub(super) fn remove_if<R>(
+        &mut self,
+        token: Token,
+        end: impl FnOnce(&T) -> Option<R>,
+    ) -> Option<R> {
+        let place = self
+            .places
+            .get_mut(token.index())
+            .filter(|place| place.generation == token.generation())?;
         let Content::Taken(value) = &place.content else { return None };
         let found = end(value)?;
         // Forgotten rather than dropped, since that would be a call for nothing.

@@ -30,9 +30,17 @@ fn late_and_extra_completions_are_ignored_and_counted() {
     let token = driver.start_nop();
     let extra = |token: Token, flags| Completion { token: token.0, result: 7, flags };
     driver.complete(extra(token, COMPLETION_MORE), &mut deliveries);
-    assert_eq!((driver.in_flight(), driver.counters.stale_completions.get()), (1, 0), "one with F_MORE is not the last");
+    assert_eq!(
+        (driver.in_flight(), driver.counters.stale_completions.get()),
+        (1, 0),
+        "one with F_MORE is not the last"
+    );
     driver.complete(extra(token, COMPLETION_MORE), &mut deliveries);
-    assert_eq!((driver.in_flight(), driver.counters.stale_completions.get()), (1, 1), "and a second one is extra");
+    assert_eq!(
+        (driver.in_flight(), driver.counters.stale_completions.get()),
+        (1, 1),
+        "and a second one is extra"
+    );
     turn_until_idle(&mut driver);
     driver.complete(extra(token, 0), &mut deliveries);
     assert_eq!(driver.counters.stale_completions.get(), 2, "one for a finished slot is extra");
@@ -42,7 +50,11 @@ fn late_and_extra_completions_are_ignored_and_counted() {
     let next = driver.start_nop();
     assert_eq!(next.index(), token.index(), "the slot is used again");
     driver.complete(extra(token, 0), &mut deliveries);
-    assert_eq!((driver.in_flight(), driver.counters.stale_completions.get()), (1, 4), "the generation tells the two apart");
+    assert_eq!(
+        (driver.in_flight(), driver.counters.stale_completions.get()),
+        (1, 4),
+        "the generation tells the two apart"
+    );
     turn_until_idle(&mut driver);
     take(&mut driver, next);
 }
@@ -85,7 +97,11 @@ fn a_cancelled_slot_is_cancelled_again_until_its_last_completion() {
     // remembers the slot.
     driver.slot(token).cancelling = true;
     let now = Instant::now();
-    driver.cancelled.push(Reverse(Cancelled { again_at: now, token, next_pause: FIRST_CANCEL_PAUSE }));
+    driver.cancelled.push(Reverse(Cancelled {
+        again_at: now,
+        token,
+        next_pause: FIRST_CANCEL_PAUSE,
+    }));
     turn_until_idle(&mut driver);
     assert_eq!(take(&mut driver, token).result, -libc::ECANCELED);
     driver.turn(Wait::No, &mut deliveries).expect("the ring works");
@@ -117,12 +133,20 @@ fn in_a_process_that_may_leak(name: &str, test: impl FnOnce()) {
         return println!("{name} ended well");
     }
     let name_of_test = format!("driver::tests::{name}");
-    let options = std::env::var("ASAN_OPTIONS").map_or_else(|_| String::new(), |options| options + ":");
+    let options =
+        std::env::var("ASAN_OPTIONS").map_or_else(|_| String::new(), |options| options + ":");
     let mut child = std::process::Command::new(std::env::current_exe().expect("this test"));
-    child.args([&name_of_test, "--exact", "--nocapture"]).env(CHILD, name).env("ASAN_OPTIONS", options + "detect_leaks=0");
+    child
+        .args([&name_of_test, "--exact", "--nocapture"])
+        .env(CHILD, name)
+        .env("ASAN_OPTIONS", options + "detect_leaks=0");
     let output = child.output().expect("the test binary runs");
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("ended well"), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && said.contains("ended well"),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]

@@ -35,8 +35,10 @@ use crate::sys;
 /// The sizes of cells. Most futures are small, so small cells differ by no more than the alignment.
 /// Of the others there are four to a doubling, so that at most a fifth of a cell is wasted. The
 /// table ends where a copy of a future begins to cost more than the allocation that a cell saves.
-const STRIDES: [u32; 25] =
-    [64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048];
+const STRIDES: [u32; 25] = [
+    64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256, 320, 384, 448, 512, 640, 768,
+    896, 1024, 1280, 1536, 1792, 2048,
+];
 /// What the strides and the first cell's place are a multiple of.
 pub(super) const CELL_ALIGN: usize = STEP as usize;
 
@@ -78,7 +80,11 @@ pub(super) const fn class_of(size: usize) -> Option<usize> {
 
 /// The size of a slab of a class that has so many.
 const fn size_of_slab(before: u32) -> usize {
-    if before < LARGEST_SLAB.ilog2() - SMALLEST_SLAB.ilog2() { SMALLEST_SLAB << before } else { LARGEST_SLAB }
+    if before < LARGEST_SLAB.ilog2() - SMALLEST_SLAB.ilog2() {
+        SMALLEST_SLAB << before
+    } else {
+        LARGEST_SLAB
+    }
 }
 
 /// What has been numbered for one inbox cell, by all the runtimes that have had it.
@@ -154,7 +160,10 @@ impl Block {
     /// The place of a cell, so many bytes behind the start.
     #[inline]
     fn cell(self, offset: u32) -> NonNull<Header> {
-        debug_assert!(offset as usize + size_of::<Header>() <= self.layout.size(), "it lies in the block");
+        debug_assert!(
+            offset as usize + size_of::<Header>() <= self.layout.size(),
+            "it lies in the block"
+        );
         // SAFETY: the callers' offsets lie within the block.
         unsafe { self.0.cast::<u8>().add(offset as usize).cast() }
     }
@@ -163,12 +172,15 @@ impl Block {
 impl Arena {
     /// An arena of the runtime that has this inbox cell, and all that was ever numbered for that.
     pub(super) fn new(cell: u16, numbers: &Numbers) -> Rc<Arena> {
-        let class = || Class { current: Cell::new(None), partial: Cell::new(None), slabs: Cell::new(0) };
+        let class =
+            || Class { current: Cell::new(None), partial: Cell::new(None), slabs: Cell::new(0) };
         Rc::new(Arena {
             cell,
             classes: std::array::from_fn(|_| class()),
             slabs: UnsafeCell::new(vec![None; numbers.classes.len()]),
-            unused: RefCell::new(numbers.classes.iter().map(|class| usize::from(*class)).enumerate().collect()),
+            unused: RefCell::new(
+                numbers.classes.iter().map(|class| usize::from(*class)).enumerate().collect(),
+            ),
             made: Cell::new(numbers.made),
         })
     }
@@ -256,7 +268,9 @@ impl Arena {
         };
         assert!(number < SLABS, "more tasks in one runtime than its wakers can number");
         // SAFETY: the size is not zero.
-        let Some(block) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        let Some(block) = NonNull::new(unsafe { alloc(layout) }) else {
+            handle_alloc_error(layout)
+        };
         if before > 0 && size_of_slab(before - 1) == LARGEST_SLAB {
             sys::advise_huge_pages(block, size);
         }
@@ -460,17 +474,28 @@ mod tests {
         let arena = Arena::new(4095, &Numbers::default());
         let mut cells: Vec<(NonNull<Header>, usize)> = Vec::new();
         for (class, stride) in STRIDES.iter().enumerate() {
-            assert_eq!((class_of(*stride as usize), *stride as usize % CELL_ALIGN), (Some(class), 0));
+            assert_eq!(
+                (class_of(*stride as usize), *stride as usize % CELL_ALIGN),
+                (Some(class), 0)
+            );
             cells.extend((0..150).map(|_| (arena.allocate(class), *stride as usize)));
         }
-        assert_eq!((class_of(0), class_of(2048), class_of(2049)), (Some(0), Some(STRIDES.len() - 1), None));
+        assert_eq!(
+            (class_of(0), class_of(2048), class_of(2049)),
+            (Some(0), Some(STRIDES.len() - 1), None)
+        );
         for (cell, stride) in &cells {
             assert!(cell.addr().get().is_multiple_of(CELL_ALIGN));
             assert_eq!(arena.find(id(*cell)), Some(*cell));
             // SAFETY: the cell is handed out, and this is what lies behind its header.
-            unsafe { cell.cast::<u8>().add(size_of::<Header>()).write_bytes(0xa5, stride - size_of::<Header>()) };
+            unsafe {
+                cell.cast::<u8>()
+                    .add(size_of::<Header>())
+                    .write_bytes(0xa5, stride - size_of::<Header>())
+            };
         }
-        let mut places: Vec<_> = cells.iter().map(|(cell, stride)| (cell.addr().get(), *stride)).collect();
+        let mut places: Vec<_> =
+            cells.iter().map(|(cell, stride)| (cell.addr().get(), *stride)).collect();
         places.sort_unstable();
         assert!(places.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
         cells.into_iter().for_each(|(cell, _)| give_back(cell));
@@ -488,7 +513,8 @@ mod tests {
             assert!(slabs(&arena) > 3);
             // Some from everywhere first, so that slabs are listed, and taken off the list in the
             // middle.
-            let (some, others): (Vec<_>, Vec<_>) = cells.into_iter().partition(|cell| id(*cell).offset().is_multiple_of(3));
+            let (some, others): (Vec<_>, Vec<_>) =
+                cells.into_iter().partition(|cell| id(*cell).offset().is_multiple_of(3));
             let some_count = some.len();
             some.into_iter().for_each(give_back);
             let before = slabs(&arena);
@@ -498,7 +524,13 @@ mod tests {
             assert_eq!(slabs(&arena), 1);
             assert!(ids.iter().filter(|id| arena.find(**id).is_some()).count() < 1000);
         }
-        assert_eq!((arena.find(TaskId::root(0)), arena.find(TaskId::new(0, SLABS - 1, SLAB_BOUND - STEP, 0))), (None, None));
+        assert_eq!(
+            (
+                arena.find(TaskId::root(0)),
+                arena.find(TaskId::new(0, SLABS - 1, SLAB_BOUND - STEP, 0))
+            ),
+            (None, None)
+        );
         arena.close();
     }
 
@@ -508,9 +540,13 @@ mod tests {
         let mut old: Vec<TaskId> = Vec::new();
         for classes in [[0, 3, 24], [24, 0, 7], [3, 7, 0], [24, 24, 24]] {
             let arena = Arena::new(1, &numbers);
-            let mut cells: Vec<_> = classes.iter().flat_map(|class| (0..300).map(|_| arena.allocate(*class))).collect();
+            let mut cells: Vec<_> =
+                classes.iter().flat_map(|class| (0..300).map(|_| arena.allocate(*class))).collect();
             for id in &old {
-                assert!(arena.find(*id).is_none_or(|found| cells.contains(&found)), "{id:?} leads into a cell");
+                assert!(
+                    arena.find(*id).is_none_or(|found| cells.contains(&found)),
+                    "{id:?} leads into a cell"
+                );
             }
             old.extend(cells.iter().map(|cell| id(*cell)));
             // Some handles outlive their runtime, and its numbers are known all the same.

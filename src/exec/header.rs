@@ -70,7 +70,13 @@ static BODILESS: Table = Table { poll: |_| false, end: |_, _| {}, drop_value: |_
 impl Header {
     /// A cell without a task, as one whose task has ended and is needed no more.
     pub(super) fn vacant(id: TaskId) -> Header {
-        Header { id: Cell::new(id), table: Cell::new(&BODILESS), next: Cell::new(None), joiner: Cell::new(None), state: Cell::new(ENDED) }
+        Header {
+            id: Cell::new(id),
+            table: Cell::new(&BODILESS),
+            next: Cell::new(None),
+            joiner: Cell::new(None),
+            state: Cell::new(ENDED),
+        }
     }
 
     /// The future of `block_on`, as the run queue sees it.

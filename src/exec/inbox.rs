@@ -84,7 +84,11 @@ pub(super) fn open(unparker: Unparker) -> io::Result<(u16, Numbers, &'static Inb
             unused.never_used += 1;
             ((unused.never_used - 1) as u16, Numbers::default())
         }
-        None => return Err(io::Error::other(format!("{CELLS} runtimes are alive in this process, which is the most"))),
+        None => {
+            return Err(io::Error::other(format!(
+                "{CELLS} runtimes are alive in this process, which is the most"
+            )));
+        }
     };
     drop(unused);
     let inbox = INBOXES[cell as usize].get_or_init(Inbox::default);
@@ -217,7 +221,10 @@ impl Inbox {
 
 impl fmt::Debug for Letters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Letters").field("woken", &self.woken).field("jobs", &self.jobs.len()).finish_non_exhaustive()
+        f.debug_struct("Letters")
+            .field("woken", &self.woken)
+            .field("jobs", &self.jobs.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -293,7 +300,8 @@ mod tests {
     }
 
     #[test]
-    fn closures_come_in_order_and_a_bounded_number_at_a_time_and_only_to_the_opening_that_was_meant() {
+    fn closures_come_in_order_and_a_bounded_number_at_a_time_and_only_to_the_opening_that_was_meant()
+     {
         let (cell, inbox) = open_here();
         let mailbox = Mailbox::of(inbox);
         let ran = Arc::new(Mutex::new(Vec::new()));
@@ -325,7 +333,9 @@ mod tests {
         let mut seen = BTreeSet::new();
         thread::scope(|scope| {
             for first in 0..THREADS {
-                scope.spawn(move || (0..LETTERS).for_each(|number| deliver(id(cell, number * THREADS + first))));
+                scope.spawn(move || {
+                    (0..LETTERS).for_each(|number| deliver(id(cell, number * THREADS + first)))
+                });
             }
             while seen.len() < (THREADS * LETTERS) as usize {
                 seen.extend(take(inbox));

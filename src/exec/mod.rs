@@ -117,7 +117,10 @@ impl Executor {
         match const { task::class::<F>() } {
             Some(class) => self.spawn_in(class, future),
             // Too large for a cell, or too strictly aligned. The pinned box is neither.
-            None => self.spawn_in(const { task::class::<Pin<Box<F>>>().expect("a pointer fits") }, Box::pin(future)),
+            None => self.spawn_in(
+                const { task::class::<Pin<Box<F>>>().expect("a pointer fits") },
+                Box::pin(future),
+            ),
         }
     }
 
@@ -185,7 +188,12 @@ impl Executor {
     }
 
     #[inline]
-    fn run_each<T>(&self, limit: usize, polls: &mut usize, root: &mut impl FnMut() -> Poll<T>) -> Option<T> {
+    fn run_each<T>(
+        &self,
+        limit: usize,
+        polls: &mut usize,
+        root: &mut impl FnMut() -> Poll<T>,
+    ) -> Option<T> {
         while *polls < limit {
             let cell = self.pop()?;
             *polls += 1;

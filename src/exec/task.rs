@@ -18,7 +18,9 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
 use super::arena::{self, CELL_ALIGN, class_of};
-use super::header::{ABORT_HANDLE, ABORTED, EMPTY, ENDED, ENDING, ERROR, Header, JOINABLE, Table, VALUE};
+use super::header::{
+    ABORT_HANDLE, ABORTED, EMPTY, ENDED, ENDING, ERROR, Header, JOINABLE, Table, VALUE,
+};
 use super::join_error::JoinError;
 use super::waker::TaskId;
 use crate::unwind::{self, FirstPanic, discard};
@@ -37,7 +39,11 @@ pub(super) const fn class<F: Future>() -> Option<usize> {
     if align_of::<F>() > CELL_ALIGN {
         return None;
     }
-    let sizes = [size_of::<F>(), size_of::<JoinError>(), if is_inline::<F::Output>() { size_of::<F::Output>() } else { 0 }];
+    let sizes = [
+        size_of::<F>(),
+        size_of::<JoinError>(),
+        if is_inline::<F::Output>() { size_of::<F::Output>() } else { 0 },
+    ];
     let mut most = 0;
     let mut index = 0;
     while index < sizes.len() {

@@ -72,7 +72,12 @@ impl Random {
 
 /// A task that waits a few times, keeps its waker for others, and then returns or panics, with
 /// tokens in the future and in the result.
-fn spawn(executor: &Executor, random: &mut Random, count: &Count, wakers: &Rc<RefCell<Vec<Waker>>>) -> JoinHandle<Token> {
+fn spawn(
+    executor: &Executor,
+    random: &mut Random,
+    count: &Count,
+    wakers: &Rc<RefCell<Vec<Waker>>>,
+) -> JoinHandle<Token> {
     let (waits, end) = (random.below(4), random.below(16));
     // Not both: a panic in a drop while a panic unwinds ends the process.
     let (ends_in_panic, ends_in_bomb) = (end == 0, end == 1);
@@ -139,7 +144,8 @@ fn program(seed: u64, steps: usize) {
                 }
             }
             7 if index < handles.len() => {
-                let waker = wakers.borrow().last().cloned().unwrap_or_else(|| executor.root_waker());
+                let waker =
+                    wakers.borrow().last().cloned().unwrap_or_else(|| executor.root_waker());
                 if let Poll::Ready(result) = poll(&mut handles[index], &waker) {
                     drop(result);
                     drop(handles.swap_remove(index));
@@ -162,7 +168,9 @@ fn program(seed: u64, steps: usize) {
     }
     executor.cancel_all();
     assert_eq!(executor.task_count(), 0);
-    assert!(handles.iter().all(JoinHandle::is_finished) && aborts.iter().all(AbortHandle::is_finished));
+    assert!(
+        handles.iter().all(JoinHandle::is_finished) && aborts.iter().all(AbortHandle::is_finished)
+    );
     drop(entered);
     if second {
         handles.clear();
@@ -187,7 +195,9 @@ fn a_panic_of_the_root_comes_out_of_the_run_and_the_tasks_go_on() {
     let _entered = executor.enter();
     let mut task = executor.spawn(async { 5 });
     executor.start_root();
-    let panicked = catch_unwind(AssertUnwindSafe(|| executor.run(10, || -> Poll<()> { panic!("at the root") })));
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        executor.run(10, || -> Poll<()> { panic!("at the root") })
+    }));
     assert!(panicked.is_err());
     assert!(poll(&mut task, Waker::noop()).is_pending(), "the root was first");
     run(&executor, 10);

@@ -36,8 +36,12 @@ pub(crate) struct TaskId(u64);
 impl TaskId {
     /// A place for tasks.
     pub(super) fn new(cell: u16, slab: usize, offset: u32, generation: u32) -> TaskId {
-        assert!(slab < SLABS && offset < SLAB_BOUND && offset.is_multiple_of(STEP), "the arena numbers its cells so");
-        let place = u64::from(offset / STEP) << CELL_BITS | (slab as u64) << (CELL_BITS + STEP_BITS);
+        assert!(
+            slab < SLABS && offset < SLAB_BOUND && offset.is_multiple_of(STEP),
+            "the arena numbers its cells so"
+        );
+        let place =
+            u64::from(offset / STEP) << CELL_BITS | (slab as u64) << (CELL_BITS + STEP_BITS);
         TaskId(u64::from(cell) | place | u64::from(generation) << GENERATION_SHIFT)
     }
 
@@ -120,12 +124,20 @@ mod tests {
     #[test]
     fn the_word_holds_all_parts_at_their_bounds() {
         let last = SLAB_BOUND - STEP;
-        for (cell, slab, offset, generation) in [(0, 0, 0, 0), (4095, SLABS - 1, last, (1 << 22) - 1), (7, 1 << 9, 48, 3), (0, 0, last, 1)]
-        {
+        for (cell, slab, offset, generation) in [
+            (0, 0, 0, 0),
+            (4095, SLABS - 1, last, (1 << 22) - 1),
+            (7, 1 << 9, 48, 3),
+            (0, 0, last, 1),
+        ] {
             let id = TaskId::new(cell, slab, offset, generation);
             assert_eq!((id.cell(), id.slab(), id.offset()), (cell, slab, offset));
             let next = id.next();
-            assert_eq!((next.cell(), next.slab(), next.offset()), (cell, slab, offset), "also when generations wrap");
+            assert_eq!(
+                (next.cell(), next.slab(), next.offset()),
+                (cell, slab, offset),
+                "also when generations wrap"
+            );
             assert_ne!(next, id);
             assert_ne!(id, TaskId::root(cell));
         }

@@ -185,7 +185,11 @@ impl File {
     ///
     /// # Errors
     /// As [`read_at`](File::read_at).
-    pub fn read_vectored_at<B: IoBufMut>(&self, buffers: Vec<B>, offset: u64) -> Op<'_, ReadVectoredAt<B>> {
+    pub fn read_vectored_at<B: IoBufMut>(
+        &self,
+        buffers: Vec<B>,
+        offset: u64,
+    ) -> Op<'_, ReadVectoredAt<B>> {
         ReadVectoredAt::op(&self.handle, buffers, offset)
     }
 
@@ -225,7 +229,11 @@ impl File {
     ///
     /// # Errors
     /// As [`write_at`](File::write_at).
-    pub fn write_vectored_at<B: IoBufs>(&self, buffers: B, offset: u64) -> Op<'_, WriteVectoredAt<B>> {
+    pub fn write_vectored_at<B: IoBufs>(
+        &self,
+        buffers: B,
+        offset: u64,
+    ) -> Op<'_, WriteVectoredAt<B>> {
         WriteVectoredAt::op(&self.handle, buffers, offset)
     }
 

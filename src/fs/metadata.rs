@@ -116,7 +116,12 @@ impl Metadata {
         whole
             .and_then(|whole| whole.checked_add(Duration::from_nanos(u64::from(time.tv_nsec))))
             .filter(|_| self.status.stx_mask & field != 0)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "the file system does not keep this time"))
+            .ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "the file system does not keep this time",
+                )
+            })
     }
 }
 

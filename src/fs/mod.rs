@@ -88,7 +88,8 @@ pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 /// As [`read`], and `InvalidData` if the file is not UTF-8.
 pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
     let content = read(path).await?;
-    String::from_utf8(content).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the file is not valid UTF-8"))
+    String::from_utf8(content)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the file is not valid UTF-8"))
 }
 
 /// Writes a whole file, which is made if need be and else emptied first.
@@ -191,7 +192,12 @@ pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
 /// Makes a directory, or finds that somebody else has.
 async fn create_dir_or_find(path: &Path) -> io::Result<()> {
     match create_dir(path).await {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && metadata(path).await.is_ok_and(|found| found.is_dir()) => Ok(()),
+        Err(error)
+            if error.kind() == io::ErrorKind::AlreadyExists
+                && metadata(path).await.is_ok_and(|found| found.is_dir()) =>
+        {
+            Ok(())
+        }
         other => other,
     }
 }

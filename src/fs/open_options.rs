@@ -122,14 +122,18 @@ impl OpenOptions {
             (true, true, false) => Ok(libc::O_RDWR),
             (false, _, true) => Ok(libc::O_WRONLY | libc::O_APPEND),
             (true, _, true) => Ok(libc::O_RDWR | libc::O_APPEND),
-            (false, false, false) => Err(contradiction("a file must be opened for reading, writing or appending")),
+            (false, false, false) => {
+                Err(contradiction("a file must be opened for reading, writing or appending"))
+            }
         }
     }
 
     fn creation(&self) -> io::Result<i32> {
         let creates = self.truncate || self.create || self.create_new;
         if creates && !self.write && !self.append {
-            return Err(contradiction("creating or truncating a file needs write or append access"));
+            return Err(contradiction(
+                "creating or truncating a file needs write or append access",
+            ));
         }
         if self.append && self.truncate && !self.create_new {
             return Err(contradiction("a file is either truncated or appended to"));

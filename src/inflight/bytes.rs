@@ -28,10 +28,16 @@ pub(crate) fn needs_room<B: IoBufMut>(buffer: &B) -> Option<i32> {
 
 /// Ends a read: the buffer's length becomes the count, or the error takes the buffer along.
 #[inline]
-pub(crate) fn filled<B: IoBufMut>(mut buffer: B, result: io::Result<usize>) -> Result<(usize, B), Error<B>> {
+pub(crate) fn filled<B: IoBufMut>(
+    mut buffer: B,
+    result: io::Result<usize>,
+) -> Result<(usize, B), Error<B>> {
     match result {
         Ok(count) => {
-            assert!(count <= buffer.capacity(), "the kernel reports {count} bytes in a smaller buffer");
+            assert!(
+                count <= buffer.capacity(),
+                "the kernel reports {count} bytes in a smaller buffer"
+            );
             // SAFETY: the kernel has written the first `count` bytes, and the operation that it
             // wrote them for has ended.
             unsafe { buffer.set_init_len(count) };
@@ -45,7 +51,9 @@ pub(crate) fn filled<B: IoBufMut>(mut buffer: B, result: io::Result<usize>) -> R
 /// Refused before submission; the kernel never says EINVAL for want of room.
 pub(crate) fn no_room(error: io::Error) -> io::Error {
     match error.raw_os_error() {
-        Some(libc::EINVAL) => io::Error::new(io::ErrorKind::InvalidInput, "the buffer has no room to read into"),
+        Some(libc::EINVAL) => {
+            io::Error::new(io::ErrorKind::InvalidInput, "the buffer has no room to read into")
+        }
         _ => error,
     }
 }
@@ -86,7 +94,12 @@ pub(crate) enum Progress {
 
 /// Adds what a part has moved to `done` of `whole`. A part that moves nothing fails with `stuck`.
 #[inline]
-pub(crate) fn advance(done: &mut usize, whole: usize, result: io::Result<usize>, stuck: fn() -> io::Error) -> Progress {
+pub(crate) fn advance(
+    done: &mut usize,
+    whole: usize,
+    result: io::Result<usize>,
+    stuck: fn() -> io::Error,
+) -> Progress {
     match result {
         Err(error) => return Progress::Failed(error),
         Ok(0) if *done < whole => return Progress::Failed(stuck()),
@@ -96,7 +109,11 @@ pub(crate) fn advance(done: &mut usize, whole: usize, result: io::Result<usize>,
 }
 
 /// Moves what is left of a stream into a buffer from `offset` on, or gives the error that is left.
-pub(crate) fn claim<B: IoBufMut>(socket: &Handle, buffer: &mut B, offset: usize) -> Option<io::Result<usize>> {
+pub(crate) fn claim<B: IoBufMut>(
+    socket: &Handle,
+    buffer: &mut B,
+    offset: usize,
+) -> Option<io::Result<usize>> {
     let room = buffer.capacity() - offset;
     // SAFETY: `offset` is not above the capacity.
     let target = unsafe { buffer.as_mut_ptr().add(offset) };
@@ -108,7 +125,11 @@ pub(crate) fn claim<B: IoBufMut>(socket: &Handle, buffer: &mut B, offset: usize)
 }
 
 /// Moves what is left of a stream into a buffer until it is full.
-pub(crate) fn claim_exact<B: IoBufMut>(socket: &Handle, buffer: &mut B, done: &mut usize) -> Progress {
+pub(crate) fn claim_exact<B: IoBufMut>(
+    socket: &Handle,
+    buffer: &mut B,
+    done: &mut usize,
+) -> Progress {
     while *done < buffer.capacity() {
         match claim(socket, buffer, *done) {
             None => return Progress::Partial,
@@ -121,7 +142,12 @@ pub(crate) fn claim_exact<B: IoBufMut>(socket: &Handle, buffer: &mut B, done: &m
 
 /// Leaves the bytes of a receive that nobody waits for: those of earlier parts, and those of its
 /// last completion.
-pub(crate) fn leave<B: IoBufMut>(socket: &Handle, mut buffer: B, earlier: usize, completion: Completion) {
+pub(crate) fn leave<B: IoBufMut>(
+    socket: &Handle,
+    mut buffer: B,
+    earlier: usize,
+    completion: Completion,
+) {
     let lane = socket.lane(Direction::Inbound);
     let result = completion.result();
     let count = earlier + *result.as_ref().unwrap_or(&0);

@@ -181,6 +181,9 @@ impl<O: Operation> fmt::Debug for Cancel<'_, O> {
 
 impl<O: Operation> fmt::Debug for Deadline<'_, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Deadline").field("operation", &self.operation).field("deadline", &self.timer.deadline()).finish()
+        f.debug_struct("Deadline")
+            .field("operation", &self.operation)
+            .field("deadline", &self.timer.deadline())
+            .finish()
     }
 }

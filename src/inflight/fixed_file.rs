@@ -40,7 +40,12 @@ pub(super) struct FixedFile {
 
 impl Default for FixedFile {
     fn default() -> FixedFile {
-        FixedFile { until: Cell::new(TRANSFERS_BEFORE), ring: Cell::new(NO_RING), number: Cell::new(0), core: OnceCell::new() }
+        FixedFile {
+            until: Cell::new(TRANSFERS_BEFORE),
+            ring: Cell::new(NO_RING),
+            number: Cell::new(0),
+            core: OnceCell::new(),
+        }
     }
 }
 
@@ -53,7 +58,10 @@ impl FixedFile {
     pub(super) fn here(&self) -> Option<Target> {
         let ring = self.ring.get();
         let is_here = ring != NO_RING && runtime::is_current(ring);
-        is_here.then_some(Target { number: types::Fd(self.number.get()), flags: squeue::Flags::FIXED_FILE })
+        is_here.then_some(Target {
+            number: types::Fd(self.number.get()),
+            flags: squeue::Flags::FIXED_FILE,
+        })
     }
 
     /// Counts a transfer that could not name the place.

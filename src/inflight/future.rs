@@ -88,7 +88,14 @@ impl<'h, O: Operation> Op<'h, O> {
     #[inline(always)]
     pub(crate) fn settled(operation: O, result: Option<i32>) -> Op<'h, O> {
         let stage = result.map_or(Packed::IDLE, |result| Stage::Settled(result).into());
-        Op { core: None, turn: None, stage, flags: Flags::default(), operation: MaybeUninit::new(operation), handle: PhantomData }
+        Op {
+            core: None,
+            turn: None,
+            stage,
+            flags: Flags::default(),
+            operation: MaybeUninit::new(operation),
+            handle: PhantomData,
+        }
     }
 
     /// Asks for the end, which comes with the operation's own completion.
@@ -137,7 +144,8 @@ impl<'h, O: Operation> Op<'h, O> {
             // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know
             // it.
             let lane = lane(unsafe { self.operation.assume_init_ref() });
-            self.turn = lane.map(|(handle, direction, manner)| Box::new(Turn::new(handle, direction, manner)));
+            self.turn = lane
+                .map(|(handle, direction, manner)| Box::new(Turn::new(handle, direction, manner)));
         }
         let Some(turn) = &mut self.turn else { return Poll::Ready(None) };
         ready!(turn.poll(context));
@@ -186,11 +194,14 @@ impl<'h, O: Operation> Op<'h, O> {
     #[cold]
     fn is_interrupted(&mut self, result: i32) -> bool {
         // SAFETY: this was the last completion of its part, so the kernel has let go of it.
-        if self.flags.cancelled || !(O::HABITS.restarts)(unsafe { self.operation.assume_init_ref() }) {
+        if self.flags.cancelled
+            || !(O::HABITS.restarts)(unsafe { self.operation.assume_init_ref() })
+        {
             return false;
         }
-        let without_thread =
-            result == -libc::ECANCELED && self.flags.restarts < MOST_RESTARTS && self.core.as_ref().is_some_and(|core| core.is_on_kernel());
+        let without_thread = result == -libc::ECANCELED
+            && self.flags.restarts < MOST_RESTARTS
+            && self.core.as_ref().is_some_and(|core| core.is_on_kernel());
         self.flags.restarts += u8::from(without_thread);
         without_thread || result == -libc::EINTR
     }
@@ -266,7 +277,11 @@ impl<'h, O: Operation> Op<'h, O> {
             }
             Step::Again(operation) => {
                 self.operation = MaybeUninit::new(operation);
-                self.stage = if self.flags.cancelled { Stage::Settled(-libc::ECANCELED).into() } else { Packed::IDLE };
+                self.stage = if self.flags.cancelled {
+                    Stage::Settled(-libc::ECANCELED).into()
+                } else {
+                    Packed::IDLE
+                };
                 None
             }
         }
@@ -295,21 +310,27 @@ impl<O: Operation> Future for Op<'_, O> {
                         _ => continue,
                     }
                 }
-                Stage::InFlight(token) => match self.core().poll_operation(token, context.waker()) {
-                    Poll::Ready(completion) if completion.result < 0 && self.is_interrupted(completion.result) => {
-                        self.stage = Packed::IDLE;
-                        continue;
-                    }
-                    Poll::Ready(completion) => completion,
-                    Poll::Pending => {
-                        if let Some(notification) = O::HABITS.notification {
-                            self.leave_early(notification, token);
+                Stage::InFlight(token) => {
+                    match self.core().poll_operation(token, context.waker()) {
+                        Poll::Ready(completion)
+                            if completion.result < 0 && self.is_interrupted(completion.result) =>
+                        {
+                            self.stage = Packed::IDLE;
+                            continue;
                         }
-                        return Poll::Pending;
+                        Poll::Ready(completion) => completion,
+                        Poll::Pending => {
+                            if let Some(notification) = O::HABITS.notification {
+                                self.leave_early(notification, token);
+                            }
+                            return Poll::Pending;
+                        }
                     }
-                },
+                }
                 Stage::Settled(result) => Completion::without_submission(result),
-                Stage::Done => panic!("an operation was polled again after it had yielded its output"),
+                Stage::Done => {
+                    panic!("an operation was polled again after it had yielded its output")
+                }
             };
             // SAFETY: the operation was settled before submission, or this is its last completion.
             let operation = unsafe {

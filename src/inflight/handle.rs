@@ -149,7 +149,9 @@ impl Handle {
         if self.shared().naming.get() == Naming::Unknown {
             self.find_out_naming();
         }
-        matches!(self.shared().naming.get(), Naming::Plain { .. }) && !self.is_stream() && !self.is_direct()
+        matches!(self.shared().naming.get(), Naming::Plain { .. })
+            && !self.is_stream()
+            && !self.is_direct()
     }
 
     /// Does it go around the page cache?
@@ -189,7 +191,9 @@ impl Handle {
     pub(crate) fn target_of_transfer(&self) -> Target {
         match self.shared().naming.get() {
             Naming::Plain { .. } | Naming::Socket => self.target_with(squeue::Flags::empty()),
-            Naming::ByWorker => Target { number: self.target_for_worker(), flags: squeue::Flags::ASYNC },
+            Naming::ByWorker => {
+                Target { number: self.target_for_worker(), flags: squeue::Flags::ASYNC }
+            }
             Naming::Counted => self.target_of_counted_transfer(),
             Naming::Unknown => {
                 self.find_out_naming();
@@ -219,7 +223,9 @@ impl Handle {
         } else if runtime::registers_files() {
             Naming::Counted
         } else {
-            Naming::Plain { closes_at_once: kind != FileKind::Socket && kind.closes_at_once(self.as_fd()) }
+            Naming::Plain {
+                closes_at_once: kind != FileKind::Socket && kind.closes_at_once(self.as_fd()),
+            }
         });
     }
 
@@ -297,7 +303,9 @@ impl SharedDescriptor {
         match self.naming.get() {
             Naming::Plain { closes_at_once } => closes_at_once,
             Naming::Socket => !sys::lingers(self.borrowed()),
-            Naming::Unknown | Naming::ByWorker | Naming::Counted => FileKind::of(self.borrowed()).closes_at_once(self.borrowed()),
+            Naming::Unknown | Naming::ByWorker | Naming::Counted => {
+                FileKind::of(self.borrowed()).closes_at_once(self.borrowed())
+            }
         }
     }
 

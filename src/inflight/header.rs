@@ -52,7 +52,10 @@ impl MessageHeader {
 
     /// With room for any address.
     pub(crate) fn for_any_address() -> MessageHeader {
-        MessageHeader::with_address(SockAddrStorage::zeroed(), size_of::<SockAddrStorage>() as libc::socklen_t)
+        MessageHeader::with_address(
+            SockAddrStorage::zeroed(),
+            size_of::<SockAddrStorage>() as libc::socklen_t,
+        )
     }
 
     /// With an address to go to.
@@ -91,12 +94,20 @@ impl MessageHeader {
     }
 
     /// The message header of sendmsg(2) and recvmsg(2): the buffers and, if asked for, the address.
-    pub(crate) fn message(&mut self, buffers: &[libc::iovec], with_address: bool) -> *mut libc::msghdr {
+    pub(crate) fn message(
+        &mut self,
+        buffers: &[libc::iovec],
+        with_address: bool,
+    ) -> *mut libc::msghdr {
         self.message_at(buffers.as_ptr(), buffers.len(), with_address)
     }
 
     /// As [`message`](MessageHeader::message), for a single buffer.
-    pub(crate) fn message_of_one(&mut self, buffer: libc::iovec, with_address: bool) -> *mut libc::msghdr {
+    pub(crate) fn message_of_one(
+        &mut self,
+        buffer: libc::iovec,
+        with_address: bool,
+    ) -> *mut libc::msghdr {
         // SAFETY: the parts belong to the header.
         let vector = unsafe { &raw mut (*self.parts()).vector };
         // SAFETY: as above, and the kernel does not know them, or has let go of them.
@@ -104,7 +115,12 @@ impl MessageHeader {
         self.message_at(vector, 1, with_address)
     }
 
-    fn message_at(&mut self, buffers: *const libc::iovec, count: usize, with_address: bool) -> *mut libc::msghdr {
+    fn message_at(
+        &mut self,
+        buffers: *const libc::iovec,
+        count: usize,
+        with_address: bool,
+    ) -> *mut libc::msghdr {
         let address = if with_address { self.address() } else { ptr::null_mut() };
         let length = if with_address { self.address_length() } else { 0 };
         // SAFETY: the parts belong to the header.
@@ -137,7 +153,8 @@ impl MessageHeader {
 
     fn into_socket_address(mut self, length: libc::socklen_t) -> SockAddr {
         // SAFETY: the parts belong to the header, and the kernel has let go of them.
-        let address = unsafe { (&raw mut (*self.parts()).address).replace(SockAddrStorage::zeroed()) };
+        let address =
+            unsafe { (&raw mut (*self.parts()).address).replace(SockAddrStorage::zeroed()) };
         let length = length.min(size_of::<SockAddrStorage>() as libc::socklen_t);
         // SAFETY: the kernel has filled in the storage and its length, and a storage without an
         // address is all zeroes.

@@ -23,7 +23,8 @@ pub use deadline::{Cancel, Deadline, Expire};
 pub use future::Op;
 
 pub(crate) use bytes::{
-    Progress, advance, claim, claim_exact, clamp, end_of_file, filled, incomplete, leave, needs_room, no_room, write_zero, written,
+    Progress, advance, claim, claim_exact, clamp, end_of_file, filled, incomplete, leave,
+    needs_room, no_room, write_zero, written,
 };
 pub(crate) use handle::Handle;
 pub(crate) use header::MessageHeader;

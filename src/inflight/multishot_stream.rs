@@ -48,7 +48,14 @@ pub(crate) struct MultishotStream<K: Received> {
 
 impl<K: Received> MultishotStream<K> {
     pub(crate) fn new(handle: &Handle, kind: K) -> MultishotStream<K> {
-        MultishotStream { handle: handle.clone(), armed: None, turn: None, alone: false, budget: Budget::default(), kind }
+        MultishotStream {
+            handle: handle.clone(),
+            armed: None,
+            turn: None,
+            alone: false,
+            budget: Budget::default(),
+            kind,
+        }
     }
 
     pub(crate) fn handle(&self) -> &Handle {
@@ -71,13 +78,16 @@ impl<K: Received> MultishotStream<K> {
             }
         }
         let handle = &self.handle;
-        self.turn.get_or_insert_with(|| Box::new(Turn::new(handle, Direction::Inbound, Manner::Alone))).poll(context)
+        self.turn
+            .get_or_insert_with(|| Box::new(Turn::new(handle, Direction::Inbound, Manner::Alone)))
+            .poll(context)
     }
 
     /// Lets others have their turn. Nothing must be armed.
     pub(crate) fn end_turn(&mut self) {
         if std::mem::take(&mut self.alone) && !self.lane().leave_quietly() {
-            self.turn = Some(Box::new(Turn::inside(&self.handle, Direction::Inbound, Manner::Alone)));
+            self.turn =
+                Some(Box::new(Turn::inside(&self.handle, Direction::Inbound, Manner::Alone)));
         }
         self.turn = None;
     }
@@ -127,7 +137,12 @@ impl<K: Received> MultishotStream<K> {
     /// # Safety
     /// The entry names no memory, but perhaps the group of the runtime's pool, and no descriptor
     /// but that of the handle.
-    pub(crate) unsafe fn arm(&mut self, entry: squeue::Entry, limit: u16, context: &Context<'_>) -> Result<(), i32> {
+    pub(crate) unsafe fn arm(
+        &mut self,
+        entry: squeue::Entry,
+        limit: u16,
+        context: &Context<'_>,
+    ) -> Result<(), i32> {
         let core = current();
         core.check(entry.get_opcode() as u8)?;
         let waker = context.waker().clone();
@@ -147,7 +162,8 @@ impl<K: Received> Drop for MultishotStream<K> {
         } else {
             self.turn.take().map(|turn| *turn)
         };
-        let mut successor = DroppedStream::<K> { handle: self.handle.clone(), turn, kind: PhantomData };
+        let mut successor =
+            DroppedStream::<K> { handle: self.handle.clone(), turn, kind: PhantomData };
         successor.turn.iter_mut().for_each(|turn| turn.hold());
         let successor = Rc::new(successor);
         for arrival in core.hand_over(token, Rc::clone(&successor) as Rc<dyn Successor>) {

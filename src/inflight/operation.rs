@@ -98,7 +98,8 @@ pub struct Habits<O: Operation> {
 
 impl<O: Operation> Habits<O> {
     /// It restarts, is cancelled with its future, and has one completion, from the ring.
-    pub(crate) const USUAL: Habits<O> = Habits { restarts: |_| true, parks: false, notification: None, past_the_ring: None };
+    pub(crate) const USUAL: Habits<O> =
+        Habits { restarts: |_| true, parks: false, notification: None, past_the_ring: None };
     /// The same, but that it does not restart.
     pub(crate) const RUNS_ONCE: Habits<O> = Habits { restarts: |_| false, ..Habits::USUAL };
 }

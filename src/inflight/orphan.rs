@@ -38,7 +38,8 @@ impl<O: Operation> Orphan for Orphaned<O> {
         if let Some(turn) = &turn {
             turn.ended(moved(operation), completion);
         }
-        let handle = O::HABITS.notification.and_then(|notification| (notification.release)(operation));
+        let handle =
+            O::HABITS.notification.and_then(|notification| (notification.release)(operation));
         Some(Box::new((turn, handle)))
     }
 }

@@ -38,10 +38,17 @@ impl BufferPool {
 }
 
 fn register(areas: &mut [AlignedBuffer]) -> io::Result<(Registration, Box<dyn Any>)> {
-    let core = runtime::try_current()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "buffers are registered with a runtime, and there is none here"))?;
+    let core = runtime::try_current().ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::Unsupported,
+            "buffers are registered with a runtime, and there is none here",
+        )
+    })?;
     if areas.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a pool without buffers has nothing to register"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a pool without buffers has nothing to register",
+        ));
     }
     let first = core.register_buffers(areas)?;
     let range = TableRange { core: Rc::downgrade(&core), first, count: areas.len() };

@@ -27,7 +27,8 @@ pub(super) struct Packed(u64);
 const NO_TOKEN: u64 = 0;
 const SETTLED: u64 = u32::MAX as u64;
 
-const _: () = assert!(Token::FIRST_GENERATION as u64 > NO_TOKEN && (Token::LAST_GENERATION as u64) < SETTLED);
+const _: () =
+    assert!(Token::FIRST_GENERATION as u64 > NO_TOKEN && (Token::LAST_GENERATION as u64) < SETTLED);
 
 impl Packed {
     pub(super) const IDLE: Packed = Packed(NO_TOKEN << 32);
@@ -63,9 +64,10 @@ mod tests {
     #[test]
     fn each_stage_comes_out_of_its_word() {
         let tokens = [Token::FIRST_GENERATION, 7, Token::LAST_GENERATION].map(u64::from);
-        let tokens = tokens
-            .iter()
-            .flat_map(|generation| [0, 1, 0xffff_fffe].map(|index| Stage::InFlight(Token::from_bits(generation << 32 | index))));
+        let tokens = tokens.iter().flat_map(|generation| {
+            [0, 1, 0xffff_fffe]
+                .map(|index| Stage::InFlight(Token::from_bits(generation << 32 | index)))
+        });
         let settled = [0, -1, -libc::ECANCELED, -511, i32::MIN, i32::MAX].map(Stage::Settled);
         for stage in tokens.chain(settled).chain([Stage::Idle, Stage::Done]) {
             assert_eq!(Packed::from(stage).unpack(), stage);

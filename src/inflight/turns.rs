@@ -75,7 +75,8 @@ impl<'h> Lane<'h> {
     /// Enters a lane in which nobody is or waits and nothing is left. `false`: it takes a [`Turn`].
     #[inline]
     pub(crate) fn enter_quietly(&self, manner: Manner) -> bool {
-        let quiet = self.held().get() == 0 && self.kept(|kept| kept.queue.is_empty() && kept.left.is_empty()).unwrap_or(true);
+        let quiet = self.held().get() == 0
+            && self.kept(|kept| kept.queue.is_empty() && kept.left.is_empty()).unwrap_or(true);
         if quiet && manner == Manner::Alone {
             self.held().set(ALONE);
         }
@@ -125,7 +126,11 @@ impl<'h> Lane<'h> {
 
     /// Takes as many bytes as there is room for in `room`, or the error that comes next. `None`:
     /// nothing is left.
-    pub(crate) fn take_bytes(&self, room: usize, mut put: impl FnMut(&[u8])) -> Option<io::Result<usize>> {
+    pub(crate) fn take_bytes(
+        &self,
+        room: usize,
+        mut put: impl FnMut(&[u8]),
+    ) -> Option<io::Result<usize>> {
         match self.take_left()? {
             Left::Failed(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
             Left::Bytes { bytes, start } => {
@@ -190,7 +195,9 @@ impl<'h> Lane<'h> {
     /// How the dropped operations ended that nobody has asked about.
     pub(crate) fn take_results(&self) -> Vec<io::Result<usize>> {
         let results = self.kept(|kept| mem::take(&mut kept.results)).unwrap_or_default();
-        let to_result = |result: isize| usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result as i32));
+        let to_result = |result: isize| {
+            usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result as i32))
+        };
         results.into_iter().map(to_result).collect()
     }
 
@@ -213,14 +220,16 @@ impl<'h> Lane<'h> {
     }
 
     fn is_first(&self, ticket: Option<u64>) -> bool {
-        self.kept(|kept| kept.queue.front().is_none_or(|(first, _)| Some(*first) == ticket)).unwrap_or(true)
+        self.kept(|kept| kept.queue.front().is_none_or(|(first, _)| Some(*first) == ticket))
+            .unwrap_or(true)
     }
 
     /// Takes a place in the queue, or brings its waker up to date.
     fn wait(&self, ticket: Option<u64>, waker: Waker) -> u64 {
         let mut guard = self.kept_mut();
         let kept = &mut *guard;
-        let place = ticket.and_then(|ticket| kept.queue.iter_mut().find(|(other, _)| *other == ticket));
+        let place =
+            ticket.and_then(|ticket| kept.queue.iter_mut().find(|(other, _)| *other == ticket));
         let (ticket, before) = match place {
             Some((ticket, place)) => (*ticket, Some(mem::replace(place, waker))),
             None => {
@@ -248,7 +257,9 @@ impl<'h> Lane<'h> {
         if self.held().get() != 0 {
             return;
         }
-        let first = self.kept(|kept| kept.queue.front_mut().map(|(_, waker)| mem::replace(waker, Waker::noop().clone())));
+        let first = self.kept(|kept| {
+            kept.queue.front_mut().map(|(_, waker)| mem::replace(waker, Waker::noop().clone()))
+        });
         if let Some(waker) = first.flatten() {
             waker.wake();
         }

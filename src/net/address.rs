@@ -56,16 +56,22 @@ pub async fn lookup_host(host: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>
     match host.question() {
         Question::Answered(addresses) => Ok(addresses),
         Question::Text(text) => spawn_blocking(move || sys::resolve(text)).await?,
-        Question::Host(host, port) => spawn_blocking(move || sys::resolve((host.as_str(), port))).await?,
+        Question::Host(host, port) => {
+            spawn_blocking(move || sys::resolve((host.as_str(), port))).await?
+        }
     }
 }
 
 /// Calls `attempt` with each address until one succeeds. The last error stands for all.
-pub(super) async fn first_that_works<T, F>(addresses: impl ToSocketAddrs, mut attempt: impl FnMut(SocketAddr) -> F) -> io::Result<T>
+pub(super) async fn first_that_works<T, F>(
+    addresses: impl ToSocketAddrs,
+    mut attempt: impl FnMut(SocketAddr) -> F,
+) -> io::Result<T>
 where
     F: Future<Output = io::Result<T>>,
 {
-    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no address to use: the list is empty");
+    let mut last =
+        io::Error::new(io::ErrorKind::InvalidInput, "no address to use: the list is empty");
     for address in lookup_host(addresses).await? {
         match attempt(address).await {
             Ok(value) => return Ok(value),

@@ -46,8 +46,12 @@ pub(super) fn adopt(socket: impl Into<OwnedFd>, wanted: Kind) -> io::Result<Reso
     };
     match Kind::of(domain, kind) {
         Some(found) if found == wanted => Ok(Resource::new(socket)),
-        Some(found) => Err(unfit(&format!("the socket is not of this type: {} fits", found.types()))),
-        None => Err(unfit(&format!("the socket is not of this type, and no type here fits (domain {domain:?}, type {kind:?})"))),
+        Some(found) => {
+            Err(unfit(&format!("the socket is not of this type: {} fits", found.types())))
+        }
+        None => Err(unfit(&format!(
+            "the socket is not of this type, and no type here fits (domain {domain:?}, type {kind:?})"
+        ))),
     }
 }
 

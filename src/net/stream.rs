@@ -31,7 +31,10 @@ macro_rules! reading_methods {
         ///
         /// # Errors
         /// The kernel's, with the buffer; `InvalidInput` for a buffer without room.
-        pub fn read<B: $crate::buf::IoBufMut>(&self, buffer: B) -> $crate::Op<'_, $crate::op::socket::Receive<B>> {
+        pub fn read<B: $crate::buf::IoBufMut>(
+            &self,
+            buffer: B,
+        ) -> $crate::Op<'_, $crate::op::socket::Receive<B>> {
             $crate::op::socket::Receive::op(self.handle(), buffer)
         }
 
@@ -43,7 +46,10 @@ macro_rules! reading_methods {
         ///
         /// # Errors
         /// As [`read`](Self::read): a full buffer has no room.
-        pub async fn read_append<B: $crate::buf::IoBufMut>(&self, buffer: B) -> Result<(usize, B), $crate::Error<B>> {
+        pub async fn read_append<B: $crate::buf::IoBufMut>(
+            &self,
+            buffer: B,
+        ) -> Result<(usize, B), $crate::Error<B>> {
             match self.read(buffer.spare()).await {
                 Ok((count, slice)) => Ok((count, slice.into_inner())),
                 Err(error) => Err(error.map($crate::buf::Slice::into_inner)),
@@ -63,7 +69,10 @@ macro_rules! reading_methods {
         /// `UnexpectedEof` if the stream ends before, else the kernel's. The buffer that the error
         /// carries holds what was read until then, and [`transferred`](crate::Error::transferred)
         /// counts it; at 0 the buffer is as it was given.
-        pub fn read_exact<B: $crate::buf::IoBufMut>(&self, buffer: B) -> $crate::Op<'_, $crate::op::socket::ReceiveExact<B>> {
+        pub fn read_exact<B: $crate::buf::IoBufMut>(
+            &self,
+            buffer: B,
+        ) -> $crate::Op<'_, $crate::op::socket::ReceiveExact<B>> {
             $crate::op::socket::ReceiveExact::op(self.handle(), buffer)
         }
 
@@ -108,7 +117,10 @@ macro_rules! reading_methods {
         /// # Errors
         /// The kernel's.
         pub fn read_chunk(&self) -> $crate::Op<'_, $crate::op::chunks::ReadChunk> {
-            $crate::op::chunks::ReadChunk::op(self.handle(), $crate::op::chunks::ChunkSource::Socket)
+            $crate::op::chunks::ReadChunk::op(
+                self.handle(),
+                $crate::op::chunks::ChunkSource::Socket,
+            )
         }
 
         /// Reads what has come into several buffers, one after the other; recvmsg(2). Buffers that
@@ -121,7 +133,10 @@ macro_rules! reading_methods {
         ///
         /// # Errors
         /// As [`read`](Self::read).
-        pub fn read_vectored<B: $crate::buf::IoBufMut>(&self, buffers: Vec<B>) -> $crate::Op<'_, $crate::op::vectored::ReceiveVectored<B>> {
+        pub fn read_vectored<B: $crate::buf::IoBufMut>(
+            &self,
+            buffers: Vec<B>,
+        ) -> $crate::Op<'_, $crate::op::vectored::ReceiveVectored<B>> {
             $crate::op::vectored::ReceiveVectored::op(self.handle(), buffers)
         }
     };
@@ -142,7 +157,10 @@ macro_rules! writing_methods {
         /// # Errors
         /// The kernel's, with the buffer: `EPIPE` or `ECONNRESET` when the peer has gone. There is
         /// no `SIGPIPE`.
-        pub fn write<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::socket::Send<B>> {
+        pub fn write<B: $crate::buf::IoBuf>(
+            &self,
+            buffer: B,
+        ) -> $crate::Op<'_, $crate::op::socket::Send<B>> {
             $crate::op::socket::Send::op(self.handle(), buffer)
         }
 
@@ -156,7 +174,10 @@ macro_rules! writing_methods {
         /// # Errors
         /// As [`write`](Self::write); [`transferred`](crate::Error::transferred) says how much was
         /// written before.
-        pub fn write_all<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::socket::SendAll<B>> {
+        pub fn write_all<B: $crate::buf::IoBuf>(
+            &self,
+            buffer: B,
+        ) -> $crate::Op<'_, $crate::op::socket::SendAll<B>> {
             $crate::op::socket::SendAll::op(self.handle(), buffer)
         }
 
@@ -170,7 +191,10 @@ macro_rules! writing_methods {
         ///
         /// # Errors
         /// As [`write`](Self::write).
-        pub fn write_vectored<B: $crate::buf::IoBufs>(&self, buffers: B) -> $crate::Op<'_, $crate::op::vectored::SendVectored<B>> {
+        pub fn write_vectored<B: $crate::buf::IoBufs>(
+            &self,
+            buffers: B,
+        ) -> $crate::Op<'_, $crate::op::vectored::SendVectored<B>> {
             $crate::op::vectored::SendVectored::op(self.handle(), buffers)
         }
 
@@ -184,7 +208,10 @@ macro_rules! writing_methods {
         ///
         /// # Errors
         /// As [`write_all`](Self::write_all).
-        pub fn write_all_vectored<B: $crate::buf::IoBufs>(&self, buffers: B) -> $crate::Op<'_, $crate::op::vectored::SendAllVectored<B>> {
+        pub fn write_all_vectored<B: $crate::buf::IoBufs>(
+            &self,
+            buffers: B,
+        ) -> $crate::Op<'_, $crate::op::vectored::SendAllVectored<B>> {
             $crate::op::vectored::SendAllVectored::op(self.handle(), buffers)
         }
 
@@ -208,7 +235,10 @@ macro_rules! writing_methods {
         ///
         /// # Errors
         /// The kernel's.
-        pub fn shutdown(&self, how: std::net::Shutdown) -> $crate::Op<'_, $crate::op::socket::Shutdown> {
+        pub fn shutdown(
+            &self,
+            how: std::net::Shutdown,
+        ) -> $crate::Op<'_, $crate::op::socket::Shutdown> {
             $crate::op::socket::Shutdown::op(self.handle(), how)
         }
     };
@@ -238,7 +268,10 @@ macro_rules! zero_copy_methods {
         ///
         /// # Errors
         /// As [`write`](Self::write).
-        pub fn send_zc<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::zero_copy::SendZeroCopy<B>> {
+        pub fn send_zc<B: $crate::buf::IoBuf>(
+            &self,
+            buffer: B,
+        ) -> $crate::Op<'_, $crate::op::zero_copy::SendZeroCopy<B>> {
             $crate::op::zero_copy::SendZeroCopy::op(self.handle(), buffer)
         }
 
@@ -249,7 +282,10 @@ macro_rules! zero_copy_methods {
         ///
         /// # Errors
         /// As [`write_all`](Self::write_all).
-        pub fn send_all_zc<B: $crate::buf::IoBuf>(&self, buffer: B) -> $crate::Op<'_, $crate::op::zero_copy::SendZeroCopy<B>> {
+        pub fn send_all_zc<B: $crate::buf::IoBuf>(
+            &self,
+            buffer: B,
+        ) -> $crate::Op<'_, $crate::op::zero_copy::SendZeroCopy<B>> {
             $crate::op::zero_copy::SendZeroCopy::all(self.handle(), buffer)
         }
 

@@ -40,7 +40,12 @@ impl ListenOptions {
     /// A backlog of 1024, the address reusable, the port not.
     #[must_use]
     pub fn new() -> ListenOptions {
-        ListenOptions { backlog: DEFAULT_BACKLOG, reuse_address: true, reuse_port: false, only_v6: None }
+        ListenOptions {
+            backlog: DEFAULT_BACKLOG,
+            reuse_address: true,
+            reuse_port: false,
+            only_v6: None,
+        }
     }
 
     /// How many connections may wait to be accepted; listen(2). 1024 by default, at most
@@ -80,7 +85,8 @@ impl ListenOptions {
     }
 
     fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
-        let socket = sys::open_socket(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket =
+            sys::open_socket(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         option::REUSE_ADDRESS.set(&socket, self.reuse_address)?;
         if self.reuse_port {
             option::REUSE_PORT.set(&socket, true)?;
@@ -231,7 +237,11 @@ impl TcpStream {
     }
 
     async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-        let handle = Resource::new(sys::open_socket(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?);
+        let handle = Resource::new(sys::open_socket(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?);
         Connect::op(&handle, &SockAddr::from(address)).await?;
         Ok(TcpStream { handle })
     }

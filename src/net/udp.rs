@@ -46,7 +46,8 @@ impl UdpSocket {
     }
 
     fn bind_to(address: SocketAddr) -> io::Result<UdpSocket> {
-        let socket = sys::open_socket(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        let socket =
+            sys::open_socket(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         sys::bind(&socket, &SockAddr::from(address))?;
         Ok(UdpSocket { handle: Resource::new(socket) })
     }
@@ -57,7 +58,8 @@ impl UdpSocket {
     /// # Errors
     /// As [`bind`](UdpSocket::bind).
     pub async fn connect(&self, address: impl ToSocketAddrs) -> io::Result<()> {
-        first_that_works(address, |address| Connect::op(&self.handle, &SockAddr::from(address))).await
+        first_that_works(address, |address| Connect::op(&self.handle, &SockAddr::from(address)))
+            .await
     }
 
     /// Sends one datagram to the connected peer; send(2).

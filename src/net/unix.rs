@@ -230,7 +230,10 @@ impl UnixStream {
 /// A path or an abstract name as the kernel takes it. Inside a path a NUL byte would end it early.
 fn address_at(path: &Path) -> io::Result<SockAddr> {
     if path.as_os_str().as_bytes().iter().skip(1).any(|&byte| byte == 0) && !is_abstract(path) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a path must not contain a NUL byte"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a path must not contain a NUL byte",
+        ));
     }
     SockAddr::unix(path)
 }

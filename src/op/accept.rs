@@ -10,7 +10,9 @@ use std::marker::PhantomData;
 
 use io_uring::{opcode, squeue};
 
-use crate::inflight::{Direction, Habits, Handle, Left, Manner, MessageHeader, Op, Operation, Resource, Step, Turns};
+use crate::inflight::{
+    Direction, Habits, Handle, Left, Manner, MessageHeader, Op, Operation, Resource, Step, Turns,
+};
 use crate::ring::{Completion, RingKind};
 use crate::runtime;
 use crate::sys::{self, Descriptor, SockAddr};
@@ -41,7 +43,8 @@ impl Listening {
     /// A listener of our own. The software ring accepts at once where the listener does not wait,
     /// and by a worker's thread where it does.
     pub(crate) fn of_own(socket: Descriptor) -> io::Result<Listening> {
-        let is_nonblocking = runtime::try_current().is_some_and(|core| core.ring_kind() == RingKind::Software);
+        let is_nonblocking =
+            runtime::try_current().is_some_and(|core| core.ring_kind() == RingKind::Software);
         if is_nonblocking {
             sys::set_nonblocking(&socket, true)?;
         }
@@ -77,7 +80,11 @@ pub struct Accept<S> {
 
 impl<S: Accepted> Accept<S> {
     pub(crate) fn op(listener: &Handle) -> Op<'_, Accept<S>> {
-        Op::new(Accept { listener: listener.clone(), header: MessageHeader::for_any_address(), stream: PhantomData })
+        Op::new(Accept {
+            listener: listener.clone(),
+            header: MessageHeader::for_any_address(),
+            stream: PhantomData,
+        })
     }
 }
 
@@ -86,13 +93,16 @@ impl<S: Accepted> Accept<S> {
 unsafe impl<S: Accepted> Operation for Accept<S> {
     type Output = io::Result<(S, S::Address)>;
 
-    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    const TURNS: Option<Turns<Self>> =
+        Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
     const HABITS: Habits<Self> = Habits { parks: true, ..Habits::USUAL };
 
     fn entry(&mut self) -> squeue::Entry {
         let address = self.header.address();
         let length = self.header.address_length_mut();
-        opcode::Accept::new(self.listener.target(), address, length).flags(libc::SOCK_CLOEXEC).build()
+        opcode::Accept::new(self.listener.target(), address, length)
+            .flags(libc::SOCK_CLOEXEC)
+            .build()
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {

@@ -24,7 +24,10 @@ use io_uring::{opcode, squeue};
 
 use crate::buf::{Chunk, ChunkPool, MOST_BYTES};
 use crate::driver::{Arrival, BUFFER_GROUP};
-use crate::inflight::{Direction, Habits, Handle, Lane, Left, Manner, MultishotStream, Op, Operation, Received, Step, Turns};
+use crate::inflight::{
+    Direction, Habits, Handle, Lane, Left, Manner, MultishotStream, Op, Operation, Received, Step,
+    Turns,
+};
 use crate::ring::Completion;
 use crate::runtime::current;
 
@@ -50,14 +53,20 @@ impl ChunkSource {
     fn entry(self, handle: &Handle, multishot: bool, length: u32) -> squeue::Entry {
         let (target, nowhere) = (handle.target(), ptr::null_mut());
         match (self, multishot) {
-            (ChunkSource::File, _) if handle.is_for_workers() => {
-                select(opcode::Read::new(handle.target_for_worker(), nowhere, length).buf_group(BUFFER_GROUP).build())
-                    .flags(squeue::Flags::ASYNC)
-            }
+            (ChunkSource::File, _) if handle.is_for_workers() => select(
+                opcode::Read::new(handle.target_for_worker(), nowhere, length)
+                    .buf_group(BUFFER_GROUP)
+                    .build(),
+            )
+            .flags(squeue::Flags::ASYNC),
             (ChunkSource::Socket, true) => opcode::RecvMulti::new(target, BUFFER_GROUP).build(),
             (ChunkSource::File, true) => opcode::ReadMulti::new(target, 0, BUFFER_GROUP).build(),
-            (ChunkSource::Socket, false) => select(opcode::Recv::new(target, nowhere, length).buf_group(BUFFER_GROUP).build()),
-            (ChunkSource::File, false) => select(opcode::Read::new(target, nowhere, length).buf_group(BUFFER_GROUP).build()),
+            (ChunkSource::Socket, false) => {
+                select(opcode::Recv::new(target, nowhere, length).buf_group(BUFFER_GROUP).build())
+            }
+            (ChunkSource::File, false) => {
+                select(opcode::Read::new(target, nowhere, length).buf_group(BUFFER_GROUP).build())
+            }
         }
     }
 }
@@ -123,8 +132,11 @@ impl<'h> Chunks<'h> {
             Ok(pool) => pool,
             Err(error) => return Poll::Ready(Some(Err(error))),
         };
-        let mut entry = source.entry(self.receive.handle(), self.receive.kind.multishot, pool.buffer_size());
-        if self.receive.kind.multishot && core.check(entry.get_opcode() as u8) == Err(libc::EOPNOTSUPP) {
+        let mut entry =
+            source.entry(self.receive.handle(), self.receive.kind.multishot, pool.buffer_size());
+        if self.receive.kind.multishot
+            && core.check(entry.get_opcode() as u8) == Err(libc::EOPNOTSUPP)
+        {
             self.receive.kind.multishot = false;
             entry = source.entry(self.receive.handle(), false, pool.buffer_size());
         }
@@ -198,7 +210,9 @@ impl Received for Bytes {
     fn leave(lane: Lane<'_>, arrival: Arrival) {
         match (arrival.completion.result(), arrival.chunk) {
             (Ok(1..), Some(chunk)) => lane.leave(Left::Chunk(chunk)),
-            (Err(error), _) if error.raw_os_error() != Some(libc::ENOBUFS) => lane.leave_error(&error),
+            (Err(error), _) if error.raw_os_error() != Some(libc::ENOBUFS) => {
+                lane.leave_error(&error)
+            }
             _ => {}
         }
     }
@@ -210,7 +224,10 @@ impl Stream for Chunks<'_> {
     // Inlined, so that a chunk goes to where the caller wants it: in between it would be written in
     // single words and read in wider steps at once, for which a processor stalls.
     #[inline]
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Chunk>>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Chunk>>> {
         match ready!(self.receive.poll_bytes(context)) {
             Some(chunk) => Poll::Ready(Some(Ok(chunk))),
             None => self.poll_other(context),
@@ -251,7 +268,8 @@ impl ReadChunk {
 unsafe impl Operation for ReadChunk {
     type Output = io::Result<Chunk>;
 
-    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    const TURNS: Option<Turns<Self>> =
+        Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
     // It does so in `complete`, since an interrupted one may have taken a buffer.
     const HABITS: Habits<Self> = Habits::RUNS_ONCE;
 
@@ -269,7 +287,10 @@ unsafe impl Operation for ReadChunk {
         let length = usize::try_from(completion.result).unwrap_or(0);
         // SAFETY: the ring takes buffers of this pool only, and this is the operation's last
         // completion, which comes once.
-        let chunk = completion.buffer().zip(self.pool.as_ref()).map(|(id, pool)| unsafe { pool.chunk(id, length) });
+        let chunk = completion
+            .buffer()
+            .zip(self.pool.as_ref())
+            .map(|(id, pool)| unsafe { pool.chunk(id, length) });
         match (completion.result, chunk, &self.pool) {
             (1.., Some(chunk), _) => Step::Done(Ok(chunk)),
             (0.., _, None) => Step::Done(Err(io::Error::from_raw_os_error(libc::ENOMEM))),
@@ -279,7 +300,9 @@ unsafe impl Operation for ReadChunk {
                 Step::Again(self)
             }
             (errno, ..) if errno == -libc::EINTR => Step::Again(self),
-            (errno, ..) if errno == -libc::EINVAL && !self.source.fits(&self.handle) => Step::Done(Err(has_positions())),
+            (errno, ..) if errno == -libc::EINVAL && !self.source.fits(&self.handle) => {
+                Step::Done(Err(has_positions()))
+            }
             (errno, ..) => Step::Done(Err(io::Error::from_raw_os_error(-errno))),
         }
     }

@@ -13,7 +13,8 @@ use io_uring::{opcode, squeue};
 
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::inflight::{
-    Direction, Handle, Left, MOST_BYTES, Manner, MessageHeader, Op, Operation, Step, Turns, filled, needs_room, written,
+    Direction, Handle, Left, MOST_BYTES, Manner, MessageHeader, Op, Operation, Step, Turns, filled,
+    needs_room, written,
 };
 use crate::ring::Completion;
 
@@ -40,7 +41,8 @@ impl<B: IoBufMut> ReceiveFrom<B> {
 unsafe impl<B: IoBufMut> Operation for ReceiveFrom<B> {
     type Output = Result<(usize, SocketAddr, B), Error<B>>;
 
-    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    const TURNS: Option<Turns<Self>> =
+        Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
 
     fn entry(&mut self) -> squeue::Entry {
         let length = self.buffer.capacity().min(MOST_BYTES);
@@ -53,7 +55,10 @@ unsafe impl<B: IoBufMut> Operation for ReceiveFrom<B> {
         let received = filled(self.buffer, completion.result());
         Step::Done(received.and_then(|(count, buffer)| match address.as_socket() {
             Some(address) => Ok((count, address, buffer)),
-            None => Err(Error::new(io::Error::other("a datagram from an address that is neither IPv4 nor IPv6"), buffer)),
+            None => Err(Error::new(
+                io::Error::other("a datagram from an address that is neither IPv4 nor IPv6"),
+                buffer,
+            )),
         }))
     }
 }
@@ -66,7 +71,12 @@ impl<B: IoBufMut> ReceiveFrom<B> {
     fn claim(mut self) -> Step<Self> {
         let (bytes, from) = match self.socket.lane(Direction::Inbound).take_left() {
             Some(Left::Datagram { bytes, from }) => (bytes, from),
-            Some(Left::Failed(errno)) => return Step::Done(Err(Error::new(io::Error::from_raw_os_error(errno), self.buffer))),
+            Some(Left::Failed(errno)) => {
+                return Step::Done(Err(Error::new(
+                    io::Error::from_raw_os_error(errno),
+                    self.buffer,
+                )));
+            }
             _ => return Step::Again(self),
         };
         let count = bytes.len().min(self.buffer.capacity());
@@ -81,7 +91,9 @@ impl<B: IoBufMut> ReceiveFrom<B> {
         let Step::Done(received) = self.complete(completion) else { return };
         let lane = socket.lane(Direction::Inbound);
         match received {
-            Ok((count, from, buffer)) => lane.leave(Left::Datagram { bytes: buffer.as_init()[..count].to_vec(), from }),
+            Ok((count, from, buffer)) => {
+                lane.leave(Left::Datagram { bytes: buffer.as_init()[..count].to_vec(), from })
+            }
             Err(error) => lane.leave_error(error.get_ref()),
         }
     }
@@ -108,7 +120,8 @@ impl<B: IoBufMut> ReceiveDatagram<B> {
 unsafe impl<B: IoBufMut> Operation for ReceiveDatagram<B> {
     type Output = Result<(usize, B), Error<B>>;
 
-    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    const TURNS: Option<Turns<Self>> =
+        Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
 
     fn entry(&mut self) -> squeue::Entry {
         self.0.entry()
@@ -155,7 +168,8 @@ unsafe impl<B: IoBuf> Operation for SendTo<B> {
 
     fn entry(&mut self) -> squeue::Entry {
         let length = self.buffer.init_len().min(MOST_BYTES);
-        let buffer = libc::iovec { iov_base: self.buffer.as_init_ptr().cast_mut().cast(), iov_len: length };
+        let buffer =
+            libc::iovec { iov_base: self.buffer.as_init_ptr().cast_mut().cast(), iov_len: length };
         let message = self.header.message_of_one(buffer, true);
         opcode::SendMsg::new(self.socket.target(), message).flags(libc::MSG_NOSIGNAL as u32).build()
     }

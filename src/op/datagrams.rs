@@ -84,14 +84,25 @@ impl<'h> Datagrams<'h> {
         if self.receive.lane().has_left() {
             match self.receive.lane().take_left() {
                 Some(Left::Datagram { bytes, from }) => {
-                    return Poll::Ready(Ok(Datagram { chunk: Chunk::copied(&bytes), from, truncated: false }));
+                    return Poll::Ready(Ok(Datagram {
+                        chunk: Chunk::copied(&bytes),
+                        from,
+                        truncated: false,
+                    }));
                 }
-                Some(Left::Failed(errno)) => return Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
+                Some(Left::Failed(errno)) => {
+                    return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
+                }
                 _ => {}
             }
         }
         current().pool()?;
-        let entry = opcode::RecvMsgMulti::new(self.receive.handle().target(), &raw const SHAPE.0, BUFFER_GROUP).build();
+        let entry = opcode::RecvMsgMulti::new(
+            self.receive.handle().target(),
+            &raw const SHAPE.0,
+            BUFFER_GROUP,
+        )
+        .build();
         // SAFETY: the entry names a static structure, the pool's group, and the handle's
         // descriptor.
         match unsafe { self.receive.arm(entry, UNCLAIMED, context) } {
@@ -117,10 +128,16 @@ fn received(arrival: Arrival) -> Option<io::Result<Datagram>> {
 
 /// Finds the datagram in a buffer.
 fn parse(mut chunk: Chunk) -> io::Result<Datagram> {
-    let word = |at: usize| chunk.get(at..at + 4).map(|bytes| u32::from_ne_bytes(bytes.try_into().expect("4 bytes")));
-    let (Some(_), Some(flags)) = (word(0), word(12)) else { return Err(io::Error::other("a datagram without its header")) };
+    let word = |at: usize| {
+        chunk.get(at..at + 4).map(|bytes| u32::from_ne_bytes(bytes.try_into().expect("4 bytes")))
+    };
+    let (Some(_), Some(flags)) = (word(0), word(12)) else {
+        return Err(io::Error::other("a datagram without its header"));
+    };
     let from = chunk.get(HEADER..HEADER + NAME).and_then(address);
-    let from = from.ok_or_else(|| io::Error::other("a datagram from an address that is neither IPv4 nor IPv6"))?;
+    let from = from.ok_or_else(|| {
+        io::Error::other("a datagram from an address that is neither IPv4 nor IPv6")
+    })?;
     chunk.advance(HEADER + NAME);
     Ok(Datagram { chunk, from, truncated: flags & libc::MSG_TRUNC as u32 != 0 })
 }
@@ -137,7 +154,12 @@ fn address(name: &[u8]) -> Option<SocketAddr> {
         libc::AF_INET6 => {
             let octets: [u8; 16] = name[8..24].try_into().expect("16 bytes");
             // std does not turn the flow label either.
-            Some(SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::from(octets), port, native(4), native(24))))
+            Some(SocketAddr::V6(SocketAddrV6::new(
+                Ipv6Addr::from(octets),
+                port,
+                native(4),
+                native(24),
+            )))
         }
         _ => None,
     }
@@ -156,7 +178,9 @@ impl Received for Messages {
                     lane.leave(Left::Datagram { bytes: chunk.to_vec(), from });
                 }
             }
-            (Err(error), _) if error.raw_os_error() != Some(libc::ENOBUFS) => lane.leave_error(&error),
+            (Err(error), _) if error.raw_os_error() != Some(libc::ENOBUFS) => {
+                lane.leave_error(&error)
+            }
             _ => {}
         }
     }
@@ -165,7 +189,10 @@ impl Received for Messages {
 impl Stream for Datagrams<'_> {
     type Item = io::Result<Datagram>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Datagram>>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Datagram>>> {
         loop {
             if !self.receive.is_armed() {
                 return Poll::Ready(Some(ready!(self.begin(context))));
@@ -203,7 +230,9 @@ mod tests {
             let raw = socket2::SockAddr::from(address);
             let mut bytes = [0; NAME];
             // SAFETY: the address holds as many initialised bytes as its length says.
-            let given = unsafe { std::slice::from_raw_parts(raw.as_ptr().cast::<u8>(), raw.len() as usize) };
+            let given = unsafe {
+                std::slice::from_raw_parts(raw.as_ptr().cast::<u8>(), raw.len() as usize)
+            };
             bytes[..given.len()].copy_from_slice(given);
             assert_eq!(super::address(&bytes), Some(address));
         }

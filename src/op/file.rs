@@ -13,8 +13,9 @@ use io_uring::{opcode, squeue, types};
 
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::inflight::{
-    Direction, Habits, Handle, Manner, Op, Operation, Progress, Step, Turns, advance, claim, claim_exact, clamp, end_of_file, filled,
-    incomplete, leave, needs_room, number_here, write_zero, written,
+    Direction, Habits, Handle, Manner, Op, Operation, Progress, Step, Turns, advance, claim,
+    claim_exact, clamp, end_of_file, filled, incomplete, leave, needs_room, number_here,
+    write_zero, written,
 };
 use crate::ring::Completion;
 use crate::runtime::Core;
@@ -31,10 +32,18 @@ pub(super) fn check_offset(offset: u64) -> Option<i32> {
 /// A read into a part of a buffer. For a file that goes around the page cache, memory that the
 /// kernel knows saves pinning it; otherwise plain memory is cheaper.
 #[inline]
-fn reading<B: IoBufMut>(file: &Handle, buffer: &B, address: *mut u8, length: u32, offset: u64) -> squeue::Entry {
+fn reading<B: IoBufMut>(
+    file: &Handle,
+    buffer: &B,
+    address: *mut u8,
+    length: u32,
+    offset: u64,
+) -> squeue::Entry {
     let target = file.target_of_transfer();
     let entry = match number_here(buffer.registration()) {
-        Some(number) if file.is_direct() => opcode::ReadFixed::new(target.number, address, length, number).offset(offset).build(),
+        Some(number) if file.is_direct() => {
+            opcode::ReadFixed::new(target.number, address, length, number).offset(offset).build()
+        }
         _ => opcode::Read::new(target.number, address, length).offset(offset).build(),
     };
     entry.flags(target.flags)
@@ -42,10 +51,18 @@ fn reading<B: IoBufMut>(file: &Handle, buffer: &B, address: *mut u8, length: u32
 
 /// A write from a part of a buffer, likewise.
 #[inline]
-fn writing<B: IoBuf>(file: &Handle, buffer: &B, address: *const u8, length: u32, offset: u64) -> squeue::Entry {
+fn writing<B: IoBuf>(
+    file: &Handle,
+    buffer: &B,
+    address: *const u8,
+    length: u32,
+    offset: u64,
+) -> squeue::Entry {
     let target = file.target_of_transfer();
     let entry = match number_here(buffer.registration()) {
-        Some(number) if file.is_direct() => opcode::WriteFixed::new(target.number, address, length, number).offset(offset).build(),
+        Some(number) if file.is_direct() => {
+            opcode::WriteFixed::new(target.number, address, length, number).offset(offset).build()
+        }
         _ => opcode::Write::new(target.number, address, length).offset(offset).build(),
     };
     entry.flags(target.flags)
@@ -56,7 +73,13 @@ fn writing<B: IoBuf>(file: &Handle, buffer: &B, address: *const u8, length: u32,
 ///
 /// # Safety
 /// `length` bytes may be written at `address`.
-unsafe fn read_past_the_ring(core: &Core, file: &Handle, address: *mut u8, length: u32, offset: u64) -> Option<i32> {
+unsafe fn read_past_the_ring(
+    core: &Core,
+    file: &Handle,
+    address: *mut u8,
+    length: u32,
+    offset: u64,
+) -> Option<i32> {
     if !core.driver.borrow_mut().allows_read_past_the_ring(length) || !file.has_cache() {
         return None;
     }
@@ -85,8 +108,10 @@ impl<B: IoBufMut> ReadAt<B> {
 unsafe impl<B: IoBufMut> Operation for ReadAt<B> {
     type Output = Result<(usize, B), Error<B>>;
 
-    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
-    const HABITS: Habits<Self> = Habits { past_the_ring: Some(Self::try_past_the_ring), ..Habits::USUAL };
+    const TURNS: Option<Turns<Self>> =
+        Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    const HABITS: Habits<Self> =
+        Habits { past_the_ring: Some(Self::try_past_the_ring), ..Habits::USUAL };
 
     #[inline]
     fn entry(&mut self) -> squeue::Entry {
@@ -123,7 +148,9 @@ impl<B: IoBufMut> ReadAt<B> {
     fn try_past_the_ring(&mut self, core: &Core) -> Option<i32> {
         let length = clamp(self.buffer.capacity());
         // SAFETY: the buffer belongs to the operation, and the kernel does not know it.
-        unsafe { read_past_the_ring(core, &self.file, self.buffer.as_mut_ptr(), length, self.offset) }
+        unsafe {
+            read_past_the_ring(core, &self.file, self.buffer.as_mut_ptr(), length, self.offset)
+        }
     }
 }
 
@@ -137,7 +164,10 @@ pub struct ReadExactAt<B> {
 
 impl<B: IoBufMut> ReadExactAt<B> {
     pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, ReadExactAt<B>> {
-        Op::settled(ReadExactAt { file: file.clone(), buffer, offset, filled: 0 }, check_offset(offset))
+        Op::settled(
+            ReadExactAt { file: file.clone(), buffer, offset, filled: 0 },
+            check_offset(offset),
+        )
     }
 }
 
@@ -146,8 +176,10 @@ impl<B: IoBufMut> ReadExactAt<B> {
 unsafe impl<B: IoBufMut> Operation for ReadExactAt<B> {
     type Output = Result<B, Error<B>>;
 
-    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
-    const HABITS: Habits<Self> = Habits { past_the_ring: Some(Self::try_past_the_ring), ..Habits::USUAL };
+    const TURNS: Option<Turns<Self>> =
+        Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    const HABITS: Habits<Self> =
+        Habits { past_the_ring: Some(Self::try_past_the_ring), ..Habits::USUAL };
 
     #[inline]
     fn entry(&mut self) -> squeue::Entry {
@@ -161,7 +193,9 @@ unsafe impl<B: IoBufMut> Operation for ReadExactAt<B> {
     fn complete(mut self, completion: Completion) -> Step<Self> {
         match advance(&mut self.filled, self.buffer.capacity(), completion.result(), end_of_file) {
             Progress::Partial => Step::Again(self),
-            Progress::Complete => Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer)),
+            Progress::Complete => {
+                Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer))
+            }
             Progress::Failed(error) => Step::Done(Err(incomplete(self.buffer, self.filled, error))),
         }
     }
@@ -175,7 +209,9 @@ impl<B: IoBufMut> ReadExactAt<B> {
     fn claim(mut self) -> Step<Self> {
         match claim_exact(&self.file, &mut self.buffer, &mut self.filled) {
             Progress::Partial => Step::Again(self),
-            Progress::Complete => Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer)),
+            Progress::Complete => {
+                Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer))
+            }
             Progress::Failed(error) => Step::Done(Err(incomplete(self.buffer, self.filled, error))),
         }
     }
@@ -192,7 +228,9 @@ impl<B: IoBufMut> ReadExactAt<B> {
         // SAFETY: `filled` bytes of the buffer lie before this address.
         let address = unsafe { self.buffer.as_mut_ptr().add(self.filled) };
         // SAFETY: the buffer belongs to the operation, and the kernel does not know it.
-        unsafe { read_past_the_ring(core, &self.file, address, length, self.offset + self.filled as u64) }
+        unsafe {
+            read_past_the_ring(core, &self.file, address, length, self.offset + self.filled as u64)
+        }
     }
 }
 
@@ -244,7 +282,10 @@ pub struct WriteAllAt<B> {
 
 impl<B: IoBuf> WriteAllAt<B> {
     pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, WriteAllAt<B>> {
-        Op::settled(WriteAllAt { file: file.clone(), buffer, offset, written: 0 }, check_offset(offset))
+        Op::settled(
+            WriteAllAt { file: file.clone(), buffer, offset, written: 0 },
+            check_offset(offset),
+        )
     }
 }
 
@@ -268,7 +309,9 @@ unsafe impl<B: IoBuf> Operation for WriteAllAt<B> {
         match advance(&mut self.written, self.buffer.init_len(), completion.result(), write_zero) {
             Progress::Partial => Step::Again(self),
             Progress::Complete => Step::Done(Ok(self.buffer)),
-            Progress::Failed(error) => Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.written))),
+            Progress::Failed(error) => {
+                Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.written)))
+            }
         }
     }
 }
@@ -302,7 +345,8 @@ unsafe impl Operation for Fsync {
     const TURNS: Option<Turns<Self>> = Some(Turns::of(Self::lane));
 
     fn entry(&mut self) -> squeue::Entry {
-        let flags = if self.data_only { types::FsyncFlags::DATASYNC } else { types::FsyncFlags::empty() };
+        let flags =
+            if self.data_only { types::FsyncFlags::DATASYNC } else { types::FsyncFlags::empty() };
         opcode::Fsync::new(self.file.target_for_worker()).flags(flags).build()
     }
 
@@ -401,15 +445,27 @@ mod tests {
 
     #[test]
     fn a_registration_is_used_for_direct_files_on_its_own_runtime_and_nowhere_else() {
-        let open = |flags| std::fs::File::options().read(true).custom_flags(flags).open(env!("CARGO_MANIFEST_DIR"));
-        let cached = Resource::of_file(OwnedFd::from(open(0).expect("a directory")).into());
-        let direct = match std::fs::File::options().read(true).custom_flags(libc::O_DIRECT).open(file!()) {
-            Ok(file) => Resource::of_file(OwnedFd::from(file).into()),
-            Err(error) => return println!("skipped: no O_DIRECT here ({error})"),
+        let open = |flags| {
+            std::fs::File::options().read(true).custom_flags(flags).open(env!("CARGO_MANIFEST_DIR"))
         };
-        let plain = [opcode::Read::CODE, opcode::Read::CODE, opcode::Write::CODE, opcode::Write::CODE].map(u32::from);
-        let fixed = [opcode::ReadFixed::CODE, opcode::ReadFixed::CODE, opcode::WriteFixed::CODE, opcode::WriteFixed::CODE].map(u32::from);
-        let (own, other) = (Builder::new().build().expect("a ring"), Builder::new().build().expect("a ring"));
+        let cached = Resource::of_file(OwnedFd::from(open(0).expect("a directory")).into());
+        let direct =
+            match std::fs::File::options().read(true).custom_flags(libc::O_DIRECT).open(file!()) {
+                Ok(file) => Resource::of_file(OwnedFd::from(file).into()),
+                Err(error) => return println!("skipped: no O_DIRECT here ({error})"),
+            };
+        let plain =
+            [opcode::Read::CODE, opcode::Read::CODE, opcode::Write::CODE, opcode::Write::CODE]
+                .map(u32::from);
+        let fixed = [
+            opcode::ReadFixed::CODE,
+            opcode::ReadFixed::CODE,
+            opcode::WriteFixed::CODE,
+            opcode::WriteFixed::CODE,
+        ]
+        .map(u32::from);
+        let (own, other) =
+            (Builder::new().build().expect("a ring"), Builder::new().build().expect("a ring"));
         let pool = own.block_on(async {
             let pool = BufferPool::new(4, 4096);
             if let Some(refusal) = pool.refusal() {
@@ -428,6 +484,8 @@ mod tests {
         assert_eq!(opcodes(&direct, buffer), plain, "no runtime");
         drop(own);
         let third = Builder::new().build().expect("a ring");
-        third.block_on(async { assert_eq!(opcodes(&direct, buffer), plain, "a runtime that came later") });
+        third.block_on(async {
+            assert_eq!(opcodes(&direct, buffer), plain, "a runtime that came later")
+        });
     }
 }

@@ -104,7 +104,9 @@ impl<S: Accepted> Incoming<'_, S> {
                 self.pause = None;
             }
             let errno = match ready!(self.poll_completion(context)) {
-                Ok(completion) if completion.result >= 0 => return Poll::Ready(accepted(completion).map(|(stream, _)| stream)),
+                Ok(completion) if completion.result >= 0 => {
+                    return Poll::Ready(accepted(completion).map(|(stream, _)| stream));
+                }
                 Ok(completion) => -completion.result,
                 Err(errno) => return Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
             };
@@ -135,7 +137,10 @@ fn accepted<S: Accepted>(completion: Completion) -> io::Result<(S, S::Address)> 
 impl<S: Accepted> Stream for Incoming<'_, S> {
     type Item = io::Result<S>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<S>>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<S>>> {
         self.poll_accept(context).map(Some)
     }
 }
@@ -165,6 +170,9 @@ impl<S: Accepted> Received for Connections<S> {
 
 impl<S: Accepted> fmt::Debug for Incoming<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incoming").field("listener", self.accept.handle()).field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Incoming")
+            .field("listener", self.accept.handle())
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
     }
 }

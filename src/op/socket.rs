@@ -14,8 +14,9 @@ use io_uring::{opcode, squeue};
 
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::inflight::{
-    Direction, Habits, Handle, Manner, MessageHeader, Op, Operation, Progress, Step, Turns, advance, claim, claim_exact, clamp,
-    end_of_file, filled, incomplete, leave, needs_room, write_zero, written,
+    Direction, Habits, Handle, Manner, MessageHeader, Op, Operation, Progress, Step, Turns,
+    advance, claim, claim_exact, clamp, end_of_file, filled, incomplete, leave, needs_room,
+    write_zero, written,
 };
 use crate::ring::Completion;
 
@@ -67,7 +68,8 @@ impl<B: IoBufMut> Receive<B> {
 unsafe impl<B: IoBufMut> Operation for Receive<B> {
     type Output = Result<(usize, B), Error<B>>;
 
-    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    const TURNS: Option<Turns<Self>> =
+        Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
 
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.capacity());
@@ -117,7 +119,8 @@ impl<B: IoBufMut> ReceiveExact<B> {
 unsafe impl<B: IoBufMut> Operation for ReceiveExact<B> {
     type Output = Result<B, Error<B>>;
 
-    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    const TURNS: Option<Turns<Self>> =
+        Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
 
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.capacity() - self.filled);
@@ -132,7 +135,9 @@ unsafe impl<B: IoBufMut> Operation for ReceiveExact<B> {
     fn complete(mut self, completion: Completion) -> Step<Self> {
         match advance(&mut self.filled, self.buffer.capacity(), completion.result(), end_of_file) {
             Progress::Partial => Step::Again(self),
-            Progress::Complete => Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer)),
+            Progress::Complete => {
+                Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer))
+            }
             Progress::Failed(error) => Step::Done(Err(incomplete(self.buffer, self.filled, error))),
         }
     }
@@ -146,7 +151,9 @@ impl<B: IoBufMut> ReceiveExact<B> {
     fn claim(mut self) -> Step<Self> {
         match claim_exact(&self.socket, &mut self.buffer, &mut self.filled) {
             Progress::Partial => Step::Again(self),
-            Progress::Complete => Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer)),
+            Progress::Complete => {
+                Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer))
+            }
             Progress::Failed(error) => Step::Done(Err(incomplete(self.buffer, self.filled, error))),
         }
     }
@@ -184,7 +191,9 @@ unsafe impl<B: IoBuf> Operation for Send<B> {
 
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.init_len());
-        opcode::Send::new(self.socket.target(), self.buffer.as_init_ptr(), length).flags(libc::MSG_NOSIGNAL).build()
+        opcode::Send::new(self.socket.target(), self.buffer.as_init_ptr(), length)
+            .flags(libc::MSG_NOSIGNAL)
+            .build()
     }
 
     #[inline(always)]
@@ -224,7 +233,9 @@ unsafe impl<B: IoBuf> Operation for SendAll<B> {
         let address = unsafe { self.buffer.as_init_ptr().add(self.sent) };
         // MSG_WAITALL: the kernel itself goes on after a full window, so that one completion is the
         // rule.
-        opcode::Send::new(self.socket.target(), address, length).flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL).build()
+        opcode::Send::new(self.socket.target(), address, length)
+            .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
+            .build()
     }
 
     #[inline(always)]
@@ -232,7 +243,9 @@ unsafe impl<B: IoBuf> Operation for SendAll<B> {
         match advance(&mut self.sent, self.buffer.init_len(), completion.result(), write_zero) {
             Progress::Partial => Step::Again(self),
             Progress::Complete => Step::Done(Ok(self.buffer)),
-            Progress::Failed(error) => Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.sent))),
+            Progress::Failed(error) => {
+                Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.sent)))
+            }
         }
     }
 }

@@ -14,7 +14,8 @@ use io_uring::{opcode, squeue};
 use super::file::check_offset;
 use crate::buf::{Error, IoBufMut, IoBufs};
 use crate::inflight::{
-    Direction, Handle, Left, MOST_BYTES, Manner, MessageHeader, Op, Operation, Progress, Step, Turns, advance, no_room, write_zero, written,
+    Direction, Handle, Left, MOST_BYTES, Manner, MessageHeader, Op, Operation, Progress, Step,
+    Turns, advance, no_room, write_zero, written,
 };
 use crate::ring::Completion;
 
@@ -83,7 +84,10 @@ impl Vectors {
 
 /// Ends a read: spreads the count over the buffers in order. Buffers that nothing was read into
 /// keep their length.
-fn filled<B: IoBufMut>(mut buffers: Vec<B>, result: io::Result<usize>) -> Result<(usize, Vec<B>), Error<Vec<B>>> {
+fn filled<B: IoBufMut>(
+    mut buffers: Vec<B>,
+    result: io::Result<usize>,
+) -> Result<(usize, Vec<B>), Error<Vec<B>>> {
     let count = match result {
         Ok(count) => count,
         Err(error) if has_no_room(&buffers) => return Err(Error::new(no_room(error), buffers)),
@@ -165,12 +169,16 @@ impl<B: IoBufMut> ReadVectoredAt<B> {
 unsafe impl<B: IoBufMut> Operation for ReadVectoredAt<B> {
     type Output = Result<(usize, Vec<B>), Error<Vec<B>>>;
 
-    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    const TURNS: Option<Turns<Self>> =
+        Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
 
     fn entry(&mut self) -> squeue::Entry {
         let Vectors(vectors) = &self.vectors;
         let target = self.file.target_of_transfer();
-        opcode::Readv::new(target.number, vectors.as_ptr(), vectors.len() as u32).offset(self.offset).build().flags(target.flags)
+        opcode::Readv::new(target.number, vectors.as_ptr(), vectors.len() as u32)
+            .offset(self.offset)
+            .build()
+            .flags(target.flags)
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
@@ -208,7 +216,10 @@ pub struct WriteVectoredAt<S> {
 impl<S: IoBufs> WriteVectoredAt<S> {
     pub(crate) fn op(file: &Handle, buffers: S, offset: u64) -> Op<'_, WriteVectoredAt<S>> {
         let vectors = Vectors::to_empty(&buffers);
-        Op::settled(WriteVectoredAt { file: file.clone(), buffers, vectors, offset }, check_offset(offset))
+        Op::settled(
+            WriteVectoredAt { file: file.clone(), buffers, vectors, offset },
+            check_offset(offset),
+        )
     }
 }
 
@@ -221,7 +232,10 @@ unsafe impl<S: IoBufs> Operation for WriteVectoredAt<S> {
     fn entry(&mut self) -> squeue::Entry {
         let Vectors(vectors) = &self.vectors;
         let target = self.file.target_of_transfer();
-        opcode::Writev::new(target.number, vectors.as_ptr(), vectors.len() as u32).offset(self.offset).build().flags(target.flags)
+        opcode::Writev::new(target.number, vectors.as_ptr(), vectors.len() as u32)
+            .offset(self.offset)
+            .build()
+            .flags(target.flags)
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
@@ -247,7 +261,15 @@ impl<B: IoBufMut> ReceiveVectored<B> {
     pub(crate) fn op(socket: &Handle, mut buffers: Vec<B>) -> Op<'_, ReceiveVectored<B>> {
         let refused = needs_room(&buffers);
         let vectors = Vectors::to_fill(&mut buffers);
-        Op::settled(ReceiveVectored { socket: socket.clone(), buffers, vectors, header: MessageHeader::for_any_address() }, refused)
+        Op::settled(
+            ReceiveVectored {
+                socket: socket.clone(),
+                buffers,
+                vectors,
+                header: MessageHeader::for_any_address(),
+            },
+            refused,
+        )
     }
 }
 
@@ -256,7 +278,8 @@ impl<B: IoBufMut> ReceiveVectored<B> {
 unsafe impl<B: IoBufMut> Operation for ReceiveVectored<B> {
     type Output = Result<(usize, Vec<B>), Error<Vec<B>>>;
 
-    const TURNS: Option<Turns<Self>> = Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    const TURNS: Option<Turns<Self>> =
+        Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
 
     fn entry(&mut self) -> squeue::Entry {
         let message = self.header.message(&self.vectors.0, false);
@@ -296,7 +319,12 @@ pub struct SendVectored<S> {
 impl<S: IoBufs> SendVectored<S> {
     pub(crate) fn op(socket: &Handle, buffers: S) -> Op<'_, SendVectored<S>> {
         let vectors = Vectors::to_empty(&buffers);
-        Op::new(SendVectored { socket: socket.clone(), buffers, vectors, header: MessageHeader::for_any_address() })
+        Op::new(SendVectored {
+            socket: socket.clone(),
+            buffers,
+            vectors,
+            header: MessageHeader::for_any_address(),
+        })
     }
 }
 
@@ -335,7 +363,14 @@ pub struct SendAllVectored<S> {
 impl<S: IoBufs> SendAllVectored<S> {
     pub(crate) fn op(socket: &Handle, buffers: S) -> Op<'_, SendAllVectored<S>> {
         let (vectors, whole) = (Vectors::of_all(&buffers), buffers.total_len());
-        Op::new(SendAllVectored { socket: socket.clone(), buffers, vectors, header: MessageHeader::for_any_address(), sent: 0, whole })
+        Op::new(SendAllVectored {
+            socket: socket.clone(),
+            buffers,
+            vectors,
+            header: MessageHeader::for_any_address(),
+            sent: 0,
+            whole,
+        })
     }
 }
 
@@ -348,14 +383,18 @@ unsafe impl<S: IoBufs> Operation for SendAllVectored<S> {
     fn entry(&mut self) -> squeue::Entry {
         let message = self.header.message(self.vectors.of_next_call(), false);
         // MSG_WAITALL as in `SendAll`.
-        opcode::SendMsg::new(self.socket.target(), message).flags((libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32).build()
+        opcode::SendMsg::new(self.socket.target(), message)
+            .flags((libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32)
+            .build()
     }
 
     fn complete(mut self, completion: Completion) -> Step<Self> {
         let before = self.sent;
         match advance(&mut self.sent, self.whole, completion.result(), write_zero) {
             Progress::Complete => Step::Done(Ok(self.buffers)),
-            Progress::Failed(error) => Step::Done(Err(Error::new(error, self.buffers).with_transferred(self.sent))),
+            Progress::Failed(error) => {
+                Step::Done(Err(Error::new(error, self.buffers).with_transferred(self.sent)))
+            }
             Progress::Partial => {
                 self.vectors.skip(self.sent - before);
                 Step::Again(self)

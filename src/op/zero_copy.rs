@@ -18,7 +18,8 @@ use io_uring::{opcode, squeue, types};
 use super::vectored::Vectors;
 use crate::buf::{Error, IoBuf, IoBufs};
 use crate::inflight::{
-    Direction, Habits, Handle, Manner, MessageHeader, Notification, Op, Operation, Progress, Step, Turns, advance, clamp, write_zero,
+    Direction, Habits, Handle, Manner, MessageHeader, Notification, Op, Operation, Progress, Step,
+    Turns, advance, clamp, write_zero,
 };
 use crate::ring::{COMPLETION_COPIED, Completion};
 
@@ -59,7 +60,15 @@ enum Outcome {
 
 impl SendProgress {
     fn new(socket: &Handle, manner: Manner, whole: usize, all: bool) -> SendProgress {
-        SendProgress { socket: Some(socket.clone()), manner, sent: 0, whole, all, plain: false, copied: false }
+        SendProgress {
+            socket: Some(socket.clone()),
+            manner,
+            sent: 0,
+            whole,
+            all,
+            plain: false,
+            copied: false,
+        }
     }
 
     fn target(&self) -> types::Fd {
@@ -83,7 +92,9 @@ impl SendProgress {
         self.copied |= result.is_ok() && (self.plain || completion.flags & COMPLETION_COPIED != 0);
         match advance(&mut self.sent, self.whole, result, write_zero) {
             Progress::Partial if self.all => Outcome::Again,
-            Progress::Partial | Progress::Complete => Outcome::Done(Sent { count: self.sent, copied: self.copied }),
+            Progress::Partial | Progress::Complete => {
+                Outcome::Done(Sent { count: self.sent, copied: self.copied })
+            }
             Progress::Failed(error) => Outcome::Failed(error),
         }
     }
@@ -107,7 +118,11 @@ pub struct SendZeroCopy<B> {
 
 impl<B: IoBuf> SendZeroCopy<B> {
     fn new(socket: &Handle, buffer: B, manner: Manner, all: bool) -> SendZeroCopy<B> {
-        SendZeroCopy { progress: SendProgress::new(socket, manner, buffer.init_len(), all), buffer, header: None }
+        SendZeroCopy {
+            progress: SendProgress::new(socket, manner, buffer.init_len(), all),
+            buffer,
+            header: None,
+        }
     }
 
     /// Sends bytes of a stream.
@@ -126,9 +141,16 @@ impl<B: IoBuf> SendZeroCopy<B> {
     }
 
     /// Sends one datagram to an address.
-    pub(crate) fn datagram_to(socket: &Handle, buffer: B, address: SocketAddr) -> Op<'_, SendZeroCopy<B>> {
+    pub(crate) fn datagram_to(
+        socket: &Handle,
+        buffer: B,
+        address: SocketAddr,
+    ) -> Op<'_, SendZeroCopy<B>> {
         let header = Some(MessageHeader::for_address(&SockAddr::from(address)));
-        Op::new(SendZeroCopy { header, ..SendZeroCopy::new(socket, buffer, Manner::AfterDropped, false) })
+        Op::new(SendZeroCopy {
+            header,
+            ..SendZeroCopy::new(socket, buffer, Manner::AfterDropped, false)
+        })
     }
 }
 
@@ -139,8 +161,10 @@ unsafe impl<B: IoBuf> Operation for SendZeroCopy<B> {
     type Output = Result<(Sent, B), Error<B>>;
 
     const TURNS: Option<Turns<Self>> = Some(Turns { moved: Self::moved, ..Turns::of(Self::lane) });
-    const HABITS: Habits<Self> =
-        Habits { notification: Some(Notification { is_over: Self::is_over, release: Self::release }), ..Habits::USUAL };
+    const HABITS: Habits<Self> = Habits {
+        notification: Some(Notification { is_over: Self::is_over, release: Self::release }),
+        ..Habits::USUAL
+    };
 
     fn entry(&mut self) -> squeue::Entry {
         let (target, flags) = (self.progress.target(), self.progress.flags());
@@ -149,7 +173,12 @@ unsafe impl<B: IoBuf> Operation for SendZeroCopy<B> {
         let address = unsafe { self.buffer.as_init_ptr().add(self.progress.sent) };
         let header = match (&mut self.header, self.progress.plain) {
             (None, true) => return opcode::Send::new(target, address, length).flags(flags).build(),
-            (None, false) => return opcode::SendZc::new(target, address, length).flags(flags).zc_flags(REPORT_USAGE).build(),
+            (None, false) => {
+                return opcode::SendZc::new(target, address, length)
+                    .flags(flags)
+                    .zc_flags(REPORT_USAGE)
+                    .build();
+            }
             (Some(header), _) => header,
         };
         let buffer = libc::iovec { iov_base: address.cast_mut().cast(), iov_len: length as usize };
@@ -161,7 +190,9 @@ unsafe impl<B: IoBuf> Operation for SendZeroCopy<B> {
         match self.progress.go_on(completion) {
             Outcome::Again => Step::Again(self),
             Outcome::Done(sent) => Step::Done(Ok((sent, self.buffer))),
-            Outcome::Failed(error) => Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.progress.sent))),
+            Outcome::Failed(error) => {
+                Step::Done(Err(Error::new(error, self.buffer).with_transferred(self.progress.sent)))
+            }
         }
     }
 }
@@ -205,7 +236,12 @@ impl<S: IoBufs> SendVectoredZeroCopy<S> {
     fn new(socket: &Handle, buffers: S, all: bool) -> SendVectoredZeroCopy<S> {
         let progress = SendProgress::new(socket, Manner::Alone, buffers.total_len(), all);
         let vectors = Vectors::of_all(&buffers);
-        SendVectoredZeroCopy { progress, buffers, vectors, header: MessageHeader::for_any_address() }
+        SendVectoredZeroCopy {
+            progress,
+            buffers,
+            vectors,
+            header: MessageHeader::for_any_address(),
+        }
     }
 
     /// Sends bytes of a stream.
@@ -226,8 +262,10 @@ unsafe impl<S: IoBufs> Operation for SendVectoredZeroCopy<S> {
     type Output = Result<(Sent, S), Error<S>>;
 
     const TURNS: Option<Turns<Self>> = Some(Turns { moved: Self::moved, ..Turns::of(Self::lane) });
-    const HABITS: Habits<Self> =
-        Habits { notification: Some(Notification { is_over: Self::is_over, release: Self::release }), ..Habits::USUAL };
+    const HABITS: Habits<Self> = Habits {
+        notification: Some(Notification { is_over: Self::is_over, release: Self::release }),
+        ..Habits::USUAL
+    };
 
     fn entry(&mut self) -> squeue::Entry {
         let message = self.header.message(self.vectors.of_next_call(), false);
@@ -238,7 +276,9 @@ unsafe impl<S: IoBufs> Operation for SendVectoredZeroCopy<S> {
         let before = self.progress.sent;
         match self.progress.go_on(completion) {
             Outcome::Done(sent) => Step::Done(Ok((sent, self.buffers))),
-            Outcome::Failed(error) => Step::Done(Err(Error::new(error, self.buffers).with_transferred(self.progress.sent))),
+            Outcome::Failed(error) => Step::Done(Err(
+                Error::new(error, self.buffers).with_transferred(self.progress.sent)
+            )),
             Outcome::Again => {
                 self.vectors.skip(self.progress.sent - before);
                 Step::Again(self)

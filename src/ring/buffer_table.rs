@@ -14,7 +14,10 @@ pub(super) const PLACES: u32 = 1 << 14;
 /// Makes an empty table.
 pub(super) fn make(ring: BorrowedFd<'_>) -> io::Result<()> {
     sys::make_buffer_table(ring, PLACES).map_err(|error| match error.raw_os_error() {
-        Some(libc::EINVAL) => io::Error::new(io::ErrorKind::Unsupported, "this kernel has no table for registered buffers"),
+        Some(libc::EINVAL) => io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this kernel has no table for registered buffers",
+        ),
         _ => error,
     })
 }
@@ -24,7 +27,11 @@ pub(super) fn fill(ring: BorrowedFd<'_>, first: u16, buffers: &[libc::iovec]) ->
     let mut done = 0;
     while done < buffers.len() {
         // The kernel says that it took fewer before it says why.
-        let taken = match sys::update_buffer_table(ring, u32::from(first) + done as u32, &buffers[done..]) {
+        let taken = match sys::update_buffer_table(
+            ring,
+            u32::from(first) + done as u32,
+            &buffers[done..],
+        ) {
             Ok(0) => Err(io::ErrorKind::Other.into()),
             taken => taken,
         };

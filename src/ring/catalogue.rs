@@ -198,15 +198,19 @@ pub(crate) struct MultishotForm {
     pub(crate) shown_by: u8,
 }
 
-pub(crate) const MULTISHOT_ACCEPT: MultishotForm =
-    MultishotForm { name: "multishot ACCEPT", since: Release(5, 19), shown_by: opcode::Socket::CODE };
+pub(crate) const MULTISHOT_ACCEPT: MultishotForm = MultishotForm {
+    name: "multishot ACCEPT",
+    since: Release(5, 19),
+    shown_by: opcode::Socket::CODE,
+};
 pub(crate) const MULTISHOT_RECEIVE: MultishotForm =
     MultishotForm { name: "multishot RECV", since: Release(6, 0), shown_by: opcode::SendZc::CODE };
 
 /// The first kernel that has what a ring's report calls by this name.
 pub(crate) fn first_release_of(name: &str) -> Option<Release> {
     let multishots = [MULTISHOT_ACCEPT, MULTISHOT_RECEIVE];
-    let multishot = multishots.iter().find(|multishot| multishot.name == name).map(|multishot| multishot.since);
+    let multishot =
+        multishots.iter().find(|multishot| multishot.name == name).map(|multishot| multishot.since);
     multishot.or_else(|| operations().find(|row| row.name == name).map(|row| row.since))
 }
 
@@ -239,18 +243,24 @@ mod tests {
     fn kernel_table() -> Vec<(&'static str, &'static str)> {
         let page = include_str!("../lib.rs");
         let lines = page.lines().filter_map(|line| line.strip_prefix("//! | ")?.split_once(" | "));
-        lines.filter(|(release, _)| release.starts_with(|first: char| first.is_ascii_digit())).collect()
+        lines
+            .filter(|(release, _)| release.starts_with(|first: char| first.is_ascii_digit()))
+            .collect()
     }
 
     #[test]
     fn the_table_of_kernels_on_the_crates_page_names_every_operation_that_came_later() {
         let rows = operations().filter(|row| row.since > OLDEST && row.without != Unused);
         let operations = rows.map(|row| (row.since, format!("`{}`", row.name)));
-        let multishots = [MULTISHOT_ACCEPT, MULTISHOT_RECEIVE].map(|multishot| (multishot.since, multishot.name.replace(' ', " `") + "`"));
-        let expected: BTreeSet<_> = operations.chain(multishots).map(|(since, name)| (since.to_string(), name)).collect();
+        let multishots = [MULTISHOT_ACCEPT, MULTISHOT_RECEIVE]
+            .map(|multishot| (multishot.since, multishot.name.replace(' ', " `") + "`"));
+        let expected: BTreeSet<_> =
+            operations.chain(multishots).map(|(since, name)| (since.to_string(), name)).collect();
         let table = kernel_table();
         let named = |name: &str| {
-            let what = table.iter().filter(|(_, text)| text.split(" | ").next().is_some_and(|what| what.contains(name)));
+            let what = table.iter().filter(|(_, text)| {
+                text.split(" | ").next().is_some_and(|what| what.contains(name))
+            });
             what.map(|(release, _)| (*release).to_owned()).collect::<Vec<_>>()
         };
         for (since, name) in expected {

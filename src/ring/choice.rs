@@ -50,9 +50,13 @@ pub(super) fn asked_for(program: Option<RingKind>) -> io::Result<Option<(RingKin
 
 fn asked_by_environment(value: Option<&OsStr>) -> io::Result<Option<(RingKind, Reason)>> {
     let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
-    let kind = [RingKind::Kernel, RingKind::Software].into_iter().find(|kind| value == kind.to_string().as_str());
+    let kind = [RingKind::Kernel, RingKind::Software]
+        .into_iter()
+        .find(|kind| value == kind.to_string().as_str());
     kind.map(|kind| Some((kind, Reason::Environment))).ok_or_else(|| {
-        let sentence = format!("{VARIABLE} is {value:?}: it must be \"kernel\" or \"software\", or not be set");
+        let sentence = format!(
+            "{VARIABLE} is {value:?}: it must be \"kernel\" or \"software\", or not be set"
+        );
         io::Error::new(io::ErrorKind::InvalidInput, sentence)
     })
 }
@@ -63,7 +67,11 @@ fn asked_by_environment(value: Option<&OsStr>) -> io::Result<Option<(RingKind, R
 pub(super) fn refusal_of_io_uring(error: io::Error) -> io::Result<SetupError> {
     let refusal = error.downcast::<SetupError>()?;
     match refusal.raw_os_error() {
-        Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::ENOMEM | libc::EINVAL) if !refusal.is_of_choice() => Ok(refusal),
+        Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::ENOMEM | libc::EINVAL)
+            if !refusal.is_of_choice() =>
+        {
+            Ok(refusal)
+        }
         _ => Err(refusal.into_io_error()),
     }
 }
@@ -76,7 +84,9 @@ mod tests {
 
     #[test]
     fn the_program_decides_before_the_environment_and_an_unknown_value_is_an_error() {
-        let kind = |value: Option<&str>| asked_by_environment(value.map(OsStr::new)).map(|asked| asked.map(|(kind, _)| kind));
+        let kind = |value: Option<&str>| {
+            asked_by_environment(value.map(OsStr::new)).map(|asked| asked.map(|(kind, _)| kind))
+        };
         assert_eq!(kind(None).expect("nothing said"), None);
         assert_eq!(kind(Some("")).expect("nothing said"), None);
         assert_eq!(kind(Some("kernel")).expect("known"), Some(RingKind::Kernel));
@@ -84,14 +94,21 @@ mod tests {
         for unknown in ["Kernel", "soft", "epoll", " kernel"] {
             let error = kind(Some(unknown)).expect_err("unknown");
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-            assert!(error.to_string().contains(unknown) && error.to_string().contains("\"software\""), "{error}");
+            assert!(
+                error.to_string().contains(unknown) && error.to_string().contains("\"software\""),
+                "{error}"
+            );
         }
         let (kind, reason) = asked_for(Some(RingKind::Software)).expect("known").expect("a choice");
-        assert_eq!((kind, reason.to_string().as_str()), (RingKind::Software, "as the program asks"));
+        assert_eq!(
+            (kind, reason.to_string().as_str()),
+            (RingKind::Software, "as the program asks")
+        );
     }
 
     #[test]
-    fn the_software_ring_stands_in_for_a_machine_without_rings_and_not_for_one_without_submission_threads() {
+    fn the_software_ring_stands_in_for_a_machine_without_rings_and_not_for_one_without_submission_threads()
+     {
         for errno in [libc::EPERM, libc::EACCES, libc::ENOMEM, libc::EINVAL] {
             let refused = refusal::explain("io_uring_setup", io::Error::from_raw_os_error(errno));
             assert_eq!(refusal_of_io_uring(refused).expect("no ring").raw_os_error(), Some(errno));

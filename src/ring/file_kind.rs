@@ -36,8 +36,15 @@ impl FileKind {
         let Some(status) = Status::of(descriptor) else { return FileKind::Other };
         match status.file_type {
             libc::S_IFSOCK => FileKind::Socket,
-            libc::S_IFREG | libc::S_IFDIR => of_file_on((status.on_device.0, status.on_device.1, status.mount), descriptor),
-            libc::S_IFCHR if status.is_device.0 == MEMORY || PTY_MASTERS_AND_SLAVES.contains(&status.is_device.0) => FileKind::MemoryDevice,
+            libc::S_IFREG | libc::S_IFDIR => {
+                of_file_on((status.on_device.0, status.on_device.1, status.mount), descriptor)
+            }
+            libc::S_IFCHR
+                if status.is_device.0 == MEMORY
+                    || PTY_MASTERS_AND_SLAVES.contains(&status.is_device.0) =>
+            {
+                FileKind::MemoryDevice
+            }
             libc::S_IFCHR if status.is_device == PTY_MULTIPLEXER => FileKind::MemoryDevice,
             libc::S_IFCHR | libc::S_IFBLK => FileKind::Device,
             _ => FileKind::Other,
@@ -86,7 +93,9 @@ fn of_file_on(device: Place, file: BorrowedFd<'_>) -> FileKind {
 fn find_out(device: Place, file: BorrowedFd<'_>) -> FileKind {
     // Without the list nothing is known, and nothing remembered: whoever may wait does so on a
     // thread.
-    let Ok(mounts) = fs::read_to_string("/proc/thread-self/mountinfo") else { return FileKind::Fuse };
+    let Ok(mounts) = fs::read_to_string("/proc/thread-self/mountinfo") else {
+        return FileKind::Fuse;
+    };
     let kind = match name_of((device.0, device.1), &mounts) {
         Some(name) if name.starts_with("fuse") || name == "virtiofs" => FileKind::Fuse,
         Some(name) if REMOTE_FILE_SYSTEMS.contains(&name) => FileKind::Remote,
@@ -113,7 +122,8 @@ fn name_of(device: (u32, u32), mounts: &str) -> Option<&str> {
 }
 
 /// Which answer to statfs(2) from afar.
-const REMOTE_FILE_SYSTEMS: [&str; 11] = ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "afs", "lustre", "gfs2", "ocfs2", "orangefs"];
+const REMOTE_FILE_SYSTEMS: [&str; 11] =
+    ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "afs", "lustre", "gfs2", "ocfs2", "orangefs"];
 
 /// `FUSE_SUPER_MAGIC`.
 const FUSE: u32 = 0x6573_5546;
@@ -159,7 +169,10 @@ mod tests {
         assert_eq!(kind(open("/proc/self/stat")), FileKind::Local);
         assert_eq!(kind(open("/dev/null")), FileKind::MemoryDevice);
         assert_eq!(kind(std::io::pipe().expect("a pipe").0), FileKind::Other);
-        assert_eq!(kind(std::os::unix::net::UnixStream::pair().expect("a pair").0), FileKind::Socket);
+        assert_eq!(
+            kind(std::os::unix::net::UnixStream::pair().expect("a pair").0),
+            FileKind::Socket
+        );
         assert!(!FileKind::of(open("Cargo.toml").as_fd()).waits_regardless(false));
     }
 

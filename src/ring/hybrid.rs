@@ -82,20 +82,30 @@ pub(crate) struct Hybrid {
 }
 
 impl Hybrid {
-    pub(super) fn open(mut kernel: KernelRing, mut lacking: Lacking, config: &Config) -> io::Result<Hybrid> {
-        let engine = Engine::new(Box::new(Host::open(config.workers)?), config, Arc::clone(kernel.counters()));
+    pub(super) fn open(
+        mut kernel: KernelRing,
+        mut lacking: Lacking,
+        config: &Config,
+    ) -> io::Result<Hybrid> {
+        let engine = Engine::new(
+            Box::new(Host::open(config.workers)?),
+            config,
+            Arc::clone(kernel.counters()),
+        );
         kernel.set_by_software(std::mem::take(&mut lacking.names));
         Ok(Hybrid { kernel, engine, lacking, with_engine: HashSet::new() })
     }
 
     fn is_for_engine(&self, opcode: u8, decoded: &Decoded) -> bool {
         match decoded {
-            Ok(Submission { request: Request::Cancel(CancelRequest::AsyncCancel(target)), .. }) => {
-                target.token.is_some_and(|token| self.with_engine.contains(&token))
-            }
-            Ok(Submission { request: Request::Call(Call::Socket(SocketCall::Accept { .. })), modifiers, .. }) => {
-                modifiers.multishot && self.lacking.accepts
-            }
+            Ok(Submission {
+                request: Request::Cancel(CancelRequest::AsyncCancel(target)), ..
+            }) => target.token.is_some_and(|token| self.with_engine.contains(&token)),
+            Ok(Submission {
+                request: Request::Call(Call::Socket(SocketCall::Accept { .. })),
+                modifiers,
+                ..
+            }) => modifiers.multishot && self.lacking.accepts,
             Ok(Submission { modifiers, .. }) if modifiers.group.is_some() => self.lacking.receives,
             Ok(_) => self.lacking.opcodes.contains(opcode),
             // The kernel has its own refusal.
@@ -123,12 +133,15 @@ impl Source for Hybrid {
     unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError> {
         // SAFETY: the caller's promise holds for a copy of the entries as well.
         let decode = |entry: &squeue::Entry| unsafe { request::decode(entry) };
-        let is_for_engine = |entry: &squeue::Entry| self.is_for_engine(entry.get_opcode() as u8, &decode(entry));
+        let is_for_engine =
+            |entry: &squeue::Entry| self.is_for_engine(entry.get_opcode() as u8, &decode(entry));
         if !chain.iter().any(is_for_engine) {
             match chain {
                 // SAFETY: the caller's promise holds for what is another entry only in how far it
                 // goes.
-                [entry] if self.lacking.counts => unsafe { self.kernel.push(&[request::in_parts(entry)]) },
+                [entry] if self.lacking.counts => unsafe {
+                    self.kernel.push(&[request::in_parts(entry)])
+                },
                 // SAFETY: it is handed on unchanged.
                 _ => unsafe { self.kernel.push(chain) },
             }?;
@@ -137,7 +150,8 @@ impl Source for Hybrid {
         }
         self.engine.push(chain.iter().map(decode))?;
         // Nobody cancels a cancel.
-        let targets = chain.iter().filter(|entry| entry.get_opcode() as u8 != opcode::AsyncCancel::CODE);
+        let targets =
+            chain.iter().filter(|entry| entry.get_opcode() as u8 != opcode::AsyncCancel::CODE);
         self.with_engine.extend(targets.map(squeue::Entry::get_user_data));
         Ok(())
     }
@@ -258,7 +272,10 @@ mod tests {
         let mut results = Vec::new();
         while results.len() < count {
             hybrid.enter(Wait::Forever, count - results.len()).expect("the ring works");
-            results.extend(std::iter::from_fn(|| hybrid.reap()).map(|completion| (completion.token, completion.result)));
+            results.extend(
+                std::iter::from_fn(|| hybrid.reap())
+                    .map(|completion| (completion.token, completion.result)),
+            );
         }
         results
     }
@@ -266,13 +283,22 @@ mod tests {
     #[test]
     fn a_chain_goes_whole_to_one_side_and_keeps_its_order() {
         let scratch = tempfile::tempdir().expect("a directory");
-        let path = |name: &str| std::ffi::CString::new(scratch.path().join(name).as_os_str().as_bytes()).expect("no zero");
+        let path = |name: &str| {
+            std::ffi::CString::new(scratch.path().join(name).as_os_str().as_bytes())
+                .expect("no zero")
+        };
         let (outer, inner) = (path("outer"), path("outer/inner"));
-        let make = |path: &std::ffi::CStr| opcode::MkDirAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).mode(0o777).build();
+        let make = |path: &std::ffi::CStr| {
+            opcode::MkDirAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).mode(0o777).build()
+        };
         let nop = || opcode::Nop::new().build();
         let link = squeue::Flags::IO_LINK;
         let mut hybrid = hybrid();
-        let chain = [nop().user_data(1).flags(link), make(&outer).user_data(2).flags(link), make(&inner).user_data(3)];
+        let chain = [
+            nop().user_data(1).flags(link),
+            make(&outer).user_data(2).flags(link),
+            make(&inner).user_data(3),
+        ];
         // SAFETY: the paths live to the end of the test, after the last completion.
         unsafe { hybrid.push(&chain) }.expect("room");
         assert!(hybrid.engine.has_queued() && !hybrid.kernel.has_queued());
@@ -285,7 +311,8 @@ mod tests {
         assert_eq!(results(&mut hybrid, 2), [(4, -libc::EBADF), (5, -libc::ECANCELED)]);
         assert!(hybrid.with_engine.is_empty());
         // SAFETY: these name no memory.
-        unsafe { hybrid.push(&[nop().user_data(6).flags(link), nop().user_data(7)]) }.expect("room");
+        unsafe { hybrid.push(&[nop().user_data(6).flags(link), nop().user_data(7)]) }
+            .expect("room");
         assert!(!hybrid.engine.has_queued(), "what the kernel has is the kernel's");
         assert_eq!(results(&mut hybrid, 2), [(6, 0), (7, 0)]);
         let long = vec![make(&outer); 9];

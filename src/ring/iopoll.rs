@@ -62,7 +62,10 @@ impl Iopoll {
             Err(error) => kernel.note_refusal(Refusal::new("IOPOLL", error)),
             Ok(_) if system_report::polling_devices().is_some_and(|devices| devices.is_empty()) => {
                 let unsupported = io::Error::from_raw_os_error(libc::EOPNOTSUPP);
-                kernel.note_refusal(Refusal::new("IOPOLL by a block device of this machine", &unsupported));
+                kernel.note_refusal(Refusal::new(
+                    "IOPOLL by a block device of this machine",
+                    &unsupported,
+                ));
             }
             Ok(_) => {}
         }
@@ -71,12 +74,22 @@ impl Iopoll {
 
     /// Stands it beside another ring.
     pub(super) fn beside(others: Ring, uring: IoUring) -> Iopoll {
-        Iopoll { others, uring, under_way: Slab::new(), refused: VecDeque::new(), files: HashMap::new(), has_buffers: false }
+        Iopoll {
+            others,
+            uring,
+            under_way: Slab::new(),
+            refused: VecDeque::new(),
+            files: HashMap::new(),
+            has_buffers: false,
+        }
     }
 
     fn is_polled(&mut self, file: RawFd) -> bool {
         // SAFETY: whoever pushes keeps the descriptor open.
-        *self.files.entry(file).or_insert_with(|| sys::is_direct(unsafe { BorrowedFd::borrow_raw(file) }))
+        *self
+            .files
+            .entry(file)
+            .or_insert_with(|| sys::is_direct(unsafe { BorrowedFd::borrow_raw(file) }))
     }
 
     /// # Safety
@@ -86,7 +99,8 @@ impl Iopoll {
         let place = self.under_way.vacant_entry();
         // SAFETY: the caller vouches for what the entry names until the completion of its token has
         // left this ring.
-        unsafe { queue.push(&entry.clone().user_data(place.key() as u64)) }.map_err(|_| PushError::Full)?;
+        unsafe { queue.push(&entry.clone().user_data(place.key() as u64)) }
+            .map_err(|_| PushError::Full)?;
         place.insert(entry.clone());
         self.others.counters().submissions.add(1);
         Ok(())
@@ -99,7 +113,9 @@ impl Iopoll {
         }
         let queued = self.uring.submission().len() as u32;
         self.counters().enters.add(1);
-        sys::enter(self.uring.as_raw_fd(), queued, 0, sys::ENTER_GETEVENTS).map(drop).or_else(recover)
+        sys::enter(self.uring.as_raw_fd(), queued, 0, sys::ENTER_GETEVENTS)
+            .map(drop)
+            .or_else(recover)
     }
 
     /// Gives the other ring what was refused, as far as it has room.
@@ -125,7 +141,8 @@ impl Iopoll {
                     flags: ended.flags(),
                 });
             }
-            if let Some(polled) = request::file_of_transfer(&entry).and_then(|file| self.files.get_mut(&file))
+            if let Some(polled) =
+                request::file_of_transfer(&entry).and_then(|file| self.files.get_mut(&file))
                 && std::mem::take(polled)
             {
                 self.others.counters().poll_refusals.add(1);
@@ -180,7 +197,8 @@ impl Source for Iopoll {
 
     /// What is under way may be refused, and then its entry is used once more.
     fn let_go(&mut self, fd: RawFd) -> bool {
-        let lets_go = self.under_way.is_empty() && self.refused.is_empty() && self.others.let_go(fd);
+        let lets_go =
+            self.under_way.is_empty() && self.refused.is_empty() && self.others.let_go(fd);
         if lets_go {
             self.files.remove(&fd);
         }
@@ -202,7 +220,9 @@ impl Source for Iopoll {
     }
 
     fn has_completions(&mut self) -> bool {
-        !self.uring.completion().is_empty() || self.uring.submission().cq_overflow() || self.others.has_completions()
+        !self.uring.completion().is_empty()
+            || self.uring.submission().cq_overflow()
+            || self.others.has_completions()
     }
 
     /// While a transfer is under way, the next enter may find that it has ended.

@@ -32,7 +32,10 @@ pub(crate) use file_kind::FileKind;
 pub(crate) use in_force::Ring;
 pub use refusal::SetupError;
 pub use report::{Refusal, RingReport};
-pub(crate) use seam::{COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, FIRST_PRIVATE_TOKEN, PushError, Wait};
+pub(crate) use seam::{
+    COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, FIRST_PRIVATE_TOKEN,
+    PushError, Wait,
+};
 #[cfg(test)]
 pub(crate) use setup::refusals_of_every_rung;
 pub(crate) use system_report::SystemReport;

@@ -21,7 +21,9 @@ impl Opcodes {
     /// Those that the software ring executes.
     pub(super) fn by_software() -> Opcodes {
         let mut opcodes = Opcodes::default();
-        catalogue::operations().filter(|row| row.by_software).for_each(|row| opcodes.insert(row.code));
+        catalogue::operations()
+            .filter(|row| row.by_software)
+            .for_each(|row| opcodes.insert(row.code));
         opcodes
     }
 

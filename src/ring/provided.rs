@@ -49,7 +49,11 @@ impl Provided {
         handing.under_way.push_back(buffer);
         let address = std::ptr::with_exposed_provenance_mut(buffer.address as usize);
         let length = i32::try_from(buffer.length).expect("no buffer is longer than 8 MiB");
-        Some(opcode::ProvideBuffers::new(address, length, 1, self.group, buffer.id).build().user_data(PROVIDED))
+        Some(
+            opcode::ProvideBuffers::new(address, length, 1, self.group, buffer.id)
+                .build()
+                .user_data(PROVIDED),
+        )
     }
 
     /// The last one found no room in the submission queue.
@@ -75,8 +79,11 @@ mod tests {
 
     #[test]
     fn each_buffer_is_handed_over_once_and_again_when_it_was_refused_or_found_no_room() {
-        let pool = ChunkPool::new(ChunkPoolConfig { size: 64, first: 3, most: 3 }, Default::default()).expect("memory");
-        let mut provided = Provided { group: 0, ring: Rc::clone(pool.ring()), handing: Some(Handing::default()) };
+        let pool =
+            ChunkPool::new(ChunkPoolConfig { size: 64, first: 3, most: 3 }, Default::default())
+                .expect("memory");
+        let mut provided =
+            Provided { group: 0, ring: Rc::clone(pool.ring()), handing: Some(Handing::default()) };
         assert!(provided.next().is_some());
         provided.put_back();
         for _ in 0..3 {

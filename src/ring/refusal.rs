@@ -89,7 +89,11 @@ impl fmt::Display for SetupError {
             RingKind::Kernel => "an io_uring",
             RingKind::Software => "a software ring",
         };
-        write!(f, "cannot open {ring}: {}: {}: {}; {}", self.call, self.source, self.cause, self.remedy)
+        write!(
+            f,
+            "cannot open {ring}: {}: {}: {}; {}",
+            self.call, self.source, self.cause, self.remedy
+        )
     }
 }
 
@@ -105,9 +109,11 @@ const FILTER_REMEDY: &str = "allow io_uring_setup, io_uring_enter and io_uring_r
     Kubernetes: securityContext.seccompProfile; systemd: SystemCallFilter=@aio)";
 
 /// What lets the software ring through.
-const RAISE_MEMLOCK: &str = "ulimit -l, LimitMEMLOCK=, memlock in limits.conf, docker run --ulimit memlock=";
+const RAISE_MEMLOCK: &str =
+    "ulimit -l, LimitMEMLOCK=, memlock in limits.conf, docker run --ulimit memlock=";
 
-const EPOLL_REMEDY: &str = "allow epoll_create1, epoll_ctl, epoll_wait, epoll_pwait2 and eventfd2 in the seccomp profile";
+const EPOLL_REMEDY: &str =
+    "allow epoll_create1, epoll_ctl, epoll_wait, epoll_pwait2 and eventfd2 in the seccomp profile";
 
 /// Wraps the errno of a refused `call` of the software ring with the cause and the remedy.
 pub(super) fn explain_epoll(call: &'static str, source: io::Error) -> io::Error {
@@ -116,9 +122,13 @@ pub(super) fn explain_epoll(call: &'static str, source: io::Error) -> io::Error 
         Some(libc::EMFILE | libc::ENFILE) => want_of_descriptors(&system),
         Some(libc::EINTR) => interrupted(),
         Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => refused_for_now(),
-        _ => ("a seccomp filter or a security module forbids epoll, on which it rests".to_owned(), EPOLL_REMEDY.to_owned()),
+        _ => (
+            "a seccomp filter or a security module forbids epoll, on which it rests".to_owned(),
+            EPOLL_REMEDY.to_owned(),
+        ),
     };
-    SetupError { ring: RingKind::Software, call, source, cause, remedy, of_choice: false }.into_io_error()
+    SetupError { ring: RingKind::Software, call, source, cause, remedy, of_choice: false }
+        .into_io_error()
 }
 
 /// Wraps the errno of a refused `call` with the cause and the remedy.
@@ -153,7 +163,15 @@ pub(crate) fn explain_sqpoll(explained: io::Error, sqpoll: Sqpoll) -> io::Error 
             "leave `Builder::sqpoll` out".to_owned(),
         ),
     };
-    SetupError { ring: RingKind::Kernel, call: "io_uring_setup", source, cause, remedy, of_choice: true }.into_io_error()
+    SetupError {
+        ring: RingKind::Kernel,
+        call: "io_uring_setup",
+        source,
+        cause,
+        remedy,
+        of_choice: true,
+    }
+    .into_io_error()
 }
 
 /// Why buffers are not registered, where the errno alone says too little.
@@ -167,7 +185,10 @@ pub(super) fn explain_buffers(source: io::Error) -> io::Error {
             );
             io::Error::new(io::ErrorKind::OutOfMemory, sentence)
         }
-        Some(libc::EFAULT) => io::Error::new(io::ErrorKind::InvalidInput, "cannot register buffers: each must have 1 byte to 1 GiB"),
+        Some(libc::EFAULT) => io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "cannot register buffers: each must have 1 byte to 1 GiB",
+        ),
         _ => source,
     }
 }
@@ -184,14 +205,19 @@ fn explain_on(system: &SystemReport, call: &'static str, source: io::Error) -> i
             format!("raise it ({RAISE_MEMLOCK}), make fewer runtimes, or ask for fewer entries"),
         ),
         Some(libc::EMFILE | libc::ENFILE) => want_of_descriptors(system),
-        Some(libc::EINVAL) => {
-            (format!("the kernel ({}) does not know the request", system.release), "annulus needs Linux 5.10 or later".to_owned())
-        }
+        Some(libc::EINVAL) => (
+            format!("the kernel ({}) does not know the request", system.release),
+            "annulus needs Linux 5.10 or later".to_owned(),
+        ),
         Some(libc::EINTR) => interrupted(),
         Some(libc::EAGAIN | libc::EBUSY) => refused_for_now(),
-        _ => ("the kernel gives no reason that is known for this call".to_owned(), format!("see the errors in {call}(2)")),
+        _ => (
+            "the kernel gives no reason that is known for this call".to_owned(),
+            format!("see the errors in {call}(2)"),
+        ),
     };
-    SetupError { ring: RingKind::Kernel, call, source, cause, remedy, of_choice: false }.into_io_error()
+    SetupError { ring: RingKind::Kernel, call, source, cause, remedy, of_choice: false }
+        .into_io_error()
 }
 
 fn interrupted() -> (String, String) {
@@ -218,19 +244,23 @@ fn want_of_descriptors(system: &SystemReport) -> (String, String) {
 fn refused(system: &SystemReport) -> (String, String) {
     match system.disabled {
         Some(2) => (
-            "the setting kernel.io_uring_disabled is 2, which forbids io_uring to everybody".to_owned(),
+            "the setting kernel.io_uring_disabled is 2, which forbids io_uring to everybody"
+                .to_owned(),
             "an administrator can allow it with `sysctl -w kernel.io_uring_disabled=0`".to_owned(),
         ),
         Some(1) if !system.may_administrate() => (
-            "the setting kernel.io_uring_disabled is 1, which forbids io_uring to ordinary users".to_owned(),
+            "the setting kernel.io_uring_disabled is 1, which forbids io_uring to ordinary users"
+                .to_owned(),
             format!(
                 "run as a member of the group in kernel.io_uring_group (now {}), or allow it with `sysctl -w kernel.io_uring_disabled=0`",
                 system.group.unwrap_or(-1)
             ),
         ),
-        _ if system.seccomp == Seccomp::Filter => {
-            ("a seccomp filter, as container runtimes install by default, forbids io_uring".to_owned(), FILTER_REMEDY.to_owned())
-        }
+        _ if system.seccomp == Seccomp::Filter => (
+            "a seccomp filter, as container runtimes install by default, forbids io_uring"
+                .to_owned(),
+            FILTER_REMEDY.to_owned(),
+        ),
         _ => {
             let modules = match system.modules.is_empty() {
                 true => String::new(),
@@ -246,10 +276,16 @@ fn refused(system: &SystemReport) -> (String, String) {
 
 fn missing(system: &SystemReport) -> (String, String) {
     if system.seccomp == Seccomp::Filter {
-        return (format!("a seccomp filter hides io_uring, or the kernel ({}) has none", system.release), FILTER_REMEDY.to_owned());
+        return (
+            format!("a seccomp filter hides io_uring, or the kernel ({}) has none", system.release),
+            FILTER_REMEDY.to_owned(),
+        );
     }
     (
-        format!("the kernel ({}) has no io_uring, or was built without CONFIG_IO_URING", system.release),
+        format!(
+            "the kernel ({}) has no io_uring, or was built without CONFIG_IO_URING",
+            system.release
+        ),
         "annulus needs Linux 5.10 or later with io_uring".to_owned(),
     )
 }
@@ -265,16 +301,25 @@ mod tests {
 
     #[test]
     fn each_refusal_names_its_cause_and_remedy() {
-        let plain = SystemReport { release: "6.1.0".to_owned(), memlock: Limit { soft: 65536, hard: 65536 }, ..SystemReport::default() };
-        let disabled = SystemReport { disabled: Some(2), seccomp: Seccomp::Filter, ..plain.clone() };
+        let plain = SystemReport {
+            release: "6.1.0".to_owned(),
+            memlock: Limit { soft: 65536, hard: 65536 },
+            ..SystemReport::default()
+        };
+        let disabled =
+            SystemReport { disabled: Some(2), seccomp: Seccomp::Filter, ..plain.clone() };
         let group = SystemReport { disabled: Some(1), ..plain.clone() };
-        let filtered = SystemReport { disabled: Some(0), seccomp: Seccomp::Filter, ..plain.clone() };
+        let filtered =
+            SystemReport { disabled: Some(0), seccomp: Seccomp::Filter, ..plain.clone() };
         assert!(sentence(&disabled, libc::EPERM).contains("kernel.io_uring_disabled=0"));
         assert!(sentence(&group, libc::EPERM).contains("kernel.io_uring_group"));
         assert!(sentence(&filtered, libc::EPERM).contains("seccomp profile"));
         assert!(sentence(&filtered, libc::ENOSYS).contains("seccomp profile"));
         assert!(sentence(&plain, libc::EPERM).contains("security module forbids"));
-        let guarded = SystemReport { modules: vec!["yama".to_owned(), "selinux".to_owned()], ..plain.clone() };
+        let guarded = SystemReport {
+            modules: vec!["yama".to_owned(), "selinux".to_owned()],
+            ..plain.clone()
+        };
         assert!(sentence(&guarded, libc::EPERM).contains("(yama, selinux are on)"));
         assert!(sentence(&plain, libc::ENOSYS).contains("6.1.0"));
         assert!(sentence(&plain, libc::ENOMEM).contains("65536"));
@@ -288,7 +333,11 @@ mod tests {
 
     #[test]
     fn the_errno_stays_reachable() {
-        let error = explain_on(&SystemReport::default(), "io_uring_setup", io::Error::from_raw_os_error(libc::EPERM));
+        let error = explain_on(
+            &SystemReport::default(),
+            "io_uring_setup",
+            io::Error::from_raw_os_error(libc::EPERM),
+        );
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<SetupError>());
         assert_eq!(inner.and_then(SetupError::raw_os_error), Some(libc::EPERM));
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);

@@ -95,7 +95,11 @@ impl RingReport {
 
 impl fmt::Display for RingReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ring ({}), {} submission and {} completion entries", self.kind, self.reason, self.entries, self.completion_entries)?;
+        write!(
+            f,
+            "{} ring ({}), {} submission and {} completion entries",
+            self.kind, self.reason, self.entries, self.completion_entries
+        )?;
         if !self.granted.is_empty() {
             write!(f, "; granted: {}", self.granted.join(", "))?;
         }

@@ -54,7 +54,8 @@ impl Flag {
 fn rungs(config: &Config) -> Vec<Vec<Flag>> {
     let polled = config.sqpoll.is_some();
     let suits = |flag: &&Flag| !(polled && matches!(flag, DeferTaskrun | CoopTaskrun | TaskrunBit));
-    let mut rungs: Vec<Vec<Flag>> = LADDER.iter().map(|rung| rung.iter().filter(suits).copied().collect()).collect();
+    let mut rungs: Vec<Vec<Flag>> =
+        LADDER.iter().map(|rung| rung.iter().filter(suits).copied().collect()).collect();
     rungs.dedup();
     rungs
 }
@@ -85,7 +86,9 @@ pub(crate) struct Opened {
 pub(crate) fn open(config: &Config) -> io::Result<Opened> {
     climb_down(config, build).map_err(|error| match config.sqpoll {
         // Does the machine refuse every ring, or only this kind?
-        Some(sqpoll) if climb_down(&Config { sqpoll: None, ..config.clone() }, build).is_ok() => refusal::explain_sqpoll(error, sqpoll),
+        Some(sqpoll) if climb_down(&Config { sqpoll: None, ..config.clone() }, build).is_ok() => {
+            refusal::explain_sqpoll(error, sqpoll)
+        }
         _ => error,
     })
 }
@@ -102,7 +105,10 @@ pub(super) fn open_iopoll(config: &Config) -> io::Result<IoUring> {
 
 /// Walks the ladder: EINVAL is one rung down, ENOMEM half the entries and then tries for a while,
 /// anything else final.
-fn climb_down(config: &Config, mut attempt: impl FnMut(&Config, &[Flag], u32, u32) -> io::Result<IoUring>) -> io::Result<Opened> {
+fn climb_down(
+    config: &Config,
+    mut attempt: impl FnMut(&Config, &[Flag], u32, u32) -> io::Result<IoUring>,
+) -> io::Result<Opened> {
     let mut refused = Vec::new();
     let mut entries = config.entries;
     let mut completion_entries = config.completion_entries;
@@ -134,7 +140,12 @@ fn climb_down(config: &Config, mut attempt: impl FnMut(&Config, &[Flag], u32, u3
     }
 }
 
-fn build(config: &Config, flags: &[Flag], entries: u32, completion_entries: u32) -> io::Result<IoUring> {
+fn build(
+    config: &Config,
+    flags: &[Flag],
+    entries: u32,
+    completion_entries: u32,
+) -> io::Result<IoUring> {
     builder(config, flags, completion_entries).build(entries)
 }
 
@@ -165,7 +176,10 @@ fn finish(uring: IoUring, flags: &[Flag], refused: Vec<Refusal>) -> io::Result<O
     // at submission (5.5); no completion is ever dropped (5.5). Nothing above the seam holds
     // without these.
     let params = uring.params();
-    if !(params.is_feature_fast_poll() && params.is_feature_submit_stable() && params.is_feature_nodrop()) {
+    if !(params.is_feature_fast_poll()
+        && params.is_feature_submit_stable()
+        && params.is_feature_nodrop())
+    {
         return Err(refusal::explain("io_uring_setup", io::Error::from_raw_os_error(libc::EINVAL)));
     }
     if params.is_setup_sqpoll() && !params.is_feature_sqpoll_nonfixed() {
@@ -178,7 +192,8 @@ fn finish(uring: IoUring, flags: &[Flag], refused: Vec<Refusal>) -> io::Result<O
 
 /// What the next rung does without.
 fn given_up(from: &[Flag], to: &[Flag]) -> String {
-    let names: Vec<_> = from.iter().filter(|flag| !to.contains(flag)).map(|flag| flag.name()).collect();
+    let names: Vec<_> =
+        from.iter().filter(|flag| !to.contains(flag)).map(|flag| flag.name()).collect();
     names.join("|")
 }
 
@@ -205,7 +220,9 @@ mod tests {
     const CONFIG: Config = Config::new(256, 1024);
 
     /// As a kernel answers that knows only `known`.
-    pub(super) fn kernel_with(known: &[Flag]) -> impl FnMut(&Config, &[Flag], u32, u32) -> io::Result<IoUring> {
+    pub(super) fn kernel_with(
+        known: &[Flag],
+    ) -> impl FnMut(&Config, &[Flag], u32, u32) -> io::Result<IoUring> {
         move |config, flags, entries, completion_entries| {
             if flags.iter().all(|flag| known.contains(flag)) {
                 build(config, flags, entries, completion_entries)
@@ -218,7 +235,8 @@ mod tests {
     #[test]
     fn each_kernel_gets_its_own_rung_and_the_refusals_are_kept() {
         for (rung, known) in LADDER.iter().enumerate() {
-            let opened = climb_down(&CONFIG, kernel_with(known)).expect("this machine grants every rung");
+            let opened =
+                climb_down(&CONFIG, kernel_with(known)).expect("this machine grants every rung");
             assert_eq!(opened.refused.len(), rung, "{:?}", opened.refused);
             assert!(opened.refused.iter().all(|refusal| refusal.errno() == libc::EINVAL));
             for flag in *known {
@@ -265,7 +283,9 @@ mod tests {
     #[test]
     fn a_final_refusal_ends_the_walk_with_an_explanation() {
         for errno in [libc::EPERM, libc::ENOSYS, libc::ENOMEM, libc::EMFILE, libc::EINVAL] {
-            let error = climb_down(&CONFIG, |_, _, _, _| Err(io::Error::from_raw_os_error(errno))).err().expect("refused");
+            let error = climb_down(&CONFIG, |_, _, _, _| Err(io::Error::from_raw_os_error(errno)))
+                .err()
+                .expect("refused");
             assert!(error.to_string().starts_with("cannot open an io_uring"), "{error}");
         }
     }

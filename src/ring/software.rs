@@ -105,7 +105,10 @@ impl Source for SoftwareRing {
 
     /// There would be nothing to gain: transfers are made by address.
     fn register_buffers(&mut self, _buffers: &[libc::iovec]) -> io::Result<u16> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "the software ring has no use for registered buffers"))
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the software ring has no use for registered buffers",
+        ))
     }
 
     fn forget_buffers(&mut self, _first: u16, _count: usize) {}

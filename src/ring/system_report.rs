@@ -24,7 +24,8 @@ pub struct Limit {
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = |value: u64| if value == u64::MAX { "unlimited".to_owned() } else { value.to_string() };
+        let word =
+            |value: u64| if value == u64::MAX { "unlimited".to_owned() } else { value.to_string() };
         write!(f, "{} soft, {} hard", word(self.soft), word(self.hard))
     }
 }
@@ -75,7 +76,8 @@ pub(crate) struct SystemReport {
 impl SystemReport {
     pub(crate) fn read() -> SystemReport {
         let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let field =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
         SystemReport {
             release: setting("osrelease").unwrap_or_default(),
@@ -86,10 +88,17 @@ impl SystemReport {
                 Some("2") => Seccomp::Filter,
                 _ => Seccomp::Off,
             },
-            modules: modules.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+            modules: modules
+                .split(',')
+                .map(str::trim)
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect(),
             memlock: limit(libc::RLIMIT_MEMLOCK),
             nofile: limit(libc::RLIMIT_NOFILE),
-            capabilities: field("CapEff:").and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0),
+            capabilities: field("CapEff:")
+                .and_then(|text| u64::from_str_radix(text, 16).ok())
+                .unwrap_or(0),
             polling_devices: polling_devices().unwrap_or_default(),
         }
     }
@@ -108,8 +117,13 @@ impl SystemReport {
 /// The block devices whose drivers were given queues for polling. `None`: it cannot be seen.
 pub(super) fn polling_devices() -> Option<Vec<String>> {
     let devices = fs::read_dir("/sys/block").ok()?.flatten();
-    let polls = |device: &fs::DirEntry| fs::read_to_string(device.path().join("queue/io_poll")).is_ok_and(|text| text.trim() == "1");
-    let mut names: Vec<_> = devices.filter(polls).map(|device| device.file_name().to_string_lossy().into_owned()).collect();
+    let polls = |device: &fs::DirEntry| {
+        fs::read_to_string(device.path().join("queue/io_poll")).is_ok_and(|text| text.trim() == "1")
+    };
+    let mut names: Vec<_> = devices
+        .filter(polls)
+        .map(|device| device.file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     Some(names)
 }
@@ -133,7 +147,11 @@ mod tests {
         assert!(system.release.starts_with(|first: char| first.is_ascii_digit()), "{system:?}");
         assert!(system.nofile.soft > 2 && system.nofile.soft <= system.nofile.hard, "{system:?}");
         assert_eq!(system.memlock, limit(libc::RLIMIT_MEMLOCK));
-        let capable = SystemReport { capabilities: 1 << 14 | 1 << 21, memlock: Limit { soft: 1, hard: 1 }, ..system.clone() };
+        let capable = SystemReport {
+            capabilities: 1 << 14 | 1 << 21,
+            memlock: Limit { soft: 1, hard: 1 },
+            ..system.clone()
+        };
         assert!(!capable.counts_locked_memory() && capable.may_administrate());
         let ordinary = SystemReport { capabilities: 0, ..capable };
         assert!(ordinary.counts_locked_memory() && !ordinary.may_administrate());

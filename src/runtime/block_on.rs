@@ -54,7 +54,11 @@ impl Runtime {
         Runtime::on(Ring::open(config)?, config, pool_config)
     }
 
-    pub(crate) fn on(ring: Ring, config: &Config, pool_config: ChunkPoolConfig) -> io::Result<Runtime> {
+    pub(crate) fn on(
+        ring: Ring,
+        config: &Config,
+        pool_config: ChunkPoolConfig,
+    ) -> io::Result<Runtime> {
         Ok(Runtime { core: current::begin(Core::new(ring, config, pool_config)?) })
     }
 
@@ -79,7 +83,9 @@ impl Runtime {
         executor.start_root();
         let mut output = None;
         loop {
-            self.core.tick(Wait::Forever, || future.as_mut().poll(&mut context).map(|value| output = Some(value)));
+            self.core.tick(Wait::Forever, || {
+                future.as_mut().poll(&mut context).map(|value| output = Some(value))
+            });
             if let Some(output) = output {
                 return output;
             }

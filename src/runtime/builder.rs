@@ -175,7 +175,8 @@ impl Builder {
     /// ```
     pub fn min_wait(mut self, completions: u32, longest: Duration) -> Builder {
         let microseconds = u32::try_from(longest.as_micros()).unwrap_or(u32::MAX);
-        self.min_wait = (completions > 1 && microseconds > 0).then_some(MinWait { completions, microseconds });
+        self.min_wait =
+            (completions > 1 && microseconds > 0).then_some(MinWait { completions, microseconds });
         self
     }
 
@@ -297,13 +298,20 @@ impl Builder {
     /// What to ask of the ring.
     pub(crate) fn config(&self) -> io::Result<Config> {
         let entries = self.entries.min(MOST_ENTRIES);
-        let completion_entries = self.completion_entries.unwrap_or(entries * COMPLETIONS_PER_ENTRY).min(MOST_COMPLETION_ENTRIES);
+        let completion_entries = self
+            .completion_entries
+            .unwrap_or(entries * COMPLETIONS_PER_ENTRY)
+            .min(MOST_COMPLETION_ENTRIES);
         if entries == 0 || completion_entries < entries {
-            let sentence = "a ring needs at least one submission entry and as many completion entries";
+            let sentence =
+                "a ring needs at least one submission entry and as many completion entries";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
         }
         if self.workers.is_some_and(|workers| workers == 0 || i32::try_from(workers).is_err()) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the bound on kernel workers is between 1 and 2147483647"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the bound on kernel workers is between 1 and 2147483647",
+            ));
         }
         Ok(Config {
             kind: self.kind,

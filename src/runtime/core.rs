@@ -46,7 +46,11 @@ impl fmt::Debug for Core {
 static RUNTIMES: AtomicU64 = AtomicU64::new(1);
 
 impl Core {
-    pub(super) fn new(ring: Ring, config: &Config, pool_config: ChunkPoolConfig) -> io::Result<Rc<Core>> {
+    pub(super) fn new(
+        ring: Ring,
+        config: &Config,
+        pool_config: ChunkPoolConfig,
+    ) -> io::Result<Rc<Core>> {
         let report = ring.report();
         report.log();
         let executor = Executor::new(ring.unparker())?;
@@ -57,7 +61,8 @@ impl Core {
             driver: RefCell::new(Driver::new(ring)),
             deliveries: RefCell::new(Deliveries::default()),
             // The software ring has no memory in which completions would show.
-            spin: (!config.spin.is_zero() && report.kind() == RingKind::Kernel).then(|| RefCell::new(Spin::new(config.spin))),
+            spin: (!config.spin.is_zero() && report.kind() == RingKind::Kernel)
+                .then(|| RefCell::new(Spin::new(config.spin))),
             report,
             report_with_chunks: OnceCell::new(),
             pool_config,
@@ -150,7 +155,8 @@ impl Core {
     pub(crate) fn pool(&self) -> io::Result<Rc<ChunkPool>> {
         let mut driver = self.driver.borrow_mut();
         let pool = driver.pool(self.pool_config).cloned()?;
-        self.report_with_chunks.get_or_init(|| driver.ring().map_or_else(|| self.report.clone(), Ring::report));
+        self.report_with_chunks
+            .get_or_init(|| driver.ring().map_or_else(|| self.report.clone(), Ring::report));
         Ok(pool)
     }
 
@@ -161,7 +167,10 @@ impl Core {
 
     /// Makes buffers known to the ring, and returns the number of the first.
     pub(crate) fn register_buffers(&self, buffers: &mut [AlignedBuffer]) -> io::Result<u16> {
-        let vector = |buffer: &mut AlignedBuffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.capacity() };
+        let vector = |buffer: &mut AlignedBuffer| libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.capacity(),
+        };
         let vectors: Vec<_> = buffers.iter_mut().map(vector).collect();
         let ended = || io::Error::new(io::ErrorKind::Unsupported, "the runtime has ended");
         self.driver.borrow_mut().ring_mut().ok_or_else(ended)?.register_buffers(&vectors)

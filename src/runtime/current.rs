@@ -116,7 +116,9 @@ pub(crate) fn current() -> Rc<Core> {
 #[cold]
 #[track_caller]
 pub(super) fn outside() -> ! {
-    panic!("there is no annulus runtime on this thread: call this from within `annulus::block_on`, `Runtime::block_on` or a spawned task")
+    panic!(
+        "there is no annulus runtime on this thread: call this from within `annulus::block_on`, `Runtime::block_on` or a spawned task"
+    )
 }
 
 #[track_caller]

@@ -117,7 +117,9 @@ mod tests {
     #[test]
     fn an_end_in_steps_that_do_not_wait_drops_cancels_and_is_ready_when_nothing_is_in_flight() {
         let config = Config::new(8, 32);
-        let core = Core::new(Ring::open(&config).expect("a ring"), &config, ChunkPoolConfig::default()).expect("a runtime");
+        let core =
+            Core::new(Ring::open(&config).expect("a ring"), &config, ChunkPoolConfig::default())
+                .expect("a runtime");
         let entered = core.enter();
         let (ours, _theirs) = UnixStream::pair().expect("a pair");
         let read = core.executor.spawn(async move { ours.read(vec![0; 8]).await.map(drop) });

@@ -85,7 +85,8 @@ impl Handle {
             // The inner task's own handle knows how it ended, by a panic too. The outer one, which
             // only waits, reports that.
             let core = current();
-            let reported = async move { report.end(current().executor.spawn(async { make().await }).await) };
+            let reported =
+                async move { report.end(current().executor.spawn(async { make().await }).await) };
             drop(core.executor.spawn(reported));
         };
         drop(self.mailbox.post(Box::new(job)));

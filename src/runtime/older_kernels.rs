@@ -39,9 +39,18 @@ fn on_each(program: impl AsyncFn()) {
     let (random, later) = (RandomState::new(), later());
     let some = |round: u32| {
         let chosen = random.hash_one(round);
-        later.iter().enumerate().filter(|(place, _)| chosen >> place & 1 != 0).map(|(_, opcode)| *opcode).collect()
+        later
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| chosen >> place & 1 != 0)
+            .map(|(_, opcode)| *opcode)
+            .collect()
     };
-    let lacks = later.iter().map(|opcode| vec![*opcode]).chain([vec![], later.clone()]).chain((0..RANDOM_KERNELS).map(some));
+    let lacks = later
+        .iter()
+        .map(|opcode| vec![*opcode])
+        .chain([vec![], later.clone()])
+        .chain((0..RANDOM_KERNELS).map(some));
     for lack in lacks {
         // These are the seed, too.
         println!("without {lack:?}");
@@ -62,11 +71,23 @@ async fn start<F: Future>(future: F) {
 #[test]
 fn the_report_names_what_takes_the_software_path_and_a_recent_kernel_needs_none() {
     assert_eq!(without(&[]).ring().by_software(), [""; 0]);
-    let names = ["SHUTDOWN", "RENAMEAT", "UNLINKAT", "MKDIRAT", "FTRUNCATE", "multishot ACCEPT", "multishot RECV"];
+    let names = [
+        "SHUTDOWN",
+        "RENAMEAT",
+        "UNLINKAT",
+        "MKDIRAT",
+        "FTRUNCATE",
+        "multishot ACCEPT",
+        "multishot RECV",
+    ];
     let runtime = without(&later());
     assert_eq!(runtime.ring().by_software(), names);
     assert_eq!(runtime.ring().kind(), crate::RingKind::Kernel);
-    assert!(runtime.ring().to_string().contains("by software: SHUTDOWN, RENAMEAT"), "{}", runtime.ring());
+    assert!(
+        runtime.ring().to_string().contains("by software: SHUTDOWN, RENAMEAT"),
+        "{}",
+        runtime.ring()
+    );
     let runtime = without(&[opcode::Ftruncate::CODE]);
     assert_eq!(runtime.ring().by_software(), ["FTRUNCATE"]);
 }
@@ -77,7 +98,10 @@ fn files_and_directories_are_made_renamed_cut_and_removed() {
     on_each(async || {
         let directory = scratch.path().join("directory");
         fs::create_dir(&directory).await.expect("made");
-        assert_eq!(fs::create_dir(&directory).await.expect_err("there").kind(), ErrorKind::AlreadyExists);
+        assert_eq!(
+            fs::create_dir(&directory).await.expect_err("there").kind(),
+            ErrorKind::AlreadyExists
+        );
         let (one, two) = (directory.join("one"), directory.join("two"));
         fs::write(&one, "some bytes").await.expect("written");
         fs::rename(&one, &two).await.expect("renamed");
@@ -138,16 +162,25 @@ fn connections_come_to_one_listener_after_the_other_on_the_same_number() {
             start(incoming.next()).await;
             let begun = Instant::now();
             crate::time::sleep(Duration::from_millis(2)).await;
-            assert!(begun.elapsed() >= Duration::from_millis(2), "a timer beside an accept on the software path is not early");
+            assert!(
+                begun.elapsed() >= Duration::from_millis(2),
+                "a timer beside an accept on the software path is not early"
+            );
             for number in 0..4u8 {
-                let (client, stream) = futures_util::join!(TcpStream::connect(address), incoming.next());
-                let (client, stream) = (client.expect("connected"), stream.expect("endless").expect("accepted"));
+                let (client, stream) =
+                    futures_util::join!(TcpStream::connect(address), incoming.next());
+                let (client, stream) =
+                    (client.expect("connected"), stream.expect("endless").expect("accepted"));
                 client.write_all(vec![number]).await.expect("sent");
                 assert_eq!(stream.read(vec![0; 4]).await.expect("received").1[0], number);
             }
             drop(incoming);
-            let (client, accepted) = futures_util::join!(TcpStream::connect(address), listener.accept());
-            assert_eq!(accepted.expect("accepted").1, client.expect("connected").local_addr().expect("an address"));
+            let (client, accepted) =
+                futures_util::join!(TcpStream::connect(address), listener.accept());
+            assert_eq!(
+                accepted.expect("accepted").1,
+                client.expect("connected").local_addr().expect("an address")
+            );
             listener.close().await.expect("closed");
         }
     });
@@ -177,9 +210,14 @@ fn chunks_and_datagrams_come_in_buffers_of_the_runtime_on_numbers_that_were_used
         let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
         let mut datagrams = socket.datagrams();
         for length in 0..40 {
-            sender.send_to(&vec![7; length], socket.local_addr().expect("an address")).expect("sent");
+            sender
+                .send_to(&vec![7; length], socket.local_addr().expect("an address"))
+                .expect("sent");
             match datagrams.next().await.expect("endless") {
-                Ok(datagram) => assert_eq!((datagram.chunk.len(), datagram.from), (length, sender.local_addr().expect("an address"))),
+                Ok(datagram) => assert_eq!(
+                    (datagram.chunk.len(), datagram.from),
+                    (length, sender.local_addr().expect("an address"))
+                ),
                 Err(error) => panic!("{error}"),
             }
         }
@@ -230,9 +268,13 @@ fn a_runtime_ends_with_operations_in_flight_on_both_sides() {
         let begun = Instant::now();
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-            crate::spawn(async move { listener.incoming().next().await.map(|stream| stream.map(drop)) });
+            crate::spawn(
+                async move { listener.incoming().next().await.map(|stream| stream.map(drop)) },
+            );
             let (reader, writer) = UnixStream::pair().expect("a pair");
-            crate::spawn(async move { reader.chunks().next().await.map(|chunk| (chunk.map(drop), writer)) });
+            crate::spawn(async move {
+                reader.chunks().next().await.map(|chunk| (chunk.map(drop), writer))
+            });
             let socket = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
             crate::spawn(async move { socket.recv(vec![0; 8]).await.map(drop) });
             crate::spawn(async move { fs::create_dir(directory).await });
@@ -263,11 +305,16 @@ fn a_long_write_goes_in_parts_where_the_kernel_would_lose_count_of_it() {
     for (lacks, in_parts) in [(later(), true), (vec![], false)] {
         without(&lacks).block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
-            let mut peer = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+            let mut peer = std::net::TcpStream::connect(listener.local_addr().expect("bound"))
+                .expect("connected");
             let (stream, _) = listener.accept().await.expect("accepted");
             let before = crate::metrics().operations;
             // Its window closes first, so that one part cannot be all.
-            let late = stream.write_all(vec![7; LENGTH]).timeout(Duration::from_millis(20)).await.expect_err("nobody reads");
+            let late = stream
+                .write_all(vec![7; LENGTH])
+                .timeout(Duration::from_millis(20))
+                .await
+                .expect_err("nobody reads");
             let sent = late.transferred();
             assert!(0 < sent && sent < LENGTH, "{sent}");
             let operations = crate::metrics().operations - before;
@@ -275,7 +322,8 @@ fn a_long_write_goes_in_parts_where_the_kernel_would_lose_count_of_it() {
             drop(stream);
             let reader = std::thread::spawn(move || {
                 let mut received = Vec::new();
-                peer.read_to_end(&mut received).map(|count| (count, received.iter().all(|byte| *byte == 7)))
+                peer.read_to_end(&mut received)
+                    .map(|count| (count, received.iter().all(|byte| *byte == 7)))
             });
             crate::time::sleep(Duration::from_millis(1)).await;
             let (count, same) = reader.join().expect("it ran").expect("read");

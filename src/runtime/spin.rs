@@ -76,7 +76,11 @@ mod tests {
         assert_eq!(spins_in_vain(&mut spin, FIRST_PAUSE), 0);
         assert_eq!(spins_in_vain(&mut spin, 1), 1);
         let later = spins_in_vain(&mut spin, 100 * LONGEST_PAUSE);
-        assert!((99..=110).contains(&later), "{later} of {} waits began with a spin", 100 * LONGEST_PAUSE);
+        assert!(
+            (99..=110).contains(&later),
+            "{later} of {} waits began with a spin",
+            100 * LONGEST_PAUSE
+        );
     }
 
     #[test]

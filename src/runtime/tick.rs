@@ -36,7 +36,9 @@ impl Core {
             if executor.run(POLLS_PER_LOOK, &mut root).is_some() {
                 return;
             }
-            if !executor.has_ready() || executor.all_yield(look + 1) && self.driver.borrow_mut().wants_turn() {
+            if !executor.has_ready()
+                || executor.all_yield(look + 1) && self.driver.borrow_mut().wants_turn()
+            {
                 break;
             }
         }
@@ -162,7 +164,9 @@ mod tests {
     fn ticks_that_may_not_wait_bring_a_sleep_to_its_end_and_not_too_early() {
         const LENGTH: Duration = Duration::from_millis(20);
         let config = Config::new(8, 32);
-        let core = Core::new(Ring::open(&config).expect("a ring"), &config, ChunkPoolConfig::default()).expect("a runtime");
+        let core =
+            Core::new(Ring::open(&config).expect("a ring"), &config, ChunkPoolConfig::default())
+                .expect("a runtime");
         let _entered = core.enter();
         let begun = Instant::now();
         let task = core.executor.spawn(time::sleep(LENGTH));

@@ -76,7 +76,9 @@ impl Timer {
     /// Has the deadline passed and been noticed?
     #[inline]
     pub(crate) fn has_fired(&self) -> bool {
-        self.wheel_entry.as_ref().is_some_and(|WheelEntry { core, key }| core.timers.borrow().wheel.has_fired(key))
+        self.wheel_entry
+            .as_ref()
+            .is_some_and(|WheelEntry { core, key }| core.timers.borrow().wheel.has_fired(key))
     }
 
     #[inline]
@@ -164,6 +166,8 @@ mod tests {
             assert!(deadline >= before + Duration::from_secs(1));
             assert!(deadline < Instant::now() + Duration::from_millis(1100));
         }
-        assert!(Timer::after(Duration::MAX).deadline() > Instant::now() + Duration::from_secs(1 << 32));
+        assert!(
+            Timer::after(Duration::MAX).deadline() > Instant::now() + Duration::from_secs(1 << 32)
+        );
     }
 }

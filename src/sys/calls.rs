@@ -99,8 +99,17 @@ fn retry_after<T>(reasons: &[i32], mut call: impl FnMut() -> io::Result<T>) -> i
 pub(crate) fn enter(ring: i32, to_submit: u32, min_complete: u32, flags: u32) -> io::Result<u32> {
     // SAFETY: the call takes no pointer. The memory that the submitted SQEs name was vouched for
     // when they were pushed.
-    let result =
-        unsafe { libc::syscall(libc::SYS_io_uring_enter, ring, to_submit, min_complete, flags, std::ptr::null::<libc::c_void>(), 0usize) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_enter,
+            ring,
+            to_submit,
+            min_complete,
+            flags,
+            std::ptr::null::<libc::c_void>(),
+            0usize,
+        )
+    };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -129,9 +138,19 @@ static LONGEST_WAIT: Timespec = Timespec { seconds: 24 * 3600, nanoseconds: 0 };
 
 /// io_uring_enter(2) that waits for `min_complete` completions, and after `microseconds` for one
 /// (Linux 6.12).
-pub(crate) fn enter_min_wait(ring: i32, to_submit: u32, min_complete: u32, flags: u32, microseconds: u32) -> io::Result<u32> {
-    let argument =
-        WaitArgument { signal_mask: 0, signal_mask_size: 0, min_wait_microseconds: microseconds, timeout: &raw const LONGEST_WAIT };
+pub(crate) fn enter_min_wait(
+    ring: i32,
+    to_submit: u32,
+    min_complete: u32,
+    flags: u32,
+    microseconds: u32,
+) -> io::Result<u32> {
+    let argument = WaitArgument {
+        signal_mask: 0,
+        signal_mask_size: 0,
+        min_wait_microseconds: microseconds,
+        timeout: &raw const LONGEST_WAIT,
+    };
     // SAFETY: the argument lies on this stack, the timeout is static, and the kernel is done with
     // both when the call returns. For the entries see `enter`.
     let result = unsafe {
@@ -156,7 +175,9 @@ pub(crate) fn enter_min_wait(ring: i32, to_submit: u32, min_complete: u32, flags
 pub(crate) fn register_ring_fd(ring: BorrowedFd<'_>) -> io::Result<u32> {
     let mut update = RingFdUpdate { offset: u32::MAX, reserved: 0, data: ring.as_raw_fd() as u64 };
     // `EBUSY` is not for the moment here.
-    retry_after(&[libc::EINTR, libc::EAGAIN], || register(ring.as_raw_fd(), REGISTER_RING_FDS, &mut update, 1))?;
+    retry_after(&[libc::EINTR, libc::EAGAIN], || {
+        register(ring.as_raw_fd(), REGISTER_RING_FDS, &mut update, 1)
+    })?;
     Ok(update.offset)
 }
 
@@ -169,7 +190,10 @@ pub(crate) fn unregister_ring_fd(ring: BorrowedFd<'_>, index: u32) -> io::Result
 /// Makes a ring's table of registered buffers, with that many empty places (Linux 5.19).
 pub(crate) fn make_buffer_table(ring: BorrowedFd<'_>, places: u32) -> io::Result<()> {
     let mut table = ResourceTable { places, flags: TABLE_IS_SPARSE, reserved: 0, data: 0, tags: 0 };
-    retry(|| register(ring.as_raw_fd(), REGISTER_BUFFERS2, &mut table, size_of::<ResourceTable>() as u32)).map(drop)
+    retry(|| {
+        register(ring.as_raw_fd(), REGISTER_BUFFERS2, &mut table, size_of::<ResourceTable>() as u32)
+    })
+    .map(drop)
 }
 
 /// Puts buffers into the table from a place on, or empties places with vectors of null; returns how
@@ -177,10 +201,28 @@ pub(crate) fn make_buffer_table(ring: BorrowedFd<'_>, places: u32) -> io::Result
 ///
 /// It pins the memory, and keeps it pinned until the place is emptied or the ring is closed.
 /// Whoever pushes an entry that names the place vouches for what the kernel writes there.
-pub(crate) fn update_buffer_table(ring: BorrowedFd<'_>, first: u32, buffers: &[libc::iovec]) -> io::Result<usize> {
+pub(crate) fn update_buffer_table(
+    ring: BorrowedFd<'_>,
+    first: u32,
+    buffers: &[libc::iovec],
+) -> io::Result<usize> {
     let count = buffers.len() as u32;
-    let mut update = ResourceUpdate { offset: first, reserved: 0, data: buffers.as_ptr() as u64, tags: 0, count, reserved2: 0 };
-    let taken = retry(|| register(ring.as_raw_fd(), REGISTER_BUFFERS_UPDATE, &mut update, size_of::<ResourceUpdate>() as u32))?;
+    let mut update = ResourceUpdate {
+        offset: first,
+        reserved: 0,
+        data: buffers.as_ptr() as u64,
+        tags: 0,
+        count,
+        reserved2: 0,
+    };
+    let taken = retry(|| {
+        register(
+            ring.as_raw_fd(),
+            REGISTER_BUFFERS_UPDATE,
+            &mut update,
+            size_of::<ResourceUpdate>() as u32,
+        )
+    })?;
     Ok(taken as usize)
 }
 
@@ -193,7 +235,15 @@ pub(crate) fn send_msg_ring(message: &mut squeue::Entry) -> io::Result<()> {
 fn register<T>(ring: RawFd, opcode: libc::c_uint, argument: &mut T, count: u32) -> io::Result<i32> {
     // SAFETY: `argument` is one exclusively borrowed structure of the kind that `opcode` reads and
     // writes; the kernel is done with it when the call returns.
-    let result = unsafe { libc::syscall(libc::SYS_io_uring_register, ring, opcode, std::ptr::from_mut(argument), count) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_register,
+            ring,
+            opcode,
+            std::ptr::from_mut(argument),
+            count,
+        )
+    };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -224,18 +274,32 @@ pub(crate) fn is_direct(file: BorrowedFd<'_>) -> bool {
 ///
 /// # Safety
 /// `length` bytes may be written at `address`.
-pub(crate) unsafe fn read_cached(file: BorrowedFd<'_>, address: *mut u8, length: usize, offset: u64) -> Option<usize> {
+pub(crate) unsafe fn read_cached(
+    file: BorrowedFd<'_>,
+    address: *mut u8,
+    length: usize,
+    offset: u64,
+) -> Option<usize> {
     let mut done = 0;
     while done < length {
         // SAFETY: `done` is less than `length`, so this is within what the caller vouches for.
-        let part = libc::iovec { iov_base: unsafe { address.add(done) }.cast(), iov_len: length - done };
+        let part =
+            libc::iovec { iov_base: unsafe { address.add(done) }.cast(), iov_len: length - done };
         let position = libc::off64_t::try_from(offset.checked_add(done as u64)?).ok()?;
         // Not by libc's function, which makes the thread ready to be cancelled at each call. The
         // upper half of the position, which is there for machines of 32 bits, is in the lower one.
         // SAFETY: the caller vouches for the memory, which the kernel uses during the call only.
         let count = unsafe {
             let call = libc::SYS_preadv2;
-            libc::syscall(call, file.as_raw_fd(), &raw const part, 1_usize, position, 0_usize, libc::RWF_NOWAIT)
+            libc::syscall(
+                call,
+                file.as_raw_fd(),
+                &raw const part,
+                1_usize,
+                position,
+                0_usize,
+                libc::RWF_NOWAIT,
+            )
         };
         match count {
             ..0 => return None,
@@ -249,7 +313,8 @@ pub(crate) unsafe fn read_cached(file: BorrowedFd<'_>, address: *mut u8, length:
 
 /// Is it a file of which the size is known, and not beyond `position`?
 fn ends_before(file: BorrowedFd<'_>, position: libc::off64_t) -> bool {
-    Status::of(file).is_some_and(|status| status.file_type == libc::S_IFREG && status.size <= position as u64)
+    Status::of(file)
+        .is_some_and(|status| status.file_type == libc::S_IFREG && status.size <= position as u64)
 }
 
 /// epoll_create1(2), close-on-exec.
@@ -264,7 +329,13 @@ pub(crate) fn epoll() -> io::Result<OwnedFd> {
 }
 
 /// epoll_ctl(2). `fd` is a number, since it may have been closed by now, which the call then says.
-pub(crate) fn epoll_control(epoll: BorrowedFd<'_>, operation: i32, fd: RawFd, events: u32, data: u64) -> io::Result<()> {
+pub(crate) fn epoll_control(
+    epoll: BorrowedFd<'_>,
+    operation: i32,
+    fd: RawFd,
+    events: u32,
+    data: u64,
+) -> io::Result<()> {
     let mut event = libc::epoll_event { events, u64: data };
     // SAFETY: `event` is a local variable.
     if unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd, &mut event) } < 0 {
@@ -276,7 +347,11 @@ pub(crate) fn epoll_control(epoll: BorrowedFd<'_>, operation: i32, fd: RawFd, ev
 /// Waits for events, without limit for `None`. Fills `events` from the front and returns how many.
 /// epoll_wait(2), and epoll_pwait2(2) where milliseconds are too coarse; where one of them is
 /// refused, another.
-pub(crate) fn epoll_wait(epoll: BorrowedFd<'_>, events: &mut [libc::epoll_event], timeout: Option<Duration>) -> io::Result<usize> {
+pub(crate) fn epoll_wait(
+    epoll: BorrowedFd<'_>,
+    events: &mut [libc::epoll_event],
+    timeout: Option<Duration>,
+) -> io::Result<usize> {
     let epoll = epoll.as_raw_fd();
     let result = match timeout {
         None | Some(Duration::ZERO) => wait_for_milliseconds(epoll, events, timeout),
@@ -292,12 +367,20 @@ pub(crate) fn epoll_wait(epoll: BorrowedFd<'_>, events: &mut [libc::epoll_event]
 /// Did the kernel or a filter not know the call? A container's filter that is older than a call
 /// answers EPERM. This is for calls that never answer so by themselves, with arguments as ours.
 fn is_refused(result: i32) -> bool {
-    result < 0 && matches!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EINVAL))
+    result < 0
+        && matches!(
+            io::Error::last_os_error().raw_os_error(),
+            Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EINVAL)
+        )
 }
 
 /// By whichever of the calls is granted.
 #[cold]
-fn wait_otherwise(epoll: RawFd, events: &mut [libc::epoll_event], timeout: Option<Duration>) -> i32 {
+fn wait_otherwise(
+    epoll: RawFd,
+    events: &mut [libc::epoll_event],
+    timeout: Option<Duration>,
+) -> i32 {
     for wait in [wait_for_milliseconds, wait_for_milliseconds_masked, wait_precisely] {
         let result = wait(epoll, events, timeout);
         if !is_refused(result) {
@@ -307,29 +390,58 @@ fn wait_otherwise(epoll: RawFd, events: &mut [libc::epoll_event], timeout: Optio
     -1
 }
 
-fn wait_precisely(epoll: RawFd, events: &mut [libc::epoll_event], timeout: Option<Duration>) -> i32 {
-    let timeout = timeout.map(|timeout| [i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX), i64::from(timeout.subsec_nanos())]);
+fn wait_precisely(
+    epoll: RawFd,
+    events: &mut [libc::epoll_event],
+    timeout: Option<Duration>,
+) -> i32 {
+    let timeout = timeout.map(|timeout| {
+        [i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX), i64::from(timeout.subsec_nanos())]
+    });
     let timespec = timeout.as_ref().map_or(std::ptr::null(), |timeout| timeout.as_ptr());
     let (pointer, count) = (events.as_mut_ptr(), events.len() as i32);
     let no_mask = std::ptr::null::<libc::c_void>();
     // SAFETY: `events` is exclusively borrowed for the call, and `count` long; `timeout` is a local
     // variable, two 64-bit numbers as the call has them on every architecture.
-    unsafe { libc::syscall(libc::SYS_epoll_pwait2, epoll, pointer, count, timespec, no_mask, 0usize) as i32 }
+    unsafe {
+        libc::syscall(libc::SYS_epoll_pwait2, epoll, pointer, count, timespec, no_mask, 0usize)
+            as i32
+    }
 }
 
-fn wait_for_milliseconds(epoll: RawFd, events: &mut [libc::epoll_event], timeout: Option<Duration>) -> i32 {
+fn wait_for_milliseconds(
+    epoll: RawFd,
+    events: &mut [libc::epoll_event],
+    timeout: Option<Duration>,
+) -> i32 {
     // SAFETY: `events` is exclusively borrowed for the call, and as long as it is told.
-    unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), events.len() as i32, milliseconds(timeout)) }
+    unsafe {
+        libc::epoll_wait(epoll, events.as_mut_ptr(), events.len() as i32, milliseconds(timeout))
+    }
 }
 
-fn wait_for_milliseconds_masked(epoll: RawFd, events: &mut [libc::epoll_event], timeout: Option<Duration>) -> i32 {
+fn wait_for_milliseconds_masked(
+    epoll: RawFd,
+    events: &mut [libc::epoll_event],
+    timeout: Option<Duration>,
+) -> i32 {
     // SAFETY: as above; there is no mask.
-    unsafe { libc::epoll_pwait(epoll, events.as_mut_ptr(), events.len() as i32, milliseconds(timeout), std::ptr::null()) }
+    unsafe {
+        libc::epoll_pwait(
+            epoll,
+            events.as_mut_ptr(),
+            events.len() as i32,
+            milliseconds(timeout),
+            std::ptr::null(),
+        )
+    }
 }
 
 /// Rounded up: who wakes too early waits again, and again.
 fn milliseconds(timeout: Option<Duration>) -> i32 {
-    timeout.map_or(-1, |timeout| i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX))
+    timeout.map_or(-1, |timeout| {
+        i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+    })
 }
 
 /// Has the file positions to read at? Pipes, sockets, terminals, and the descriptors of events
@@ -370,7 +482,11 @@ impl SignalOfLargeFiles {
         // SAFETY: both sets are local variables. The call fails only for what it does not know, and
         // fills in the second.
         let before = unsafe {
-            libc::pthread_sigmask(libc::SIG_BLOCK, &SignalOfLargeFiles::alone(), before.as_mut_ptr());
+            libc::pthread_sigmask(
+                libc::SIG_BLOCK,
+                &SignalOfLargeFiles::alone(),
+                before.as_mut_ptr(),
+            );
             before.assume_init()
         };
         SignalOfLargeFiles { before }
@@ -435,7 +551,9 @@ impl Status {
         // SAFETY: the path is static, and the structure a local variable, which is read only if the
         // call has filled it in.
         let status = unsafe {
-            if libc::statx(descriptor.as_raw_fd(), c"".as_ptr(), flags, mask, status.as_mut_ptr()) < 0 {
+            if libc::statx(descriptor.as_raw_fd(), c"".as_ptr(), flags, mask, status.as_mut_ptr())
+                < 0
+            {
                 return None;
             }
             status.assume_init()
@@ -451,10 +569,18 @@ impl Status {
 }
 
 /// Fills in the value of an option, which is as many C integers; getsockopt(2).
-pub(crate) fn socket_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: &mut [libc::c_int]) -> io::Result<()> {
+pub(crate) fn socket_option(
+    socket: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &mut [libc::c_int],
+) -> io::Result<()> {
     let mut length = size_of_val(value) as libc::socklen_t;
     // SAFETY: `value` is exclusively borrowed for the call, and as long as it is told.
-    if unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &mut length) } < 0 {
+    if unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &mut length)
+    } < 0
+    {
         return Err(io::Error::last_os_error());
     }
     debug_assert_eq!(length as usize, size_of_val(value), "the kernel has as many integers for it");
@@ -462,10 +588,17 @@ pub(crate) fn socket_option(socket: BorrowedFd<'_>, level: i32, name: i32, value
 }
 
 /// Sets the value of an option, which is as many C integers; setsockopt(2).
-pub(crate) fn set_socket_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: &[libc::c_int]) -> io::Result<()> {
+pub(crate) fn set_socket_option(
+    socket: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &[libc::c_int],
+) -> io::Result<()> {
     let length = size_of_val(value) as libc::socklen_t;
     // SAFETY: `value` is borrowed for the call, and as long as it is told.
-    if unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), length) } < 0 {
+    if unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), length) }
+        < 0
+    {
         return Err(io::Error::last_os_error());
     }
     Ok(())

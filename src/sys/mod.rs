@@ -10,14 +10,18 @@ mod socket;
 pub(crate) mod threads;
 
 pub(crate) use calls::{
-    ENTER_GETEVENTS, ENTER_NO_IOWAIT, ENTER_REGISTERED_RING, ENTER_SQ_WAIT, ENTER_SQ_WAKEUP, SignalOfLargeFiles, Status, advise_huge_pages,
-    enter, enter_min_wait, epoll, epoll_control, epoll_wait, event, file_system, has_position, is_direct, limit, limits_file_sizes,
-    make_buffer_table, read_cached, register_ring_fd, retry, send_msg_ring, unregister_ring_fd, update_buffer_table,
+    ENTER_GETEVENTS, ENTER_NO_IOWAIT, ENTER_REGISTERED_RING, ENTER_SQ_WAIT, ENTER_SQ_WAKEUP,
+    SignalOfLargeFiles, Status, advise_huge_pages, enter, enter_min_wait, epoll, epoll_control,
+    epoll_wait, event, file_system, has_position, is_direct, limit, limits_file_sizes,
+    make_buffer_table, read_cached, register_ring_fd, retry, send_msg_ring, unregister_ring_fd,
+    update_buffer_table,
 };
 pub(crate) use clock::{clock, monotonic_nanoseconds, now};
 pub(crate) use descriptor::Descriptor;
 pub(crate) use option::lingers;
-pub(crate) use socket::{bind, listen, local_address, open_pair, open_socket, peer_address, set_nonblocking, shut_down};
+pub(crate) use socket::{
+    bind, listen, local_address, open_pair, open_socket, peer_address, set_nonblocking, shut_down,
+};
 pub(crate) use threads::{copy_file, resolve, run_blocking, run_on_own_thread};
 
 /// Addresses and kinds of sockets as the kernel has them.

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use libc::{
-    IP_TTL, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPV6_V6ONLY, SO_BROADCAST, SO_DOMAIN, SO_ERROR, SO_LINGER, SO_REUSEADDR, SO_REUSEPORT,
-    SO_TYPE, SOL_SOCKET, TCP_NODELAY,
+    IP_TTL, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPV6_V6ONLY, SO_BROADCAST, SO_DOMAIN, SO_ERROR,
+    SO_LINGER, SO_REUSEADDR, SO_REUSEPORT, SO_TYPE, SOL_SOCKET, TCP_NODELAY,
 };
 use socket2::{Domain, Type};
 
@@ -169,13 +169,19 @@ mod tests {
             }
         }
         TIME_TO_LIVE.set(&socket, 7).expect("it may be set");
-        assert_eq!((TIME_TO_LIVE.get(&socket).expect("read"), other.ttl_v4().expect("read")), (7, 7));
+        assert_eq!(
+            (TIME_TO_LIVE.get(&socket).expect("read"), other.ttl_v4().expect("read")),
+            (7, 7)
+        );
         assert_eq!(DOMAIN.get(&socket).expect("read"), Domain::IPV6);
         assert_eq!(TYPE.get(&socket).expect("read"), Type::STREAM);
         assert!(ERROR.get(&socket).expect("read").is_none());
         for linger in [Some(Duration::from_secs(3)), Some(Duration::ZERO), None] {
             LINGER.set(&socket, linger).expect("it may be set");
-            assert_eq!((LINGER.get(&socket).expect("read"), other.linger().expect("read")), (linger, linger));
+            assert_eq!(
+                (LINGER.get(&socket).expect("read"), other.linger().expect("read")),
+                (linger, linger)
+            );
             assert_eq!(lingers(socket.as_fd()), linger == Some(Duration::from_secs(3)));
         }
     }
@@ -183,7 +189,13 @@ mod tests {
     #[test]
     fn what_is_no_socket_has_no_options() {
         let (pipe, _writer) = io::pipe().expect("a pipe");
-        assert_eq!(DOMAIN.get(&pipe).map_err(|error| error.raw_os_error()), Err(Some(libc::ENOTSOCK)));
-        assert_eq!(NO_DELAY.set(&pipe, true).map_err(|error| error.raw_os_error()), Err(Some(libc::ENOTSOCK)));
+        assert_eq!(
+            DOMAIN.get(&pipe).map_err(|error| error.raw_os_error()),
+            Err(Some(libc::ENOTSOCK))
+        );
+        assert_eq!(
+            NO_DELAY.set(&pipe, true).map_err(|error| error.raw_os_error()),
+            Err(Some(libc::ENOTSOCK))
+        );
     }
 }

@@ -10,7 +10,11 @@ use super::Descriptor;
 
 /// A new socket, close-on-exec and blocking: the ring waits for it by polling, and some operations
 /// fail on a non-blocking one.
-pub(crate) fn open_socket(domain: Domain, kind: Type, protocol: Option<Protocol>) -> io::Result<Descriptor> {
+pub(crate) fn open_socket(
+    domain: Domain,
+    kind: Type,
+    protocol: Option<Protocol>,
+) -> io::Result<Descriptor> {
     Socket::new_raw(domain, kind.cloexec(), protocol).map(owned)
 }
 

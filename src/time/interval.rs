@@ -135,8 +135,13 @@ mod tests {
     fn a_little_late_is_not_missed() {
         let due = Instant::now();
         let now = due + TOLERATED_LATENESS;
-        for behavior in [MissedTickBehavior::Burst, MissedTickBehavior::Delay, MissedTickBehavior::Skip] {
-            assert_eq!(behavior.next(due, now, Duration::from_millis(1)), due + Duration::from_millis(1));
+        for behavior in
+            [MissedTickBehavior::Burst, MissedTickBehavior::Delay, MissedTickBehavior::Skip]
+        {
+            assert_eq!(
+                behavior.next(due, now, Duration::from_millis(1)),
+                due + Duration::from_millis(1)
+            );
         }
     }
 

@@ -28,7 +28,10 @@ use crate::runtime::Timer;
 ///
 /// # Errors
 /// [`Elapsed`] if the time was up first. A future that is ready at its first poll always wins.
-pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
+pub fn timeout<F: IntoFuture>(
+    duration: Duration,
+    future: F,
+) -> impl Future<Output = Result<F::Output, Elapsed>> {
     unless(Timer::after(duration), future)
 }
 
@@ -36,13 +39,19 @@ pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> impl Future<Outp
 ///
 /// # Errors
 /// As [`timeout`].
-pub fn timeout_at<F: IntoFuture>(deadline: Instant, future: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
+pub fn timeout_at<F: IntoFuture>(
+    deadline: Instant,
+    future: F,
+) -> impl Future<Output = Result<F::Output, Elapsed>> {
     unless(Timer::new(deadline), future)
 }
 
 /// A future, unless a timer fires first. An `async fn` would have room for its arguments twice.
 #[allow(clippy::manual_async_fn)]
-fn unless<F: IntoFuture>(mut timer: Timer, future: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
+fn unless<F: IntoFuture>(
+    mut timer: Timer,
+    future: F,
+) -> impl Future<Output = Result<F::Output, Elapsed>> {
     async move {
         let mut future = pin!(future.into_future());
         poll_fn(|context| match future.as_mut().poll(context) {

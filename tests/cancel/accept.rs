@@ -40,7 +40,8 @@ fn a_connection_that_a_dropped_accept_took_goes_to_the_next_one() {
                 turn().await;
             }
             drop(accept);
-            let mut client = client.unwrap_or_else(|| StdStream::connect(listener.local_addr().unwrap()).unwrap());
+            let mut client = client
+                .unwrap_or_else(|| StdStream::connect(listener.local_addr().unwrap()).unwrap());
             serve_one(&listener, &mut client, turns as u8).await;
         }
     });
@@ -52,7 +53,8 @@ fn a_parked_accept_takes_one_connection_and_the_backlog_keeps_the_rest_in_order(
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         assert!(start_and_drop(listener.accept(), 2).await.is_none());
         let before = annulus::metrics().operations_in_flight;
-        let mut clients: Vec<_> = (0..10).map(|_| StdStream::connect(listener.local_addr().unwrap()).unwrap()).collect();
+        let mut clients: Vec<_> =
+            (0..10).map(|_| StdStream::connect(listener.local_addr().unwrap()).unwrap()).collect();
         for _ in 0..5 {
             turn().await;
         }
@@ -105,12 +107,14 @@ fn accepts_that_wait_at_the_same_time_each_get_a_connection() {
         // One that waits its turn, and one that is in flight, go away.
         waiting[0].abort();
         waiting[3].abort();
-        let clients: Vec<_> = (0..6).map(|_| StdStream::connect(listener.local_addr().unwrap()).unwrap()).collect();
+        let clients: Vec<_> =
+            (0..6).map(|_| StdStream::connect(listener.local_addr().unwrap()).unwrap()).collect();
         let mut peers = Vec::new();
         for task in waiting {
             peers.extend(task.await.ok());
         }
-        let mut expected: Vec<_> = clients.iter().map(|client| client.local_addr().unwrap()).collect();
+        let mut expected: Vec<_> =
+            clients.iter().map(|client| client.local_addr().unwrap()).collect();
         peers.sort();
         expected.sort();
         assert_eq!(peers, expected);
@@ -152,7 +156,8 @@ fn select_between_accept_and_a_timer_serves_every_connection() {
         while served < connections {
             let accept = listener.accept();
             // Zero is one turn of the ring, about as long as an accept takes.
-            let sleep = time::sleep(Duration::from_micros((random.below(2) * random.below(1500)) as u64));
+            let sleep =
+                time::sleep(Duration::from_micros((random.below(2) * random.below(1500)) as u64));
             pin_mut!(accept, sleep);
             match select(accept, sleep).await {
                 Either::Left((accepted, _)) => {
@@ -193,7 +198,8 @@ fn the_stream_of_connections_brings_each_once_and_hands_the_rest_to_accept() {
             served.push(incoming.next().await.unwrap().unwrap());
         }
         let mut peers: Vec<_> = served.iter().map(|stream| stream.peer_addr().unwrap()).collect();
-        let mut expected: Vec<_> = clients.iter().map(|client| client.local_addr().unwrap()).collect();
+        let mut expected: Vec<_> =
+            clients.iter().map(|client| client.local_addr().unwrap()).collect();
         peers.sort();
         expected.sort();
         assert_eq!(peers, expected);
@@ -215,7 +221,10 @@ fn the_stream_stops_at_its_limit_and_goes_on_when_connections_are_claimed() {
             turn().await;
         }
         let accepted = open_descriptors().len() - before - clients.len();
-        assert!((4..12).contains(&accepted), "{accepted} connections were accepted with a limit of 4 and one claimed");
+        assert!(
+            (4..12).contains(&accepted),
+            "{accepted} connections were accepted with a limit of 4 and one claimed"
+        );
         while served.len() < clients.len() {
             served.push(incoming.next().await.unwrap().unwrap());
         }
@@ -227,7 +236,9 @@ fn want_of_descriptors_neither_ends_nor_spins_the_stream() {
     crate::common::in_own_process(|| {
         annulus::block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let mut clients: Vec<_> = (0..8).map(|_| StdStream::connect(listener.local_addr().unwrap()).unwrap()).collect();
+            let mut clients: Vec<_> = (0..8)
+                .map(|_| StdStream::connect(listener.local_addr().unwrap()).unwrap())
+                .collect();
             let limit = open_descriptors().len() as u64 + 2;
             let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
             // SAFETY: the call reads the structure and keeps nothing. This process runs this test
@@ -285,7 +296,9 @@ fn a_stream_dropped_at_random_loses_no_connection() {
             for _ in 0..random.below(20) {
                 let sleep = time::sleep(Duration::ZERO);
                 pin_mut!(sleep);
-                let Either::Left((accepted, _)) = select(incoming.next(), sleep).await else { continue };
+                let Either::Left((accepted, _)) = select(incoming.next(), sleep).await else {
+                    continue;
+                };
                 let number = accepted.unwrap().unwrap().read_exact(vec![0; 8]).await.unwrap();
                 sum += u64::from_le_bytes(number.try_into().unwrap());
                 served += 1;

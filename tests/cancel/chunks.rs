@@ -178,7 +178,12 @@ fn streams_that_are_dropped_at_random_lose_nothing() {
                 0 => {
                     let mut chunks = stream.chunks();
                     for _ in 0..random.below(6) {
-                        match time::timeout(Duration::from_micros(random.below(300) as u64), chunks.next()).await {
+                        match time::timeout(
+                            Duration::from_micros(random.below(300) as u64),
+                            chunks.next(),
+                        )
+                        .await
+                        {
                             Ok(Some(chunk)) => received.extend_from_slice(&chunk.unwrap()),
                             Ok(None) => break,
                             Err(_) => {}
@@ -186,12 +191,16 @@ fn streams_that_are_dropped_at_random_lose_nothing() {
                     }
                 }
                 1 => {
-                    if let Some(chunk) = start_and_drop(stream.read_chunk(), random.below(3)).await {
+                    if let Some(chunk) = start_and_drop(stream.read_chunk(), random.below(3)).await
+                    {
                         received.extend_from_slice(&chunk.unwrap());
                     }
                 }
                 2 => {
-                    if let Some(read) = start_and_drop(stream.read(vec![0; random.up_to(5000)]), random.below(3)).await {
+                    if let Some(read) =
+                        start_and_drop(stream.read(vec![0; random.up_to(5000)]), random.below(3))
+                            .await
+                    {
                         let (count, buffer) = read.unwrap();
                         received.extend_from_slice(&buffer[..count]);
                     }
@@ -202,7 +211,8 @@ fn streams_that_are_dropped_at_random_lose_nothing() {
                         async move { time::sleep(limit).await }
                     });
                     let chunk = stream.read_chunk().timeout(Duration::from_millis(1)).await;
-                    received.extend_from_slice(&chunk.unwrap_or_else(|error| nothing_if_late(&error)));
+                    received
+                        .extend_from_slice(&chunk.unwrap_or_else(|error| nothing_if_late(&error)));
                     task.await.unwrap();
                 }
             }

@@ -174,7 +174,9 @@ fn a_stream_read_through_dropped_and_timed_out_reads_arrives_whole() {
         while received < total {
             let room = 1 + random.below(96 * 1024);
             let chunk = match random.below(5) {
-                0 => match start_and_drop(stream.read(Vec::with_capacity(room)), random.below(3)).await {
+                0 => match start_and_drop(stream.read(Vec::with_capacity(room)), random.below(3))
+                    .await
+                {
                     Some(read) => read.unwrap().1,
                     None => {
                         dropped += 1;
@@ -183,7 +185,9 @@ fn a_stream_read_through_dropped_and_timed_out_reads_arrives_whole() {
                 },
                 1 => {
                     let exact = stream.read_exact(Vec::with_capacity(room));
-                    match time::timeout(Duration::from_micros(random.below(900) as u64), exact).await {
+                    match time::timeout(Duration::from_micros(random.below(900) as u64), exact)
+                        .await
+                    {
                         Ok(Ok(chunk)) => chunk,
                         Ok(Err(error)) => error.into_buffer(),
                         Err(_) => {
@@ -192,7 +196,11 @@ fn a_stream_read_through_dropped_and_timed_out_reads_arrives_whole() {
                         }
                     }
                 }
-                2 => match stream.read_exact(Vec::with_capacity(room)).timeout(Duration::from_micros(random.below(900) as u64)).await {
+                2 => match stream
+                    .read_exact(Vec::with_capacity(room))
+                    .timeout(Duration::from_micros(random.below(900) as u64))
+                    .await
+                {
                     Ok(chunk) => chunk,
                     Err(error) => {
                         let count = error.transferred();
@@ -202,7 +210,11 @@ fn a_stream_read_through_dropped_and_timed_out_reads_arrives_whole() {
                 _ => stream.read(Vec::with_capacity(room)).await.unwrap().1,
             };
             for byte in &chunk {
-                assert_eq!(*byte, expected.next(), "after {received} bytes and {dropped} dropped reads");
+                assert_eq!(
+                    *byte,
+                    expected.next(),
+                    "after {received} bytes and {dropped} dropped reads"
+                );
             }
             received += chunk.len() as u64;
         }
@@ -250,7 +262,8 @@ fn a_pipe_that_is_read_as_a_file_hands_over_too() {
             drop(read);
             let (count, buffer) = file.read_at(vec![0; 3], 0).await.unwrap();
             assert_eq!(&buffer[..count], b"012", "{turns} turns");
-            let (count, buffers) = file.read_vectored_at(vec![vec![0; 2], vec![0; 1]], 0).await.unwrap();
+            let (count, buffers) =
+                file.read_vectored_at(vec![vec![0; 2], vec![0; 1]], 0).await.unwrap();
             assert_eq!((count, buffers), (3, vec![b"34".to_vec(), b"5".to_vec()]));
             let mut exact = Box::pin(file.read_exact_at(vec![0; 8], 0));
             assert!(futures_util::poll!(&mut exact).is_pending());
@@ -259,7 +272,11 @@ fn a_pipe_that_is_read_as_a_file_hands_over_too() {
             }
             drop(exact);
             writer.write_all(b"abc").unwrap();
-            assert_eq!(file.read_exact_at(vec![0; 7], 0).await.unwrap(), b"6789abc", "{turns} turns");
+            assert_eq!(
+                file.read_exact_at(vec![0; 7], 0).await.unwrap(),
+                b"6789abc",
+                "{turns} turns"
+            );
         }
     });
 }

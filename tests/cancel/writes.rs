@@ -21,7 +21,9 @@ fn a_dropped_file_write_never_lands_after_a_later_one() {
             match random.below(3) {
                 0 => drop(start_and_drop(file.write_at(old, 0), random.below(2)).await),
                 1 => drop(start_and_drop(file.write_all_at(old, 0), random.below(2)).await),
-                _ => drop(start_and_drop(file.write_vectored_at(vec![old], 0), random.below(2)).await),
+                _ => drop(
+                    start_and_drop(file.write_vectored_at(vec![old], 0), random.below(2)).await,
+                ),
             }
             file.write_all_at(new, 0).await.unwrap();
             turn().await;
@@ -43,7 +45,10 @@ fn quiesce_waits_for_what_was_dropped_and_tells_how_it_ended() {
             assert_eq!(annulus::metrics().operations_in_flight, 0);
             match &results[..] {
                 [Ok(8192)] => assert_eq!(file.metadata().await.unwrap().len(), 8192),
-                [Err(error)] => assert!(matches!(error.raw_os_error(), Some(libc::ECANCELED | libc::EINTR)), "{error}"),
+                [Err(error)] => assert!(
+                    matches!(error.raw_os_error(), Some(libc::ECANCELED | libc::EINTR)),
+                    "{error}"
+                ),
                 other => panic!("{other:?}"),
             }
         }
@@ -76,7 +81,8 @@ fn writes_of_a_stream_take_turns_and_a_dropped_one_leaves_a_prefix_before_the_ne
         let big = vec![b'a'; 4 << 20];
         assert!(start_and_drop(writer.write_all(big), 2).await.is_none());
         let write = async {
-            let (second, third) = join!(writer.write_all(vec![b'b'; 1 << 20]), writer.write_all(vec![b'c'; 1 << 20]));
+            let (second, third) =
+                join!(writer.write_all(vec![b'b'; 1 << 20]), writer.write_all(vec![b'c'; 1 << 20]));
             second.unwrap();
             third.unwrap();
             writer.shutdown(std::net::Shutdown::Write).await.unwrap();
@@ -96,7 +102,10 @@ fn writes_of_a_stream_take_turns_and_a_dropped_one_leaves_a_prefix_before_the_ne
         assert!(prefix < 4 << 20);
         let rest = &all[prefix..];
         assert_eq!(rest.len(), 2 << 20);
-        assert!(rest[..1 << 20].iter().all(|&byte| byte == b'b') && rest[1 << 20..].iter().all(|&byte| byte == b'c'));
+        assert!(
+            rest[..1 << 20].iter().all(|&byte| byte == b'b')
+                && rest[1 << 20..].iter().all(|&byte| byte == b'c')
+        );
     });
 }
 
@@ -114,12 +123,22 @@ fn dropped_connects_and_opens_close_their_descriptors_once() {
         for _ in 0..rounds {
             let turns = random.below(3);
             assert!(start_and_drop(Box::pin(File::open(&path)), turns).await.is_none());
-            assert!(start_and_drop(Box::pin(OpenOptions::new().write(true).create(true).open(&path)), turns).await.is_none());
+            assert!(
+                start_and_drop(
+                    Box::pin(OpenOptions::new().write(true).create(true).open(&path)),
+                    turns
+                )
+                .await
+                .is_none()
+            );
             if random.below(16) == 0 {
-                assert!(start_and_drop(Box::pin(TcpStream::connect(address)), turns).await.is_none());
+                assert!(
+                    start_and_drop(Box::pin(TcpStream::connect(address)), turns).await.is_none()
+                );
                 drop(start_and_drop(listener.accept(), turns).await);
                 // Whatever of the two won.
-                let connection = listener.accept().timeout(std::time::Duration::from_millis(1)).await;
+                let connection =
+                    listener.accept().timeout(std::time::Duration::from_millis(1)).await;
                 drop(connection);
             }
         }
@@ -130,7 +149,11 @@ fn dropped_connects_and_opens_close_their_descriptors_once() {
         let mut after = open_descriptors();
         // The listener's own.
         after.retain(|number, _| before.contains_key(number));
-        assert!(after.len() < before.len() && open_descriptors().len() == before.len() - 1, "{:#?}", open_descriptors());
+        assert!(
+            after.len() < before.len() && open_descriptors().len() == before.len() - 1,
+            "{:#?}",
+            open_descriptors()
+        );
     });
 }
 
@@ -152,7 +175,9 @@ fn file_operations_dropped_at_random_leave_no_slot_descriptor_or_buffer_behind()
                 0 => drop(start_and_drop(file.read_at(pool.empty(512), offset), turns).await),
                 1 => drop(start_and_drop(file.read_exact_at(pool.empty(512), offset), turns).await),
                 2 => drop(start_and_drop(file.write_at(pool.filled([1; 64]), offset), turns).await),
-                3 => drop(start_and_drop(file.write_all_at(pool.filled([2; 64]), offset), turns).await),
+                3 => drop(
+                    start_and_drop(file.write_all_at(pool.filled([2; 64]), offset), turns).await,
+                ),
                 4 => drop(start_and_drop(file.sync_data(), turns).await),
                 _ => drop(start_and_drop(Box::pin(File::open(&path)), turns).await),
             }

@@ -9,7 +9,8 @@ pub(crate) fn forbid(number: libc::c_long, argument: Option<(u32, u32)>, errno: 
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     // `struct seccomp_data`: the number, the architecture, the instruction pointer, then six
     // arguments of 8 bytes.
-    let (place, value) = argument.map_or((0, number as u32), |(argument, value)| (16 + 8 * argument, value));
+    let (place, value) =
+        argument.map_or((0, number as u32), |(argument, value)| (16 + 8 * argument, value));
     let mut program = [
         step(LOAD, 0, 0, 0),
         step(EQUAL, 0, 3, number as u32),
@@ -22,6 +23,9 @@ pub(crate) fn forbid(number: libc::c_long, argument: Option<(u32, u32)>, errno: 
     // SAFETY: the program and its steps outlive the calls; the kernel copies them.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+        assert_eq!(
+            libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program),
+            0
+        );
     }
 }

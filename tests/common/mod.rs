@@ -13,8 +13,11 @@ mod turns;
 pub(crate) use buffers::{Pool, Tracked, forget};
 pub(crate) use filter::forbid;
 pub(crate) use process::{
-    apart, assert_descriptors_are, become_ordinary, bounded, end_with_a_leak, example, in_own_process, is_on_software_ring,
-    let_the_machine_choose, mortal, open_descriptors, run, scratch_dir, turn_on_software_ring, watchdog,
+    apart, assert_descriptors_are, become_ordinary, bounded, end_with_a_leak, example,
+    in_own_process, is_on_software_ring, let_the_machine_choose, mortal, open_descriptors, run,
+    scratch_dir, turn_on_software_ring, watchdog,
 };
 pub(crate) use random::{Random, seed, size};
-pub(crate) use turns::{build_runtime, in_flight, poll_in_task, poll_once, quiet, run_here, runtime, turns};
+pub(crate) use turns::{
+    build_runtime, in_flight, poll_in_task, poll_once, quiet, run_here, runtime, turns,
+};

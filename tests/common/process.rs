@@ -33,7 +33,12 @@ pub(crate) fn open_descriptors() -> BTreeMap<i32, String> {
     let number = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
     let numbers: Vec<i32> = listing.map(|entry| number(entry).expect("a number")).collect();
     // The listing's own descriptor is closed by now, so its link is gone.
-    let target = |number| Some((number, fs::read_link(format!("/proc/thread-self/fd/{number}")).ok()?.display().to_string()));
+    let target = |number| {
+        Some((
+            number,
+            fs::read_link(format!("/proc/thread-self/fd/{number}")).ok()?.display().to_string(),
+        ))
+    };
     numbers.into_iter().filter_map(target).collect()
 }
 
@@ -44,11 +49,17 @@ pub(crate) fn assert_descriptors_are(before: &BTreeMap<i32, String>) {
     let deadline = Instant::now() + CLOSING_BOUND;
     let are_as_before = || match is_on_software_ring() {
         // Another test may have closed some that it has outside of its turn.
-        true => open_descriptors().iter().all(|descriptor| before.get(descriptor.0) == Some(descriptor.1)),
+        true => open_descriptors()
+            .iter()
+            .all(|descriptor| before.get(descriptor.0) == Some(descriptor.1)),
         false => open_descriptors() == *before,
     };
     while !are_as_before() {
-        assert!(Instant::now() < deadline, "descriptors before: {before:#?}, after: {:#?}", open_descriptors());
+        assert!(
+            Instant::now() < deadline,
+            "descriptors before: {before:#?}, after: {:#?}",
+            open_descriptors()
+        );
         thread::yield_now();
     }
 }
@@ -64,7 +75,10 @@ pub(crate) fn watchdog() -> Watchdog {
     let watch = move || {
         if end.recv_timeout(BOUND) == Err(mpsc::RecvTimeoutError::Timeout) {
             // Standard error directly: what `eprintln` writes is captured and would be lost.
-            let _ = io::Write::write_all(&mut io::stderr(), format!("\n{test} hangs: no end after {BOUND:?}\n").as_bytes());
+            let _ = io::Write::write_all(
+                &mut io::stderr(),
+                format!("\n{test} hangs: no end after {BOUND:?}\n").as_bytes(),
+            );
             process::abort();
         }
     };
@@ -139,7 +153,8 @@ pub(crate) fn apart<T: Send>(function: impl FnOnce() -> T + Send) -> T {
     let _turn = turn_on_software_ring();
     thread::scope(|scope| {
         // Not `spawn` alone: the name is what a panic message shows.
-        let running = thread::Builder::new().name(test).spawn_scoped(scope, separate).expect("a thread");
+        let running =
+            thread::Builder::new().name(test).spawn_scoped(scope, separate).expect("a thread");
         running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
@@ -149,7 +164,8 @@ fn separate_from_other_threads() {
     // SAFETY: neither call takes memory. This thread is new and owns no descriptor above 2, so none
     // disappears under its owner.
     let separate = unsafe {
-        libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_UNSHARE) == 0 && libc::unshare(libc::CLONE_FS) == 0
+        libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_UNSHARE) == 0
+            && libc::unshare(libc::CLONE_FS) == 0
     };
     assert!(separate, "a descriptor table for this thread: {}", io::Error::last_os_error());
 }
@@ -159,7 +175,11 @@ pub(crate) fn run<T: Send>(test: impl AsyncFnOnce() -> T + Send) -> T {
     apart(|| {
         annulus::block_on(async {
             let output = test().await;
-            assert_eq!(annulus::metrics().stale_completions, 0, "every completion belongs to an operation");
+            assert_eq!(
+                annulus::metrics().stale_completions,
+                0,
+                "every completion belongs to an operation"
+            );
             output
         })
     })
@@ -184,11 +204,16 @@ pub(crate) fn in_own_process<F: FnOnce()>(test: F) {
     child.args(arguments).env(CHILD, name).envs(seed);
     let _turn = turn_on_software_ring();
     let output = child.output().expect("the test binary runs");
-    let (said, cried) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (said, cried) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{said}");
     eprintln!("{cried}");
     // The marker, since a name that matches no test succeeds too.
-    assert!(output.status.success() && said.contains("ended well"), "the process of {name} ended with {}", output.status);
+    assert!(
+        output.status.success() && said.contains("ended well"),
+        "the process of {name} ended with {}",
+        output.status
+    );
 }
 
 /// Ends a child that has leaked on purpose, before a leak detector looks.
@@ -211,7 +236,10 @@ pub(crate) fn become_ordinary(memlock: u64) {
     unsafe {
         if libc::geteuid() == 0 {
             let user = 1_000_000 + process::id();
-            assert_eq!((libc::setresgid(user, user, user), libc::setresuid(user, user, user)), (0, 0));
+            assert_eq!(
+                (libc::setresgid(user, user, user), libc::setresuid(user, user, user)),
+                (0, 0)
+            );
         }
     }
 }
@@ -222,7 +250,11 @@ pub(crate) fn scratch_dir() -> tempfile::TempDir {
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let made = fs::create_dir_all(&target).and_then(|()| tempfile::tempdir_in(&target));
     made.or_else(|_| {
-        println!("{} cannot be written to, so the scratch directory is in {}", target.display(), env::temp_dir().display());
+        println!(
+            "{} cannot be written to, so the scratch directory is in {}",
+            target.display(),
+            env::temp_dir().display()
+        );
         tempfile::tempdir()
     })
     .expect("a scratch directory")
@@ -232,9 +264,14 @@ pub(crate) fn scratch_dir() -> tempfile::TempDir {
 /// test's executable.
 pub(crate) fn example(name: &str) -> PathBuf {
     let test = env::current_exe().expect("a test has a path");
-    let profile = test.parent().and_then(Path::parent).expect("cargo puts tests into <profile>/deps");
+    let profile =
+        test.parent().and_then(Path::parent).expect("cargo puts tests into <profile>/deps");
     let path = profile.join("examples").join(name);
-    assert!(path.exists(), "{} is missing: `cargo test` builds it, `cargo test --test examples` does not", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: `cargo test` builds it, `cargo test --test examples` does not",
+        path.display()
+    );
     path
 }
 

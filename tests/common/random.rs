@@ -14,9 +14,12 @@ pub(super) fn printed_seed() -> Option<u64> {
 /// The seed of a randomised test: from `ANNULUS_SEED`, or new. It is printed, which shows when the
 /// test fails.
 pub(crate) fn seed() -> u64 {
-    let given = std::env::var("ANNULUS_SEED").ok().map(|text| text.parse().expect("ANNULUS_SEED is a number"));
+    let given = std::env::var("ANNULUS_SEED")
+        .ok()
+        .map(|text| text.parse().expect("ANNULUS_SEED is a number"));
     let seed = given.unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
         now.as_nanos() as u64 ^ u64::from(std::process::id()) << 32
     });
     let seed = *SEED.get_or_init(|| seed);
@@ -51,7 +54,8 @@ impl Random {
     }
 
     pub(crate) fn bytes(&self, length: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
+        let mut bytes: Vec<u8> =
+            (0..length.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
         bytes.truncate(length);
         bytes
     }
@@ -63,5 +67,6 @@ impl Random {
 
 /// How much a stress test does: ANNULUS_STRESS, or what CI has time for.
 pub(crate) fn size(in_ci: u64) -> u64 {
-    std::env::var("ANNULUS_STRESS").map_or(in_ci, |size| size.parse().expect("ANNULUS_STRESS is a number"))
+    std::env::var("ANNULUS_STRESS")
+        .map_or(in_ci, |size| size.parse().expect("ANNULUS_STRESS is a number"))
 }

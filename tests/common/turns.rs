@@ -17,7 +17,9 @@ pub(crate) fn runtime() -> Runtime {
 pub(crate) fn build_runtime(builder: Builder) -> Runtime {
     for _ in 0..10_000 {
         match builder.clone().build() {
-            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                std::thread::sleep(Duration::from_millis(1))
+            }
             other => return other.expect("a ring"),
         }
     }
@@ -31,7 +33,11 @@ pub(crate) fn run_here<F: Future>(future: F) -> F::Output {
     super::bounded(|| {
         let runtime = runtime();
         let output = runtime.block_on(future);
-        assert_eq!(runtime.metrics().stale_completions, 0, "every completion belongs to an operation");
+        assert_eq!(
+            runtime.metrics().stale_completions,
+            0,
+            "every completion belongs to an operation"
+        );
         output
     })
 }

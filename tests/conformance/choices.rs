@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use super::common::Random;
 use super::ring::host::Host;
 use super::ring::request::{Call, PathCall, SocketCall, TransferCall};
-use super::ring::world::{Abort, Attempt, Clock, Interest, Leeway, Ready, RequestKey, Watch, World};
+use super::ring::world::{
+    Abort, Attempt, Clock, Interest, Leeway, Ready, RequestKey, Watch, World,
+};
 use super::ring::{Unparker, Wait};
 
 /// Turns that a call stays with this world, where the owner does not wait for it, before a thread
@@ -89,7 +91,10 @@ pub(crate) struct Chooser {
 
 impl std::fmt::Debug for Chooser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Chooser").field("owed", &self.owed).field("held", &self.held).finish_non_exhaustive()
+        f.debug_struct("Chooser")
+            .field("owed", &self.owed)
+            .field("held", &self.held)
+            .finish_non_exhaustive()
     }
 }
 
@@ -120,14 +125,23 @@ impl Chooser {
     /// everything one step further.
     fn puts_off(&mut self, call: &Call) -> Option<Interest> {
         let (fd, interest) = match call {
-            Call::Socket(SocketCall::Recv(transfer)) if may_wait(transfer.flags) => (transfer.fd, Interest::INPUT),
-            Call::Socket(SocketCall::Send(transfer)) if may_wait(transfer.flags) => (transfer.fd, Interest::OUTPUT),
-            Call::Socket(SocketCall::RecvMsg { fd, flags, .. }) if may_wait(*flags) => (*fd, Interest::INPUT),
-            Call::Socket(SocketCall::SendMsg { fd, flags, .. }) if may_wait(*flags) => (*fd, Interest::OUTPUT),
-            Call::Socket(SocketCall::Accept { fd, .. }) => (*fd, Interest::INPUT),
-            Call::Transfer(call) if call.transfer().flags == 0 => {
-                (call.transfer().fd, if call.is_write() { Interest::OUTPUT } else { Interest::INPUT })
+            Call::Socket(SocketCall::Recv(transfer)) if may_wait(transfer.flags) => {
+                (transfer.fd, Interest::INPUT)
             }
+            Call::Socket(SocketCall::Send(transfer)) if may_wait(transfer.flags) => {
+                (transfer.fd, Interest::OUTPUT)
+            }
+            Call::Socket(SocketCall::RecvMsg { fd, flags, .. }) if may_wait(*flags) => {
+                (*fd, Interest::INPUT)
+            }
+            Call::Socket(SocketCall::SendMsg { fd, flags, .. }) if may_wait(*flags) => {
+                (*fd, Interest::OUTPUT)
+            }
+            Call::Socket(SocketCall::Accept { fd, .. }) => (*fd, Interest::INPUT),
+            Call::Transfer(call) if call.transfer().flags == 0 => (
+                call.transfer().fd,
+                if call.is_write() { Interest::OUTPUT } else { Interest::INPUT },
+            ),
             _ => return None,
         };
         if self.put_off.take() == Some(fd) || !self.chooses(Choice::WaitsFirst) {
@@ -151,7 +165,10 @@ impl Chooser {
             _ => return None,
         };
         // Whoever is sent a part may see to it that the rest does not come through.
-        let is_output = matches!(call, Call::Socket(SocketCall::Send(_)) | Call::Transfer(TransferCall::Write(_)));
+        let is_output = matches!(
+            call,
+            Call::Socket(SocketCall::Send(_)) | Call::Transfer(TransferCall::Write(_))
+        );
         let is_seen = is_output || !goes_on;
         if *length < 2 || (is_seen && !self.free) || !self.chooses(Choice::MovesLess) {
             return None;
@@ -164,7 +181,9 @@ impl Chooser {
     fn release(&mut self, all: bool) {
         for _ in 0..self.held.len() {
             match self.held.pop_front() {
-                Some((key, call, turns)) if turns > 0 && !all => self.held.push_back((key, call, turns - 1)),
+                Some((key, call, turns)) if turns > 0 && !all => {
+                    self.held.push_back((key, call, turns - 1))
+                }
                 Some((key, call, _)) => self.machine.offload(&call, key),
                 None => {}
             }
@@ -201,7 +220,9 @@ impl World for Chooser {
         }
         match self.shortens(call) {
             Some((mut shorter, goes_on)) => match self.machine.attempt(&mut shorter) {
-                Attempt::Done(count @ 1..) | Attempt::Last(count @ 1.., _) if goes_on => Attempt::Part(count as u32),
+                Attempt::Done(count @ 1..) | Attempt::Last(count @ 1.., _) if goes_on => {
+                    Attempt::Part(count as u32)
+                }
                 attempt => attempt,
             },
             None => self.machine.attempt(call),
@@ -229,7 +250,9 @@ impl World for Chooser {
     }
 
     fn abort(&mut self, key: RequestKey) -> Abort {
-        let Some(index) = self.held.iter().position(|(held, ..)| *held == key) else { return self.machine.abort(key) };
+        let Some(index) = self.held.iter().position(|(held, ..)| *held == key) else {
+            return self.machine.abort(key);
+        };
         let Some((key, call, _)) = self.held.remove(index) else { return Abort::Stopped };
         if !self.chooses(Choice::IsTaken) {
             return Abort::Stopped;
@@ -245,7 +268,12 @@ impl World for Chooser {
     fn wait(&mut self, wait: Wait, ready: &mut Vec<Ready>) -> io::Result<()> {
         let owed = std::mem::take(&mut self.owed);
         ready.append(&mut self.arrived);
-        ready.extend(self.watches.iter().filter(|(fd, _)| owed.contains(fd)).map(|(_, key)| Ready::Descriptor(*key)));
+        ready.extend(
+            self.watches
+                .iter()
+                .filter(|(fd, _)| owed.contains(fd))
+                .map(|(_, key)| Ready::Descriptor(*key)),
+        );
         self.release(wait != Wait::No);
         let wait = if ready.is_empty() { wait } else { Wait::No };
         let waited = self.machine.wait(wait, ready);

@@ -29,21 +29,30 @@ pub(crate) enum Source {
 }
 
 /// Every ring that there is, the measure of the others first.
-pub(crate) const SOURCES: [Source; 5] = [Source::Kernel, Source::Plain, Source::Software, Source::Varied(1), Source::Varied(2)];
+pub(crate) const SOURCES: [Source; 5] =
+    [Source::Kernel, Source::Plain, Source::Software, Source::Varied(1), Source::Varied(2)];
 
 impl Source {
     pub(crate) fn open(self, config: &Config) -> Ring {
         let open = || match self {
-            Source::Kernel => Ring::open(&Config { kind: Some(RingKind::Kernel), ..config.clone() }),
-            Source::Software => Ring::open(&Config { kind: Some(RingKind::Software), ..config.clone() }),
-            Source::Varied(seed) => Chooser::new(seed, false, config.workers).map(|world| Ring::open_in(Box::new(world), config)),
-            Source::Free(seed) => Chooser::new(seed, true, config.workers).map(|world| Ring::open_in(Box::new(world), config)),
+            Source::Kernel => {
+                Ring::open(&Config { kind: Some(RingKind::Kernel), ..config.clone() })
+            }
+            Source::Software => {
+                Ring::open(&Config { kind: Some(RingKind::Software), ..config.clone() })
+            }
+            Source::Varied(seed) => Chooser::new(seed, false, config.workers)
+                .map(|world| Ring::open_in(Box::new(world), config)),
+            Source::Free(seed) => Chooser::new(seed, true, config.workers)
+                .map(|world| Ring::open_in(Box::new(world), config)),
             Source::Plain => Ring::open_on_rung(PLAIN_RUNG, config).expect("a rung"),
         };
         for _ in 0..1000 {
             match open() {
                 // An ordinary user's locked memory comes back some time after a ring was closed.
-                Err(error) if error.kind() == io::ErrorKind::OutOfMemory => std::thread::sleep(Duration::from_millis(1)),
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                    std::thread::sleep(Duration::from_millis(1))
+                }
                 other => return other.expect("a ring"),
             }
         }
@@ -56,8 +65,10 @@ pub(crate) fn run(program: &Program, source: Source, pace: Pace) -> Record {
 }
 
 /// Runs that differ are repeated with more time for what comes late.
-pub(crate) const SLOW: Pace = Pace { quiet: Duration::from_millis(5), bound: Duration::from_secs(2) };
-pub(crate) const VERY_SLOW: Pace = Pace { quiet: Duration::from_millis(100), bound: Duration::from_secs(5) };
+pub(crate) const SLOW: Pace =
+    Pace { quiet: Duration::from_millis(5), bound: Duration::from_secs(2) };
+pub(crate) const VERY_SLOW: Pace =
+    Pace { quiet: Duration::from_millis(100), bound: Duration::from_secs(5) };
 /// How often a program is run again before it counts as a divergence.
 const REPETITIONS: usize = 12;
 
@@ -148,7 +159,8 @@ impl Record {
     /// is another program.
     fn met_a_worker(&self, program: &Program) -> bool {
         program.entries().zip(&self.events).any(|(entry, events)| {
-            let says = |errno: i32| events.iter().any(|event| event.result == Outcome::Value(-errno));
+            let says =
+                |errno: i32| events.iter().any(|event| event.result == Outcome::Value(-errno));
             says(libc::EINTR) || (entry.op.cancels() && says(libc::EALREADY))
         })
     }
@@ -162,8 +174,14 @@ impl Record {
 /// Panics if a program does something else on the second ring than in this record of the first.
 /// `false`: there was nothing to compare.
 #[track_caller]
-pub(crate) fn assert_agrees(program: &Program, record: &Record, first: Source, second: Source) -> bool {
-    let same = record.is_sound() && normal(program, record) == normal(program, &run(program, second, FAST));
+pub(crate) fn assert_agrees(
+    program: &Program,
+    record: &Record,
+    first: Source,
+    second: Source,
+) -> bool {
+    let same = record.is_sound()
+        && normal(program, record) == normal(program, &run(program, second, FAST));
     same || assert_agree(program, first, second)
 }
 
@@ -177,10 +195,14 @@ pub(crate) fn assert_agree(program: &Program, first: Source, second: Source) -> 
         Verdict::Differ(found) => found,
     };
     println!("the rings differ on\n{program}\n{}", found.show(program, first, second));
-    let differ = |program: &Program| matches!(verdict_at(&[QUICK, QUICK], program, first, second), Verdict::Differ(_));
+    let differ = |program: &Program| {
+        matches!(verdict_at(&[QUICK, QUICK], program, first, second), Verdict::Differ(_))
+    };
     let core = shrink(program.clone(), differ);
     match verdict(&core, first, second) {
-        Verdict::Differ(found) => panic!("the rings differ on\n{core}\n{}", found.show(&core, first, second)),
+        Verdict::Differ(found) => {
+            panic!("the rings differ on\n{core}\n{}", found.show(&core, first, second))
+        }
         _ => panic!("the rings differ on that, and on no smaller program"),
     }
 }
@@ -192,16 +214,26 @@ impl Divergence {
             let (ours, theirs) = (&self.first.events[number], &self.second.events[number]);
             let mark = if ours == theirs { ' ' } else { '*' };
             let _ = writeln!(text, "{mark} {number}: {entry}");
-            let _ = writeln!(text, "      {first:?}: {}\n      {second:?}: {}", show(ours), show(theirs));
+            let _ = writeln!(
+                text,
+                "      {first:?}: {}\n      {second:?}: {}",
+                show(ours),
+                show(theirs)
+            );
         }
         for (what, ours, theirs) in [
             ("peers", format!("{:?}", self.first.peers), format!("{:?}", self.second.peers)),
             ("left", format!("{:?}", self.first.left), format!("{:?}", self.second.left)),
             ("stray", format!("{:?}", self.first.stray), format!("{:?}", self.second.stray)),
-            ("unfinished", format!("{:?}", self.first.unfinished), format!("{:?}", self.second.unfinished)),
+            (
+                "unfinished",
+                format!("{:?}", self.first.unfinished),
+                format!("{:?}", self.second.unfinished),
+            ),
         ] {
             if ours != theirs {
-                let _ = writeln!(text, "* {what}\n      {first:?}: {ours}\n      {second:?}: {theirs}");
+                let _ =
+                    writeln!(text, "* {what}\n      {first:?}: {ours}\n      {second:?}: {theirs}");
             }
         }
         text
@@ -212,11 +244,18 @@ fn show(events: &[Event]) -> String {
     let events = events.iter().map(|event| {
         let result = match event.result {
             Outcome::Descriptor => "descriptor".to_owned(),
-            Outcome::Value(value @ -4095..=-1) => format!("{value} ({})", io::Error::from_raw_os_error(-value)),
+            Outcome::Value(value @ -4095..=-1) => {
+                format!("{value} ({})", io::Error::from_raw_os_error(-value))
+            }
             Outcome::Value(value) => value.to_string(),
         };
-        let flags = if event.flags == 0 { String::new() } else { format!(" flags {:#x}", event.flags) };
-        let data = if event.data.is_empty() { String::new() } else { format!(" {:02x?}", &event.data[..event.data.len().min(8)]) };
+        let flags =
+            if event.flags == 0 { String::new() } else { format!(" flags {:#x}", event.flags) };
+        let data = if event.data.is_empty() {
+            String::new()
+        } else {
+            format!(" {:02x?}", &event.data[..event.data.len().min(8)])
+        };
         format!("[after step {}: {result}{flags}{data}]", event.step)
     });
     events.collect::<Vec<_>>().join(" ")
@@ -229,7 +268,9 @@ pub(crate) fn shrink(mut program: Program, mut shows: impl FnMut(&Program) -> bo
         for index in (0..program.steps.len()).rev() {
             if let Step::Submit(entries) = &program.steps[index] {
                 for position in (0..entries.len()).rev() {
-                    if let Some(smaller) = without_entry(&program, index, position).filter(&mut shows) {
+                    if let Some(smaller) =
+                        without_entry(&program, index, position).filter(&mut shows)
+                    {
                         program = smaller;
                     }
                     if !matches!(program.steps.get(index), Some(Step::Submit(_))) {
@@ -253,7 +294,9 @@ pub(crate) fn shrink(mut program: Program, mut shows: impl FnMut(&Program) -> bo
 /// The program without one entry; those that name later ones are told. `None`: another names this
 /// one.
 fn without_entry(program: &Program, step: usize, position: usize) -> Option<Program> {
-    let in_front = program.steps[..step].iter().map(|step| if let Step::Submit(entries) = step { entries.len() } else { 0 });
+    let in_front = program.steps[..step]
+        .iter()
+        .map(|step| if let Step::Submit(entries) = step { entries.len() } else { 0 });
     let number = in_front.sum::<usize>() + position;
     let mut smaller = program.clone();
     let Step::Submit(entries) = &mut smaller.steps[step] else { return None };
@@ -288,12 +331,23 @@ mod tests {
         let nop = || Op::Nop.alone();
         let timeout = Op::Timeout { after: super::super::program::Never, times: 1 };
         let cancel = Op::Cancel { target: 3 };
-        let large =
-            program([], [Submit(vec![nop(), nop()]), Step::Rush, Submit(vec![nop(), timeout.clone().alone(), nop(), cancel.alone()])]);
+        let large = program(
+            [],
+            [
+                Submit(vec![nop(), nop()]),
+                Step::Rush,
+                Submit(vec![nop(), timeout.clone().alone(), nop(), cancel.alone()]),
+            ],
+        );
         let small = shrink(large, |program| {
             let entries: Vec<_> = program.entries().collect();
-            entries.iter().any(|entry| matches!(entry.op, Op::Cancel { target } if entries[target].op == timeout))
+            entries.iter().any(
+                |entry| matches!(entry.op, Op::Cancel { target } if entries[target].op == timeout),
+            )
         });
-        assert_eq!(small, program([], [Submit(vec![timeout.alone(), Op::Cancel { target: 0 }.alone()])]));
+        assert_eq!(
+            small,
+            program([], [Submit(vec![timeout.alone(), Op::Cancel { target: 0 }.alone()])])
+        );
     }
 }

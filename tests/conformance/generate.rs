@@ -13,14 +13,21 @@ const MOST_STEPS: usize = 8;
 const MOST_ENTRIES: usize = 12;
 
 /// Makes a program while it runs, and gives the record of that run, too.
-pub(crate) fn generate(random: &Random, open: impl FnOnce() -> super::ring::Ring) -> (Program, Record) {
+pub(crate) fn generate(
+    random: &Random,
+    open: impl FnOnce() -> super::ring::Ring,
+) -> (Program, Record) {
     let objects: Vec<Object> = (0..random.up_to(3)).map(|_| object(random)).collect();
     let mut runner = Runner::new(open(), &objects, FAST);
     let provides = random.chance(3);
-    let mut maker = Maker { random, closed: vec![false; objects.len()], objects, entries: 0, provides };
+    let mut maker =
+        Maker { random, closed: vec![false; objects.len()], objects, entries: 0, provides };
     let mut steps = Vec::new();
     if provides {
-        steps.push(Step::Provide { buffers: random.up_to(4) as u16, length: random.up_to(24) as u32 });
+        steps.push(Step::Provide {
+            buffers: random.up_to(4) as u16,
+            length: random.up_to(24) as u32,
+        });
         runner.step_and_settle(&steps[0]);
     }
     for _ in 0..random.up_to(MOST_STEPS) {
@@ -70,8 +77,12 @@ impl Maker<'_> {
         if self.entries > 0 && self.random.chance(2) {
             let length = self.random.up_to(40) as u32;
             match (self.objects[on], self.random.below(10)) {
-                (PipeReader | Unix | Tcp | Datagram, 0..7) => return Step::PeerWrites { on, length },
-                (PipeWriter, 0..7) | (Unix | Tcp | Datagram, 7) => return Step::PeerReads { on, length },
+                (PipeReader | Unix | Tcp | Datagram, 0..7) => {
+                    return Step::PeerWrites { on, length };
+                }
+                (PipeWriter, 0..7) | (Unix | Tcp | Datagram, 7) => {
+                    return Step::PeerReads { on, length };
+                }
                 (Unix | Tcp, 8) => return Step::PeerShuts { on },
                 (Tcp, 9) if self.random.chance(3) => return Step::PeerResets { on },
                 (PipeReader | PipeWriter | Unix | Tcp, 9) => return Step::PeerCloses { on },
@@ -106,7 +117,8 @@ impl Maker<'_> {
             let waits = entry.is_linked();
             // A worker, who may have an accept as well, and a short timeout run a race, and so do
             // two short timeouts.
-            let races = Program::has_worker(&self.objects, &entry.op) || matches!(entry.op, Op::Timeout { .. } | Op::Accept { .. });
+            let races = Program::has_worker(&self.objects, &entry.op)
+                || matches!(entry.op, Op::Timeout { .. } | Op::Accept { .. });
             entries.push(entry);
             if waits && self.random.chance(5) {
                 let after = if self.random.chance(3) && !races { Soon } else { Never };
@@ -139,10 +151,14 @@ impl Maker<'_> {
         let has_worker = |op: &Op| Program::has_worker(&self.objects, op);
         // And data that is there already may win or lose against a cancel in the same submission.
         let is_open = |op: &Op| has_worker(op) || (!linked && (op.takes() || op.gives()));
-        let meets = |other: &Entry| (op.cancels() && is_open(&other.op)) || (other.op.cancels() && is_open(op));
+        let meets = |other: &Entry| {
+            (op.cancels() && is_open(&other.op)) || (other.op.cancels() && is_open(op))
+        };
         // And a cancel may count what another is about to end, or start something by ending what is
         // in front of it.
-        let names = |op: &Op| op.cancels() || matches!(op, Op::TimeoutUpdate { .. } | Op::TimeoutRemove { .. });
+        let names = |op: &Op| {
+            op.cancels() || matches!(op, Op::TimeoutUpdate { .. } | Op::TimeoutRemove { .. })
+        };
         let meets = |other: &Entry| meets(other) || (names(op) && names(&other.op));
         // One that waits in a chain may find what runs only since the end of the program.
         let waits = |other: &Entry| other.op.takes() || matches!(other.op, Op::Timeout { .. });
@@ -159,9 +175,12 @@ impl Maker<'_> {
         let Some(on) = op.object() else { return true };
         // Those who have connected to a listener learn of its end when the kernel has given it up.
         let connects_to_closing = |one: &Op, other: &Op| match (one, other) {
-            (Op::Connect { to, .. }, Op::Close { on } | Op::Shutdown { on, .. }) if to == on => true,
+            (Op::Connect { to, .. }, Op::Close { on } | Op::Shutdown { on, .. }) if to == on => {
+                true
+            }
             (_, Op::Close { on } | Op::Shutdown { on, .. }) => {
-                self.objects[*on] == Listener && one.object().is_some_and(|on| self.objects[on] == Socket)
+                self.objects[*on] == Listener
+                    && one.object().is_some_and(|on| self.objects[on] == Socket)
             }
             _ => false,
         };
@@ -171,21 +190,31 @@ impl Maker<'_> {
             let both_take = op.takes() && other.takes();
             let both_give = op.gives() && other.gives();
             // What a shutdown or a cancel meets depends on when it comes.
-            let ends = matches!(op, Op::Shutdown { .. } | Op::Connect { .. }) || matches!(other, Op::Shutdown { .. } | Op::Connect { .. });
+            let ends = matches!(op, Op::Shutdown { .. } | Op::Connect { .. })
+                || matches!(other, Op::Shutdown { .. } | Op::Connect { .. });
             let meets_closing = connects_to_closing(op, other) || connects_to_closing(other, op);
             meets_closing || same && (closing || both_take || both_give || ends)
         };
         // The members of one chain take turns; separate entries on one file do not, nor do those
         // that a reset would be told to.
         let files = self.objects[on].is_file() || self.objects[on] == Tcp;
-        let among = !linked && entries.iter().any(|entry| rivals(&entry.op) || (files && entry.op.object() == Some(on)));
-        let in_chain = linked && matches!(op, Op::Close { .. }) && entries.iter().any(|entry| entry.op.object() == Some(on));
+        let among = !linked
+            && entries
+                .iter()
+                .any(|entry| rivals(&entry.op) || (files && entry.op.object() == Some(on)));
+        let in_chain = linked
+            && matches!(op, Op::Close { .. })
+            && entries.iter().any(|entry| entry.op.object() == Some(on));
         // The kernel gives a listener up on its way back to the program, so behind the end of the
         // submission.
-        let connects_in_chain = entries.iter().any(|entry| connects_to_closing(op, &entry.op) || connects_to_closing(&entry.op, op));
+        let connects_in_chain = entries
+            .iter()
+            .any(|entry| connects_to_closing(op, &entry.op) || connects_to_closing(&entry.op, op));
         let closed_in_chain = entries.iter().any(|entry| entry.op == Op::Close { on });
         // What waits in a chain for something of this submission begins when that likes.
-        let waits = |other: &Op| rivals(other) || (self.objects[on].is_file() && other.object() == Some(on));
+        let waits = |other: &Op| {
+            rivals(other) || (self.objects[on].is_file() && other.object() == Some(on))
+        };
         let among = among || runner.outstanding().any(|(_, entry)| waits(&entry.op));
         !among && !in_chain && !connects_in_chain && !closed_in_chain
     }
@@ -196,9 +225,13 @@ impl Maker<'_> {
         let mut op = op.clone();
         let Some(&mut target) = op.target_mut() else { return false };
         let moves = matches!(op, Op::TimeoutUpdate { .. });
-        let is_short = |op: &Op| matches!(op, Op::Timeout { after: Soon, .. }) || (moves && matches!(op, Op::Timeout { times: 2.., .. }));
+        let is_short = |op: &Op| {
+            matches!(op, Op::Timeout { after: Soon, .. })
+                || (moves && matches!(op, Op::Timeout { times: 2.., .. }))
+        };
         // One of this submission is not known to the runner yet, and may be anything.
-        target >= runner.started() || runner.outstanding().any(|(number, entry)| number == target && is_short(&entry.op))
+        target >= runner.started()
+            || runner.outstanding().any(|(number, entry)| number == target && is_short(&entry.op))
     }
 
     fn any_op(&self, on: usize, number: usize) -> Op {
@@ -223,16 +256,23 @@ impl Maker<'_> {
                 5..8 if number > 0 => Op::Cancel { target },
                 8 => Op::CancelDescriptor { on, all: random.chance(2) },
                 9 if random.chance(3) => Op::CancelAll,
-                10 => Op::Timeout { after: if random.chance(3) { Negative } else { after }, times: 1 },
+                10 => {
+                    Op::Timeout { after: if random.chance(3) { Negative } else { after }, times: 1 }
+                }
                 _ => Op::Nop,
             };
         }
         let lengths = [length, random.up_to(30) as u32];
         // On datagrams that are cut off it decides about the chain.
-        let flags = if random.chance(4) && self.objects[on] != Datagram { libc::MSG_WAITALL } else { 0 };
+        let flags =
+            if random.chance(4) && self.objects[on] != Datagram { libc::MSG_WAITALL } else { 0 };
         match (self.objects[on], random.below(12)) {
             (Directory, 0..4) => {
-                let flags = [libc::O_RDONLY, libc::O_RDWR | libc::O_CREAT, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL];
+                let flags = [
+                    libc::O_RDONLY,
+                    libc::O_RDWR | libc::O_CREAT,
+                    libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL,
+                ];
                 Op::Open { on, name: name(random), flags: flags[random.below(3)] }
             }
             (Directory, 4..6) => Op::Stat { on, name: name(random) },
@@ -246,13 +286,17 @@ impl Maker<'_> {
             }
             (File(_) | Append(_) | ReadOnly(_) | Bad, 0..4) => Op::Read { on, length, offset },
             (File(_) | Append(_) | ReadOnly(_) | Bad, 4..7) => Op::Write { on, length, offset },
-            (File(_) | Append(_) | ReadOnly(_), 7) => Op::Truncate { on, length: u64::from(length) },
+            (File(_) | Append(_) | ReadOnly(_), 7) => {
+                Op::Truncate { on, length: u64::from(length) }
+            }
             (PipeReader, 0..4) if self.provides && random.chance(2) => match random.below(3) {
                 0 => Op::ReadMultishot { on },
                 _ => Op::ReadProvided { on, length },
             },
             // When a multishot receive on a datagram socket runs out of buffers is not promised.
-            (Datagram, 0..4) if self.provides && random.chance(2) => Op::RecvProvided { on, multishot: false },
+            (Datagram, 0..4) if self.provides && random.chance(2) => {
+                Op::RecvProvided { on, multishot: false }
+            }
             // What a failure has to do with buffers is not promised, so these have none.
             (Unix | Tcp, 0..4) if self.provides && random.chance(2) => match random.below(5) {
                 0 => Op::ReadProvided { on, length },
@@ -271,8 +315,14 @@ impl Maker<'_> {
             (_, 8) => Op::SendMsg { on, length },
             (_, 9) => Op::Fsync { on },
             (_, 10) if random.chance(4) => Op::Close { on },
-            (_, 10) if random.chance(3) && self.objects[on] != Datagram => Op::Shutdown { on, how: random.below(3) as i32 },
-            (_, _) => Op::Poll { on, mask: [libc::POLLIN, libc::POLLOUT][random.below(2)], multishot: random.chance(3) },
+            (_, 10) if random.chance(3) && self.objects[on] != Datagram => {
+                Op::Shutdown { on, how: random.below(3) as i32 }
+            }
+            (_, _) => Op::Poll {
+                on,
+                mask: [libc::POLLIN, libc::POLLOUT][random.below(2)],
+                multishot: random.chance(3),
+            },
         }
     }
 }

@@ -60,7 +60,9 @@ const PASSED_OVER: u64 = 20;
 /// it was passed over.
 fn at_random(programs: u64, mut check: impl FnMut(&Program, &Record, &Random) -> bool) {
     if std::env::var_os("ANNULUS_RING").is_some() {
-        return println!("not again: these programs choose their rings themselves, whatever ANNULUS_RING says");
+        return println!(
+            "not again: these programs choose their rings themselves, whatever ANNULUS_RING says"
+        );
     }
     let seed = if std::env::var_os("ANNULUS_SEED").is_some() { seed() } else { SEED };
     println!("ANNULUS_SEED={seed}");
@@ -69,7 +71,8 @@ fn at_random(programs: u64, mut check: impl FnMut(&Program, &Record, &Random) ->
         let _watchdog = watchdog();
         for index in start..size(programs).min(start + AT_ONCE) {
             let random = Random::new(seed ^ index << 32);
-            let (program, record) = generate::generate(&random, || Source::Kernel.open(&run::ROOMY));
+            let (program, record) =
+                generate::generate(&random, || Source::Kernel.open(&run::ROOMY));
             passed_over += u64::from(!check(&program, &record, &random));
         }
     }
@@ -92,7 +95,16 @@ fn programs_made_at_random_do_the_same_on_every_kernel_ring() {
 
 /// Operations of the software ring that programs made at random do not contain. Advice, registered
 /// buffers, zero-copy sends and messages have tests in `by_hand`.
-const NOT_AT_RANDOM: [&str; 8] = ["READ_FIXED", "WRITE_FIXED", "POLL_REMOVE", "FALLOCATE", "FADVISE", "MSG_RING", "SEND_ZC", "SENDMSG_ZC"];
+const NOT_AT_RANDOM: [&str; 8] = [
+    "READ_FIXED",
+    "WRITE_FIXED",
+    "POLL_REMOVE",
+    "FALLOCATE",
+    "FADVISE",
+    "MSG_RING",
+    "SEND_ZC",
+    "SENDMSG_ZC",
+];
 
 #[test]
 fn programs_made_at_random_do_the_same_on_the_software_ring() {
@@ -104,7 +116,8 @@ fn programs_made_at_random_do_the_same_on_the_software_ring() {
         compared
     });
     if size(PROGRAMS) >= PROGRAMS && std::env::var_os("ANNULUS_RING").is_none() {
-        let missing = catalogue::operations().filter(|row| row.by_software && !world::has_built(row.code));
+        let missing =
+            catalogue::operations().filter(|row| row.by_software && !world::has_built(row.code));
         let missing: Vec<_> = missing.map(|row| row.name).collect();
         assert_eq!(missing, NOT_AT_RANDOM, "left: not compared; right: known not to be");
     }

@@ -57,7 +57,15 @@ pub(crate) struct Thing {
 
 impl Thing {
     pub(super) fn make(kind: Object) -> io::Result<Thing> {
-        let mut thing = Thing { kind, ours: None, peer: None, clients: Vec::new(), address: None, path: None, next: 1 };
+        let mut thing = Thing {
+            kind,
+            ours: None,
+            peer: None,
+            clients: Vec::new(),
+            address: None,
+            path: None,
+            next: 1,
+        };
         match kind {
             Object::PipeReader | Object::PipeWriter => {
                 let (reader, writer) = io::pipe()?;
@@ -89,13 +97,18 @@ impl Thing {
                 thing.address = Some(SockAddr::from(listener.local_addr()?));
                 thing.ours = Some(listener.into());
             }
-            Object::Socket => thing.ours = Some(Socket::new(Domain::IPV4, Type::STREAM, None)?.into()),
+            Object::Socket => {
+                thing.ours = Some(Socket::new(Domain::IPV4, Type::STREAM, None)?.into())
+            }
             Object::File(length) | Object::Append(length) | Object::ReadOnly(length) => {
                 let path = scratch();
-                let content: Vec<u8> = (0..length).map(|index| index as u8 ^ (index >> 8) as u8).collect();
+                let content: Vec<u8> =
+                    (0..length).map(|index| index as u8 ^ (index >> 8) as u8).collect();
                 fs::write(&path, content)?;
                 let file = match kind {
-                    Object::Append(_) => fs::OpenOptions::new().read(true).append(true).open(&path)?,
+                    Object::Append(_) => {
+                        fs::OpenOptions::new().read(true).append(true).open(&path)?
+                    }
                     Object::ReadOnly(_) => fs::File::open(&path)?,
                     _ => fs::OpenOptions::new().read(true).write(true).open(&path)?,
                 };
@@ -126,9 +139,12 @@ impl Thing {
     pub(super) fn left(&mut self) -> Vec<Vec<u8>> {
         match self.kind {
             Object::File(_) | Object::Append(_) | Object::ReadOnly(_) => {
-                let mut file = fs::File::from(self.peer.take().expect("a file has a second descriptor"));
+                let mut file =
+                    fs::File::from(self.peer.take().expect("a file has a second descriptor"));
                 let mut content = Vec::new();
-                file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut content)).expect("a file reads");
+                file.seek(SeekFrom::Start(0))
+                    .and_then(|_| file.read_to_end(&mut content))
+                    .expect("a file reads");
                 vec![content]
             }
             Object::Directory => {
@@ -154,7 +170,13 @@ impl Thing {
 
 fn nonblocking(end: &OwnedFd) {
     // SAFETY: the call takes no pointer.
-    unsafe { libc::fcntl(end.as_raw_fd(), libc::F_SETFL, libc::fcntl(end.as_raw_fd(), libc::F_GETFL) | libc::O_NONBLOCK) };
+    unsafe {
+        libc::fcntl(
+            end.as_raw_fd(),
+            libc::F_SETFL,
+            libc::fcntl(end.as_raw_fd(), libc::F_GETFL) | libc::O_NONBLOCK,
+        )
+    };
 }
 
 /// Everything that can be read without waiting.

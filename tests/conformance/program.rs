@@ -36,7 +36,10 @@ pub(crate) enum Object {
     Bad,
 }
 
-pub(crate) use Object::{Append, Bad, Datagram, Directory, File, Listener, PipeReader, PipeWriter, ReadOnly, Socket, Tcp, Unix};
+pub(crate) use Object::{
+    Append, Bad, Datagram, Directory, File, Listener, PipeReader, PipeWriter, ReadOnly, Socket,
+    Tcp, Unix,
+};
 
 /// How long is it until a timeout?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,15 +229,24 @@ impl Op {
     pub(crate) fn object(&self) -> Option<usize> {
         match *self {
             Op::Nop | Op::Unknown | Op::CancelAll => None,
-            Op::Timeout { .. } | Op::TimeoutUpdate { .. } | Op::TimeoutRemove { .. } | Op::LinkTimeout { .. } => None,
+            Op::Timeout { .. }
+            | Op::TimeoutUpdate { .. }
+            | Op::TimeoutRemove { .. }
+            | Op::LinkTimeout { .. } => None,
             Op::Cancel { .. } => None,
-            Op::Read { on, .. } | Op::Write { on, .. } | Op::Readv { on, .. } | Op::Writev { on, .. } => Some(on),
+            Op::Read { on, .. }
+            | Op::Write { on, .. }
+            | Op::Readv { on, .. }
+            | Op::Writev { on, .. } => Some(on),
             Op::Fsync { on } | Op::Truncate { on, .. } | Op::Close { on } => Some(on),
             Op::Recv { on, .. } | Op::Send { on, .. } | Op::SendZc { on, .. } => Some(on),
             Op::RecvMsg { on, .. } | Op::SendMsg { on, .. } => Some(on),
             Op::RecvProvided { on, .. } | Op::ReadProvided { on, .. } => Some(on),
             Op::RecvMsgMultishot { on } | Op::ReadMultishot { on } => Some(on),
-            Op::Accept { on, .. } | Op::Connect { on, .. } | Op::Shutdown { on, .. } | Op::Poll { on, .. } => Some(on),
+            Op::Accept { on, .. }
+            | Op::Connect { on, .. }
+            | Op::Shutdown { on, .. }
+            | Op::Poll { on, .. } => Some(on),
             Op::CancelDescriptor { on, .. } => Some(on),
             Op::Open { on, .. } | Op::Stat { on, .. } | Op::Rename { on, .. } => Some(on),
             Op::Unlink { on, .. } | Op::MakeDirectory { on, .. } => Some(on),
@@ -244,7 +256,9 @@ impl Op {
     /// The earlier entry that it names.
     pub(crate) fn target_mut(&mut self) -> Option<&mut usize> {
         match self {
-            Op::Cancel { target } | Op::TimeoutUpdate { target, .. } | Op::TimeoutRemove { target } => Some(target),
+            Op::Cancel { target }
+            | Op::TimeoutUpdate { target, .. }
+            | Op::TimeoutRemove { target } => Some(target),
             _ => None,
         }
     }
@@ -258,7 +272,12 @@ impl Op {
     /// Does it take bytes, connections or readiness from this end?
     pub(crate) fn takes(&self) -> bool {
         let waits = matches!(self, Op::Accept { .. } | Op::Poll { .. });
-        self.takes_buffers() || waits || matches!(self, Op::Read { .. } | Op::Readv { .. } | Op::Recv { .. } | Op::RecvMsg { .. })
+        self.takes_buffers()
+            || waits
+            || matches!(
+                self,
+                Op::Read { .. } | Op::Readv { .. } | Op::Recv { .. } | Op::RecvMsg { .. }
+            )
     }
 
     /// Does it end others?
@@ -268,7 +287,15 @@ impl Op {
 
     /// Does it put bytes into this end?
     pub(crate) fn gives(&self) -> bool {
-        matches!(self, Op::Write { .. } | Op::Writev { .. } | Op::Send { .. } | Op::SendZc { .. } | Op::SendMsg { .. } | Op::Poll { .. })
+        matches!(
+            self,
+            Op::Write { .. }
+                | Op::Writev { .. }
+                | Op::Send { .. }
+                | Op::SendZc { .. }
+                | Op::SendMsg { .. }
+                | Op::Poll { .. }
+        )
     }
 }
 
@@ -335,7 +362,10 @@ pub(crate) struct Program {
     pub(crate) steps: Vec<Step>,
 }
 
-pub(crate) fn program(objects: impl IntoIterator<Item = Object>, steps: impl IntoIterator<Item = Step>) -> Program {
+pub(crate) fn program(
+    objects: impl IntoIterator<Item = Object>,
+    steps: impl IntoIterator<Item = Step>,
+) -> Program {
     Program { objects: objects.into_iter().collect(), steps: steps.into_iter().collect() }
 }
 
@@ -350,14 +380,19 @@ impl Program {
     /// May a worker thread of the kernel carry it out?
     pub(crate) fn has_worker(objects: &[Object], op: &Op) -> bool {
         op.object().is_some_and(|on| objects[on].is_file())
-            || matches!(op, Op::Fsync { .. } | Op::Truncate { .. } | Op::Shutdown { .. } | Op::Connect { .. })
+            || matches!(
+                op,
+                Op::Fsync { .. } | Op::Truncate { .. } | Op::Shutdown { .. } | Op::Connect { .. }
+            )
     }
 
     /// Does anything stand behind an operation of a worker in a chain? Then the worker may carry
     /// that out, too.
     pub(crate) fn keeps_workers_busy(&self) -> bool {
         self.steps.iter().any(|step| match step {
-            Step::Submit(entries) => entries.windows(2).any(|pair| pair[0].is_linked() && Program::has_worker(&self.objects, &pair[0].op)),
+            Step::Submit(entries) => entries
+                .windows(2)
+                .any(|pair| pair[0].is_linked() && Program::has_worker(&self.objects, &pair[0].op)),
             _ => false,
         })
     }

@@ -26,12 +26,16 @@ const SEEDS: u64 = 1000;
 const RINGS: [Source; 3] = [Source::Kernel, Source::Plain, Source::Software];
 const MOST_ROUNDS: usize = 4;
 const FLAG_MORE: u32 = 1 << 1;
-const QUICK: Pace = Pace { quiet: std::time::Duration::from_millis(1), bound: std::time::Duration::from_millis(300) };
+const QUICK: Pace = Pace {
+    quiet: std::time::Duration::from_millis(1),
+    bound: std::time::Duration::from_millis(300),
+};
 
 /// Rounds of: something that waits, something that comes, a cancel; at rest only after each round.
 fn race(random: &Random) -> Program {
     let object = [PipeReader, Unix, Tcp, Listener][random.below(4)];
-    let mut steps = vec![Step::Provide { buffers: random.up_to(4) as u16, length: random.up_to(8) as u32 }];
+    let mut steps =
+        vec![Step::Provide { buffers: random.up_to(4) as u16, length: random.up_to(8) as u32 }];
     let mut entries = 0;
     for _ in 0..random.up_to(MOST_ROUNDS) {
         let (on, length) = (0, random.up_to(20) as u32);
@@ -61,7 +65,10 @@ fn race(random: &Random) -> Program {
         round.push(Step::Submit(vec![cancel.alone()]));
         for step in round {
             // In a round, some steps are at rest before the next and some are not.
-            if step != steps[steps.len() - 1] && random.chance(2) && !matches!(step, Step::Submit(ref list) if !list[0].op.cancels()) {
+            if step != steps[steps.len() - 1]
+                && random.chance(2)
+                && !matches!(step, Step::Submit(ref list) if !list[0].op.cancels())
+            {
                 steps.push(Step::Rush);
             }
             steps.push(step);
@@ -76,23 +83,32 @@ fn race(random: &Random) -> Program {
 /// Why a record breaks what must hold; nothing if it does not.
 fn fault(program: &Program, record: &Record) -> Option<String> {
     if !record.unfinished.is_empty() || !record.stray.is_empty() {
-        return Some(format!("without an end: {:?}; of nobody: {:?}", record.unfinished, record.stray));
+        return Some(format!(
+            "without an end: {:?}; of nobody: {:?}",
+            record.unfinished, record.stray
+        ));
     }
     let mut received = Vec::new();
     let mut accepted = 0;
     for (number, (entry, events)) in program.entries().zip(&record.events).enumerate() {
         let more = events.iter().filter(|event| event.flags & FLAG_MORE != 0).count();
         if more + 1 != events.len() {
-            return Some(format!("entry {number} has {} completions, {more} of which say that more will come", events.len()));
+            return Some(format!(
+                "entry {number} has {} completions, {more} of which say that more will come",
+                events.len()
+            ));
         }
         for event in events {
             let allowed = match event.result {
                 Outcome::Descriptor => !entry.op.cancels(),
                 Outcome::Value(value) if entry.op.cancels() => {
                     // All that it found, where it is to find all.
-                    (0..=program.entries().count() as i32).contains(&value) || [-libc::ENOENT, -libc::EALREADY].contains(&value)
+                    (0..=program.entries().count() as i32).contains(&value)
+                        || [-libc::ENOENT, -libc::EALREADY].contains(&value)
                 }
-                Outcome::Value(value) => value >= 0 || [-libc::ECANCELED, -libc::EINTR, -libc::ENOBUFS].contains(&value),
+                Outcome::Value(value) => {
+                    value >= 0 || [-libc::ECANCELED, -libc::EINTR, -libc::ENOBUFS].contains(&value)
+                }
             };
             if !allowed {
                 return Some(format!("entry {number} says {:?}", event.result));
@@ -102,9 +118,11 @@ fn fault(program: &Program, record: &Record) -> Option<String> {
         }
     }
     if program.objects[0] == Listener {
-        let connected = program.steps.iter().filter(|step| matches!(step, Step::PeerConnects { .. })).count();
+        let connected =
+            program.steps.iter().filter(|step| matches!(step, Step::PeerConnects { .. })).count();
         let waiting = usize::from(record.left[0][0][0]);
-        return (accepted + waiting != connected).then(|| format!("{connected} connections, {accepted} accepted and {waiting} left"));
+        return (accepted + waiting != connected)
+            .then(|| format!("{connected} connections, {accepted} accepted and {waiting} left"));
     }
     let written: i32 = record.peers.iter().map(|(_, result, _)| *result).sum();
     let expected: Vec<u8> = (0..written).map(|index| 1u8.wrapping_add(index as u8)).collect();
@@ -121,7 +139,8 @@ fn assert_sound(program: &Program, config: &Config, source: Source) {
     };
     if let Some((fault, record)) = fault_of(program, FAST) {
         // A race is not lost in every run.
-        let core = shrink(program.clone(), |program| (0..20).any(|_| fault_of(program, QUICK).is_some()));
+        let core =
+            shrink(program.clone(), |program| (0..20).any(|_| fault_of(program, QUICK).is_some()));
         panic!("{source:?}: {fault}\n{program}\n{record:?}\nat its core\n{core}");
     }
 }
@@ -147,22 +166,56 @@ fn open_ended() -> Vec<(Program, Vec<Vec<&'static str>>)> {
     vec![
         // A cancel meets what has come.
         (
-            program([Unix], [Step::Submit(vec![recv(0, 8)]), write(0, 1), Step::Rush, Step::Submit(vec![cancel()])]),
+            program(
+                [Unix],
+                [
+                    Step::Submit(vec![recv(0, 8)]),
+                    write(0, 1),
+                    Step::Rush,
+                    Step::Submit(vec![cancel()]),
+                ],
+            ),
             vec![vec!["1", "ENOENT"], vec!["ECANCELED", "0"]],
         ),
         // Or finds no thread at work yet, or one, or one that has finished.
         (
-            program([File(20)], [Step::Submit(vec![Op::Read { on: 0, length: 9, offset: 3 }.alone(), cancel()])]),
-            vec![vec!["9", "ENOENT"], vec!["9", "EALREADY"], vec!["1|2|3|4|5|6|7|8", "0"], vec!["ECANCELED", "0"]],
+            program(
+                [File(20)],
+                [Step::Submit(vec![Op::Read { on: 0, length: 9, offset: 3 }.alone(), cancel()])],
+            ),
+            vec![
+                vec!["9", "ENOENT"],
+                vec!["9", "EALREADY"],
+                vec!["1|2|3|4|5|6|7|8", "0"],
+                vec!["ECANCELED", "0"],
+            ],
         ),
         (
-            program([Directory], [Step::Submit(vec![Op::Open { on: 0, name: 'a', flags: libc::O_RDONLY }.alone(), cancel()])]),
+            program(
+                [Directory],
+                [Step::Submit(vec![
+                    Op::Open { on: 0, name: 'a', flags: libc::O_RDONLY }.alone(),
+                    cancel(),
+                ])],
+            ),
             vec![vec!["fd", "ENOENT"], vec!["fd", "EALREADY"], vec!["ECANCELED", "0"]],
         ),
         // A multishot receive has taken so much when others have their turn.
         (
-            program([Unix], [Step::Provide { buffers: 3, length: 1 }, write(0, 3), Step::Submit(vec![provided(0, true), cancel()])]),
-            vec![vec!["1+ 1+ 1+ ECANCELED", "0"], vec!["1+ 1+ ECANCELED", "0"], vec!["1+ ECANCELED", "0"], vec!["ECANCELED", "0"]],
+            program(
+                [Unix],
+                [
+                    Step::Provide { buffers: 3, length: 1 },
+                    write(0, 3),
+                    Step::Submit(vec![provided(0, true), cancel()]),
+                ],
+            ),
+            vec![
+                vec!["1+ 1+ 1+ ECANCELED", "0"],
+                vec!["1+ 1+ ECANCELED", "0"],
+                vec!["1+ ECANCELED", "0"],
+                vec!["ECANCELED", "0"],
+            ],
         ),
         // Somebody gets the last buffer.
         (
@@ -180,7 +233,10 @@ fn open_ended() -> Vec<(Program, Vec<Vec<&'static str>>)> {
             vec![vec!["1", "ENOBUFS"], vec!["ENOBUFS", "1"]],
         ),
         // A transfer moves a part.
-        (program([Unix], [write(0, 9), Step::Submit(vec![recv(0, 3)])]), vec![vec!["3"], vec!["2"], vec!["1"]]),
+        (
+            program([Unix], [write(0, 9), Step::Submit(vec![recv(0, 3)])]),
+            vec![vec!["3"], vec!["2"], vec!["1"]],
+        ),
     ]
 }
 
@@ -195,11 +251,16 @@ fn what_io_uring_leaves_open_goes_each_way_on_the_software_ring() {
         let source = if index == 0 { Source::Software } else { Source::Free(seed ^ index << 32) };
         for ((program, ways), seen) in programs.iter().zip(&mut seen) {
             let record = run(program, source, SLOW);
-            let is_way = |way: &Vec<&str>| record.events.iter().zip(way).all(|(events, line)| is_as_expected(events, line));
-            let way = ways.iter().position(is_way).unwrap_or_else(|| panic!("{source:?}:\n{program}\nis none of {ways:?}: {record:?}"));
+            let is_way = |way: &Vec<&str>| {
+                record.events.iter().zip(way).all(|(events, line)| is_as_expected(events, line))
+            };
+            let way = ways.iter().position(is_way).unwrap_or_else(|| {
+                panic!("{source:?}:\n{program}\nis none of {ways:?}: {record:?}")
+            });
             seen[way] += 1;
         }
-        if !seen.iter().flatten().any(|count| *count == 0) && !Choice::ALL.iter().any(is_one_sided) {
+        if !seen.iter().flatten().any(|count| *count == 0) && !Choice::ALL.iter().any(is_one_sided)
+        {
             return println!("each way was seen with {index} seeds");
         }
     }
@@ -212,7 +273,8 @@ fn a_cancel_and_what_it_ends_are_told_in_either_order() {
     let _watchdog = watchdog();
     let seed = seed();
     let (ours, _theirs) = UnixStream::pair().expect("a pair");
-    let wait = opcode::PollAdd::new(types::Fd(ours.as_raw_fd()), libc::POLLIN as u32).build().user_data(0);
+    let wait =
+        opcode::PollAdd::new(types::Fd(ours.as_raw_fd()), libc::POLLIN as u32).build().user_data(0);
     let cancel = opcode::AsyncCancel::new(0).build().user_data(1);
     let mut seen = Vec::new();
     for index in 0..SEEDS {
@@ -222,7 +284,9 @@ fn a_cancel_and_what_it_ends_are_told_in_either_order() {
             unsafe { ring.push(std::slice::from_ref(entry)) }.expect("there is room");
         }
         ring.enter(Wait::Forever, 2).expect("the ring works");
-        let told: Vec<_> = std::iter::from_fn(|| ring.reap()).map(|completion| (completion.token, completion.result)).collect();
+        let told: Vec<_> = std::iter::from_fn(|| ring.reap())
+            .map(|completion| (completion.token, completion.result))
+            .collect();
         let mut sorted = told.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, [(0, -libc::ECANCELED), (1, 0)]);
@@ -243,14 +307,25 @@ fn an_overflowing_completion_queue_loses_nothing() {
     let flood = program([], (0..5).flat_map(|_| [nops(), Step::Rush]));
     for source in RINGS {
         let record = Runner::new(source.open(&tiny), &flood.objects, FAST).run(&flood);
-        let ended = record.events.iter().filter(|events| matches!(events[..], [ref event] if event.result == Outcome::Value(0)));
+        let ended = record.events.iter().filter(
+            |events| matches!(events[..], [ref event] if event.result == Outcome::Value(0)),
+        );
         assert_eq!(ended.count(), 20, "{source:?}: {record:?}");
     }
     // One that has many completions at once goes on or ends in between, as the ring likes.
     let recv = || Step::Submit(vec![Op::RecvProvided { on: 0, multishot: true }.alone()]);
     let write = Step::PeerWrites { on: 0, length: 40 };
-    let steps =
-        [Step::Provide { buffers: 32, length: 2 }, write.clone(), recv(), Step::Return, recv(), Step::Return, recv(), Step::Return, write];
+    let steps = [
+        Step::Provide { buffers: 32, length: 2 },
+        write.clone(),
+        recv(),
+        Step::Return,
+        recv(),
+        Step::Return,
+        recv(),
+        Step::Return,
+        write,
+    ];
     let burst = program([Unix], steps);
     let accept = || Step::Submit(vec![Op::Accept { on: 0, multishot: true }.alone()]);
     let connects = (0..12).map(|_| Step::PeerConnects { on: 0 });

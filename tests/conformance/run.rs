@@ -89,12 +89,24 @@ fn token(number: usize) -> u64 {
 
 impl Runner {
     pub(crate) fn new(ring: Ring, objects: &[Object], pace: Pace) -> Runner {
-        Runner { ring, world: World::make(objects), started: Vec::new(), record: Record::default(), step: 0, pace, descriptors: Vec::new() }
+        Runner {
+            ring,
+            world: World::make(objects),
+            started: Vec::new(),
+            record: Record::default(),
+            step: 0,
+            pace,
+            descriptors: Vec::new(),
+        }
     }
 
     /// The entries whose last completion has not come.
     pub(crate) fn outstanding(&self) -> impl Iterator<Item = (usize, &Entry)> {
-        self.started.iter().enumerate().filter(|(_, started)| !started.ended).map(|(number, started)| (number, &started.entry))
+        self.started
+            .iter()
+            .enumerate()
+            .filter(|(_, started)| !started.ended)
+            .map(|(number, started)| (number, &started.entry))
     }
 
     pub(crate) fn started(&self) -> usize {
@@ -119,7 +131,9 @@ impl Runner {
                 unsafe { self.ring.provide(GROUP, &queue) };
             }
             Step::Return => self.world.give_back(),
-            Step::PeerWrites { on, length } => peer = Some((self.world.peer_writes(*on, *length), Vec::new())),
+            Step::PeerWrites { on, length } => {
+                peer = Some((self.world.peer_writes(*on, *length), Vec::new()))
+            }
             Step::PeerReads { on, length } => peer = Some(self.world.peer_reads(*on, *length)),
             Step::PeerShuts { on } => self.world.peer_shuts(*on),
             Step::PeerStopsReading { on } => self.world.peer_stops_reading(*on),
@@ -136,7 +150,9 @@ impl Runner {
             self.step(step);
             match program.steps.get(index + 1) {
                 // Submitted, and no more.
-                Some(Step::Rush) if matches!(step, Step::Submit(_)) => self.ring.enter(Wait::No, 0).expect("the ring works"),
+                Some(Step::Rush) if matches!(step, Step::Submit(_)) => {
+                    self.ring.enter(Wait::No, 0).expect("the ring works")
+                }
                 Some(Step::Rush) => {}
                 _ if *step == Step::Rush => {}
                 _ => self.settle(),
@@ -168,7 +184,9 @@ impl Runner {
         let start = Instant::now();
         let mut last = start;
         let mut idle = 0;
-        while start.elapsed() < self.pace.bound && (idle < 2 || last.elapsed() < self.pace.quiet || self.is_awaited()) {
+        while start.elapsed() < self.pace.bound
+            && (idle < 2 || last.elapsed() < self.pace.quiet || self.is_awaited())
+        {
             if self.turn() {
                 (idle, last) = (0, Instant::now());
             } else {
@@ -228,7 +246,8 @@ impl Runner {
     /// A member that skips and fails keeps all behind it in its chain from saying a word.
     fn silence(&mut self, number: usize) {
         let chain = self.started[number].chain;
-        for later in self.started[number + 1..].iter_mut().take_while(|later| later.chain == chain) {
+        for later in self.started[number + 1..].iter_mut().take_while(|later| later.chain == chain)
+        {
             later.ended = true;
         }
     }
@@ -253,20 +272,30 @@ impl Runner {
 
     fn completes_by_itself(&self, number: usize) -> bool {
         let ends_soon = |entry: &Entry| entry.op == Op::LinkTimeout { after: After::Soon };
-        let next = self.started.get(number + 1).filter(|next| next.chain == self.started[number].chain);
+        let next =
+            self.started.get(number + 1).filter(|next| next.chain == self.started[number].chain);
         if next.is_some_and(|next| ends_soon(&next.entry)) {
             return true;
         }
         match self.started[number].entry.op {
             Op::Nop | Op::Unknown | Op::Fsync { .. } | Op::Truncate { .. } => true,
-            Op::Read { on, .. } | Op::Write { on, .. } | Op::Readv { on, .. } | Op::Writev { on, .. } => !self.world.may_wait(on),
+            Op::Read { on, .. }
+            | Op::Write { on, .. }
+            | Op::Readv { on, .. }
+            | Op::Writev { on, .. } => !self.world.may_wait(on),
             Op::Timeout { after, .. } => self.moved(number).unwrap_or(after) != After::Never,
             Op::LinkTimeout { after } => after != After::Never,
             Op::TimeoutUpdate { .. } | Op::TimeoutRemove { .. } => true,
             Op::Cancel { .. } | Op::CancelDescriptor { .. } | Op::CancelAll => true,
             Op::Connect { .. } | Op::Shutdown { .. } | Op::Close { .. } => true,
-            Op::Open { .. } | Op::Stat { .. } | Op::Rename { .. } | Op::Unlink { .. } | Op::MakeDirectory { .. } => true,
-            Op::Recv { on, .. } | Op::Send { on, .. } | Op::SendZc { on, .. } => !self.world.may_wait(on),
+            Op::Open { .. }
+            | Op::Stat { .. }
+            | Op::Rename { .. }
+            | Op::Unlink { .. }
+            | Op::MakeDirectory { .. } => true,
+            Op::Recv { on, .. } | Op::Send { on, .. } | Op::SendZc { on, .. } => {
+                !self.world.may_wait(on)
+            }
             Op::RecvMsg { on, .. } | Op::SendMsg { on, .. } => !self.world.may_wait(on),
             Op::Accept { .. } | Op::Poll { .. } => false,
             Op::RecvProvided { on, .. } | Op::ReadProvided { on, .. } => !self.world.may_wait(on),
@@ -289,12 +318,15 @@ impl Runner {
     /// Cancels what is left, and closes the books.
     pub(crate) fn finish(mut self) -> Record {
         let start = Instant::now();
-        while self.started.iter().any(|started| !started.ended && !started.entry.skip) && start.elapsed() < self.pace.bound {
+        while self.started.iter().any(|started| !started.ended && !started.entry.skip)
+            && start.elapsed() < self.pace.bound
+        {
             // SAFETY: the entry names no memory and no descriptor.
             unsafe { self.ring.push(&[cancel_all().user_data(END)]) }.expect("there is room");
             self.settle();
         }
-        self.record.unfinished = self.outstanding().filter(|(_, entry)| !entry.skip).map(|(number, _)| number).collect();
+        self.record.unfinished =
+            self.outstanding().filter(|(_, entry)| !entry.skip).map(|(number, _)| number).collect();
         self.record.events.resize(self.started.len(), Vec::new());
         let Runner { ring, mut world, mut record, descriptors, .. } = self;
         drop(ring);

@@ -78,7 +78,12 @@ impl World {
 
     /// The entry for the ring, with memory that stays until this is dropped. `user_data` tells
     /// tokens.
-    pub(crate) fn entry(&mut self, number: usize, entry: &Entry, user_data: impl Fn(usize) -> u64) -> squeue::Entry {
+    pub(crate) fn entry(
+        &mut self,
+        number: usize,
+        entry: &Entry,
+        user_data: impl Fn(usize) -> u64,
+    ) -> squeue::Entry {
         assert_eq!(number, self.memory.len(), "entries come in order");
         let mut memory = Memory::default();
         let mut built = self.build(number, &entry.op, &mut memory, &user_data);
@@ -108,16 +113,32 @@ impl World {
     /// May an operation on this object wait for a peer?
     pub(crate) fn may_wait(&self, on: usize) -> bool {
         let kind = self.things[on].kind;
-        !matches!(kind, Object::File(_) | Object::Append(_) | Object::ReadOnly(_) | Object::Directory | Object::Bad)
-            && self.things[on].ours.is_some()
+        !matches!(
+            kind,
+            Object::File(_)
+                | Object::Append(_)
+                | Object::ReadOnly(_)
+                | Object::Directory
+                | Object::Bad
+        ) && self.things[on].ours.is_some()
     }
 
     fn fd(&self, on: usize) -> Fd {
         Fd(self.things[on].number())
     }
 
-    fn build(&mut self, number: usize, op: &Op, memory: &mut Memory, user_data: &impl Fn(usize) -> u64) -> squeue::Entry {
-        let payload = |length: u32| (0..length).map(|index| (index as usize + number * 37) as u8 | 0x80).collect::<Box<[u8]>>();
+    fn build(
+        &mut self,
+        number: usize,
+        op: &Op,
+        memory: &mut Memory,
+        user_data: &impl Fn(usize) -> u64,
+    ) -> squeue::Entry {
+        let payload = |length: u32| {
+            (0..length)
+                .map(|index| (index as usize + number * 37) as u8 | 0x80)
+                .collect::<Box<[u8]>>()
+        };
         let room = |length: u32| vec![0; length as usize].into_boxed_slice();
         let timespec = |after: After| {
             Box::new(match after {
@@ -139,11 +160,15 @@ impl World {
             }
             Op::Readv { on, lengths, offset } => {
                 memory.vector(lengths.map(room));
-                opcode::Readv::new(self.fd(on), memory.vectors.as_ptr(), 2).offset(offset as u64).build()
+                opcode::Readv::new(self.fd(on), memory.vectors.as_ptr(), 2)
+                    .offset(offset as u64)
+                    .build()
             }
             Op::Writev { on, lengths, offset } => {
                 memory.vector(lengths.map(payload));
-                opcode::Writev::new(self.fd(on), memory.vectors.as_ptr(), 2).offset(offset as u64).build()
+                opcode::Writev::new(self.fd(on), memory.vectors.as_ptr(), 2)
+                    .offset(offset as u64)
+                    .build()
             }
             Op::Fsync { on } => opcode::Fsync::new(self.fd(on)).build(),
             Op::Truncate { on, length } => opcode::Ftruncate::new(self.fd(on), length).build(),
@@ -153,7 +178,9 @@ impl World {
             }
             Op::Send { on, length, flags } => {
                 let buffer = memory.keep(payload(length));
-                opcode::Send::new(self.fd(on), buffer, length).flags(flags | libc::MSG_NOSIGNAL).build()
+                opcode::Send::new(self.fd(on), buffer, length)
+                    .flags(flags | libc::MSG_NOSIGNAL)
+                    .build()
             }
             Op::SendZc { on, length } => {
                 let buffer = memory.keep(payload(length));
@@ -167,10 +194,17 @@ impl World {
                 let header = memory.message(payload(length));
                 opcode::SendMsg::new(self.fd(on), header).flags(libc::MSG_NOSIGNAL as u32).build()
             }
-            Op::RecvProvided { on, multishot: true } => opcode::RecvMulti::new(self.fd(on), GROUP).build(),
-            Op::RecvProvided { on, multishot: false } => opcode::Recv::new(self.fd(on), std::ptr::null_mut(), 0).buf_group(GROUP).build(),
+            Op::RecvProvided { on, multishot: true } => {
+                opcode::RecvMulti::new(self.fd(on), GROUP).build()
+            }
+            Op::RecvProvided { on, multishot: false } => {
+                opcode::Recv::new(self.fd(on), std::ptr::null_mut(), 0).buf_group(GROUP).build()
+            }
             Op::ReadProvided { on, length } => {
-                opcode::Read::new(self.fd(on), std::ptr::null_mut(), length).offset(u64::MAX).buf_group(GROUP).build()
+                opcode::Read::new(self.fd(on), std::ptr::null_mut(), length)
+                    .offset(u64::MAX)
+                    .buf_group(GROUP)
+                    .build()
             }
             Op::RecvMsgMultishot { on } => {
                 // What is not in the buffer, lengths of names and control data, it says once for
@@ -178,34 +212,50 @@ impl World {
                 let header = memory.message(room(0));
                 opcode::RecvMsgMulti::new(self.fd(on), header, GROUP).build()
             }
-            Op::ReadMultishot { on } => opcode::ReadMulti::new(self.fd(on), 0, GROUP).offset(u64::MAX).build(),
-            Op::Accept { on, multishot: true } => opcode::AcceptMulti::new(self.fd(on)).flags(libc::SOCK_CLOEXEC).build(),
+            Op::ReadMultishot { on } => {
+                opcode::ReadMulti::new(self.fd(on), 0, GROUP).offset(u64::MAX).build()
+            }
+            Op::Accept { on, multishot: true } => {
+                opcode::AcceptMulti::new(self.fd(on)).flags(libc::SOCK_CLOEXEC).build()
+            }
             Op::Accept { on, multishot: false } => {
-                opcode::Accept::new(self.fd(on), std::ptr::null_mut(), std::ptr::null_mut()).flags(libc::SOCK_CLOEXEC).build()
+                opcode::Accept::new(self.fd(on), std::ptr::null_mut(), std::ptr::null_mut())
+                    .flags(libc::SOCK_CLOEXEC)
+                    .build()
             }
             Op::Connect { on, to } => {
                 // The address lies in its object, which stays. An object that does not listen is no
                 // address at all.
                 let address = self.things[to].address.as_ref();
-                let (start, length) = address.map_or((std::ptr::null(), 16), |address| (address.as_ptr(), address.len()));
+                let (start, length) = address
+                    .map_or((std::ptr::null(), 16), |address| (address.as_ptr(), address.len()));
                 opcode::Connect::new(self.fd(on), start.cast(), length).build()
             }
             Op::Shutdown { on, how } => opcode::Shutdown::new(self.fd(on), how).build(),
             Op::Close { on } => opcode::Close::new(self.fd(on)).build(),
-            Op::Poll { on, mask, multishot } => opcode::PollAdd::new(self.fd(on), mask as u32).multi(multishot).build(),
+            Op::Poll { on, mask, multishot } => {
+                opcode::PollAdd::new(self.fd(on), mask as u32).multi(multishot).build()
+            }
             Op::Timeout { after, times } => {
                 let flags = match times {
                     1 => io_uring::types::TimeoutFlags::empty(),
                     _ => io_uring::types::TimeoutFlags::MULTISHOT,
                 };
                 let count = if times == 1 { 0 } else { times };
-                opcode::Timeout::new(&**memory.timespec.insert(timespec(after))).count(count).flags(flags).build()
+                opcode::Timeout::new(&**memory.timespec.insert(timespec(after)))
+                    .count(count)
+                    .flags(flags)
+                    .build()
             }
-            Op::TimeoutUpdate { target, after } => {
-                opcode::TimeoutUpdate::new(user_data(target), &**memory.timespec.insert(timespec(after))).build()
-            }
+            Op::TimeoutUpdate { target, after } => opcode::TimeoutUpdate::new(
+                user_data(target),
+                &**memory.timespec.insert(timespec(after)),
+            )
+            .build(),
             Op::TimeoutRemove { target } => opcode::TimeoutRemove::new(user_data(target)).build(),
-            Op::LinkTimeout { after } => opcode::LinkTimeout::new(&**memory.timespec.insert(timespec(after))).build(),
+            Op::LinkTimeout { after } => {
+                opcode::LinkTimeout::new(&**memory.timespec.insert(timespec(after))).build()
+            }
             Op::Cancel { target } => opcode::AsyncCancel::new(user_data(target)).build(),
             Op::CancelDescriptor { on, all } => {
                 let builder = CancelBuilder::fd(self.fd(on));
@@ -214,27 +264,41 @@ impl World {
             Op::CancelAll => cancel_all(),
             Op::Open { on, name, flags } => {
                 let path = self.path(on, name, memory);
-                opcode::OpenAt::new(Fd(libc::AT_FDCWD), path).flags(flags | libc::O_CLOEXEC).mode(0o600).build()
+                opcode::OpenAt::new(Fd(libc::AT_FDCWD), path)
+                    .flags(flags | libc::O_CLOEXEC)
+                    .mode(0o600)
+                    .build()
             }
             Op::Stat { on, name } => {
                 let path = self.path(on, name, memory);
                 // SAFETY: all zeroes is a value of this plain structure.
-                let status = &raw mut **memory.status.insert(Box::new(unsafe { std::mem::zeroed() }));
-                opcode::Statx::new(Fd(libc::AT_FDCWD), path, status.cast()).mask(libc::STATX_BASIC_STATS).build()
+                let status =
+                    &raw mut **memory.status.insert(Box::new(unsafe { std::mem::zeroed() }));
+                opcode::Statx::new(Fd(libc::AT_FDCWD), path, status.cast())
+                    .mask(libc::STATX_BASIC_STATS)
+                    .build()
             }
             Op::Rename { on, from, to } => {
                 let (from, to) = (self.path(on, from, memory), self.path(on, to, memory));
                 opcode::RenameAt::new(Fd(libc::AT_FDCWD), from, Fd(libc::AT_FDCWD), to).build()
             }
-            Op::Unlink { on, name } => opcode::UnlinkAt::new(Fd(libc::AT_FDCWD), self.path(on, name, memory)).build(),
-            Op::MakeDirectory { on, name } => opcode::MkDirAt::new(Fd(libc::AT_FDCWD), self.path(on, name, memory)).mode(0o700).build(),
+            Op::Unlink { on, name } => {
+                opcode::UnlinkAt::new(Fd(libc::AT_FDCWD), self.path(on, name, memory)).build()
+            }
+            Op::MakeDirectory { on, name } => {
+                opcode::MkDirAt::new(Fd(libc::AT_FDCWD), self.path(on, name, memory))
+                    .mode(0o700)
+                    .build()
+            }
         }
     }
 
     /// A path in a directory object, or one that is not there.
     fn path(&self, on: usize, name: char, memory: &mut Memory) -> *const libc::c_char {
         let directory = self.things[on].path.clone().unwrap_or_else(|| "/nowhere".into());
-        let path = CString::new(directory.join(name.to_string()).into_os_string().into_encoded_bytes()).expect("no zero in a path");
+        let path =
+            CString::new(directory.join(name.to_string()).into_os_string().into_encoded_bytes())
+                .expect("no zero in a path");
         // A string's bytes lie on the heap, wherever the string itself moves.
         memory.paths.push(path);
         memory.paths[memory.paths.len() - 1].as_ptr()
@@ -242,15 +306,23 @@ impl World {
 
     /// What an entry found in its memory: the first bytes of its buffers, or the size and kind of a
     /// file.
-    pub(crate) fn found(&mut self, number: usize, op: &Op, result: i32, buffer: Option<u16>) -> Vec<u8> {
+    pub(crate) fn found(
+        &mut self,
+        number: usize,
+        op: &Op,
+        result: i32,
+        buffer: Option<u16>,
+    ) -> Vec<u8> {
         let length = usize::try_from(result).unwrap_or(0);
         match op {
             Op::Read { .. } | Op::Readv { .. } | Op::Recv { .. } | Op::RecvMsg { .. } => {
-                let all = self.memory[number].buffers.iter().flat_map(|buffer| buffer.iter().copied());
+                let all =
+                    self.memory[number].buffers.iter().flat_map(|buffer| buffer.iter().copied());
                 all.take(length).collect()
             }
             op if op.takes_buffers() => {
-                let taken = buffer.map(|id| self.buffers.memory[usize::from(id)][..length].to_vec());
+                let taken =
+                    buffer.map(|id| self.buffers.memory[usize::from(id)][..length].to_vec());
                 self.buffers.taken.extend(buffer);
                 taken.unwrap_or_default()
             }
@@ -267,7 +339,8 @@ impl World {
     /// Does what a peer does, and says how that went.
     pub(crate) fn peer_writes(&mut self, on: usize, length: u32) -> i32 {
         let thing = &mut self.things[on];
-        let bytes: Vec<u8> = (0..length).map(|index| thing.next.wrapping_add(index as u8)).collect();
+        let bytes: Vec<u8> =
+            (0..length).map(|index| thing.next.wrapping_add(index as u8)).collect();
         thing.next = thing.next.wrapping_add(length as u8);
         let Some(peer) = &thing.peer else { return -libc::EBADF };
         if matches!(thing.kind, Object::File(_) | Object::Append(_) | Object::ReadOnly(_)) {
@@ -287,8 +360,11 @@ impl World {
 
     pub(crate) fn peer_reads(&mut self, on: usize, length: u32) -> (i32, Vec<u8>) {
         let thing = &mut self.things[on];
-        let is_file = matches!(thing.kind, Object::File(_) | Object::Append(_) | Object::ReadOnly(_));
-        let Some(peer) = thing.peer.as_ref().filter(|_| !is_file) else { return (-libc::EBADF, Vec::new()) };
+        let is_file =
+            matches!(thing.kind, Object::File(_) | Object::Append(_) | Object::ReadOnly(_));
+        let Some(peer) = thing.peer.as_ref().filter(|_| !is_file) else {
+            return (-libc::EBADF, Vec::new());
+        };
         let mut bytes = vec![0; length as usize];
         // SAFETY: the buffer outlives the call.
         let read = unsafe { libc::read(peer.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
@@ -324,7 +400,9 @@ impl World {
     }
 
     pub(crate) fn peer_connects(&mut self, on: usize) {
-        let Some(address) = self.things[on].address.as_ref().and_then(SockAddr::as_socket) else { return };
+        let Some(address) = self.things[on].address.as_ref().and_then(SockAddr::as_socket) else {
+            return;
+        };
         if let Ok(client) = TcpStream::connect::<SocketAddr>(address) {
             self.things[on].clients.push(client.into());
         }
@@ -335,7 +413,8 @@ impl World {
         assert!(self.buffers.queue.is_none(), "once in a program");
         let queue = Rc::new(BufferRing::new(usize::from(buffers)).expect("memory"));
         self.buffers.queue = Some(queue.clone());
-        self.buffers.memory = (0..buffers).map(|_| vec![0; length as usize].into_boxed_slice()).collect();
+        self.buffers.memory =
+            (0..buffers).map(|_| vec![0; length as usize].into_boxed_slice()).collect();
         for id in 0..buffers {
             self.buffers.lend(id);
         }
@@ -364,7 +443,10 @@ impl Memory {
 
     fn vector(&mut self, buffers: impl IntoIterator<Item = Box<[u8]>>) {
         self.buffers.extend(buffers);
-        let vectors = self.buffers.iter_mut().map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() });
+        let vectors = self.buffers.iter_mut().map(|buffer| libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        });
         self.vectors = vectors.collect();
     }
 

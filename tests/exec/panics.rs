@@ -14,7 +14,9 @@ use annulus::buf::{IoBuf, IoBufMut};
 use annulus::net::UnixStream;
 use annulus::{JoinSet, spawn, time};
 
-use crate::common::{self, assert_descriptors_are, bounded, open_descriptors, poll_once, run_here, turns};
+use crate::common::{
+    self, assert_descriptors_are, bounded, open_descriptors, poll_once, run_here, turns,
+};
 use crate::{Drops, Guard, hold};
 
 thread_local! {
@@ -85,7 +87,8 @@ fn a_future_whose_drop_panics_with_something_whose_drop_panics_is_dropped_once()
             // The output is a bomb too: it goes before the panic of the future is kept.
             let (in_future, in_output) = (Bomb(drops.guard()), Bomb(drops.guard()));
             let mut output = Some(in_output);
-            let task = spawn(Holds(in_future, move || Poll::Ready(output.take().expect("polled once"))));
+            let task =
+                spawn(Holds(in_future, move || Poll::Ready(output.take().expect("polled once"))));
             let Err(error) = task.await else { panic!("the drop of its future panicked") };
             assert!(error.is_panic());
             std::mem::forget(error.into_panic());
@@ -173,7 +176,8 @@ fn buffers_of_dropped_operations_that_panic_together_cost_one_panic() {
             runtime.block_on(async {
                 let streams: Vec<_> = (0..3).map(|_| UnixStream::pair().expect("a pair")).collect();
                 for (ours, _) in &streams {
-                    let mut read = Box::pin(ours.read(BombBuffer(vec![0; 8].into(), Bomb(drops.guard()))));
+                    let mut read =
+                        Box::pin(ours.read(BombBuffer(vec![0; 8].into(), Bomb(drops.guard()))));
                     assert!(poll_once(read.as_mut()).is_pending());
                 }
                 turns(5).await;
@@ -222,7 +226,9 @@ fn the_end_of_a_runtime_lets_no_panic_out_and_closes_everything() {
 /// Owns a future, as a combinator's waker does.
 struct OwnsFuture(std::sync::Mutex<Option<SendBox>>);
 
-struct SendBox(#[expect(dead_code, reason = "kept to be dropped")] Pin<Box<dyn Future<Output = ()>>>);
+struct SendBox(
+    #[expect(dead_code, reason = "kept to be dropped")] Pin<Box<dyn Future<Output = ()>>>,
+);
 
 // SAFETY: it never leaves the test's thread.
 unsafe impl Send for SendBox {}
@@ -245,7 +251,10 @@ fn a_timers_waker_that_owns_sockets_and_operations_goes_before_the_ring() {
             let mut future: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {
                 let _sleep = sleep;
                 let both = (ours.read(vec![0; 8]), theirs.read(vec![0; 8]));
-                futures_util::future::join(async { drop(both.0.await) }, async { drop(both.1.await) }).await;
+                futures_util::future::join(async { drop(both.0.await) }, async {
+                    drop(both.1.await)
+                })
+                .await;
             });
             assert!(poll_once(future.as_mut()).is_pending());
             *owner.0.lock().expect("no panic under it") = Some(SendBox(future));
@@ -406,7 +415,8 @@ fn a_buffer_whose_methods_panic_ends_its_operation_and_no_other() {
         for call in 0..16 {
             let (ours, theirs) = UnixStream::pair().expect("a pair");
             let (ours, theirs) = (Rc::new(ours), Rc::new(theirs));
-            let fragile = |bytes: &[u8]| Fragile { bytes: bytes.to_vec(), left: Rc::new(Cell::new(call)) };
+            let fragile =
+                |bytes: &[u8]| Fragile { bytes: bytes.to_vec(), left: Rc::new(Cell::new(call)) };
             let (write, read) = (fragile(b"first"), fragile(&[0; 5]));
             let (end, other) = (Rc::clone(&ours), Rc::clone(&theirs));
             let written = spawn(async move { end.write_all(write).await.is_ok() }).await;

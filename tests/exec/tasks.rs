@@ -172,16 +172,25 @@ fn a_panic_in_a_task_comes_out_of_its_handle_and_nowhere_else() {
         assert!(error.is_panic() && !error.is_cancelled());
         assert_eq!(error.to_string(), "task panicked: number 7");
         assert!(format!("{error:?}").contains("number 7"));
-        assert_eq!(error.into_panic().downcast_ref::<String>().map(String::as_str), Some("number 7"));
+        assert_eq!(
+            error.into_panic().downcast_ref::<String>().map(String::as_str),
+            Some("number 7")
+        );
 
         let error = spawn(async { panic!("plain") }).await.expect_err("a panic");
         assert_eq!(error.to_string(), "task panicked: plain");
         let error = std::io::Error::from(error);
-        assert_eq!((error.kind(), error.to_string().as_str()), (std::io::ErrorKind::Other, "task panicked: plain"));
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (std::io::ErrorKind::Other, "task panicked: plain")
+        );
 
         let error = spawn(async { std::panic::panic_any(3) }).await.expect_err("a panic");
         assert!(error.to_string().starts_with("task panicked: "));
-        assert_eq!(error.try_into_panic().map(|payload| payload.downcast_ref().copied()).ok(), Some(Some(3)));
+        assert_eq!(
+            error.try_into_panic().map(|payload| payload.downcast_ref().copied()).ok(),
+            Some(Some(3))
+        );
     });
 }
 
@@ -394,7 +403,10 @@ fn a_panic_in_a_drop_at_the_end_of_the_runtime_spares_the_other_tasks() {
     runtime.block_on(turns(1));
     drop(runtime);
     assert_eq!(drops.count(), 2);
-    assert_eq!(common::runtime().block_on(bomb).expect_err("a panic").to_string(), "task panicked: at the end");
+    assert_eq!(
+        common::runtime().block_on(bomb).expect_err("a panic").to_string(),
+        "task panicked: at the end"
+    );
 }
 
 #[test]
@@ -506,7 +518,10 @@ fn abort_handles_outlive_their_task_its_handle_and_its_runtime() {
             assert!(next.await.is_ok());
         }
     });
-    assert_eq!(handles.iter().map(|handle| handle.is_finished()).collect::<Vec<_>>(), [true, false, true, false]);
+    assert_eq!(
+        handles.iter().map(|handle| handle.is_finished()).collect::<Vec<_>>(),
+        [true, false, true, false]
+    );
     drop(runtime);
     drop(waiting);
     assert!(handles.iter().all(|handle| handle.is_finished()));
@@ -531,7 +546,8 @@ fn a_handle_that_is_dropped_by_the_waker_that_its_task_wakes_is_no_trouble() {
         let guard = drops.guard();
         let mut handle = spawn(async move { guard });
         let waker = Arc::new(DropOnWake(std::sync::Mutex::default()));
-        let polled = Pin::new(&mut handle).poll(&mut Context::from_waker(&Arc::clone(&waker).into()));
+        let polled =
+            Pin::new(&mut handle).poll(&mut Context::from_waker(&Arc::clone(&waker).into()));
         assert!(polled.is_pending());
         *waker.0.lock().expect("no panic") = Some(SendAnyway(handle));
         turns(1).await;

@@ -222,7 +222,8 @@ fn a_task_that_always_yields_does_not_starve_completions() {
     beside_a_busy_loop(|| async {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         for _ in 0..20 {
-            let (sent, received) = join(theirs.write_all(vec![1; 10]), ours.read_exact(vec![0; 10])).await;
+            let (sent, received) =
+                join(theirs.write_all(vec![1; 10]), ours.read_exact(vec![0; 10])).await;
             assert!(sent.is_ok() && received.is_ok());
         }
         annulus::fs::metadata("/").await.expect("the root directory");
@@ -320,7 +321,11 @@ fn block_on_returns_with_the_poll_in_which_its_future_ends() {
         }));
     }
     let at_the_end = runtime.block_on(async { polls.get() });
-    assert_eq!((at_the_end, polls.get()), (0, 0), "the future of block_on is polled first, and was ready");
+    assert_eq!(
+        (at_the_end, polls.get()),
+        (0, 0),
+        "the future of block_on is polled first, and was ready"
+    );
     for yields in 1..5 {
         let before = polls.get();
         let at_the_end = runtime.block_on(async {
@@ -329,7 +334,11 @@ fn block_on_returns_with_the_poll_in_which_its_future_ends() {
             }
             polls.get()
         });
-        assert_eq!((at_the_end - before, polls.get()), (yields * 1000, at_the_end), "each task has one turn for each of the future's");
+        assert_eq!(
+            (at_the_end - before, polls.get()),
+            (yields * 1000, at_the_end),
+            "each task has one turn for each of the future's"
+        );
     }
 }
 
@@ -357,7 +366,8 @@ fn a_waker_of_a_runtime_that_has_gone_finds_whole_tasks_of_the_next_or_nothing()
     for from_here in [true, false] {
         let stale = stale.clone();
         run_here(async move {
-            let words: [usize; 200] = std::array::from_fn(|index| stale[index % stale.len()].data().addr());
+            let words: [usize; 200] =
+                std::array::from_fn(|index| stale[index % stale.len()].data().addr());
             let tasks: Vec<_> = (0..3)
                 .map(|_| {
                     spawn(async move {
@@ -423,16 +433,23 @@ fn what_always_has_an_item_lets_others_have_their_turn() {
         peer.write_all(vec![1; ITEMS as usize]).await.expect("room");
         turns(3).await;
         drop(dropped);
-        take_all("bytes that a dropped read left", async || ours.read_exact(vec![0; 1]).await.expect("a byte")).await;
+        take_all("bytes that a dropped read left", async || {
+            ours.read_exact(vec![0; 1]).await.expect("a byte")
+        })
+        .await;
 
         let directory = common::scratch_dir();
         let path = directory.path().join("socket");
         let listener = annulus::net::UnixListener::bind(&path).expect("a listener");
         let mut incoming = listener.incoming().limit(2 * ITEMS as usize);
         assert!(common::poll_once(std::pin::pin!(incoming.next())).is_pending());
-        let clients: Vec<_> = futures_util::future::join_all((0..ITEMS).map(|_| UnixStream::connect(&path))).await;
+        let clients: Vec<_> =
+            futures_util::future::join_all((0..ITEMS).map(|_| UnixStream::connect(&path))).await;
         turns(20).await;
-        take_all("connections", async || incoming.next().await.expect("it never ends").expect("a connection")).await;
+        take_all("connections", async || {
+            incoming.next().await.expect("it never ends").expect("a connection")
+        })
+        .await;
         drop(clients);
     });
 }
@@ -454,7 +471,9 @@ fn the_ring_turns_within_ten_yields() {
             for _ in 0..20 {
                 let (ours, peer) = UnixStream::pair().expect("a pair of streams");
                 peer.write_all("here").await.expect("a pair of streams");
-                let read = spawn(async move { ours.read_exact(vec![0; 4]).await.expect("a pair of streams") });
+                let read = spawn(async move {
+                    ours.read_exact(vec![0; 4]).await.expect("a pair of streams")
+                });
                 for _ in 0..10 {
                     yield_now().await;
                 }

@@ -31,10 +31,12 @@ pub(crate) fn block(content: u8) -> AlignedBuffer {
 pub(crate) async fn writes_and_reads(directory: &Path) {
     let Some(file) = open_direct(&directory.join("direct")).await else { return };
     let offset = |number: u8| u64::from(number) * BLOCK as u64;
-    let written = join_all((0..BLOCKS).map(|number| file.write_at(block(number), offset(number)))).await;
+    let written =
+        join_all((0..BLOCKS).map(|number| file.write_at(block(number), offset(number)))).await;
     assert!(written.into_iter().all(|written| written.unwrap().0 == BLOCK));
     for _ in 0..3 {
-        let read = join_all((0..BLOCKS).map(|number| file.read_at(block(99), offset(number)))).await;
+        let read =
+            join_all((0..BLOCKS).map(|number| file.read_at(block(99), offset(number)))).await;
         for (number, read) in (0..BLOCKS).zip(read) {
             assert_eq!(read.unwrap().1[..], block(number)[..]);
         }
@@ -42,14 +44,25 @@ pub(crate) async fn writes_and_reads(directory: &Path) {
     let two = vec![block(0), block(0)];
     let (count, two) = file.read_vectored_at(two, offset(BLOCKS - 3)).await.unwrap();
     assert_eq!((count, &two[1][..]), (2 * BLOCK, &block(BLOCKS - 2)[..]));
-    let (count, rest) = file.read_at(AlignedBuffer::with_page_alignment(2 * BLOCK), offset(BLOCKS - 1)).await.unwrap();
-    assert_eq!((count, &rest[..]), (BLOCK, &block(BLOCKS - 1)[..]), "cut off by the end of the file");
+    let (count, rest) = file
+        .read_at(AlignedBuffer::with_page_alignment(2 * BLOCK), offset(BLOCKS - 1))
+        .await
+        .unwrap();
+    assert_eq!(
+        (count, &rest[..]),
+        (BLOCK, &block(BLOCKS - 1)[..]),
+        "cut off by the end of the file"
+    );
 
     // What does not fit the device some file systems refuse, and others read through the page
     // cache.
     let std = std::fs::File::from(file.as_fd().try_clone_to_owned().unwrap());
     let expected = std.read_at(&mut block(0), 1).map_err(|error| error.raw_os_error());
-    let odd = file.read_at(block(0), 1).await.map(|(count, _)| count).map_err(|error| error.raw_os_error());
+    let odd = file
+        .read_at(block(0), 1)
+        .await
+        .map(|(count, _)| count)
+        .map_err(|error| error.raw_os_error());
     assert_eq!(odd, expected);
 }
 
@@ -60,7 +73,8 @@ fn many_direct_transfers_at_once_each_bring_their_own_block() {
 }
 
 #[test]
-fn threads_of_the_software_ring_make_direct_transfers_where_one_of_the_calls_for_them_is_forbidden() {
+fn threads_of_the_software_ring_make_direct_transfers_where_one_of_the_calls_for_them_is_forbidden()
+{
     in_own_process(|| {
         // In the reverse of the order in which they are needed, since a filter stays.
         for call in [libc::SYS_io_submit, libc::SYS_io_getevents, libc::SYS_io_setup] {
@@ -76,7 +90,11 @@ fn threads_of_the_software_ring_make_direct_transfers_where_one_of_the_calls_for
 pub(crate) async fn open_direct(path: &Path) -> Option<File> {
     let mut options = File::options();
     options.read(true).write(true).create(true).custom_flags(libc::O_DIRECT);
-    options.open(path).await.map_err(|error| println!("skipped: the file system refuses O_DIRECT ({error})")).ok()
+    options
+        .open(path)
+        .await
+        .map_err(|error| println!("skipped: the file system refuses O_DIRECT ({error})"))
+        .ok()
 }
 
 /// Those of ext4 and xfs: both begin direct reads without waiting.
@@ -87,17 +105,21 @@ fn the_software_ring_needs_no_call_that_waits_for_direct_reads() {
     in_own_process(|| {
         let scratch = scratch_dir();
         let path = scratch.path().join("direct");
-        std::fs::write(&path, (0..BLOCKS).flat_map(|number| [number; BLOCK]).collect::<Vec<u8>>()).unwrap();
+        std::fs::write(&path, (0..BLOCKS).flat_map(|number| [number; BLOCK]).collect::<Vec<u8>>())
+            .unwrap();
         std::fs::File::open(&path).unwrap().sync_all().unwrap();
         if !KNOWN_FILE_SYSTEMS.contains(&file_system(&path)) {
-            return println!("skipped: it is not known whether this file system begins direct reads without waiting");
+            return println!(
+                "skipped: it is not known whether this file system begins direct reads without waiting"
+            );
         }
         Builder::new().ring(RingKind::Software).build().unwrap().block_on(async {
             let Some(file) = open_direct(&path).await else { return };
             for call in [libc::SYS_pread64, libc::SYS_preadv, libc::SYS_preadv2] {
                 forbid(call, None, libc::EPERM);
             }
-            let reads = (0..BLOCKS).map(|number| file.read_at(block(99), u64::from(number) * BLOCK as u64));
+            let reads =
+                (0..BLOCKS).map(|number| file.read_at(block(99), u64::from(number) * BLOCK as u64));
             for (number, read) in (0..BLOCKS).zip(join_all(reads).await) {
                 assert_eq!(read.unwrap().1[..], block(number)[..]);
             }
@@ -125,7 +147,11 @@ pub(crate) async fn drops_transfers(path: &Path, round: u32) {
                 return drop(file.write_at(block(7), offset).await);
             }
             let read = file.read_at(block(99), offset);
-            let read = if number % 3 == 0 { read.timeout(Duration::from_micros(100)).await } else { read.await };
+            let read = if number % 3 == 0 {
+                read.timeout(Duration::from_micros(100)).await
+            } else {
+                read.await
+            };
             if let Ok((_, content)) = read {
                 assert_eq!(content[..], block(7)[..]);
             }
@@ -165,9 +191,14 @@ fn a_pipe_with_the_number_of_a_direct_file_or_with_its_flag_is_read_as_a_pipe() 
                 // SAFETY: there is room for two numbers.
                 assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), flags | libc::O_CLOEXEC) }, 0);
                 // SAFETY: the call has just made them, and nobody else knows them.
-                let [reader, mut writer] = ends.map(|end| unsafe { std::fs::File::from_raw_fd(end) });
+                let [reader, mut writer] =
+                    ends.map(|end| unsafe { std::fs::File::from_raw_fd(end) });
                 let reader = File::from(reader);
-                let late = reader.read_at(vec![0; 10], 0).timeout(Duration::from_millis(1)).await.unwrap_err();
+                let late = reader
+                    .read_at(vec![0; 10], 0)
+                    .timeout(Duration::from_millis(1))
+                    .await
+                    .unwrap_err();
                 assert_eq!(late.kind(), ErrorKind::TimedOut);
                 writer.write_all(b"in time").unwrap();
                 assert_eq!(reader.read_at(vec![0; 10], 0).await.unwrap().1, b"in time");

@@ -24,7 +24,11 @@ fn run_polling<T: Send>(test: impl AsyncFnOnce() -> T + Send) -> T {
     apart(|| {
         let (runtime, _) = polling_runtime();
         let output = runtime.block_on(test());
-        assert_eq!(runtime.metrics().stale_completions, 0, "every completion belongs to an operation");
+        assert_eq!(
+            runtime.metrics().stale_completions,
+            0,
+            "every completion belongs to an operation"
+        );
         output
     })
 }
@@ -40,7 +44,10 @@ fn a_runtime_says_whether_it_can_poll() {
             true => assert_eq!(refused, devices == 0, "{report}"),
             false => assert!(refused, "{report}"),
         }
-        assert!(!Builder::new().build().unwrap().ring().to_string().contains("IOPOLL"), "only if it is asked for");
+        assert!(
+            !Builder::new().build().unwrap().ring().to_string().contains("IOPOLL"),
+            "only if it is asked for"
+        );
     });
 }
 
@@ -93,12 +100,14 @@ fn polled_transfers_in_flight_are_dropped_with_their_futures_and_with_their_runt
 fn more_transfers_than_the_rings_have_places_wait_their_turn() {
     let scratch = scratch_dir();
     let path = scratch.path().join("direct");
-    std::fs::write(&path, (0..BLOCKS).flat_map(|number| [number; BLOCK]).collect::<Vec<u8>>()).unwrap();
+    std::fs::write(&path, (0..BLOCKS).flat_map(|number| [number; BLOCK]).collect::<Vec<u8>>())
+        .unwrap();
     apart(|| {
         let runtime = Builder::new().entries(2).completion_entries(2).iopoll(true).build().unwrap();
         runtime.block_on(async {
             let Some(file) = open_direct(&path).await else { return };
-            let reads = (0..BLOCKS).map(|number| file.read_at(block(99), u64::from(number) * BLOCK as u64));
+            let reads =
+                (0..BLOCKS).map(|number| file.read_at(block(99), u64::from(number) * BLOCK as u64));
             for (number, read) in (0..BLOCKS).zip(join_all(reads).await) {
                 assert_eq!(read.unwrap().1[..], block(number)[..]);
             }
@@ -117,10 +126,18 @@ fn sockets_timers_and_cached_files_go_on_beside_polled_transfers() {
         let reader = annulus::spawn(async move {
             loop {
                 let reads = (0..64).map(|number| file.read_at(block(99), number * BLOCK as u64));
-                assert!(join_all(reads).await.into_iter().all(|read| read.unwrap().1[..] == block(7)[..]));
+                assert!(
+                    join_all(reads)
+                        .await
+                        .into_iter()
+                        .all(|read| read.unwrap().1[..] == block(7)[..])
+                );
             }
         });
-        let (one, two) = (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let (one, two) = (
+            UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+            UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+        );
         one.connect(two.local_addr().unwrap()).await.unwrap();
         two.connect(one.local_addr().unwrap()).await.unwrap();
         let cached = File::open(&path).await.unwrap();
@@ -153,7 +170,10 @@ fn a_cached_file_with_the_number_of_a_direct_one_is_read_as_ever() {
             }
             let cached = File::open(&path).await.unwrap();
             for _ in 0..40 {
-                assert_eq!(cached.read_at(Vec::with_capacity(20_000), 1).await.unwrap().1, content[1..]);
+                assert_eq!(
+                    cached.read_at(Vec::with_capacity(20_000), 1).await.unwrap().1,
+                    content[1..]
+                );
             }
         }
     });
@@ -163,14 +183,18 @@ fn a_cached_file_with_the_number_of_a_direct_one_is_read_as_ever() {
 fn registered_buffers_are_read_into_and_given_back() {
     let scratch = scratch_dir();
     let path = scratch.path().join("direct");
-    std::fs::write(&path, (0..BLOCKS).flat_map(|number| [number; BLOCK]).collect::<Vec<u8>>()).unwrap();
+    std::fs::write(&path, (0..BLOCKS).flat_map(|number| [number; BLOCK]).collect::<Vec<u8>>())
+        .unwrap();
     run_polling(async || {
         let Some(file) = open_direct(&path).await else { return };
         for _ in 0..3 {
             let pools = [BufferPool::new(3, BLOCK), BufferPool::new(5, BLOCK)];
             for number in 0..BLOCKS {
                 for pool in &pools {
-                    let (count, content) = file.read_at(pool.acquire().await, u64::from(number) * BLOCK as u64).await.unwrap();
+                    let (count, content) = file
+                        .read_at(pool.acquire().await, u64::from(number) * BLOCK as u64)
+                        .await
+                        .unwrap();
                     assert_eq!((count, &content[..]), (BLOCK, &block(number)[..]));
                     file.write_all_at(content, u64::from(number) * BLOCK as u64).await.unwrap();
                 }

@@ -35,8 +35,14 @@ fn a_buffer_over_2_gib_is_read_and_written_whole() {
     let scratch = scratch_dir();
     run(async || {
         let path = scratch.path().join("sparse");
-        let file = OpenOptions::new().read(true).write(true).create(true).open(&path).await.unwrap();
-        std_fs::File::options().write(true).open(&path).unwrap().set_len(LENGTH as u64 + 1).unwrap();
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).open(&path).await.unwrap();
+        std_fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(LENGTH as u64 + 1)
+            .unwrap();
         let marks = [0, SEAM - 1, SEAM, SEAM + 1, (1 << 31) - 1, 1 << 31, LENGTH - 1, LENGTH];
         for (number, mark) in marks.into_iter().enumerate() {
             file.write_all_at(vec![number as u8 + 1], mark as u64).await.unwrap();
@@ -49,7 +55,11 @@ fn a_buffer_over_2_gib_is_read_and_written_whole() {
         }
         assert_eq!((buffer[SEAM - 2], buffer[SEAM + 2]), (0, 0));
         let (count, buffer) = file.read_at(buffer, 0).await.unwrap();
-        assert_eq!((count, buffer.len()), (SEAM, SEAM), "one read moves what one system call moves");
+        assert_eq!(
+            (count, buffer.len()),
+            (SEAM, SEAM),
+            "one read moves what one system call moves"
+        );
         let mut buffer = buffer;
         // Zeroed memory up to the old length again: the allocation is still that large.
         buffer.resize(LENGTH, 0);
@@ -60,7 +70,10 @@ fn a_buffer_over_2_gib_is_read_and_written_whole() {
         let buffer = null.write_all_at(buffer, 0).await.unwrap();
         assert_eq!((buffer.len(), annulus::metrics().operations - operations), (LENGTH, 2));
         let error = file.read_exact_at(buffer, 4096).await.unwrap_err();
-        assert_eq!((error.kind(), error.transferred()), (ErrorKind::UnexpectedEof, LENGTH + 1 - 4096));
+        assert_eq!(
+            (error.kind(), error.transferred()),
+            (ErrorKind::UnexpectedEof, LENGTH + 1 - 4096)
+        );
         assert_eq!(error.buffer().len(), LENGTH + 1 - 4096);
         assert_eq!((error.buffer()[LENGTH - 4096], error.buffer()[LENGTH - 1 - 4096]), (8, 7));
     });
@@ -71,13 +84,25 @@ fn a_device_that_is_full_gives_enospc_and_the_buffer() {
     run(async || {
         let full = OpenOptions::new().write(true).open("/dev/full").await.unwrap();
         let error = full.write_at("content", 0).await.unwrap_err();
-        assert_eq!((error.kind(), error.raw_os_error(), error.transferred()), (ErrorKind::StorageFull, Some(libc::ENOSPC), 0));
+        assert_eq!(
+            (error.kind(), error.raw_os_error(), error.transferred()),
+            (ErrorKind::StorageFull, Some(libc::ENOSPC), 0)
+        );
         assert_eq!(error.into_buffer(), "content");
         let error = full.write_all_at(vec![7; 10], 0).await.unwrap_err();
-        assert_eq!((error.raw_os_error(), error.transferred(), error.into_buffer()), (Some(libc::ENOSPC), 0, vec![7; 10]));
+        assert_eq!(
+            (error.raw_os_error(), error.transferred(), error.into_buffer()),
+            (Some(libc::ENOSPC), 0, vec![7; 10])
+        );
         let error = full.write_vectored_at(vec!["a", "b"], 0).await.unwrap_err();
-        assert_eq!((error.raw_os_error(), error.into_buffer()), (Some(libc::ENOSPC), vec!["a", "b"]));
-        assert_eq!(fs::write("/dev/full", "content").await.unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+        assert_eq!(
+            (error.raw_os_error(), error.into_buffer()),
+            (Some(libc::ENOSPC), vec!["a", "b"])
+        );
+        assert_eq!(
+            fs::write("/dev/full", "content").await.unwrap_err().raw_os_error(),
+            Some(libc::ENOSPC)
+        );
     });
 }
 
@@ -89,8 +114,20 @@ fn mount_small_disk(directory: &Path, size: usize) -> io::Result<()> {
     // SAFETY: all pointers are to C strings that outlive the calls.
     unsafe {
         if libc::unshare(libc::CLONE_NEWNS) < 0
-            || libc::mount(c"none".as_ptr(), c"/".as_ptr(), std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE, std::ptr::null()) < 0
-            || libc::mount(c"none".as_ptr(), directory.as_ptr(), c"tmpfs".as_ptr(), 0, options.as_ptr().cast()) < 0
+            || libc::mount(
+                c"none".as_ptr(),
+                c"/".as_ptr(),
+                std::ptr::null(),
+                libc::MS_REC | libc::MS_PRIVATE,
+                std::ptr::null(),
+            ) < 0
+            || libc::mount(
+                c"none".as_ptr(),
+                directory.as_ptr(),
+                c"tmpfs".as_ptr(),
+                0,
+                options.as_ptr().cast(),
+            ) < 0
         {
             return Err(io::Error::last_os_error());
         }
@@ -105,22 +142,42 @@ fn a_disk_that_fills_up_gives_enospc_and_says_how_much_was_written() {
         let scratch = scratch_dir();
         apart(|| {
             if let Err(error) = mount_small_disk(scratch.path(), SIZE) {
-                return println!("skipped: no mount namespace ({error}); a limit on file size stands in for it in the next test");
+                return println!(
+                    "skipped: no mount namespace ({error}); a limit on file size stands in for it in the next test"
+                );
             }
             let path = scratch.path().join("file");
             annulus::block_on(async {
                 let content = pattern(SIZE + 10_000);
-                let file = OpenOptions::new().read(true).write(true).create(true).open(&path).await.unwrap();
+                let file = OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .open(&path)
+                    .await
+                    .unwrap();
                 let error = file.write_all_at(content.clone(), 0).await.unwrap_err();
-                assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::StorageFull, Some(libc::ENOSPC)));
+                assert_eq!(
+                    (error.kind(), error.raw_os_error()),
+                    (ErrorKind::StorageFull, Some(libc::ENOSPC))
+                );
                 let transferred = error.transferred();
                 assert_eq!(transferred, SIZE);
                 assert!(error.into_buffer() == content, "the buffer comes back whole");
                 assert_eq!(file.metadata().await.unwrap().len(), transferred as u64);
                 assert!(fs::read(&path).await.unwrap() == content[..transferred]);
                 let error = file.write_at("more", SIZE as u64).await.unwrap_err();
-                assert_eq!((error.raw_os_error(), error.into_buffer()), (Some(libc::ENOSPC), "more"));
-                assert_eq!(fs::write(scratch.path().join("other"), "more").await.unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+                assert_eq!(
+                    (error.raw_os_error(), error.into_buffer()),
+                    (Some(libc::ENOSPC), "more")
+                );
+                assert_eq!(
+                    fs::write(scratch.path().join("other"), "more")
+                        .await
+                        .unwrap_err()
+                        .raw_os_error(),
+                    Some(libc::ENOSPC)
+                );
                 file.set_len(0).await.unwrap();
                 file.write_all_at("room again", 0).await.unwrap();
             });
@@ -147,7 +204,10 @@ fn a_limit_on_file_size_gives_efbig_and_says_how_much_was_written() {
             let content = pattern(3 * LIMIT);
             let file = File::create(&path).await.unwrap();
             let error = file.write_all_at(content.clone(), 0).await.unwrap_err();
-            assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::FileTooLarge, Some(libc::EFBIG)));
+            assert_eq!(
+                (error.kind(), error.raw_os_error()),
+                (ErrorKind::FileTooLarge, Some(libc::EFBIG))
+            );
             assert_eq!(error.transferred(), LIMIT);
             assert!(error.into_buffer() == content, "the buffer comes back whole");
             assert!(std_fs::read(&path).unwrap() == content[..LIMIT]);
@@ -157,7 +217,10 @@ fn a_limit_on_file_size_gives_efbig_and_says_how_much_was_written() {
             assert_eq!((error.raw_os_error(), error.into_buffer()), (Some(libc::EFBIG), "more"));
             let error = file.set_len(LIMIT as u64 + 1).await.unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EFBIG));
-            assert_eq!(fs::write(path, content).await.unwrap_err().raw_os_error(), Some(libc::EFBIG));
+            assert_eq!(
+                fs::write(path, content).await.unwrap_err().raw_os_error(),
+                Some(libc::EFBIG)
+            );
         });
     });
 }
@@ -194,8 +257,13 @@ fn a_runtime_whose_own_descriptor_is_number_0_works() {
         apart(|| {
             without_stdin(|| {
                 annulus::block_on(async {
-                    let link = std_fs::read_link("/proc/thread-self/fd/0").expect("the runtime has number 0");
-                    assert!(link.display().to_string().starts_with("anon_inode:"), "{}", link.display());
+                    let link = std_fs::read_link("/proc/thread-self/fd/0")
+                        .expect("the runtime has number 0");
+                    assert!(
+                        link.display().to_string().starts_with("anon_inode:"),
+                        "{}",
+                        link.display()
+                    );
                     use_files(scratch.path()).await;
                     let woken = annulus::spawn_blocking(|| 7).await.unwrap();
                     assert_eq!(woken, 7, "a wake from another thread arrives");
@@ -213,7 +281,13 @@ fn a_file_whose_descriptor_is_number_0_is_a_file_like_others() {
         without_stdin(|| {
             runtime.block_on(async {
                 let path = scratch.path().join("zero");
-                let file = OpenOptions::new().read(true).write(true).create(true).open(&path).await.unwrap();
+                let file = OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .open(&path)
+                    .await
+                    .unwrap();
                 assert_eq!(file.as_raw_fd(), 0);
                 file.write_all_at("content", 0).await.unwrap();
                 assert_eq!(file.read_exact_at(vec![0; 7], 0).await.unwrap(), b"content");
@@ -236,8 +310,12 @@ fn without_threads_the_loop_makes_the_calls_that_wait() {
         let scratch = scratch_dir();
         let path = scratch.path().join("alone");
         Builder::new().ring(RingKind::Software).build().unwrap().block_on(async {
-            let file = OpenOptions::new().read(true).write(true).create(true).open(&path).await.unwrap();
-            let written = join_all((0..50).map(|number| file.write_all_at(vec![number; 10], u64::from(number) * 10))).await;
+            let file =
+                OpenOptions::new().read(true).write(true).create(true).open(&path).await.unwrap();
+            let written = join_all(
+                (0..50).map(|number| file.write_all_at(vec![number; 10], u64::from(number) * 10)),
+            )
+            .await;
             assert!(written.into_iter().all(|written| written.is_ok()));
             file.sync_all().await.unwrap();
             assert_eq!(fs::metadata(&path).await.unwrap().len(), 500);
@@ -245,7 +323,9 @@ fn without_threads_the_loop_makes_the_calls_that_wait() {
             assert_eq!(fs::copy(&path, scratch.path().join("copy")).await.unwrap(), 500);
             assert!(annulus::net::TcpStream::connect("localhost:1").await.is_err());
             assert_eq!(annulus::spawn_blocking(|| 7).await.unwrap(), 7);
-            assert!(annulus::spawn_blocking(|| panic!("as on a thread")).await.unwrap_err().is_panic());
+            assert!(
+                annulus::spawn_blocking(|| panic!("as on a thread")).await.unwrap_err().is_panic()
+            );
         });
     });
 }
@@ -267,8 +347,15 @@ fn an_operation_for_which_the_kernel_has_no_thread_is_tried_again_and_fails_in_t
         std_fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o777)).unwrap();
         become_ordinary(8 << 20);
         let runtime = Builder::new().ring(RingKind::Kernel).build().unwrap();
-        if runtime.ring().refused().iter().any(|refusal| refusal.what() == "REGISTER_RING_FDS" && refusal.errno() == libc::EINVAL) {
-            return println!("skipped: before Linux 5.12 an operation waits for a thread as long as there is none");
+        if runtime
+            .ring()
+            .refused()
+            .iter()
+            .any(|refusal| refusal.what() == "REGISTER_RING_FDS" && refusal.errno() == libc::EINVAL)
+        {
+            return println!(
+                "skipped: before Linux 5.12 an operation waits for a thread as long as there is none"
+            );
         }
         runtime.block_on(async {
             let path = scratch.path().join("file");

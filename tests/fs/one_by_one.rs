@@ -133,7 +133,8 @@ fn the_end_of_the_file_is_where_it_is_now() {
         for page in 0..50 {
             read_page(&file, &content, page).await;
         }
-        let mut std = std_fs::OpenOptions::new().append(true).open(scratch.path().join("cached")).unwrap();
+        let mut std =
+            std_fs::OpenOptions::new().append(true).open(scratch.path().join("cached")).unwrap();
         let end = content.len() as u64;
         let (count, buffer) = file.read_at(vec![0; PAGE], end - 10).await.unwrap();
         assert_eq!((count, &buffer[..]), (10, &content[content.len() - 10..]));

@@ -27,7 +27,8 @@ struct Choice {
 impl Choice {
     fn all() -> impl Iterator<Item = Choice> {
         (0..64).map(|bits: u32| {
-            let [read, write, append, truncate, create, create_new] = std::array::from_fn(|bit| bits >> bit & 1 == 1);
+            let [read, write, append, truncate, create, create_new] =
+                std::array::from_fn(|bit| bits >> bit & 1 == 1);
             Choice { read, write, append, truncate, create, create_new }
         })
     }
@@ -50,7 +51,9 @@ impl Choice {
 /// The flags that the kernel keeps for an open file, and those of its descriptor.
 fn flags_of(file: &impl AsRawFd) -> (i32, i32) {
     // SAFETY: the calls take no pointer, and the file is borrowed, so its number is its own.
-    unsafe { (libc::fcntl(file.as_raw_fd(), libc::F_GETFL), libc::fcntl(file.as_raw_fd(), libc::F_GETFD)) }
+    unsafe {
+        (libc::fcntl(file.as_raw_fd(), libc::F_GETFL), libc::fcntl(file.as_raw_fd(), libc::F_GETFD))
+    }
 }
 
 #[test]
@@ -65,7 +68,10 @@ fn every_combination_of_options_does_what_std_does() {
                     std_fs::write(&here, "content").unwrap();
                     std_fs::write(&there, "content").unwrap();
                 }
-                let what = format!("{choice:?} on a file that {}", if exists { "exists" } else { "is missing" });
+                let what = format!(
+                    "{choice:?} on a file that {}",
+                    if exists { "exists" } else { "is missing" }
+                );
                 let (ours, std) = (choice.ours().open(&here).await, choice.std().open(&there));
                 assert_same(&what, &ours, &std);
                 if let (Ok(ours), Ok(std)) = (&ours, &std) {
@@ -83,13 +89,22 @@ fn open_create_and_create_new_are_shorthands_as_in_std() {
     run(async || {
         let path = scratch.path().join("file");
         let missing = File::open(&path).await.unwrap_err();
-        assert_eq!((missing.kind(), missing.raw_os_error()), (ErrorKind::NotFound, Some(libc::ENOENT)));
+        assert_eq!(
+            (missing.kind(), missing.raw_os_error()),
+            (ErrorKind::NotFound, Some(libc::ENOENT))
+        );
 
         let made = File::create_new(&path).await.unwrap();
-        assert_eq!(flags_of(&made).0, flags_of(&std_fs::File::create_new(scratch.path().join("std")).unwrap()).0);
+        assert_eq!(
+            flags_of(&made).0,
+            flags_of(&std_fs::File::create_new(scratch.path().join("std")).unwrap()).0
+        );
         made.write_all_at("content", 0).await.unwrap();
         let again = File::create_new(&path).await.unwrap_err();
-        assert_eq!((again.kind(), again.raw_os_error()), (ErrorKind::AlreadyExists, Some(libc::EEXIST)));
+        assert_eq!(
+            (again.kind(), again.raw_os_error()),
+            (ErrorKind::AlreadyExists, Some(libc::EEXIST))
+        );
 
         let opened = File::open(&path).await.unwrap();
         assert_eq!(flags_of(&opened), flags_of(&std_fs::File::open(&path).unwrap()));
@@ -116,10 +131,20 @@ fn the_mode_of_a_new_file_loses_the_bits_of_the_umask() {
             for mode in [0o666, 0o600, 0o755, 0o444, 0o000, 0o4755] {
                 let (here, there) = (scratch.path().join("here"), scratch.path().join("there"));
                 OpenOptions::new().write(true).create(true).mode(mode).open(&here).await.unwrap();
-                std_fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&there).unwrap();
+                std_fs::OpenOptions::new()
+                    .write(true)
+                    .create(true)
+                    .truncate(true)
+                    .mode(mode)
+                    .open(&there)
+                    .unwrap();
                 let mode_of = |path: &Path| std_fs::metadata(path).unwrap().mode();
                 assert_eq!(mode_of(&here), mode_of(&there), "mode {mode:o}, umask {umask:o}");
-                assert_eq!(mode_of(&here) & 0o777, mode & 0o777 & !umask, "mode {mode:o}, umask {umask:o}");
+                assert_eq!(
+                    mode_of(&here) & 0o777,
+                    mode & 0o777 & !umask,
+                    "mode {mode:o}, umask {umask:o}"
+                );
                 std_fs::remove_file(here).unwrap();
                 std_fs::remove_file(there).unwrap();
             }
@@ -162,7 +187,13 @@ fn custom_flags_reach_the_kernel_and_cannot_change_the_access() {
                 assert_eq!(flags_of(ours), flags_of(std), "{what}");
             }
         }
-        let unnamed = OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).mode(0o640).open(scratch.path()).await;
+        let unnamed = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_TMPFILE)
+            .mode(0o640)
+            .open(scratch.path())
+            .await;
         match unnamed {
             Ok(unnamed) => {
                 unnamed.write_all_at("content", 0).await.unwrap();
@@ -211,10 +242,15 @@ fn a_direct_file_reads_and_writes_aligned_buffers_and_refuses_others_with_einval
         let mut blocks = AlignedBuffer::new(4 * BLOCK, BLOCK);
         blocks.extend_from_slice(&content);
         file.write_all_at(blocks, 0).await.unwrap();
-        let blocks = file.read_exact_at(AlignedBuffer::with_page_alignment(4 * BLOCK), 0).await.unwrap();
+        let blocks =
+            file.read_exact_at(AlignedBuffer::with_page_alignment(4 * BLOCK), 0).await.unwrap();
         assert_eq!(&blocks[..], &content[..]);
         let (count, blocks) = file.read_at(blocks, 3 * BLOCK as u64).await.unwrap();
-        assert_eq!((count, blocks.len()), (BLOCK, BLOCK), "a short read before the end of the file");
+        assert_eq!(
+            (count, blocks.len()),
+            (BLOCK, BLOCK),
+            "a short read before the end of the file"
+        );
         assert_eq!(&blocks[..], &content[3 * BLOCK..]);
         let (count, blocks) = file.read_at(blocks, 4 * BLOCK as u64).await.unwrap();
         assert_eq!((count, blocks.len()), (0, 0));
@@ -224,7 +260,8 @@ fn a_direct_file_reads_and_writes_aligned_buffers_and_refuses_others_with_einval
         let std = std_fs::File::from(duplicate(&file));
         let mut odd = AlignedBuffer::with_page_alignment(BLOCK);
         odd.resize(BLOCK, 7);
-        let expected = std::os::unix::fs::FileExt::read_at(&std, &mut odd, 1).map_err(|error| error.raw_os_error());
+        let expected = std::os::unix::fs::FileExt::read_at(&std, &mut odd, 1)
+            .map_err(|error| error.raw_os_error());
         match (file.read_at(odd, 1).await, expected) {
             (Ok((count, _)), Ok(expected)) => {
                 println!("this file system allows misaligned direct reads");
@@ -233,13 +270,18 @@ fn a_direct_file_reads_and_writes_aligned_buffers_and_refuses_others_with_einval
             (Err(error), Err(errno)) => {
                 assert_eq!((error.raw_os_error(), errno), (Some(libc::EINVAL), Some(libc::EINVAL)));
                 assert_eq!(error.kind(), ErrorKind::InvalidInput);
-                assert_eq!(&error.into_buffer()[..], &[7; BLOCK][..], "the buffer comes back as it was");
+                assert_eq!(
+                    &error.into_buffer()[..],
+                    &[7; BLOCK][..],
+                    "the buffer comes back as it was"
+                );
             }
             (ours, std) => panic!("{:?} here, {std:?} by pread", ours.map(|(count, _)| count)),
         }
         let mut odd = AlignedBuffer::with_page_alignment(BLOCK);
         odd.resize(100, 7);
-        let expected = std::os::unix::fs::FileExt::write_at(&std, &odd, 0).map_err(|error| error.raw_os_error());
+        let expected = std::os::unix::fs::FileExt::write_at(&std, &odd, 0)
+            .map_err(|error| error.raw_os_error());
         let ours = file.write_at(odd, 0).await;
         assert_eq!(ours.map(|(count, _)| count).map_err(|error| error.raw_os_error()), expected);
     });
@@ -273,9 +315,18 @@ fn a_path_that_may_not_be_opened_is_permission_denied_with_the_errno() {
                 assert_eq!(denied(std_fs::File::open(&path).unwrap_err()), expected, "std");
                 assert_eq!(denied(File::open(&path).await.unwrap_err()), expected);
                 assert_eq!(denied(fs::read(&path).await.unwrap_err()), expected);
-                assert_eq!(denied(File::create(scratch.path().join("new")).await.unwrap_err()), expected);
-                assert_eq!(denied(fs::create_dir(scratch.path().join("new")).await.unwrap_err()), expected);
-                assert_eq!(denied(fs::create_dir_all(scratch.path().join("new/newer")).await.unwrap_err()), expected);
+                assert_eq!(
+                    denied(File::create(scratch.path().join("new")).await.unwrap_err()),
+                    expected
+                );
+                assert_eq!(
+                    denied(fs::create_dir(scratch.path().join("new")).await.unwrap_err()),
+                    expected
+                );
+                assert_eq!(
+                    denied(fs::create_dir_all(scratch.path().join("new/newer")).await.unwrap_err()),
+                    expected
+                );
                 assert_eq!(denied(fs::remove_file(&path).await.unwrap_err()), expected);
             });
         });
@@ -288,15 +339,24 @@ fn opening_a_directory_follows_the_kernel() {
     let scratch = scratch_dir();
     run(async || {
         let error = OpenOptions::new().write(true).open(scratch.path()).await.unwrap_err();
-        assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::IsADirectory, Some(libc::EISDIR)));
+        assert_eq!(
+            (error.kind(), error.raw_os_error()),
+            (ErrorKind::IsADirectory, Some(libc::EISDIR))
+        );
         let directory = File::open(scratch.path()).await.unwrap();
         let error = directory.read_at(vec![1, 2, 3], 0).await.unwrap_err();
         assert_eq!((error.raw_os_error(), error.transferred()), (Some(libc::EISDIR), 0));
         assert_eq!(error.into_buffer(), [1, 2, 3]);
         let error = directory.read_exact_at(vec![1, 2, 3], 0).await.unwrap_err();
-        assert_eq!((error.raw_os_error(), error.into_buffer()), (Some(libc::EISDIR), vec![1, 2, 3]));
+        assert_eq!(
+            (error.raw_os_error(), error.into_buffer()),
+            (Some(libc::EISDIR), vec![1, 2, 3])
+        );
         let error = directory.read_vectored_at(vec![vec![1], vec![2]], 0).await.unwrap_err();
-        assert_eq!((error.raw_os_error(), error.into_buffer()), (Some(libc::EISDIR), vec![vec![1], vec![2]]));
+        assert_eq!(
+            (error.raw_os_error(), error.into_buffer()),
+            (Some(libc::EISDIR), vec![vec![1], vec![2]])
+        );
     });
 }
 
@@ -309,7 +369,10 @@ fn a_dropped_open_leaves_no_descriptor() {
     run(async || {
         for round in 0..200 {
             let made: PathBuf = scratch.path().join(format!("made-{round}"));
-            assert!(File::open(&path).now_or_never().is_none(), "an open is never ready at its first poll");
+            assert!(
+                File::open(&path).now_or_never().is_none(),
+                "an open is never ready at its first poll"
+            );
             assert!(File::create(&made).now_or_never().is_none());
             if round % 16 == 0 {
                 annulus::yield_now().await;
@@ -329,7 +392,10 @@ fn a_file_of_std_can_be_adopted_and_dropped_or_closed_like_any_other() {
         assert_eq!((count, &buffer[..]), (4, &b"tent"[..]));
         let number = file.as_raw_fd();
         file.close().await.unwrap();
-        assert!(std_fs::read_link(format!("/proc/thread-self/fd/{number}")).is_err(), "closed when `close` returns");
+        assert!(
+            std_fs::read_link(format!("/proc/thread-self/fd/{number}")).is_err(),
+            "closed when `close` returns"
+        );
 
         let file = File::from(OwnedFd::from(std_fs::File::open(&path).unwrap()));
         let number = file.as_raw_fd();

@@ -120,7 +120,13 @@ fn rename_moves_and_replaces_as_std_does() {
         assert_eq!((std_fs::read(at("b")).unwrap(), at("a").exists()), (b"a".to_vec(), false));
         std_fs::create_dir_all(at("full/inside")).unwrap();
         std_fs::create_dir(at("empty")).unwrap();
-        for (from, to) in [("missing", "x"), ("b", "full"), ("empty", "b"), ("empty", "full"), ("full", "full/inside/deeper")] {
+        for (from, to) in [
+            ("missing", "x"),
+            ("b", "full"),
+            ("empty", "b"),
+            ("empty", "full"),
+            ("full", "full/inside/deeper"),
+        ] {
             let ours = fs::rename(at(from), at(to)).await;
             assert_same(&format!("{from} to {to}"), &ours, &std_fs::rename(at(from), at(to)));
             ours.unwrap_err();
@@ -128,7 +134,11 @@ fn rename_moves_and_replaces_as_std_does() {
         fs::rename(at("full"), at("empty")).await.unwrap();
         assert!(at("empty/inside").is_dir());
         if let Err(error) = fs::rename(at("b"), "/dev/shm/annulus-renamed").await {
-            assert_same("to another file system", &Err::<(), _>(error), &std_fs::rename(at("b"), "/dev/shm/annulus-renamed"));
+            assert_same(
+                "to another file system",
+                &Err::<(), _>(error),
+                &std_fs::rename(at("b"), "/dev/shm/annulus-renamed"),
+            );
         } else {
             std_fs::remove_file("/dev/shm/annulus-renamed").unwrap();
         }
@@ -149,7 +159,10 @@ fn removing_takes_files_and_empty_directories_only_each_by_its_function() {
             ours.unwrap_err();
         }
         let error = fs::remove_dir(at("full")).await.unwrap_err();
-        assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::DirectoryNotEmpty, Some(libc::ENOTEMPTY)));
+        assert_eq!(
+            (error.kind(), error.raw_os_error()),
+            (ErrorKind::DirectoryNotEmpty, Some(libc::ENOTEMPTY))
+        );
         for name in ["full", "missing", "file/below"] {
             let ours = fs::remove_file(at(name)).await;
             assert_same(name, &ours, &std_fs::remove_file(at(name)));
@@ -261,7 +274,8 @@ fn two_tasks_that_make_the_same_directories_both_succeed() {
     let scratch = scratch_dir();
     run(async || {
         let path: PathBuf = scratch.path().join("a/b/c/d/e/f");
-        let tasks: Vec<_> = (0..16).map(|_| annulus::spawn(fs::create_dir_all(path.clone()))).collect();
+        let tasks: Vec<_> =
+            (0..16).map(|_| annulus::spawn(fs::create_dir_all(path.clone()))).collect();
         for task in tasks {
             task.await.unwrap().unwrap();
         }
@@ -296,7 +310,10 @@ fn a_path_with_a_nul_byte_is_invalid_input_everywhere() {
         for (index, refusal) in refusals.iter().enumerate() {
             assert_eq!(refusal.kind(), ErrorKind::InvalidInput, "number {index}: {refusal}");
         }
-        let names: Vec<_> = std_fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names: Vec<_> = std_fs::read_dir(scratch.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         assert_eq!(names, ["good"]);
     });
 }
@@ -321,7 +338,11 @@ fn a_missing_file_is_not_found_with_errno_2_everywhere() {
             File::open("").await.unwrap_err(),
         ];
         for (index, refusal) in refusals.iter().enumerate() {
-            assert_eq!((refusal.kind(), refusal.raw_os_error()), (ErrorKind::NotFound, Some(2)), "number {index}: {refusal}");
+            assert_eq!(
+                (refusal.kind(), refusal.raw_os_error()),
+                (ErrorKind::NotFound, Some(2)),
+                "number {index}: {refusal}"
+            );
         }
     });
 }
@@ -335,16 +356,24 @@ fn other_errors_of_paths_keep_their_errno() {
         std_fs::File::create(at("file")).unwrap().write_all(b"content").unwrap();
         let long = at(&"x".repeat(256));
         let endless: PathBuf = Path::new("/").join("x/".repeat(3000));
-        for (path, errno) in
-            [(at("loop"), libc::ELOOP), (at("file/below"), libc::ENOTDIR), (long, libc::ENAMETOOLONG), (endless, libc::ENAMETOOLONG)]
-        {
-            for refusal in
-                [File::open(&path).await.unwrap_err(), fs::read(&path).await.unwrap_err(), fs::metadata(&path).await.unwrap_err()]
-            {
+        for (path, errno) in [
+            (at("loop"), libc::ELOOP),
+            (at("file/below"), libc::ENOTDIR),
+            (long, libc::ENAMETOOLONG),
+            (endless, libc::ENAMETOOLONG),
+        ] {
+            for refusal in [
+                File::open(&path).await.unwrap_err(),
+                fs::read(&path).await.unwrap_err(),
+                fs::metadata(&path).await.unwrap_err(),
+            ] {
                 assert_eq!(refusal.raw_os_error(), Some(errno));
             }
         }
         assert_eq!(fs::read(scratch.path()).await.unwrap_err().raw_os_error(), Some(libc::EISDIR));
-        assert_eq!(fs::write(scratch.path(), "x").await.unwrap_err().raw_os_error(), Some(libc::EISDIR));
+        assert_eq!(
+            fs::write(scratch.path(), "x").await.unwrap_err().raw_os_error(),
+            Some(libc::EISDIR)
+        );
     });
 }

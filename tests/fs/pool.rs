@@ -10,7 +10,10 @@ use annulus::buf::{AlignedBuffer, BufferPool, IoBuf, IoBufMut, PoolBuffer};
 use annulus::fs::{File, OpenOptions};
 use annulus::{Builder, RingKind};
 
-use crate::common::{Random, become_ordinary, in_own_process, poll_in_task, poll_once, quiet, run, runtime, scratch_dir, seed, turns};
+use crate::common::{
+    Random, become_ordinary, in_own_process, poll_in_task, poll_once, quiet, run, runtime,
+    scratch_dir, seed, turns,
+};
 use crate::pattern;
 
 const BLOCK: usize = 4096;
@@ -143,7 +146,10 @@ async fn transfers(file: &File, path: &std::path::Path, pool: &BufferPool) {
     let error = file.read_exact_at(buffer.spare(), 10 * BLOCK as u64).await.unwrap_err();
     assert_eq!((error.kind(), error.transferred()), (ErrorKind::UnexpectedEof, 2 * BLOCK));
     let buffer = error.into_buffer().into_inner();
-    assert!(buffer[..BLOCK] == content[..BLOCK] && buffer[BLOCK..] == content[2 * BLOCK..], "kept, and appended to");
+    assert!(
+        buffer[..BLOCK] == content[..BLOCK] && buffer[BLOCK..] == content[2 * BLOCK..],
+        "kept, and appended to"
+    );
 }
 
 #[test]
@@ -199,7 +205,10 @@ fn buffers_of_dropped_reads_come_back_when_the_kernel_is_done() {
             let mut buffer = pool.acquire().await;
             buffer.resize(BLOCK, 0x5a);
             let block = random.below(64);
-            let other = direct.read_exact_at(AlignedBuffer::with_page_alignment(BLOCK), (block * BLOCK) as u64).await.unwrap();
+            let other = direct
+                .read_exact_at(AlignedBuffer::with_page_alignment(BLOCK), (block * BLOCK) as u64)
+                .await
+                .unwrap();
             assert!(other[..] == content[block * BLOCK..(block + 1) * BLOCK]);
             assert!(buffer.iter().all(|byte| *byte == 0x5a));
             drop(buffer);
@@ -226,13 +235,15 @@ fn a_pool_and_its_buffers_may_outlive_the_runtime_and_serve_another() {
     let Some(([direct, cached], pool, buffer)) = found else { return };
     // Another runtime beside it, after it, and one more after the pool.
     let second = runtime();
-    let buffer = second.block_on(async { direct.read_exact_at(buffer, BLOCK as u64).await.unwrap() });
+    let buffer =
+        second.block_on(async { direct.read_exact_at(buffer, BLOCK as u64).await.unwrap() });
     assert!(buffer[..] == content[BLOCK..2 * BLOCK]);
     drop(first);
     let buffer = second.block_on(async { direct.read_exact_at(buffer, 0).await.unwrap() });
     drop(pool);
     let third = runtime();
-    let buffer = third.block_on(async { cached.read_exact_at(buffer, 2 * BLOCK as u64).await.unwrap() });
+    let buffer =
+        third.block_on(async { cached.read_exact_at(buffer, 2 * BLOCK as u64).await.unwrap() });
     assert!(buffer[..] == content[2 * BLOCK..3 * BLOCK]);
     drop((second, third));
     drop(buffer);
@@ -271,7 +282,8 @@ fn memory_is_pinned_while_a_pool_or_one_of_its_buffers_lives() {
             drop(buffer);
             assert_eq!(pinned(), before);
             for round in 0..100 {
-                let pools: io::Result<Vec<_>> = (1..10).map(|count| BufferPool::registered(count, BLOCK)).collect();
+                let pools: io::Result<Vec<_>> =
+                    (1..10).map(|count| BufferPool::registered(count, BLOCK)).collect();
                 if let Err(refusal) = &pools {
                     // Other processes of this user take from the same limit. What was registered
                     // before the refusal goes all the same.
@@ -295,12 +307,19 @@ fn without_locked_memory_a_pool_is_plain_and_says_why() {
             assert!(!pool.is_registered());
             let refusal = pool.refusal().unwrap();
             assert_eq!(refusal.kind(), ErrorKind::OutOfMemory, "{refusal:?}");
-            assert!(refusal.to_string().contains("RLIMIT_MEMLOCK, which is 65536 bytes"), "{refusal}");
-            assert_eq!(BufferPool::registered(64, BLOCK).unwrap_err().kind(), ErrorKind::OutOfMemory);
+            assert!(
+                refusal.to_string().contains("RLIMIT_MEMLOCK, which is 65536 bytes"),
+                "{refusal}"
+            );
+            assert_eq!(
+                BufferPool::registered(64, BLOCK).unwrap_err().kind(),
+                ErrorKind::OutOfMemory
+            );
             assert_eq!(pinned(), before, "nothing of it stays pinned");
             let file = scratch.path().join("file");
             annulus::fs::write(&file, "content").await.unwrap();
-            let (count, buffer) = File::open(&file).await.unwrap().read_at(pool.acquire().await, 0).await.unwrap();
+            let (count, buffer) =
+                File::open(&file).await.unwrap().read_at(pool.acquire().await, 0).await.unwrap();
             assert_eq!(&buffer[..count], b"content");
         });
     });
@@ -317,7 +336,12 @@ fn a_full_table_makes_a_plain_pool_and_has_room_again_later() {
             }
             let last = BufferPool::registered(10, BLOCK).unwrap();
             let refused = BufferPool::new(1, BLOCK);
-            assert_eq!(refused.refusal().unwrap().kind(), ErrorKind::InvalidInput, "{:?}", refused.refusal());
+            assert_eq!(
+                refused.refusal().unwrap().kind(),
+                ErrorKind::InvalidInput,
+                "{:?}",
+                refused.refusal()
+            );
             assert_eq!(refused.acquire().await.capacity(), BLOCK, "it works all the same");
             pools.pop();
             assert!(BufferPool::new(1000, BLOCK).is_registered());
@@ -353,7 +377,10 @@ fn pools_without_buffers_or_room_are_no_trap() {
         drop(acquire);
         let empty = BufferPool::new(1, 0);
         let refusal = empty.refusal().unwrap();
-        assert!(matches!(refusal.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported), "{refusal:?}");
+        assert!(
+            matches!(refusal.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported),
+            "{refusal:?}"
+        );
         let file = File::open("/dev/zero").await.unwrap();
         let error = file.read_at(empty.acquire().await, 0).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);

@@ -10,7 +10,10 @@ use std::path::Path;
 use annulus::fs::{File, OpenOptions};
 use annulus::{Builder, Runtime};
 
-use crate::common::{Random, apart, build_runtime, in_own_process, is_on_software_ring, poll_in_task, quiet, scratch_dir, seed, turns};
+use crate::common::{
+    Random, apart, build_runtime, in_own_process, is_on_software_ring, poll_in_task, quiet,
+    scratch_dir, seed, turns,
+};
 use crate::pattern;
 
 /// More transfers than a file needs for its place.
@@ -45,7 +48,11 @@ fn file_of(directory: &Path, value: u8) -> File {
 async fn assert_content(file: &File, value: u8, times: usize) {
     for time in 0..times {
         let (count, buffer) = file.read_at(Vec::with_capacity(8), time as u64 % 32).await.unwrap();
-        assert_eq!((count, &buffer[..]), (buffer.capacity(), &vec![value; count][..]), "read number {time}");
+        assert_eq!(
+            (count, &buffer[..]),
+            (buffer.capacity(), &vec![value; count][..]),
+            "read number {time}"
+        );
     }
 }
 
@@ -100,7 +107,8 @@ fn a_placed_file_is_read_and_written_by_every_operation() {
         let path = scratch.path().join("file");
         let content = pattern(1000);
         runtime.block_on(async {
-            let file = OpenOptions::new().read(true).write(true).create(true).open(&path).await.unwrap();
+            let file =
+                OpenOptions::new().read(true).write(true).create(true).open(&path).await.unwrap();
             let file = &file;
             for _ in 0..OFTEN {
                 file.write_all_at("warm", 0).await.unwrap();
@@ -117,11 +125,18 @@ fn a_placed_file_is_read_and_written_by_every_operation() {
             assert!(seen == expected);
             assert!(file.read_exact_at(vec![0; 3003], 0).await.unwrap() == expected);
             assert!(file.read_at(vec![0; 5000], 0).await.unwrap() == (3003, expected.clone()));
-            let (count, parts) = file.read_vectored_at(vec![vec![0; 1000], vec![0; 3000]], 0).await.unwrap();
+            let (count, parts) =
+                file.read_vectored_at(vec![vec![0; 1000], vec![0; 3000]], 0).await.unwrap();
             assert!(count == 3003 && parts.concat() == expected);
             file.sync_all().await.unwrap();
             file.set_len(3).await.unwrap();
-            assert_eq!((file.metadata().await.unwrap().len(), file.read_at(vec![0; 10], 0).await.unwrap().0), (3, 3));
+            assert_eq!(
+                (
+                    file.metadata().await.unwrap().len(),
+                    file.read_at(vec![0; 10], 0).await.unwrap().0
+                ),
+                (3, 3)
+            );
         });
     });
 }
@@ -247,7 +262,8 @@ fn files_beyond_the_table_are_used_without_a_place() {
         set_limit(LIMIT);
         let runtime = runtime();
         set_limit(256);
-        let mut files: Vec<File> = (0..2 * LIMIT as u8).map(|value| file_of(scratch.path(), value)).collect();
+        let mut files: Vec<File> =
+            (0..2 * LIMIT as u8).map(|value| file_of(scratch.path(), value)).collect();
         let check = async |files: &[File], times| {
             for (index, file) in files.iter().enumerate() {
                 assert_content(file, index as u8, times).await;
@@ -274,7 +290,8 @@ fn more_files_than_the_largest_table_registers_files_are_all_read() {
         let path = scratch.path().join("file");
         std_fs::write(&path, pattern(4096)).unwrap();
         let count = MOST_PLACES as usize + 10;
-        let opened: Result<Vec<File>, _> = (0..count).map(|_| std_fs::File::open(&path).map(File::from)).collect();
+        let opened: Result<Vec<File>, _> =
+            (0..count).map(|_| std_fs::File::open(&path).map(File::from)).collect();
         let files = match opened {
             Ok(files) => files,
             Err(error) => return println!("skipped: so many files cannot be open ({error})"),
@@ -283,7 +300,10 @@ fn more_files_than_the_largest_table_registers_files_are_all_read() {
             for (index, file) in files.iter().enumerate() {
                 for time in 0..OFTEN {
                     let offset = index + time;
-                    assert_eq!(file.read_exact_at(vec![0], offset as u64).await.unwrap(), &pattern(offset + 1)[offset..]);
+                    assert_eq!(
+                        file.read_exact_at(vec![0], offset as u64).await.unwrap(),
+                        &pattern(offset + 1)[offset..]
+                    );
                 }
             }
         });
@@ -329,7 +349,11 @@ fn files_that_come_and_go_in_any_order_are_never_confused() {
                 // A read that was dropped keeps its file until its last completion.
                 let metrics = annulus::metrics();
                 let most = files.iter().flatten().count() as u64 + metrics.operations_in_flight;
-                assert!(metrics.registered_files <= most, "{} files in the table, at most {most} expected", metrics.registered_files);
+                assert!(
+                    metrics.registered_files <= most,
+                    "{} files in the table, at most {most} expected",
+                    metrics.registered_files
+                );
             }
         });
         assert_registered(&runtime, 0);

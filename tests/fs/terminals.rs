@@ -24,7 +24,10 @@ fn terminal(set: impl FnOnce(&mut libc::termios)) -> (std_fs::File, File) {
     // SAFETY: the settings and the numbers outlive the calls, which want nothing else; the
     // descriptors are new, and nobody else's.
     unsafe {
-        assert_eq!(libc::openpty(&mut master, &mut slave, ptr::null_mut(), ptr::null(), ptr::null()), 0);
+        assert_eq!(
+            libc::openpty(&mut master, &mut slave, ptr::null_mut(), ptr::null(), ptr::null()),
+            0
+        );
         let mut settings = std::mem::zeroed::<libc::termios>();
         assert_eq!(libc::tcgetattr(slave, &mut settings), 0);
         libc::cfmakeraw(&mut settings);
@@ -72,7 +75,10 @@ fn a_write_that_waits_can_be_dropped_and_cancelled() {
             if cancels {
                 // What had been written by then, or that nothing was.
                 if let Err(error) = write.cancel().await {
-                    assert!(matches!(error.raw_os_error(), Some(libc::ECANCELED | libc::EINTR)), "{error:?}");
+                    assert!(
+                        matches!(error.raw_os_error(), Some(libc::ECANCELED | libc::EINTR)),
+                        "{error:?}"
+                    );
                 }
             }
         }
@@ -138,6 +144,11 @@ fn what_is_typed_is_read_after_dropped_reads_and_in_chunks() {
         }
         drop(master);
         // A hang-up is the end, or an error.
-        assert!(chunks.next().await.is_none_or(|item| item.unwrap_err().raw_os_error() == Some(libc::EIO)));
+        assert!(
+            chunks
+                .next()
+                .await
+                .is_none_or(|item| item.unwrap_err().raw_os_error() == Some(libc::EIO))
+        );
     });
 }

@@ -25,15 +25,29 @@ const CONTENT: &[u8] = b"served from user space";
 /// had here.
 fn mount(directory: &Path, device: &std_fs::File) -> bool {
     let target = CString::new(directory.as_os_str().as_bytes()).unwrap();
-    let options = CString::new(format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd())).unwrap();
+    let options =
+        CString::new(format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd()))
+            .unwrap();
     // SAFETY: the strings outlive the calls. A process that fails here is not dumped, for which it
     // would wait while the file system waits for it. The namespace is this thread's, of a process
     // that has no other test.
     unsafe {
         libc::prctl(libc::PR_SET_DUMPABLE, 0) == 0
             && libc::unshare(libc::CLONE_NEWNS) == 0
-            && libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), libc::MS_REC | libc::MS_PRIVATE, ptr::null()) == 0
-            && libc::mount(c"annulus".as_ptr(), target.as_ptr(), c"fuse".as_ptr(), 0, options.as_ptr().cast()) == 0
+            && libc::mount(
+                ptr::null(),
+                c"/".as_ptr(),
+                ptr::null(),
+                libc::MS_REC | libc::MS_PRIVATE,
+                ptr::null(),
+            ) == 0
+            && libc::mount(
+                c"annulus".as_ptr(),
+                target.as_ptr(),
+                c"fuse".as_ptr(),
+                0,
+                options.as_ptr().cast(),
+            ) == 0
     }
 }
 
@@ -58,7 +72,11 @@ fn words(words: &[u32]) -> Vec<u8> {
 
 /// `struct fuse_attr`: of the directory, which is number 1, or the file.
 fn attributes(node: u64) -> Vec<u8> {
-    let (mode, size) = if node == 1 { (libc::S_IFDIR | 0o755, 0) } else { (libc::S_IFREG | 0o644, CONTENT.len() as u32) };
+    let (mode, size) = if node == 1 {
+        (libc::S_IFDIR | 0o755, 0)
+    } else {
+        (libc::S_IFREG | 0o644, CONTENT.len() as u32)
+    };
     words(&[node as u32, 0, size, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0])
 }
 
@@ -77,7 +95,9 @@ fn serve(mut device: &std_fs::File, asked: &Sender<u32>, word: &Receiver<()>) {
         }
         let answer = match opcode {
             opcode::INIT => Ok(words(&[7, 31, 65536, 0, 0, 65536, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
-            opcode::LOOKUP => Ok([words(&[2, 0, 0, 0, 100, 0, 100, 0, 0, 0]), attributes(2)].concat()),
+            opcode::LOOKUP => {
+                Ok([words(&[2, 0, 0, 0, 100, 0, 100, 0, 0, 0]), attributes(2)].concat())
+            }
             opcode::GETATTR => Ok([words(&[100, 0, 0, 0]), attributes(node)].concat()),
             // Without the page cache, so that each read comes here.
             opcode::OPEN => Ok(words(&[0, 0, 1, 0])),
@@ -92,7 +112,8 @@ fn serve(mut device: &std_fs::File, asked: &Sender<u32>, word: &Receiver<()>) {
             Ok(payload) => (0, payload),
             Err(error) => (error, Vec::new()),
         };
-        let head = [words(&[16 + payload.len() as u32, error as u32]), request[8..16].to_vec()].concat();
+        let head =
+            [words(&[16 + payload.len() as u32, error as u32]), request[8..16].to_vec()].concat();
         // One call an answer. The asker may have gone.
         let _ = device.write(&[head, payload].concat());
     }

@@ -5,7 +5,9 @@ use std::net as std_net;
 use std::os::fd::AsRawFd;
 use std::thread;
 
-use annulus::net::{IpAddr, Ipv4Addr, ListenOptions, SocketAddr, TcpListener, TcpStream, UdpSocket, lookup_host};
+use annulus::net::{
+    IpAddr, Ipv4Addr, ListenOptions, SocketAddr, TcpListener, TcpStream, UdpSocket, lookup_host,
+};
 use socket2::{Domain, SockRef};
 
 use crate::common::{in_own_process, run};
@@ -20,7 +22,10 @@ fn connecting_where_nobody_listens_is_refused_with_the_errno() {
             }
             let (_socket, address) = refusing(domain).unwrap();
             let error = TcpStream::connect(address).await.unwrap_err();
-            assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::ConnectionRefused, Some(libc::ECONNREFUSED)));
+            assert_eq!(
+                (error.kind(), error.raw_os_error()),
+                (ErrorKind::ConnectionRefused, Some(libc::ECONNREFUSED))
+            );
             let std = std_net::TcpStream::connect(address).unwrap_err();
             assert_eq!(std.raw_os_error(), error.raw_os_error());
         }
@@ -66,14 +71,31 @@ fn an_empty_list_of_addresses_is_invalid_input_as_in_std() {
 fn text_that_is_no_address_is_refused_as_in_std() {
     in_own_process(|| {
         run(async || {
-            for text in
-                ["", "127.0.0.1", "localhost", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:port", "[::1]", "[::1]:x", "::", "a\0b:80"]
-            {
+            for text in [
+                "",
+                "127.0.0.1",
+                "localhost",
+                "127.0.0.1:65536",
+                "127.0.0.1:-1",
+                "127.0.0.1:port",
+                "[::1]",
+                "[::1]:x",
+                "::",
+                "a\0b:80",
+            ] {
                 let std = std_net::TcpStream::connect(text).unwrap_err();
                 let ours = TcpStream::connect(text).await.unwrap_err();
                 assert_eq!(ours.kind(), std.kind(), "{text:?}: {ours} here, {std} in std");
-                assert_eq!(TcpListener::bind(text).await.unwrap_err().kind(), std.kind(), "{text:?}");
-                assert_eq!(UdpSocket::bind(text.to_owned()).await.unwrap_err().kind(), std.kind(), "{text:?}");
+                assert_eq!(
+                    TcpListener::bind(text).await.unwrap_err().kind(),
+                    std.kind(),
+                    "{text:?}"
+                );
+                assert_eq!(
+                    UdpSocket::bind(text.to_owned()).await.unwrap_err().kind(),
+                    std.kind(),
+                    "{text:?}"
+                );
                 assert_eq!(lookup_host(text).await.unwrap_err().kind(), std.kind(), "{text:?}");
             }
         });
@@ -91,7 +113,8 @@ fn names_are_looked_up() {
             assert_eq!(client.peer_addr().unwrap(), address);
             let client = TcpStream::connect(format!("localhost:{}", address.port())).await.unwrap();
             assert_eq!(client.peer_addr().unwrap(), address);
-            let std: Vec<_> = std_net::ToSocketAddrs::to_socket_addrs("localhost:80").unwrap().collect();
+            let std: Vec<_> =
+                std_net::ToSocketAddrs::to_socket_addrs("localhost:80").unwrap().collect();
             assert_eq!(lookup_host("localhost:80").await.unwrap(), std);
             assert_eq!(lookup_host(("localhost", 80)).await.unwrap(), std);
         });
@@ -132,15 +155,23 @@ fn a_port_that_is_taken_is_addr_in_use() {
     run(async || {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        for error in [TcpListener::bind(address).await.unwrap_err(), ListenOptions::new().reuse_port(true).bind(address).await.unwrap_err()]
-        {
-            assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::AddrInUse, Some(libc::EADDRINUSE)));
+        for error in [
+            TcpListener::bind(address).await.unwrap_err(),
+            ListenOptions::new().reuse_port(true).bind(address).await.unwrap_err(),
+        ] {
+            assert_eq!(
+                (error.kind(), error.raw_os_error()),
+                (ErrorKind::AddrInUse, Some(libc::EADDRINUSE))
+            );
         }
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let error = UdpSocket::bind(udp.local_addr().unwrap()).await.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE));
         let error = TcpListener::bind("192.0.2.1:0").await.unwrap_err();
-        assert_eq!(error.raw_os_error(), std_net::TcpListener::bind("192.0.2.1:0").unwrap_err().raw_os_error());
+        assert_eq!(
+            error.raw_os_error(),
+            std_net::TcpListener::bind("192.0.2.1:0").unwrap_err().raw_os_error()
+        );
     });
 }
 
@@ -177,7 +208,9 @@ fn two_listeners_with_reuse_port_share_the_connections() {
         let address = first.local_addr().unwrap();
         let second = options.bind(address).await.unwrap();
         assert_eq!(second.local_addr().unwrap(), address);
-        let clients = thread::spawn(move || -> Vec<_> { (0..40).map(|_| std_net::TcpStream::connect(address).unwrap()).collect() });
+        let clients = thread::spawn(move || -> Vec<_> {
+            (0..40).map(|_| std_net::TcpStream::connect(address).unwrap()).collect()
+        });
         let taken = std::rc::Rc::new(std::cell::Cell::new((0, 0)));
         let count = |listener: TcpListener, add: fn((i32, i32)) -> (i32, i32)| {
             let taken = std::rc::Rc::clone(&taken);
@@ -207,8 +240,15 @@ fn backlog_of(listener: &TcpListener) -> u32 {
     let mut info = [0u8; 104];
     let mut length = info.len() as libc::socklen_t;
     // SAFETY: the array is exclusively borrowed for the call and as long as it says.
-    let result =
-        unsafe { libc::getsockopt(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut length) };
+    let result = unsafe {
+        libc::getsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &mut length,
+        )
+    };
     assert_eq!(result, 0);
     u32::from_ne_bytes(info[SACKED..SACKED + 4].try_into().unwrap())
 }
@@ -216,7 +256,11 @@ fn backlog_of(listener: &TcpListener) -> u32 {
 #[test]
 fn the_backlog_is_the_one_asked_for_or_what_the_system_allows() {
     run(async || {
-        let most: u32 = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+        let most: u32 = std::fs::read_to_string("/proc/sys/net/core/somaxconn")
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
         for asked in [1, 7, 128] {
             let listener = ListenOptions::new().backlog(asked).bind("127.0.0.1:0").await.unwrap();
             assert_eq!(backlog_of(&listener), asked.min(most));
@@ -238,7 +282,10 @@ fn an_ipv6_listener_takes_ipv4_too_unless_told_otherwise() {
         let port = both.local_addr().unwrap().port();
         let client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let (server, peer) = both.accept().await.unwrap();
-        assert_eq!(peer.to_string(), format!("[::ffff:127.0.0.1]:{}", client.local_addr().unwrap().port()));
+        assert_eq!(
+            peer.to_string(),
+            format!("[::ffff:127.0.0.1]:{}", client.local_addr().unwrap().port())
+        );
         assert_eq!(server.peer_addr().unwrap(), peer);
 
         let only = ListenOptions::new().only_v6(true).bind("[::]:0").await.unwrap();

@@ -48,7 +48,10 @@ fn a_socket_of_another_domain_or_type_is_refused_and_the_error_says_what_fits() 
                     None => assert_eq!(kind, fits),
                     Some(error) => {
                         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-                        assert!(kind != fits && error.to_string().contains(fits), "{kind} for {fits}: {error}");
+                        assert!(
+                            kind != fits && error.to_string().contains(fits),
+                            "{kind} for {fits}: {error}"
+                        );
                     }
                 }
             }
@@ -62,7 +65,8 @@ fn conversions_that_cannot_fail_panic_instead() {
         let (datagrams, peer) = std_unix::UnixDatagram::pair().unwrap();
         peer.send(b"first").unwrap();
         let kept = datagrams.try_clone().unwrap();
-        let panic = catch_unwind(AssertUnwindSafe(|| UdpSocket::from(OwnedFd::from(datagrams)))).expect_err("no UDP socket");
+        let panic = catch_unwind(AssertUnwindSafe(|| UdpSocket::from(OwnedFd::from(datagrams))))
+            .expect_err("no UDP socket");
         let words = panic.downcast_ref::<String>().expect("words");
         assert!(words.starts_with("annulus: ") && words.contains("no type here fits"), "{words}");
         // Nothing was taken from it.

@@ -15,7 +15,10 @@ use annulus::{Builder, Metrics, RingKind, metrics, spawn};
 use futures_util::{StreamExt, TryStreamExt};
 use socket2::SockRef;
 
-use crate::common::{Random, apart, become_ordinary, build_runtime, in_own_process, poll_in_task, run, seed, size, turns};
+use crate::common::{
+    Random, apart, become_ordinary, build_runtime, in_own_process, poll_in_task, run, seed, size,
+    turns,
+};
 
 pub(super) fn pair() -> (UnixStream, StdUnixStream) {
     let (ours, theirs) = StdUnixStream::pair().unwrap();
@@ -42,7 +45,9 @@ pub(super) async fn echo(stream: UnixStream) -> std::io::Result<()> {
 
 /// A stream of numbers that differ at every place, from `position` on.
 pub(super) fn pattern(position: u64, length: usize) -> Vec<u8> {
-    (position..position + length as u64).map(|place| (place ^ place >> 8 ^ place >> 16 ^ place >> 24) as u8).collect()
+    (position..position + length as u64)
+        .map(|place| (place ^ place >> 8 ^ place >> 16 ^ place >> 24) as u8)
+        .collect()
 }
 
 #[test]
@@ -51,7 +56,8 @@ fn an_echo_of_chunks_gives_back_what_it_got_and_holds_nothing_after() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let echo = spawn(echo(theirs));
         for round in 0..1000usize {
-            let sent = ours.write_all(pattern(round as u64, 1 + round * 37 % 40_000)).await.unwrap();
+            let sent =
+                ours.write_all(pattern(round as u64, 1 + round * 37 % 40_000)).await.unwrap();
             assert_eq!(ours.read_exact(vec![0; sent.len()]).await.unwrap(), sent);
         }
         drop(ours);
@@ -103,7 +109,10 @@ fn large_messages_on_many_connections_come_back_from_the_buffers_that_are_there(
             drop(spawn(echo(theirs)));
             spawn(async move {
                 for round in 0..20 {
-                    let sent = ours.write_all(pattern(number * 1_000_000 + round * 100_000, LENGTH)).await.unwrap();
+                    let sent = ours
+                        .write_all(pattern(number * 1_000_000 + round * 100_000, LENGTH))
+                        .await
+                        .unwrap();
                     assert!(ours.read_exact(vec![0; LENGTH]).await.unwrap() == sent);
                 }
             })
@@ -112,7 +121,8 @@ fn large_messages_on_many_connections_come_back_from_the_buffers_that_are_there(
         for client in clients {
             client.await.unwrap();
         }
-        let Metrics { chunk_buffers_lent, chunk_copies, chunk_exhaustions, chunk_growths, .. } = metrics();
+        let Metrics { chunk_buffers_lent, chunk_copies, chunk_exhaustions, chunk_growths, .. } =
+            metrics();
         println!("{chunk_exhaustions} exhaustions, {chunk_growths} growths");
         assert_eq!((chunk_buffers_lent, chunk_copies), (0, 0));
     });
@@ -132,7 +142,10 @@ fn nothing_is_lost_and_nothing_spins_when_all_chunks_are_kept() {
         assert_eq!((metrics.chunk_buffers, metrics.chunk_growths), (16, 2));
         assert_eq!(metrics.chunk_buffers_lent + metrics.chunk_copies, kept.len() as u64);
         // Each enter brought something: a chunk, or the end of a receive that found no buffer.
-        assert!(metrics.enters <= 2 * (kept.len() as u64 + metrics.chunk_exhaustions + metrics.cancels), "{metrics:?}");
+        assert!(
+            metrics.enters <= 2 * (kept.len() as u64 + metrics.chunk_exhaustions + metrics.cancels),
+            "{metrics:?}"
+        );
         drop(kept);
         assert_eq!(annulus::metrics().chunk_buffers_lent, 0);
     });
@@ -144,8 +157,10 @@ fn many_streams_share_few_buffers_and_all_come_to_their_end() {
     const TOTAL: usize = 256 << 10;
     run_with(Builder::new().chunk_size(512).chunks(1..=4), async || {
         let (streams, peers): (Vec<_>, Vec<_>) = (0..STREAMS).map(|_| pair()).unzip();
-        let senders: Vec<_> =
-            peers.into_iter().map(|mut peer| thread::spawn(move || peer.write_all(&pattern(0, TOTAL)).unwrap())).collect();
+        let senders: Vec<_> = peers
+            .into_iter()
+            .map(|mut peer| thread::spawn(move || peer.write_all(&pattern(0, TOTAL)).unwrap()))
+            .collect();
         let tasks: Vec<_> = streams
             .into_iter()
             .map(|stream| {
@@ -287,7 +302,10 @@ fn the_buffers_shrink_back_when_they_are_not_needed() {
             peer.write_all(b"gone").unwrap();
             assert_eq!(chunks.try_next().await.unwrap().unwrap(), b"gone");
         }
-        assert_eq!((metrics().chunk_buffers, metrics().chunk_growths, metrics().chunk_shrinkings), (4, 4, 4));
+        assert_eq!(
+            (metrics().chunk_buffers, metrics().chunk_growths, metrics().chunk_shrinkings),
+            (4, 4, 4)
+        );
     });
 }
 
@@ -304,7 +322,11 @@ fn chunks_are_kept_beyond_their_runtime_and_dropped_on_other_threads() {
                     kept.push(stream.read_chunk().await.unwrap());
                 }
                 let there = kept.split_off(50);
-                thread::spawn(move || assert!(there.iter().zip(50..).all(|(chunk, round)| *chunk == [round; 10]))).join().unwrap();
+                thread::spawn(move || {
+                    assert!(there.iter().zip(50..).all(|(chunk, round)| *chunk == [round; 10]))
+                })
+                .join()
+                .unwrap();
                 turns(1).await;
                 assert_eq!(metrics().chunk_buffers_lent, 50);
             });
@@ -333,7 +355,10 @@ fn a_stream_ends_at_its_end_and_after_an_error() {
         assert!(futures_util::poll!(chunks.next()).is_pending());
         client.set_linger(Some(std::time::Duration::ZERO)).unwrap();
         client.close().await.unwrap();
-        assert_eq!(chunks.next().await.unwrap().unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(
+            chunks.next().await.unwrap().unwrap_err().kind(),
+            std::io::ErrorKind::ConnectionReset
+        );
         assert!(chunks.next().await.is_none());
         assert_eq!(server.read(vec![0; 8]).await.unwrap().0, 0, "the end has given up its turn");
     });
@@ -373,7 +398,9 @@ fn a_pipe_is_read_in_chunks_and_a_regular_file_is_refused() {
         assert!(reader.read_chunk().await.unwrap().is_empty());
 
         let file = File::open("/proc/self/exe").await.unwrap();
-        for error in [file.chunks().next().await.unwrap().unwrap_err(), file.read_chunk().await.unwrap_err()] {
+        for error in
+            [file.chunks().next().await.unwrap().unwrap_err(), file.read_chunk().await.unwrap_err()]
+        {
             assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
             assert!(error.to_string().contains("read at an offset"), "{error}");
         }
@@ -383,42 +410,45 @@ fn a_pipe_is_read_in_chunks_and_a_regular_file_is_refused() {
 #[test]
 fn chunks_of_random_sizes_between_threads_arrive_in_order() {
     let random = Random::new(seed());
-    run_with(Builder::new().chunk_size(1 + 64 * random.up_to(64)).chunks(2..=random.up_to(20) + 2), async || {
-        let (stream, mut peer) = pair();
-        let lengths: Vec<usize> = (0..500).map(|_| random.up_to(5000)).collect();
-        let total: usize = lengths.iter().sum();
-        let sender = thread::spawn(move || {
+    run_with(
+        Builder::new().chunk_size(1 + 64 * random.up_to(64)).chunks(2..=random.up_to(20) + 2),
+        async || {
+            let (stream, mut peer) = pair();
+            let lengths: Vec<usize> = (0..500).map(|_| random.up_to(5000)).collect();
+            let total: usize = lengths.iter().sum();
+            let sender = thread::spawn(move || {
+                let mut position = 0;
+                for length in lengths {
+                    peer.write_all(&pattern(position, length)).unwrap();
+                    position += length as u64;
+                }
+            });
+            let (send, receive) = std::sync::mpsc::channel::<(u64, Chunk)>();
+            let checker = thread::spawn(move || {
+                while let Ok((position, chunk)) = receive.recv() {
+                    assert_eq!(chunk, pattern(position, chunk.len()));
+                }
+            });
             let mut position = 0;
-            for length in lengths {
-                peer.write_all(&pattern(position, length)).unwrap();
-                position += length as u64;
+            let mut chunks = stream.chunks();
+            while let Some(mut chunk) = chunks.try_next().await.unwrap() {
+                if random.chance(3) {
+                    let first = chunk.split_to(random.below(chunk.len() + 1));
+                    send.send((position, first.clone())).unwrap();
+                    position += first.len() as u64;
+                }
+                let length = chunk.len() as u64;
+                send.send((position, chunk)).unwrap();
+                position += length;
             }
-        });
-        let (send, receive) = std::sync::mpsc::channel::<(u64, Chunk)>();
-        let checker = thread::spawn(move || {
-            while let Ok((position, chunk)) = receive.recv() {
-                assert_eq!(chunk, pattern(position, chunk.len()));
-            }
-        });
-        let mut position = 0;
-        let mut chunks = stream.chunks();
-        while let Some(mut chunk) = chunks.try_next().await.unwrap() {
-            if random.chance(3) {
-                let first = chunk.split_to(random.below(chunk.len() + 1));
-                send.send((position, first.clone())).unwrap();
-                position += first.len() as u64;
-            }
-            let length = chunk.len() as u64;
-            send.send((position, chunk)).unwrap();
-            position += length;
-        }
-        assert_eq!(position, total as u64);
-        drop(send);
-        checker.join().unwrap();
-        sender.join().unwrap();
-        turns(1).await;
-        assert_eq!(metrics().chunk_buffers_lent, 0);
-    });
+            assert_eq!(position, total as u64);
+            drop(send);
+            checker.join().unwrap();
+            sender.join().unwrap();
+            turns(1).await;
+            assert_eq!(metrics().chunk_buffers_lent, 0);
+        },
+    );
 }
 
 #[test]
@@ -440,12 +470,15 @@ fn where_locked_memory_is_short_the_buffers_are_handed_over_one_by_one_and_nothi
     in_own_process(|| {
         become_ordinary(64 << 10);
         // A queue of half a megabyte, which the kernel would have to lock.
-        let runtime = build_runtime(Builder::new().ring(RingKind::Kernel).entries(64).chunk_size(1000).chunks(16..=32_768));
+        let runtime = build_runtime(
+            Builder::new().ring(RingKind::Kernel).entries(64).chunk_size(1000).chunks(16..=32_768),
+        );
         runtime.block_on(async {
             let (ours, theirs) = UnixStream::pair().unwrap();
             let echo = spawn(echo(theirs));
             for round in 0..1000usize {
-                let sent = ours.write_all(pattern(round as u64, 1 + round * 37 % 40_000)).await.unwrap();
+                let sent =
+                    ours.write_all(pattern(round as u64, 1 + round * 37 % 40_000)).await.unwrap();
                 assert_eq!(ours.read_exact(vec![0; sent.len()]).await.unwrap(), sent);
             }
             drop(ours);
@@ -456,7 +489,8 @@ fn where_locked_memory_is_short_the_buffers_are_handed_over_one_by_one_and_nothi
             turns(3).await;
             assert!(metrics().enters < enters + 10, "nothing spins");
         });
-        let refused = runtime.ring().refused().iter().find(|refusal| refusal.what() == "REGISTER_PBUF_RING");
+        let refused =
+            runtime.ring().refused().iter().find(|refusal| refusal.what() == "REGISTER_PBUF_RING");
         assert_eq!(refused.expect("too much to lock").errno(), libc::ENOMEM);
         assert_eq!(runtime.metrics().stale_completions, 0);
     });

@@ -18,7 +18,9 @@ use annulus::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 use annulus::spawn;
 use futures_util::StreamExt;
 
-use crate::common::{bounded, in_own_process, poll_once, run, runtime, scratch_dir, turn_on_software_ring, turns};
+use crate::common::{
+    bounded, in_own_process, poll_once, run, runtime, scratch_dir, turn_on_software_ring, turns,
+};
 
 /// How a listener was used before it is dropped.
 const USES: [&str; 4] = ["not at all", "accepted", "an accept was dropped", "incoming was dropped"];
@@ -28,7 +30,8 @@ fn an_address_can_be_bound_again_in_the_line_after_its_listener_was_dropped() {
     run(async || {
         let mut address: std_net::SocketAddr = "127.0.0.1:0".parse().unwrap();
         for used in USES.iter().cycle().take(40) {
-            let listener = TcpListener::bind(address).await.unwrap_or_else(|error| panic!("{used}: {error}"));
+            let listener =
+                TcpListener::bind(address).await.unwrap_or_else(|error| panic!("{used}: {error}"));
             address = listener.local_addr().unwrap();
             match *used {
                 "accepted" => {
@@ -134,7 +137,8 @@ fn the_peer_of_a_dropped_stream_sees_its_end_though_nothing_is_awaited() {
 fn a_child_sees_the_end_of_its_standard_input_when_that_is_dropped() {
     in_own_process(|| {
         runtime().block_on(async {
-            let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+            let mut child =
+                Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
             let stdin = File::from(OwnedFd::from(child.stdin.take().unwrap()));
             stdin.write_all_at("some input", 0).await.unwrap();
             drop(stdin);
@@ -209,7 +213,9 @@ fn what_a_root_future_owned_is_closed_when_block_on_returns_or_unwinds() {
         for panics in [false, true] {
             let (ours, mut theirs) = std_unix::UnixStream::pair().unwrap();
             theirs.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(Root(UnixStream::from(ours), panics))));
+            let ended = catch_unwind(AssertUnwindSafe(|| {
+                runtime.block_on(Root(UnixStream::from(ours), panics))
+            }));
             assert_eq!(ended.is_err(), panics);
             assert_eq!(theirs.read(&mut [0; 8]).unwrap(), 0);
         }
@@ -246,7 +252,10 @@ fn what_a_number_meant_is_forgotten_when_it_is_closed_or_given_away() {
             // The software ring looks after waits that rest on old knowledge every 100 ms, which is
             // many turns more.
             turns(20).await;
-            assert!(poll_once(read.as_mut()).is_ready(), "it waited for something else than its data");
+            assert!(
+                poll_once(read.as_mut()).is_ready(),
+                "it waited for something else than its data"
+            );
         }
         assert!(compared > 0, "no number came again");
     });

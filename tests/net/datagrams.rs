@@ -23,7 +23,10 @@ fn datagrams_come_whole_and_in_order_with_their_addresses_over_both_families() {
                 let sent = vec![round as u8; round * 13 % 4000];
                 theirs.send(&sent).unwrap();
                 let datagram = datagrams.next().await.unwrap().unwrap();
-                assert_eq!((datagram.from, datagram.truncated), (theirs.local_addr().unwrap(), false));
+                assert_eq!(
+                    (datagram.from, datagram.truncated),
+                    (theirs.local_addr().unwrap(), false)
+                );
                 assert_eq!(datagram.chunk, sent);
                 ours.send_to(datagram.chunk, datagram.from).await.unwrap();
                 let mut answer = vec![0; 4000];
@@ -44,7 +47,10 @@ fn a_datagram_that_is_too_long_is_cut_off_and_says_so() {
             for length in [99, 100, 101, 5000, 0, 1] {
                 theirs.send(&vec![7; length]).unwrap();
                 let datagram = datagrams.next().await.unwrap().unwrap();
-                assert_eq!((datagram.chunk.len(), datagram.truncated), (length.min(100), length > 100));
+                assert_eq!(
+                    (datagram.chunk.len(), datagram.truncated),
+                    (length.min(100), length > 100)
+                );
             }
         });
     });
@@ -83,7 +89,10 @@ fn an_error_of_the_socket_comes_out_and_the_stream_goes_on() {
         let mut datagrams = ours.datagrams();
         assert!(futures_util::poll!(datagrams.next()).is_pending());
         let _ = ours.send("nobody is there").await;
-        assert_eq!(datagrams.next().await.unwrap().unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            datagrams.next().await.unwrap().unwrap_err().kind(),
+            std::io::ErrorKind::ConnectionRefused
+        );
         ours.connect(theirs.local_addr().unwrap()).await.unwrap();
         theirs.send(b"somebody is").unwrap();
         assert_eq!(datagrams.next().await.unwrap().unwrap().chunk, b"somebody is");

@@ -18,12 +18,18 @@ fn a_read_with_nothing_coming_times_out_with_its_buffer_and_leaves_the_stream_in
         let (ours, mut theirs) = tcp_pair().await;
         for _ in 0..3 {
             let late = ours.read(vec![1, 2, 3]).timeout(SHORT).await.unwrap_err();
-            assert_eq!((late.kind(), late.transferred(), late.into_buffer()), (ErrorKind::TimedOut, 0, vec![1, 2, 3]));
+            assert_eq!(
+                (late.kind(), late.transferred(), late.into_buffer()),
+                (ErrorKind::TimedOut, 0, vec![1, 2, 3])
+            );
         }
         let late = ours.read(vec![1, 2, 3]).deadline(Instant::now()).await.unwrap_err();
         assert_eq!((late.kind(), late.into_buffer()), (ErrorKind::TimedOut, vec![1, 2, 3]));
         let late = ours.read_vectored(vec![vec![1], vec![2]]).timeout(SHORT).await.unwrap_err();
-        assert_eq!((late.kind(), late.into_buffer()), (ErrorKind::TimedOut, vec![vec![1], vec![2]]));
+        assert_eq!(
+            (late.kind(), late.into_buffer()),
+            (ErrorKind::TimedOut, vec![vec![1], vec![2]])
+        );
         theirs.write_all(b"late but whole").unwrap();
         assert_eq!(ours.read(vec![0; 100]).timeout(LONG).await.unwrap().1, b"late but whole");
         ours.write_all("answer").timeout(LONG).await.unwrap();
@@ -84,7 +90,9 @@ fn a_write_that_times_out_says_how_much_the_peer_will_see() {
         ours.close().await.unwrap();
         let received = reader.join().unwrap();
         assert_eq!(received.len(), transferred + 7);
-        assert!(received[..transferred] == content[..transferred] && received.ends_with(b"the end"));
+        assert!(
+            received[..transferred] == content[..transferred] && received.ends_with(b"the end")
+        );
     });
 }
 
@@ -100,7 +108,8 @@ fn accept_and_receive_time_out_and_work_afterwards() {
         }
         let client = std_net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
         assert_eq!(tcp.accept().timeout(LONG).await.unwrap().1, client.local_addr().unwrap());
-        let _client = std::os::unix::net::UnixStream::connect(scratch.path().join("socket")).unwrap();
+        let _client =
+            std::os::unix::net::UnixStream::connect(scratch.path().join("socket")).unwrap();
         unix.accept().timeout(LONG).await.unwrap();
 
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -120,13 +129,21 @@ fn a_cancelled_read_gives_its_own_result_either_way() {
     run(async || {
         let (ours, mut theirs) = tcp_pair().await;
         let error = ours.read(vec![1, 2, 3]).cancel().await.unwrap_err();
-        assert_eq!((error.raw_os_error(), error.into_buffer()), (Some(libc::ECANCELED), vec![1, 2, 3]), "never submitted");
+        assert_eq!(
+            (error.raw_os_error(), error.into_buffer()),
+            (Some(libc::ECANCELED), vec![1, 2, 3]),
+            "never submitted"
+        );
 
         let mut read = ours.read(vec![1, 2, 3]);
         assert!((&mut read).now_or_never().is_none());
         annulus::yield_now().await;
         let error = read.cancel().await.unwrap_err();
-        assert_eq!((error.raw_os_error(), error.into_buffer()), (Some(libc::ECANCELED), vec![1, 2, 3]), "in flight, nothing came");
+        assert_eq!(
+            (error.raw_os_error(), error.into_buffer()),
+            (Some(libc::ECANCELED), vec![1, 2, 3]),
+            "in flight, nothing came"
+        );
 
         let mut read = ours.read(vec![0; 16]);
         assert!((&mut read).now_or_never().is_none());
@@ -135,7 +152,11 @@ fn a_cancelled_read_gives_its_own_result_either_way() {
         while annulus::metrics().operations_in_flight == in_flight {
             annulus::yield_now().await;
         }
-        assert_eq!(read.cancel().await.unwrap(), (3, b"won".to_vec()), "its completion was there first");
+        assert_eq!(
+            read.cancel().await.unwrap(),
+            (3, b"won".to_vec()),
+            "its completion was there first"
+        );
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut accept = listener.accept();
@@ -176,7 +197,11 @@ fn no_byte_is_lost_in_races_between_data_and_deadlines_or_cancels() {
         loop {
             let most = random.up_to(4);
             let outcome = match random.next() % 3 {
-                0 => ours.read(vec![0; most]).timeout(Duration::from_micros(random.next() % 200)).await,
+                0 => {
+                    ours.read(vec![0; most])
+                        .timeout(Duration::from_micros(random.next() % 200))
+                        .await
+                }
                 1 => ours.read(vec![0; most]).cancel().await,
                 _ => {
                     let mut read = ours.read(vec![0; most]);
@@ -196,7 +221,11 @@ fn no_byte_is_lost_in_races_between_data_and_deadlines_or_cancels() {
                 Ok((0, _)) => break,
                 Ok((_, bytes)) => received.extend(bytes),
                 Err(error) => {
-                    assert!(error.kind() == ErrorKind::TimedOut || error.raw_os_error() == Some(libc::ECANCELED), "{error:?}");
+                    assert!(
+                        error.kind() == ErrorKind::TimedOut
+                            || error.raw_os_error() == Some(libc::ECANCELED),
+                        "{error:?}"
+                    );
                     assert_eq!(error.into_buffer(), vec![0; most]);
                     ended += 1;
                 }
@@ -241,7 +270,11 @@ fn dropped_accepts_and_reads_leave_no_descriptor_and_the_sockets_in_order() {
         assert_eq!(server.read(vec![0; 64]).await.unwrap().1, b"still works");
         assert!(server.read(vec![0; 64]).now_or_never().is_none());
         server.close().await.unwrap();
-        assert_eq!((&client).read(&mut [0; 1]).unwrap(), 0, "a dropped read does not keep the connection open");
+        assert_eq!(
+            (&client).read(&mut [0; 1]).unwrap(),
+            0,
+            "a dropped read does not keep the connection open"
+        );
     });
 }
 
@@ -290,7 +323,8 @@ fn a_dropped_connect_to_a_full_unix_socket_leaves_no_descriptor_and_no_worker() 
     let scratch = scratch_dir();
     run(async || {
         let path = scratch.path().join("socket");
-        let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        let listener =
+            socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
         listener.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
         listener.listen(0).unwrap();
         let first = UnixStream::connect(&path).await.unwrap();

@@ -70,10 +70,12 @@ fn an_accept_without_a_descriptor_is_emfile_and_loses_no_connection() {
         run(async || {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            let mut clients: Vec<_> = (0..CLIENTS).map(|_| std_net::TcpStream::connect(address).unwrap()).collect();
+            let mut clients: Vec<_> =
+                (0..CLIENTS).map(|_| std_net::TcpStream::connect(address).unwrap()).collect();
             leave_room_for(2);
             let mut served = vec![false; CLIENTS];
-            let mut open: Vec<(TcpStream, std_net::SocketAddr)> = vec![listener.accept().await.unwrap(), listener.accept().await.unwrap()];
+            let mut open: Vec<(TcpStream, std_net::SocketAddr)> =
+                vec![listener.accept().await.unwrap(), listener.accept().await.unwrap()];
             while served.iter().any(|served| !served) {
                 for _ in 0..3 {
                     let error = listener.accept().await.unwrap_err();
@@ -84,7 +86,8 @@ fn an_accept_without_a_descriptor_is_emfile_and_loses_no_connection() {
                 let error = UnixStream::pair().unwrap_err();
                 assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
                 let (stream, peer) = open.remove(0);
-                let index = clients.iter().position(|client| client.local_addr().unwrap() == peer).unwrap();
+                let index =
+                    clients.iter().position(|client| client.local_addr().unwrap() == peer).unwrap();
                 stream.write_all("served").await.unwrap();
                 stream.close().await.unwrap();
                 let mut answer = [0; 6];
@@ -108,7 +111,8 @@ fn an_accept_without_a_descriptor_is_emfile_and_loses_no_connection() {
             }
             set_limit(1024);
             for (stream, peer) in open {
-                let index = clients.iter().position(|client| client.local_addr().unwrap() == peer).unwrap();
+                let index =
+                    clients.iter().position(|client| client.local_addr().unwrap() == peer).unwrap();
                 stream.write_all("served").await.unwrap();
                 assert!(!std::mem::replace(&mut served[index], true), "each client once");
             }

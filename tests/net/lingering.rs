@@ -20,7 +20,8 @@ enum Setter {
     Listener,
 }
 
-const SETTERS: [Setter; 4] = [Setter::Method, Setter::SockRef, Setter::BeforeAdoption, Setter::Listener];
+const SETTERS: [Setter; 4] =
+    [Setter::Method, Setter::SockRef, Setter::BeforeAdoption, Setter::Listener];
 
 /// A stream that lingers so long, with more to send than its peer, which reads nothing, has room
 /// for.

@@ -68,7 +68,8 @@ async fn assert_still() {
 }
 
 #[test]
-fn while_chunks_hold_all_buffers_many_peers_go_on_and_nothing_spins_and_later_the_buffers_serve_again() {
+fn while_chunks_hold_all_buffers_many_peers_go_on_and_nothing_spins_and_later_the_buffers_serve_again()
+ {
     const HOLDERS: usize = 8;
     const HELD: usize = 16 << 10;
     const STREAMS: usize = 24;
@@ -84,9 +85,14 @@ fn while_chunks_hold_all_buffers_many_peers_go_on_and_nothing_spins_and_later_th
             held.push(holder.await.unwrap());
         }
         let count: usize = held.iter().map(|(_, kept)| kept.len()).sum();
-        let Metrics { chunk_buffers, chunk_buffers_lent, chunk_copies, chunk_growths, .. } = quiet().await;
+        let Metrics { chunk_buffers, chunk_buffers_lent, chunk_copies, chunk_growths, .. } =
+            quiet().await;
         assert_eq!((chunk_buffers, chunk_growths), (32, 3), "as many as may be");
-        assert_eq!((chunk_buffers_lent, chunk_copies), (24, count as u64 - 24), "a quarter of the buffers is left for receives");
+        assert_eq!(
+            (chunk_buffers_lent, chunk_copies),
+            (24, count as u64 - 24),
+            "a quarter of the buffers is left for receives"
+        );
         assert_still().await;
 
         let before = metrics();
@@ -96,7 +102,9 @@ fn while_chunks_hold_all_buffers_many_peers_go_on_and_nothing_spins_and_later_th
             let (stream, mut peer) = pair();
             // More is there at the first receive than there are buffers.
             peer.write_all(&pattern(0, FIRST)).unwrap();
-            senders.push(thread::spawn(move || peer.write_all(&pattern(FIRST as u64, TOTAL - FIRST)).unwrap()));
+            senders.push(thread::spawn(move || {
+                peer.write_all(&pattern(FIRST as u64, TOTAL - FIRST)).unwrap()
+            }));
             checks.push(check(stream, TOTAL));
         }
         let mut received = 0;
@@ -106,14 +114,21 @@ fn while_chunks_hold_all_buffers_many_peers_go_on_and_nothing_spins_and_later_th
         senders.into_iter().for_each(|sender| sender.join().unwrap());
         let after = quiet().await;
         println!("{received} chunks received from {before:?} to {after:?}");
-        assert_eq!(after.chunk_copies - before.chunk_copies, received, "each was copied, so no buffer was kept");
+        assert_eq!(
+            after.chunk_copies - before.chunk_copies,
+            received,
+            "each was copied, so no buffer was kept"
+        );
         assert_eq!((after.chunk_buffers, after.chunk_buffers_lent), (32, 24));
         let exhaustions = after.chunk_exhaustions - before.chunk_exhaustions;
         assert!(exhaustions > 0, "receives found no buffer, and were started again");
         // Each enter brought a chunk at least, and for the quarter that is left each stream was
         // started again once.
         let enters = after.enters - before.enters;
-        assert!(enters <= received && exhaustions <= received * (STREAMS / 8) as u64, "{enters} enters, {exhaustions} exhaustions");
+        assert!(
+            enters <= received && exhaustions <= received * (STREAMS / 8) as u64,
+            "{enters} enters, {exhaustions} exhaustions"
+        );
         assert_still().await;
 
         for (_, kept) in &held {
@@ -161,25 +176,36 @@ fn unread(socket: &StdUnixStream) -> usize {
 }
 
 #[test]
-fn peers_that_never_read_take_bounded_memory_and_stop_nobody_and_find_everything_when_they_read_at_last() {
+fn peers_that_never_read_take_bounded_memory_and_stop_nobody_and_find_everything_when_they_read_at_last()
+ {
     const STUCK: usize = 16;
     /// A stream is stopped when few chunks of it wait, and until then the kernel has brought one
     /// burst more.
     const MOST_HELD: usize = 80 * 1024;
 
     run_with(Builder::new().chunk_size(1024).chunks(8..=32), async || {
-        let (streams, peers): (Vec<_>, Vec<_>) = (0..STUCK).map(|_| StdUnixStream::pair().unwrap()).unzip();
+        let (streams, peers): (Vec<_>, Vec<_>) =
+            (0..STUCK).map(|_| StdUnixStream::pair().unwrap()).unzip();
         let clones: Vec<_> = streams.iter().map(|stream| stream.try_clone().unwrap()).collect();
-        let echoes: Vec<_> = streams.into_iter().map(|stream| spawn(echo(UnixStream::from(stream)))).collect();
+        let echoes: Vec<_> =
+            streams.into_iter().map(|stream| spawn(echo(UnixStream::from(stream)))).collect();
         let sent = stuff(&peers).await;
         // What is neither in the kernel on the way here nor on the way back.
-        let held = |((sent, stream), peer): ((&usize, &StdUnixStream), &StdUnixStream)| sent - unread(stream) - unread(peer);
+        let held = |((sent, stream), peer): ((&usize, &StdUnixStream), &StdUnixStream)| {
+            sent - unread(stream) - unread(peer)
+        };
         let held: Vec<usize> = sent.iter().zip(&clones).zip(&peers).map(held).collect();
         drop(clones);
         println!("{held:?} bytes are held");
-        assert!(held.iter().all(|held| (1..=MOST_HELD).contains(held)), "each is stuck, and none has taken more");
-        let Metrics { chunk_buffers, chunk_buffers_lent, chunk_copies, chunk_exhaustions, .. } = metrics();
-        println!("{sent:?} bytes sent, {chunk_buffers_lent} buffers lent, {chunk_copies} copies, {chunk_exhaustions} exhaustions");
+        assert!(
+            held.iter().all(|held| (1..=MOST_HELD).contains(held)),
+            "each is stuck, and none has taken more"
+        );
+        let Metrics { chunk_buffers, chunk_buffers_lent, chunk_copies, chunk_exhaustions, .. } =
+            metrics();
+        println!(
+            "{sent:?} bytes sent, {chunk_buffers_lent} buffers lent, {chunk_copies} copies, {chunk_exhaustions} exhaustions"
+        );
         assert_eq!(chunk_buffers, 32, "as many as may be");
         assert!(chunk_buffers_lent <= 24, "a quarter of the buffers is left for receives");
         assert_still().await;
@@ -206,7 +232,8 @@ fn peers_that_never_read_take_bounded_memory_and_stop_nobody_and_find_everything
 }
 
 #[test]
-fn chunks_that_are_forgotten_cost_three_quarters_of_the_buffers_and_later_streams_go_on_with_copies() {
+fn chunks_that_are_forgotten_cost_three_quarters_of_the_buffers_and_later_streams_go_on_with_copies()
+ {
     run_with(Builder::new().chunk_size(64).chunks(8..=32), async || {
         for round in 0..100usize {
             let (stream, mut peer) = pair();
@@ -219,7 +246,13 @@ fn chunks_that_are_forgotten_cost_three_quarters_of_the_buffers_and_later_stream
         assert_eq!((chunk_buffers, chunk_buffers_lent, chunk_copies), (32, 24, 76));
 
         converse(300, 1000).await;
-        let Metrics { chunk_buffers, chunk_buffers_lent, chunk_buffers_most_lent, chunk_copies, .. } = quiet().await;
+        let Metrics {
+            chunk_buffers,
+            chunk_buffers_lent,
+            chunk_buffers_most_lent,
+            chunk_copies,
+            ..
+        } = quiet().await;
         assert_eq!((chunk_buffers, chunk_buffers_lent, chunk_buffers_most_lent), (32, 24, 25));
         assert!(chunk_copies >= 76 + 300 * 1000 / 64, "{chunk_copies} copies");
         assert_still().await;

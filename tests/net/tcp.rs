@@ -89,7 +89,11 @@ fn read_append_keeps_what_the_buffer_holds() {
         assert_eq!((full.kind(), full.into_buffer()), (ErrorKind::InvalidInput, vec![1, 2, 3]));
         drop(theirs);
         let (count, buffer) = ours.read_append(buffer).await.unwrap();
-        assert_eq!((count, &buffer[..]), (0, &b"head tail"[..]), "the end of the stream changes nothing");
+        assert_eq!(
+            (count, &buffer[..]),
+            (0, &b"head tail"[..]),
+            "the end of the stream changes nothing"
+        );
     });
 }
 
@@ -106,10 +110,16 @@ fn read_exact_collects_bytes_that_come_one_by_one_or_says_how_far_it_came() {
         });
         assert_eq!(ours.read_exact(vec![0; 60]).await.unwrap(), (0..60).collect::<Vec<u8>>());
         let error = ours.read_exact(vec![7; 50]).await.unwrap_err();
-        assert_eq!((error.kind(), error.raw_os_error(), error.transferred()), (ErrorKind::UnexpectedEof, None, 40));
+        assert_eq!(
+            (error.kind(), error.raw_os_error(), error.transferred()),
+            (ErrorKind::UnexpectedEof, None, 40)
+        );
         assert_eq!(error.into_buffer(), (60..100).collect::<Vec<u8>>());
         let error = ours.read_exact(vec![7; 5]).await.unwrap_err();
-        assert_eq!((error.kind(), error.transferred(), error.into_buffer()), (ErrorKind::UnexpectedEof, 0, vec![7; 5]));
+        assert_eq!(
+            (error.kind(), error.transferred(), error.into_buffer()),
+            (ErrorKind::UnexpectedEof, 0, vec![7; 5])
+        );
         writer.join().unwrap();
     });
 }
@@ -124,8 +134,14 @@ fn vectored_transfers_go_through_the_buffers_in_order() {
         theirs.read_exact(&mut received).unwrap();
         assert_eq!(&received, b"one two three");
         theirs.write_all(b"0123456789").unwrap();
-        let (count, buffers) = ours.read_vectored(vec![vec![9; 3], Vec::new(), vec![9; 100], vec![9; 7]]).await.unwrap();
-        assert_eq!((count, buffers), (10, vec![b"012".to_vec(), vec![], b"3456789".to_vec(), vec![9; 7]]));
+        let (count, buffers) = ours
+            .read_vectored(vec![vec![9; 3], Vec::new(), vec![9; 100], vec![9; 7]])
+            .await
+            .unwrap();
+        assert_eq!(
+            (count, buffers),
+            (10, vec![b"012".to_vec(), vec![], b"3456789".to_vec(), vec![9; 7]])
+        );
 
         let (count, back) = ours.write_vectored(vec![b"ab".to_vec(); 1500]).await.unwrap();
         assert_eq!((count, back.len()), (2048, 1500), "1024 buffers take part");
@@ -150,8 +166,14 @@ fn a_read_into_a_buffer_without_room_is_invalid_input() {
         theirs.write_all(b"x").unwrap();
         assert_eq!(ours.read(Vec::new()).await.unwrap_err().kind(), ErrorKind::InvalidInput);
         assert_eq!(ours.read(vec![1].spare()).await.unwrap_err().kind(), ErrorKind::InvalidInput);
-        assert_eq!(ours.read_vectored(Vec::<Vec<u8>>::new()).await.unwrap_err().kind(), ErrorKind::InvalidInput);
-        assert_eq!(ours.read_vectored(vec![Vec::new(), Vec::new()]).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(
+            ours.read_vectored(Vec::<Vec<u8>>::new()).await.unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+        assert_eq!(
+            ours.read_vectored(vec![Vec::new(), Vec::new()]).await.unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
         assert_eq!(ours.read(vec![0; 8]).await.unwrap(), (1, b"x".to_vec()), "nothing was lost");
     });
 }
@@ -163,7 +185,11 @@ fn read_exact_into_a_buffer_without_room_is_done_at_once_even_if_nothing_comes()
         let (std, _peer) = (std_net::TcpStream::connect(ours.peer_addr().unwrap()), ());
         drop(std);
         let outcome = ours.read_exact(Vec::new()).timeout(crate::SHORT * 10).await;
-        assert_eq!(outcome.map_err(|error| error.kind()), Ok(Vec::new()), "as std's `read_exact`, which does not even ask the kernel");
+        assert_eq!(
+            outcome.map_err(|error| error.kind()),
+            Ok(Vec::new()),
+            "as std's `read_exact`, which does not even ask the kernel"
+        );
     });
 }
 
@@ -174,8 +200,16 @@ fn room_behind_more_empty_buffers_than_one_call_takes_is_no_end_of_stream() {
         theirs.write_all(b"content").unwrap();
         let mut buffers = vec![Vec::new(); 1024];
         buffers.push(vec![0; 4]);
-        let outcome = ours.read_vectored(buffers).timeout(LONG).await.map(|(count, _)| count).map_err(|error| error.kind());
-        assert!(matches!(outcome, Ok(1..) | Err(ErrorKind::InvalidInput)), "Ok(0) would mean the end of the stream, but: {outcome:?}");
+        let outcome = ours
+            .read_vectored(buffers)
+            .timeout(LONG)
+            .await
+            .map(|(count, _)| count)
+            .map_err(|error| error.kind());
+        assert!(
+            matches!(outcome, Ok(1..) | Err(ErrorKind::InvalidInput)),
+            "Ok(0) would mean the end of the stream, but: {outcome:?}"
+        );
     });
 }
 
@@ -227,7 +261,11 @@ fn several_mebibytes_reach_a_slow_reader_whole_and_in_order() {
         assert!(writes > 1, "a write of {LENGTH} bytes into a small window is short");
         ours.shutdown(Shutdown::Write).await.unwrap();
         let received = reader.join().unwrap();
-        assert!(received.len() == 2 * LENGTH && received[..LENGTH] == content && received[LENGTH..] == content);
+        assert!(
+            received.len() == 2 * LENGTH
+                && received[..LENGTH] == content
+                && received[LENGTH..] == content
+        );
     });
 }
 
@@ -245,7 +283,8 @@ fn several_mebibytes_from_a_fast_writer_arrive_whole_and_in_order() {
             let most = random.up_to(30_000).min(LENGTH - received.len());
             match random.next() % 3 {
                 0 => received.extend(ours.read(vec![0; most]).await.unwrap().1),
-                1 => received.extend(ours.read_exact(vec![0; most].into_boxed_slice()).await.unwrap()),
+                1 => received
+                    .extend(ours.read_exact(vec![0; most].into_boxed_slice()).await.unwrap()),
                 _ => {
                     let halves = vec![vec![0; most / 2], vec![0; most - most / 2]];
                     let (count, buffers) = ours.read_vectored(halves).await.unwrap();
@@ -269,7 +308,10 @@ fn ending_the_writing_direction_leaves_the_other_open() {
         theirs.read_to_string(&mut received).unwrap();
         assert_eq!(received, "last words");
         let error = ours.write(b"more".to_vec()).await.unwrap_err();
-        assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::BrokenPipe, Some(libc::EPIPE)));
+        assert_eq!(
+            (error.kind(), error.raw_os_error()),
+            (ErrorKind::BrokenPipe, Some(libc::EPIPE))
+        );
         assert_eq!(error.into_buffer(), b"more");
         theirs.write_all(b"answer").unwrap();
         assert_eq!(ours.read(vec![0; 100]).await.unwrap(), (6, b"answer".to_vec()));
@@ -285,7 +327,8 @@ fn ending_the_writing_direction_leaves_the_other_open() {
 fn shutting_down_the_reading_direction_ends_a_waiting_read() {
     run(async || {
         let (ours, _theirs) = tcp_pair().await;
-        let (read, shut) = futures_util::future::join(ours.read(vec![0; 4]), ours.shutdown(Shutdown::Both)).await;
+        let (read, shut) =
+            futures_util::future::join(ours.read(vec![0; 4]), ours.shutdown(Shutdown::Both)).await;
         assert_eq!((read.unwrap().0, shut.unwrap()), (0, ()));
     });
 }
@@ -301,7 +344,10 @@ fn a_peer_that_resets_is_econnreset_with_the_buffer() {
         let (ours, theirs) = tcp_pair().await;
         reset(theirs);
         let error = ours.read(vec![1, 2, 3]).await.unwrap_err();
-        assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::ConnectionReset, Some(libc::ECONNRESET)));
+        assert_eq!(
+            (error.kind(), error.raw_os_error()),
+            (ErrorKind::ConnectionReset, Some(libc::ECONNRESET))
+        );
         assert_eq!(error.into_buffer(), [1, 2, 3]);
 
         let (ours, theirs) = tcp_pair().await;
@@ -309,7 +355,11 @@ fn a_peer_that_resets_is_econnreset_with_the_buffer() {
         let error = ours.write_all("into the void").await.unwrap_err();
         assert!(matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE)), "{error}");
         assert_eq!((error.transferred(), error.into_buffer()), (0, "into the void"));
-        assert_eq!(ours.take_error().unwrap().map(|error| error.kind()), None, "the write has taken the error");
+        assert_eq!(
+            ours.take_error().unwrap().map(|error| error.kind()),
+            None,
+            "the write has taken the error"
+        );
     });
 }
 
@@ -327,7 +377,11 @@ fn an_exact_read_that_a_reset_cuts_short_is_econnreset_with_what_had_come() {
             }
             reset(theirs);
             let error = waiting.await.unwrap_err();
-            assert_eq!((error.transferred(), error.raw_os_error()), (4, Some(libc::ECONNRESET)), "no mere end of the stream: {error}");
+            assert_eq!(
+                (error.transferred(), error.raw_os_error()),
+                (4, Some(libc::ECONNRESET)),
+                "no mere end of the stream: {error}"
+            );
             assert_eq!(error.into_buffer(), b"half");
         }
     });
@@ -343,7 +397,10 @@ fn a_write_to_a_peer_that_has_gone_is_epipe_and_never_a_signal() {
             for way in 0..3 {
                 let (ours, theirs) = tcp_pair().await;
                 reset(theirs);
-                assert_eq!(ours.read(vec![0; 1]).await.unwrap_err().raw_os_error(), Some(libc::ECONNRESET));
+                assert_eq!(
+                    ours.read(vec![0; 1]).await.unwrap_err().raw_os_error(),
+                    Some(libc::ECONNRESET)
+                );
                 let errno = match way {
                     0 => ours.write("x").await.unwrap_err().raw_os_error(),
                     1 => ours.write_all("x").await.unwrap_err().raw_os_error(),
@@ -355,7 +412,10 @@ fn a_write_to_a_peer_that_has_gone_is_epipe_and_never_a_signal() {
             theirs.close().await.unwrap();
             assert_eq!(ours.write("x").await.unwrap_err().raw_os_error(), Some(libc::EPIPE));
             assert_eq!(ours.write_all("x").await.unwrap_err().raw_os_error(), Some(libc::EPIPE));
-            assert_eq!(ours.write_vectored(vec!["x"]).await.unwrap_err().raw_os_error(), Some(libc::EPIPE));
+            assert_eq!(
+                ours.write_vectored(vec!["x"]).await.unwrap_err().raw_os_error(),
+                Some(libc::EPIPE)
+            );
         });
     });
 }
@@ -368,7 +428,8 @@ fn two_hundred_clients_each_get_their_own_answer() {
         let clients: Vec<_> = (0..8u8)
             .map(|thread| {
                 thread::spawn(move || {
-                    let streams: Vec<_> = (0..25).map(|_| std_net::TcpStream::connect(address).unwrap()).collect();
+                    let streams: Vec<_> =
+                        (0..25).map(|_| std_net::TcpStream::connect(address).unwrap()).collect();
                     for (number, mut stream) in streams.into_iter().enumerate() {
                         let question = [thread, number as u8, 42];
                         stream.write_all(&question).unwrap();
@@ -412,8 +473,12 @@ fn sockets_of_std_can_be_adopted_blocking_or_not() {
             let client = TcpStream::from(client);
             let (server, _) = listener.accept().await.unwrap();
             // A second accept and both reads have to wait.
-            let later = annulus::spawn(async move { listener.accept().await.map(|(stream, _)| stream) });
-            let waiting = annulus::spawn(async move { (client.read_exact(vec![0; 4]).await.unwrap(), client) });
+            let later =
+                annulus::spawn(async move { listener.accept().await.map(|(stream, _)| stream) });
+            let waiting =
+                annulus::spawn(
+                    async move { (client.read_exact(vec![0; 4]).await.unwrap(), client) },
+                );
             annulus::yield_now().await;
             let second = std_net::TcpStream::connect(address).unwrap();
             server.write_all("ping").await.unwrap();
@@ -422,7 +487,9 @@ fn sockets_of_std_can_be_adopted_blocking_or_not() {
             drop((later.await.unwrap().unwrap(), second));
 
             // Much more than fits: the write has to wait as well.
-            let flood = annulus::spawn(async move { client.write_all(vec![7; 8 << 20]).await.map(|buffer| buffer.len()) });
+            let flood = annulus::spawn(async move {
+                client.write_all(vec![7; 8 << 20]).await.map(|buffer| buffer.len())
+            });
             let mut left = 8 << 20;
             while left > 0 {
                 left -= server.read(Vec::with_capacity(100_000)).await.unwrap().0;
@@ -442,7 +509,10 @@ fn options_of_a_stream_are_those_that_std_sees() {
             let listener = std_net::TcpListener::bind(address).unwrap();
             let std = std_net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let ours = TcpStream::from(std.try_clone().unwrap());
-            assert_eq!((ours.local_addr().unwrap(), ours.peer_addr().unwrap()), (std.local_addr().unwrap(), std.peer_addr().unwrap()));
+            assert_eq!(
+                (ours.local_addr().unwrap(), ours.peer_addr().unwrap()),
+                (std.local_addr().unwrap(), std.peer_addr().unwrap())
+            );
             for nodelay in [true, false] {
                 ours.set_nodelay(nodelay).unwrap();
                 assert_eq!((ours.nodelay().unwrap(), std.nodelay().unwrap()), (nodelay, nodelay));
@@ -466,7 +536,8 @@ fn options_of_a_stream_are_those_that_std_sees() {
 fn a_peer_that_has_gone_has_no_address_and_leaves_nothing_to_shut_down() {
     run(async || {
         let (ours, theirs) = tcp_pair().await;
-        let std = std_net::TcpStream::from(std::os::fd::AsFd::as_fd(&ours).try_clone_to_owned().unwrap());
+        let std =
+            std_net::TcpStream::from(std::os::fd::AsFd::as_fd(&ours).try_clone_to_owned().unwrap());
         reset(theirs);
         ours.read(vec![0; 1]).await.unwrap_err();
         assert_eq!(ours.peer_addr().unwrap_err().kind(), std.peer_addr().unwrap_err().kind());

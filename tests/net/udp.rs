@@ -10,7 +10,8 @@ use crate::{LONG, has_ipv6};
 
 /// A socket of ours and one of std.
 async fn sockets(address: &str) -> (UdpSocket, SocketAddr, std_net::UdpSocket, SocketAddr) {
-    let (ours, std) = (UdpSocket::bind(address).await.unwrap(), std_net::UdpSocket::bind(address).unwrap());
+    let (ours, std) =
+        (UdpSocket::bind(address).await.unwrap(), std_net::UdpSocket::bind(address).unwrap());
     let addresses = (ours.local_addr().unwrap(), std.local_addr().unwrap());
     (ours, addresses.0, std, addresses.1)
 }
@@ -34,7 +35,11 @@ async fn datagrams_go_both_ways(address: &str) {
     let stranger = std_net::UdpSocket::bind(address).unwrap();
     stranger.send_to(b"spam", here).unwrap();
     std.send_to(b"wanted", here).unwrap();
-    assert_eq!(ours.recv(vec![0; 100]).await.unwrap(), (6, b"wanted".to_vec()), "a connected socket hears its peer only");
+    assert_eq!(
+        ours.recv(vec![0; 100]).await.unwrap(),
+        (6, b"wanted".to_vec()),
+        "a connected socket hears its peer only"
+    );
     std.send_to(b"again", here).unwrap();
     let (count, from, _) = ours.recv_from(vec![0; 100]).await.unwrap();
     assert_eq!((count, from), (5, there));
@@ -55,7 +60,10 @@ fn datagrams_go_both_ways_over_ipv6() {
             let std = std_net::UdpSocket::bind("127.0.0.1:0").unwrap();
             std.send_to(b"from IPv4", ("127.0.0.1", both.local_addr().unwrap().port())).unwrap();
             match both.recv_from(vec![0; 100]).timeout(LONG).await {
-                Ok((_, from, _)) => assert_eq!(from.to_string(), format!("[::ffff:127.0.0.1]:{}", std.local_addr().unwrap().port())),
+                Ok((_, from, _)) => assert_eq!(
+                    from.to_string(),
+                    format!("[::ffff:127.0.0.1]:{}", std.local_addr().unwrap().port())
+                ),
                 Err(error) => println!("this system keeps IPv6 apart: {error}"),
             }
         }
@@ -119,11 +127,17 @@ fn a_datagram_to_nobody_is_refused_at_the_next_operation() {
         ours.connect(gone.local_addr().unwrap()).await.unwrap();
         ours.send("anybody?").await.unwrap();
         let error = ours.recv(vec![1, 2, 3]).timeout(LONG).await.unwrap_err();
-        assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::ConnectionRefused, Some(libc::ECONNREFUSED)));
+        assert_eq!(
+            (error.kind(), error.raw_os_error()),
+            (ErrorKind::ConnectionRefused, Some(libc::ECONNREFUSED))
+        );
         assert_eq!(error.into_buffer(), [1, 2, 3]);
         ours.send("anybody?").await.unwrap();
         let error = ours.send("again").await.unwrap_err();
-        assert_eq!((error.raw_os_error(), error.into_buffer()), (Some(libc::ECONNREFUSED), "again"));
+        assert_eq!(
+            (error.raw_os_error(), error.into_buffer()),
+            (Some(libc::ECONNREFUSED), "again")
+        );
         ours.send("anybody?").await.unwrap();
         assert_eq!(ours.take_error().unwrap().unwrap().kind(), ErrorKind::ConnectionRefused);
     });
@@ -134,15 +148,24 @@ fn errors_of_sending_keep_errno_and_buffer() {
     run(async || {
         let (ours, _, _std, there) = sockets("127.0.0.1:0").await;
         let error = ours.send_to(vec![7; 65_508], there).await.unwrap_err();
-        assert_eq!((error.raw_os_error(), error.into_buffer().len()), (Some(libc::EMSGSIZE), 65_508));
+        assert_eq!(
+            (error.raw_os_error(), error.into_buffer().len()),
+            (Some(libc::EMSGSIZE), 65_508)
+        );
         assert_eq!(ours.send_to(vec![7; 65_507], there).await.unwrap().0, 65_507);
         let error = ours.send("nowhere").await.unwrap_err();
-        assert_eq!((error.raw_os_error(), error.into_buffer()), (Some(libc::EDESTADDRREQ), "nowhere"));
+        assert_eq!(
+            (error.raw_os_error(), error.into_buffer()),
+            (Some(libc::EDESTADDRREQ), "nowhere")
+        );
         if has_ipv6() {
             let std = std_net::UdpSocket::bind("127.0.0.1:0").unwrap();
             let v6: SocketAddr = "[::1]:9".parse().unwrap();
             let expected = std.send_to(b"x", v6).unwrap_err();
-            assert_eq!(ours.send_to("x", v6).await.unwrap_err().raw_os_error(), expected.raw_os_error());
+            assert_eq!(
+                ours.send_to("x", v6).await.unwrap_err().raw_os_error(),
+                expected.raw_os_error()
+            );
         }
     });
 }
@@ -150,7 +173,10 @@ fn errors_of_sending_keep_errno_and_buffer() {
 #[test]
 fn many_datagrams_wait_their_turn() {
     run(async || {
-        let (a, b) = (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let (a, b) = (
+            UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+            UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+        );
         let to = b.local_addr().unwrap();
         let sending = annulus::spawn(async move {
             for number in 0..50u32 {
@@ -177,7 +203,8 @@ fn a_socket_of_std_can_be_adopted_and_has_its_options() {
             std.set_nonblocking(nonblocking).unwrap();
             let ours = UdpSocket::from(std.try_clone().unwrap());
             let here = ours.local_addr().unwrap();
-            let waiting = annulus::spawn(async move { (ours.recv_from(vec![0; 10]).await.unwrap(), ours) });
+            let waiting =
+                annulus::spawn(async move { (ours.recv_from(vec![0; 10]).await.unwrap(), ours) });
             annulus::yield_now().await;
             let peer = std_net::UdpSocket::bind("127.0.0.1:0").unwrap();
             peer.send_to(b"late", here).unwrap();
@@ -185,7 +212,10 @@ fn a_socket_of_std_can_be_adopted_and_has_its_options() {
             assert_eq!((count, from), (4, peer.local_addr().unwrap()));
             for broadcast in [true, false] {
                 ours.set_broadcast(broadcast).unwrap();
-                assert_eq!((ours.broadcast().unwrap(), std.broadcast().unwrap()), (broadcast, broadcast));
+                assert_eq!(
+                    (ours.broadcast().unwrap(), std.broadcast().unwrap()),
+                    (broadcast, broadcast)
+                );
             }
             ours.set_ttl(17).unwrap();
             assert_eq!((ours.ttl().unwrap(), std.ttl().unwrap()), (17, 17));

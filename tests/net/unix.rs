@@ -66,9 +66,11 @@ fn streams_talk_to_blocking_peers_at_a_path() {
 fn a_client_that_has_a_path_is_known_by_it() {
     let scratch = scratch_dir();
     run(async || {
-        let (server_path, client_path) = (scratch.path().join("server"), scratch.path().join("client"));
+        let (server_path, client_path) =
+            (scratch.path().join("server"), scratch.path().join("client"));
         let listener = UnixListener::bind(&server_path).unwrap();
-        let client = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        let client =
+            socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
         client.bind(&socket2::SockAddr::unix(&client_path).unwrap()).unwrap();
         client.connect(&socket2::SockAddr::unix(&server_path).unwrap()).unwrap();
         let (server, peer) = listener.accept().await.unwrap();
@@ -97,18 +99,24 @@ fn a_path_that_begins_with_nul_is_a_name_in_the_abstract_space() {
         assert_eq!(UnixListener::bind(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
         listener.close().await.unwrap();
         let error = UnixStream::connect(&path).await.unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED), "the name goes with the listener");
+        assert_eq!(
+            error.raw_os_error(),
+            Some(libc::ECONNREFUSED),
+            "the name goes with the listener"
+        );
     });
 }
 
 /// A blocking socket bound to exactly these bytes, which std and socket2 may refuse, and connected.
 fn client_bound_to(name: &[u8], server: &Path) -> socket2::Socket {
     let client = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
-    let mut address = libc::sockaddr_un { sun_family: libc::AF_UNIX as libc::sa_family_t, sun_path: [0; 108] };
+    let mut address =
+        libc::sockaddr_un { sun_family: libc::AF_UNIX as libc::sa_family_t, sun_path: [0; 108] };
     for (place, byte) in address.sun_path.iter_mut().zip(name) {
         *place = *byte as libc::c_char;
     }
-    let length = (std::mem::offset_of!(libc::sockaddr_un, sun_path) + name.len()) as libc::socklen_t;
+    let length =
+        (std::mem::offset_of!(libc::sockaddr_un, sun_path) + name.len()) as libc::socklen_t;
     // SAFETY: the address outlives the call and is at least as long as the length says.
     let bound = unsafe { libc::bind(client.as_raw_fd(), (&raw const address).cast(), length) };
     assert_eq!(bound, 0, "{}", std::io::Error::last_os_error());
@@ -153,14 +161,20 @@ fn the_ends_of_a_pair_are_connected_and_unnamed() {
     run(async || {
         let (a, b) = UnixStream::pair().unwrap();
         for end in [&a, &b] {
-            assert!(end.local_addr().unwrap().is_unnamed() && end.peer_addr().unwrap().is_unnamed());
+            assert!(
+                end.local_addr().unwrap().is_unnamed() && end.peer_addr().unwrap().is_unnamed()
+            );
         }
-        let (sent, received) = futures_util::future::join(a.write_all("across"), b.read_exact(vec![0; 6])).await;
+        let (sent, received) =
+            futures_util::future::join(a.write_all("across"), b.read_exact(vec![0; 6])).await;
         assert_eq!((sent.unwrap(), received.unwrap()), ("across", b"across".to_vec()));
         b.close().await.unwrap();
         assert_eq!(a.read(vec![0; 6]).await.unwrap().0, 0);
         let error = a.write_all(vec![1, 2, 3]).await.unwrap_err();
-        assert_eq!((error.raw_os_error(), error.transferred(), error.into_buffer()), (Some(libc::EPIPE), 0, vec![1, 2, 3]));
+        assert_eq!(
+            (error.raw_os_error(), error.transferred(), error.into_buffer()),
+            (Some(libc::EPIPE), 0, vec![1, 2, 3])
+        );
     });
 }
 
@@ -172,23 +186,40 @@ fn paths_that_will_not_do_are_refused_as_in_std() {
         std::fs::write(&taken, "").unwrap();
         let dead = scratch.path().join("dead");
         drop(std_unix::UnixListener::bind(&dead).unwrap());
-        let (missing, below) = (scratch.path().join("missing"), scratch.path().join("missing/below"));
+        let (missing, below) =
+            (scratch.path().join("missing"), scratch.path().join("missing/below"));
         let long: PathBuf = format!("/tmp/{}", "x".repeat(103)).into();
         for path in [&taken, &dead, &below, &long] {
             let ours = UnixListener::bind(path).unwrap_err();
             let std = std_unix::UnixListener::bind(path).unwrap_err();
-            assert_eq!((ours.kind(), ours.raw_os_error()), (std.kind(), std.raw_os_error()), "bind {}", path.display());
+            assert_eq!(
+                (ours.kind(), ours.raw_os_error()),
+                (std.kind(), std.raw_os_error()),
+                "bind {}",
+                path.display()
+            );
         }
         for path in [&taken, &dead, &missing, &below, &long] {
             let ours = UnixStream::connect(path).await.unwrap_err();
             let std = std_unix::UnixStream::connect(path).unwrap_err();
-            assert_eq!((ours.kind(), ours.raw_os_error()), (std.kind(), std.raw_os_error()), "connect {}", path.display());
+            assert_eq!(
+                (ours.kind(), ours.raw_os_error()),
+                (std.kind(), std.raw_os_error()),
+                "connect {}",
+                path.display()
+            );
         }
         assert_eq!(UnixListener::bind(&taken).unwrap_err().kind(), ErrorKind::AddrInUse);
         assert_eq!(UnixStream::connect(&missing).await.unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(UnixStream::connect(&dead).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(
+            UnixStream::connect(&dead).await.unwrap_err().kind(),
+            ErrorKind::ConnectionRefused
+        );
         assert_eq!(UnixListener::bind(&long).unwrap_err().kind(), ErrorKind::InvalidInput);
-        assert_eq!(UnixStream::connect("").await.unwrap_err().kind(), std_unix::UnixStream::connect("").unwrap_err().kind());
+        assert_eq!(
+            UnixStream::connect("").await.unwrap_err().kind(),
+            std_unix::UnixStream::connect("").unwrap_err().kind()
+        );
     });
 }
 
@@ -197,10 +228,21 @@ fn a_path_with_a_nul_byte_inside_is_invalid_input_and_makes_no_socket() {
     let scratch = scratch_dir();
     run(async || {
         let path = scratch.path().join("before\0after");
-        assert_eq!(std_unix::UnixListener::bind(&path).unwrap_err().kind(), ErrorKind::InvalidInput, "std");
+        assert_eq!(
+            std_unix::UnixListener::bind(&path).unwrap_err().kind(),
+            ErrorKind::InvalidInput,
+            "std"
+        );
         let ours = UnixListener::bind(&path).map_err(|error| error.kind()).map(|_| ());
-        let names: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!((ours, names), (Err(ErrorKind::InvalidInput), vec![]), "the kernel would end the path at the NUL");
+        let names: Vec<_> = std::fs::read_dir(scratch.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(
+            (ours, names),
+            (Err(ErrorKind::InvalidInput), vec![]),
+            "the kernel would end the path at the NUL"
+        );
         assert_eq!(UnixStream::connect(&path).await.unwrap_err().kind(), ErrorKind::InvalidInput);
     });
 }
@@ -228,9 +270,16 @@ fn vectored_transfers_go_through_the_buffers_in_order() {
         let (a, b) = UnixStream::pair().unwrap();
         let (count, back) = a.write_vectored(vec!["one ", "", "two ", "three"]).await.unwrap();
         assert_eq!((count, back), (13, vec!["one ", "", "two ", "three"]));
-        let (count, buffers) = b.read_vectored(vec![vec![9; 5], Vec::new(), vec![9; 100], vec![9; 7]]).await.unwrap();
-        assert_eq!((count, buffers), (13, vec![b"one t".to_vec(), vec![], b"wo three".to_vec(), vec![9; 7]]));
-        assert_eq!(b.read_vectored(vec![Vec::new()]).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+        let (count, buffers) =
+            b.read_vectored(vec![vec![9; 5], Vec::new(), vec![9; 100], vec![9; 7]]).await.unwrap();
+        assert_eq!(
+            (count, buffers),
+            (13, vec![b"one t".to_vec(), vec![], b"wo three".to_vec(), vec![9; 7]])
+        );
+        assert_eq!(
+            b.read_vectored(vec![Vec::new()]).await.unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
         let (count, _) = a.write_vectored(vec![b"ab".to_vec(); 1025]).await.unwrap();
         assert_eq!(count, 2048);
     });
@@ -260,7 +309,8 @@ fn several_mebibytes_arrive_whole_and_in_order() {
         ours.set_nonblocking(true).unwrap();
         let (reader, writer) = UnixStream::from(ours).into_split();
         let sent = content.clone();
-        let writing = annulus::spawn(async move { writer.write_all(sent).await.map(|sent| sent.len()) });
+        let writing =
+            annulus::spawn(async move { writer.write_all(sent).await.map(|sent| sent.len()) });
         let mut received = Vec::with_capacity(LENGTH + 1);
         loop {
             let count;
@@ -280,10 +330,12 @@ fn connecting_to_a_full_queue_waits_for_a_place() {
     let scratch = scratch_dir();
     run(async || {
         let path = scratch.path().join("socket");
-        let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        let listener =
+            socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
         listener.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
         listener.listen(0).unwrap();
-        let listener = UnixListener::from(std_unix::UnixListener::from(std::os::fd::OwnedFd::from(listener)));
+        let listener =
+            UnixListener::from(std_unix::UnixListener::from(std::os::fd::OwnedFd::from(listener)));
         let clients: Vec<_> = (0..4)
             .map(|number: u8| {
                 let path = path.clone();
@@ -315,7 +367,8 @@ fn a_listener_of_std_can_be_adopted_blocking_or_not() {
             let std = std_unix::UnixListener::bind(&path).unwrap();
             std.set_nonblocking(nonblocking).unwrap();
             let listener = UnixListener::from(std);
-            let waiting = annulus::spawn(async move { listener.accept().await.map(|(stream, _)| stream) });
+            let waiting =
+                annulus::spawn(async move { listener.accept().await.map(|(stream, _)| stream) });
             annulus::yield_now().await;
             let mut client = std_unix::UnixStream::connect(&path).unwrap();
             let server = waiting.await.unwrap().unwrap();

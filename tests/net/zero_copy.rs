@@ -16,7 +16,8 @@ use annulus::net::{TcpStream, UdpSocket, UnixStream};
 use annulus::time;
 
 use crate::common::{
-    Pool, Random, become_ordinary, end_with_a_leak, in_own_process, open_descriptors, poll_in_task, quiet, run, run_here, seed, turns,
+    Pool, Random, become_ordinary, end_with_a_leak, in_own_process, open_descriptors, poll_in_task,
+    quiet, run, run_here, seed, turns,
 };
 use crate::{LONG, SHORT, tcp_pair};
 
@@ -40,7 +41,8 @@ fn bytes_arrive_in_order_and_the_buffers_come_back() {
         let received = collect(theirs);
         let mut expected = Vec::new();
         for round in 0..200usize {
-            let bytes: Vec<u8> = (0..1 + random.below(60_000)).map(|index| (index + round) as u8).collect();
+            let bytes: Vec<u8> =
+                (0..1 + random.below(60_000)).map(|index| (index + round) as u8).collect();
             let address = bytes.as_ptr();
             match round % 5 {
                 0 => {
@@ -61,12 +63,14 @@ fn bytes_arrive_in_order_and_the_buffers_come_back() {
                     expected.extend_from_slice(&slice);
                 }
                 3 => {
-                    let (sent, (head, body)) = ours.send_all_vectored_zc(("head", bytes)).await.unwrap();
+                    let (sent, (head, body)) =
+                        ours.send_all_vectored_zc(("head", bytes)).await.unwrap();
                     assert_eq!(sent.count, 4 + body.len());
                     expected.extend(head.bytes().chain(body));
                 }
                 _ => {
-                    let (sent, [one, two]) = ours.send_vectored_zc([bytes.clone(), bytes]).await.unwrap();
+                    let (sent, [one, two]) =
+                        ours.send_vectored_zc([bytes.clone(), bytes]).await.unwrap();
                     expected.extend([one, two].concat().iter().take(sent.count));
                 }
             }
@@ -160,7 +164,8 @@ fn without_locked_memory_it_is_a_plain_send() {
             let (sent, buffer) = ours.send_all_zc(vec![3; 1 << 20]).await.unwrap();
             assert_eq!((sent.count, sent.copied, buffer), (1 << 20, true, vec![3; 1 << 20]));
             println!("{} operations for one megabyte", annulus::metrics().operations - before);
-            let (sent, _) = ours.send_all_vectored_zc([vec![3; 1 << 20], vec![3; 1 << 20]]).await.unwrap();
+            let (sent, _) =
+                ours.send_all_vectored_zc([vec![3; 1 << 20], vec![3; 1 << 20]]).await.unwrap();
             assert_eq!(sent.count, 2 << 20);
             ours.close().await.unwrap();
             assert_eq!(received.join().unwrap(), vec![3; 3 << 20]);
@@ -179,7 +184,10 @@ fn a_peer_that_has_gone_is_an_error_with_the_buffer() {
                 Err(error) => break error,
             }
         };
-        assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
+        assert!(
+            matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
+            "{error}"
+        );
         assert_eq!(error.into_buffer(), vec![1; 100_000]);
         let error = ours.send_all_vectored_zc((vec![2], "three")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BrokenPipe);
@@ -195,7 +203,8 @@ fn copies_at_once() -> bool {
     }
     // The tests beside this one share the locked memory of an ordinary user; without it a send
     // copies.
-    let is_short = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) != 0;
+    let is_short =
+        std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) != 0;
     if is_short {
         println!("skipped: an ordinary user's locked memory may not suffice");
     }
@@ -290,15 +299,25 @@ fn datagrams_go_without_a_copy() {
         let (sent, _) = ours.send_zc("connected").await.unwrap();
         assert_eq!((sent.count, theirs.recv(&mut received).unwrap()), (9, 9));
         let (sent, _) = ours.send_zc("").await.unwrap();
-        assert_eq!((sent.count, theirs.recv(&mut received).unwrap()), (0, 0), "an empty one is a datagram too");
+        assert_eq!(
+            (sent.count, theirs.recv(&mut received).unwrap()),
+            (0, 0),
+            "an empty one is a datagram too"
+        );
         let error = ours.send_zc(vec![0; 70_000]).await.unwrap_err();
-        assert_eq!((error.raw_os_error(), error.into_buffer().len()), (Some(libc::EMSGSIZE), 70_000));
+        assert_eq!(
+            (error.raw_os_error(), error.into_buffer().len()),
+            (Some(libc::EMSGSIZE), 70_000)
+        );
     });
 }
 
 /// Runs ip(8); its failure is a reason to skip.
 fn ip(arguments: &str) -> Result<(), String> {
-    let output = Command::new("ip").args(arguments.split(' ')).output().map_err(|error| format!("ip(8): {error}"))?;
+    let output = Command::new("ip")
+        .args(arguments.split(' '))
+        .output()
+        .map_err(|error| format!("ip(8): {error}"))?;
     match output.status.success() {
         true => Ok(()),
         false => Err(format!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim())),
@@ -316,7 +335,9 @@ fn enter_new_network() -> Result<(), String> {
 
 /// Makes a cable from this thread's network to that of another, where a function serves a listener
 /// at 10.9.0.2. Returns its address.
-fn cable(serve: impl FnOnce(std_net::TcpListener) + Send + 'static) -> Result<std_net::SocketAddr, String> {
+fn cable(
+    serve: impl FnOnce(std_net::TcpListener) + Send + 'static,
+) -> Result<std_net::SocketAddr, String> {
     enter_new_network()?;
     let (to_here, from_there) = mpsc::channel();
     let (to_there, from_here) = mpsc::channel();
@@ -327,7 +348,14 @@ fn cable(serve: impl FnOnce(std_net::TcpListener) + Send + 'static) -> Result<st
         if from_here.recv().is_ok() {
             let up = ip("addr add 10.9.0.2/24 dev there").and_then(|()| ip("link set there up"));
             let listener = up.map(|()| std_net::TcpListener::bind("10.9.0.2:0").unwrap());
-            to_here.send(listener.as_ref().map(|listener| i32::from(listener.local_addr().unwrap().port())).map_err(Clone::clone)).unwrap();
+            to_here
+                .send(
+                    listener
+                        .as_ref()
+                        .map(|listener| i32::from(listener.local_addr().unwrap().port()))
+                        .map_err(Clone::clone),
+                )
+                .unwrap();
             listener.map(serve).unwrap_or_default();
         }
     });
@@ -381,20 +409,35 @@ fn a_send_that_nobody_has_acknowledged_keeps_its_buffer_but_neither_turn_nor_des
                 turns(1).await;
             }
             drop(write);
-            assert_eq!((annulus::metrics().operations_in_flight, pool.live()), (2, 2), "the buffers are lent");
+            assert_eq!(
+                (annulus::metrics().operations_in_flight, pool.live()),
+                (2, 2),
+                "the buffers are lent"
+            );
             // Dropped, in both ways: before the stream and after it.
             drop(second);
             turns(3).await;
             assert_eq!(pool.live(), 2);
             drop(send);
             stream.close().await.unwrap();
-            assert!(!open_descriptors().values().any(|open| *open == socket), "the descriptor is closed");
-            assert_eq!((annulus::metrics().operations_in_flight, pool.live()), (2, 2), "the buffers are lent even now");
+            assert!(
+                !open_descriptors().values().any(|open| *open == socket),
+                "the descriptor is closed"
+            );
+            assert_eq!(
+                (annulus::metrics().operations_in_flight, pool.live()),
+                (2, 2),
+                "the buffers are lent even now"
+            );
             ip("link set here up").unwrap();
             time::timeout(LONG, quiet()).await.expect("the peer acknowledges");
             pool.assert_all_back();
             let all = from_server.recv_timeout(LONG).unwrap();
-            assert!(all == [vec![1; 20_000], vec![2; 1000], b"third".to_vec()].concat(), "in order, {} bytes", all.len());
+            assert!(
+                all == [vec![1; 20_000], vec![2; 1000], b"third".to_vec()].concat(),
+                "in order, {} bytes",
+                all.len()
+            );
         });
     });
 }

@@ -134,7 +134,8 @@ fn an_operation_that_is_in_time_keeps_its_result() {
         let (count, _) = ours.read(vec![0; 64]).timeout(LONG).await.expect("in time");
         assert_eq!(count, 5);
         theirs.write("again").await.expect("room");
-        let (count, _) = ours.read(vec![0; 64]).deadline(Instant::now() + LONG).await.expect("in time");
+        let (count, _) =
+            ours.read(vec![0; 64]).deadline(Instant::now() + LONG).await.expect("in time");
         assert_eq!(count, 5);
     });
 }
@@ -147,12 +148,14 @@ fn an_operation_that_is_late_gives_its_buffer_back_and_is_never_early() {
         for milliseconds in [0, 1, 10] {
             let limit = Duration::from_millis(milliseconds);
             let start = Instant::now();
-            let error = ours.read(pool.filled([5; 64])).timeout(limit).await.expect_err("nothing comes");
+            let error =
+                ours.read(pool.filled([5; 64])).timeout(limit).await.expect_err("nothing comes");
             assert!(start.elapsed() >= limit);
             assert_eq!(error.kind(), ErrorKind::TimedOut);
             assert_eq!(&error.into_buffer()[..], [5; 64]);
         }
-        let past = ours.read(pool.empty(64)).deadline(Instant::now()).await.expect_err("nothing comes");
+        let past =
+            ours.read(pool.empty(64)).deadline(Instant::now()).await.expect_err("nothing comes");
         assert_eq!(past.kind(), ErrorKind::TimedOut);
         drop(past);
         // The stream is in order.
@@ -261,7 +264,9 @@ fn the_last_waker_that_polled_is_the_one_that_is_woken() {
         let counts = [Arc::new(Count(AtomicUsize::new(0))), Arc::new(Count(AtomicUsize::new(0)))];
         for count in &counts {
             let waker = count.clone().into();
-            assert!(Pin::new(&mut read).poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+            assert!(
+                Pin::new(&mut read).poll(&mut std::task::Context::from_waker(&waker)).is_pending()
+            );
         }
         assert_eq!(Arc::strong_count(&counts[0]), 1, "the first waker was given back");
         theirs.write("hello").await.expect("room");
@@ -277,7 +282,9 @@ fn an_exact_read_of_nothing_and_a_write_of_nothing_wait_for_nothing() {
     run_here(async {
         let (ours, theirs) = pair();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let client = annulus::net::TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+        let client = annulus::net::TcpStream::connect(listener.local_addr().expect("bound"))
+            .await
+            .expect("connected");
         let limit = Duration::from_millis(500);
         let nothing = || Box::<[u8; 0]>::new([]);
         assert!(theirs.write_all(Vec::new()).timeout(limit).await.is_ok());

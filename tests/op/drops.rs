@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    Pool, forget, in_flight, in_own_process, open_descriptors, poll_once, quiet, run_here, runtime, scratch_dir, turns, watchdog,
+    Pool, forget, in_flight, in_own_process, open_descriptors, poll_once, quiet, run_here, runtime,
+    scratch_dir, turns, watchdog,
 };
 use crate::kinds::{ALL, Case, Make};
 
@@ -25,8 +26,14 @@ enum DropPoint {
     Underway,
 }
 
-const DROP_POINTS: [DropPoint; 6] =
-    [DropPoint::New, DropPoint::Queued, DropPoint::Submitted, DropPoint::Ended, DropPoint::EndingUnseen, DropPoint::Underway];
+const DROP_POINTS: [DropPoint; 6] = [
+    DropPoint::New,
+    DropPoint::Queued,
+    DropPoint::Submitted,
+    DropPoint::Ended,
+    DropPoint::EndingUnseen,
+    DropPoint::Underway,
+];
 
 /// Brings a new case to a point, and drops it there.
 async fn drop_at(point: DropPoint, case: Case) {
@@ -69,7 +76,11 @@ fn drop_at_every_stage(name: &str) {
                 drop_at(point, make(&pool, directory.path())).await;
             }
             let metrics = quiet().await;
-            assert_eq!((metrics.operations_in_flight, metrics.stale_completions), (0, 0), "{name} dropped when {point:?}");
+            assert_eq!(
+                (metrics.operations_in_flight, metrics.stale_completions),
+                (0, 0),
+                "{name} dropped when {point:?}"
+            );
             pool.assert_all_back();
         }
     });
@@ -130,7 +141,8 @@ fn all_kinds_in_flight_at_once_are_dropped_at_once() {
     let pool = Pool::default();
     run_here(async {
         for _ in 0..5 {
-            let mut cases: Vec<Case> = ALL.iter().map(|(_, make)| make(&pool, directory.path())).collect();
+            let mut cases: Vec<Case> =
+                ALL.iter().map(|(_, make)| make(&pool, directory.path())).collect();
             for case in &mut cases {
                 assert!(poll_once(case.future.as_mut()).is_pending());
             }
@@ -143,7 +155,13 @@ fn all_kinds_in_flight_at_once_are_dropped_at_once() {
 }
 
 /// Begins one case of a kind on a new runtime, does something with it, and ends the runtime.
-fn end_the_runtime_with(make: Make, directory: &Path, pool: &Pool, submit: bool, then: impl FnOnce(Case)) {
+fn end_the_runtime_with(
+    make: Make,
+    directory: &Path,
+    pool: &Pool,
+    submit: bool,
+    then: impl FnOnce(Case),
+) {
     let runtime = runtime();
     runtime.block_on(async {
         let mut case = make(pool, directory);
@@ -165,7 +183,9 @@ fn a_forgotten_operation_does_not_hold_up_the_end_of_its_runtime() {
     for (_, make) in ALL {
         for submit in [false, true] {
             let pool = Pool::default();
-            end_the_runtime_with(*make, directory.path(), &pool, submit, |case| forget(case.future));
+            end_the_runtime_with(*make, directory.path(), &pool, submit, |case| {
+                forget(case.future)
+            });
             pool.assert_untouched();
         }
     }
@@ -206,17 +226,21 @@ fn an_operation_that_outlives_its_runtime_ends_in_another() {
 }
 
 #[test]
-fn an_operation_that_its_runtime_has_cancelled_says_so_wherever_it_is_polled_and_is_not_started_again() {
+fn an_operation_that_its_runtime_has_cancelled_says_so_wherever_it_is_polled_and_is_not_started_again()
+ {
     let _watchdog = watchdog();
     for in_another in [false, true] {
         let first = runtime();
-        let socket = first.block_on(annulus::net::UdpSocket::bind("127.0.0.1:0")).expect("a socket");
+        let socket =
+            first.block_on(annulus::net::UdpSocket::bind("127.0.0.1:0")).expect("a socket");
         let mut receive = Box::pin(socket.recv(vec![0; 8]));
         first.block_on(async { assert!(poll_once(receive.as_mut()).is_pending()) });
         drop(first);
         let error = match in_another {
             true => runtime().block_on(receive).expect_err("cancelled"),
-            false => futures_util::FutureExt::now_or_never(receive).expect("it has ended").expect_err("cancelled"),
+            false => futures_util::FutureExt::now_or_never(receive)
+                .expect("it has ended")
+                .expect_err("cancelled"),
         };
         assert_eq!((error.raw_os_error(), error.into_buffer().len()), (Some(libc::ECANCELED), 8));
     }
@@ -231,7 +255,12 @@ fn a_dropped_write_reads_its_buffer_before_the_buffer_goes() {
     run_here(async {
         for round in 0..50 {
             let path = directory.path().join(format!("{round}"));
-            let std_file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).expect("a file");
+            let std_file = std::fs::File::options()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(&path)
+                .expect("a file");
             let file = annulus::fs::File::from(std_file);
             let mut write = file.write_all_at(pool.filled(vec![1; 100_000]), 0);
             assert!(poll_once(std::pin::Pin::new(&mut write)).is_pending());

@@ -188,16 +188,20 @@ pub(crate) const ALL: &[(&str, Make)] = &[
         let listener = net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
         let listener = TcpListener::from(listener);
-        Case::new(async move { drop(listener.accept().await) })
-            .triggered(move || drop(net::TcpStream::connect(address).expect("the backlog has room")))
+        Case::new(async move { drop(listener.accept().await) }).triggered(move || {
+            drop(net::TcpStream::connect(address).expect("the backlog has room"))
+        })
     }),
     ("unix_accept", |_, _| {
         // An abstract name: it leaves no file, and is never too long.
         let label = format!("annulus-{}-{}", std::process::id(), name().display());
         let address = unix::net::SocketAddr::from_abstract_name(label).expect("a short name");
-        let listener = UnixListener::from(unix::net::UnixListener::bind_addr(&address).expect("a name of our own"));
-        Case::new(async move { drop(listener.accept().await) })
-            .triggered(move || drop(unix::net::UnixStream::connect_addr(&address).expect("the backlog has room")))
+        let listener = UnixListener::from(
+            unix::net::UnixListener::bind_addr(&address).expect("a name of our own"),
+        );
+        Case::new(async move { drop(listener.accept().await) }).triggered(move || {
+            drop(unix::net::UnixStream::connect_addr(&address).expect("the backlog has room"))
+        })
     }),
     ("tcp_connect", |_, _| {
         let listener = net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -217,16 +221,19 @@ pub(crate) const ALL: &[(&str, Make)] = &[
     }),
     ("read_append", |pool, _| {
         let ((stream, theirs), buffer) = (unix_stream(), pool.empty(4096));
-        Case::new(async move { drop(stream.read_append(buffer).await) }).triggered(move || say(theirs))
+        Case::new(async move { drop(stream.read_append(buffer).await) })
+            .triggered(move || say(theirs))
     }),
     ("tcp_read_exact", |pool, _| {
         let ((stream, theirs), buffer) = (tcp_stream(), pool.empty(4096));
         // The end of the stream comes before the buffer is full.
-        Case::new(async move { drop(stream.read_exact(buffer).await) }).triggered(move || say(theirs))
+        Case::new(async move { drop(stream.read_exact(buffer).await) })
+            .triggered(move || say(theirs))
     }),
     ("read_vectored", |pool, _| {
         let ((stream, theirs), buffers) = (unix_stream(), buffers(pool));
-        Case::new(async move { drop(stream.read_vectored(buffers).await) }).triggered(move || say(theirs))
+        Case::new(async move { drop(stream.read_vectored(buffers).await) })
+            .triggered(move || say(theirs))
     }),
     ("write", |pool, _| {
         let ((stream, theirs), buffer) = (unix_stream(), pool.filled([1; 4096]));
@@ -256,7 +263,8 @@ pub(crate) const ALL: &[(&str, Make)] = &[
         .triggered(drain(theirs))
     }),
     ("write_vectored", |pool, _| {
-        let ((stream, theirs), buffers) = (unix_stream(), vec![pool.filled([1; 512]), pool.filled([2; 512])]);
+        let ((stream, theirs), buffers) =
+            (unix_stream(), vec![pool.filled([1; 512]), pool.filled([2; 512])]);
         Case::new(async move {
             drop(stream.write_vectored(buffers).await);
             drop(theirs);
@@ -287,7 +295,8 @@ pub(crate) const ALL: &[(&str, Make)] = &[
     }),
     ("recv_from", |pool, _| {
         let ((socket, theirs), buffer) = (udp_socket(), pool.empty(4096));
-        Case::new(async move { drop(socket.recv_from(buffer).await) }).triggered(move || drop(theirs.send(b"datagram")))
+        Case::new(async move { drop(socket.recv_from(buffer).await) })
+            .triggered(move || drop(theirs.send(b"datagram")))
     }),
     ("udp_send", |pool, _| {
         let ((socket, theirs), buffer) = (udp_socket(), pool.filled("datagram"));
@@ -298,16 +307,24 @@ pub(crate) const ALL: &[(&str, Make)] = &[
     }),
     ("udp_recv", |pool, _| {
         let ((socket, theirs), buffer) = (udp_socket(), pool.empty(4096));
-        Case::new(async move { drop(socket.recv(buffer).await) }).triggered(move || drop(theirs.send(b"datagram")))
+        Case::new(async move { drop(socket.recv(buffer).await) })
+            .triggered(move || drop(theirs.send(b"datagram")))
     }),
     ("read_with_a_timeout", |pool, _| {
         let ((stream, theirs), buffer) = (unix_stream(), pool.empty(4096));
-        Case::new(async move { drop(stream.read(buffer).timeout(Duration::from_secs(1000)).await) }).triggered(move || say(theirs))
+        Case::new(async move { drop(stream.read(buffer).timeout(Duration::from_secs(1000)).await) })
+            .triggered(move || say(theirs))
     }),
     ("sleep", |_, _| Case { on_ring: false, ..Case::new(time::sleep(Duration::from_micros(1))) }),
-    ("long_sleep", |_, _| Case { on_ring: false, ..Case::new(time::sleep(Duration::from_secs(1000))) }),
+    ("long_sleep", |_, _| Case {
+        on_ring: false,
+        ..Case::new(time::sleep(Duration::from_secs(1000)))
+    }),
     ("timeout", |pool, _| {
         let ((stream, theirs), buffer) = (unix_stream(), pool.empty(4096));
-        Case::new(async move { drop(time::timeout(Duration::from_secs(1000), stream.read(buffer)).await) }).triggered(move || say(theirs))
+        Case::new(async move {
+            drop(time::timeout(Duration::from_secs(1000), stream.read(buffer)).await)
+        })
+        .triggered(move || say(theirs))
     }),
 ];

@@ -11,7 +11,10 @@ use annulus::fs::File;
 use annulus::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
 use annulus::time;
 
-use crate::common::{Pool, in_own_process, open_descriptors, poll_in_task, quiet, runtime, scratch_dir, turns, watchdog};
+use crate::common::{
+    Pool, in_own_process, open_descriptors, poll_in_task, quiet, runtime, scratch_dir, turns,
+    watchdog,
+};
 
 /// Counts its drops.
 struct Guard(Rc<Cell<usize>>);
@@ -42,14 +45,16 @@ async fn wait_for_everything(pool: &Pool, ended: &Rc<Cell<usize>>) -> usize {
         }));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        let (client, buffer) = (TcpStream::connect(address).await.expect("connected"), pool.empty(100));
+        let (client, buffer) =
+            (TcpStream::connect(address).await.expect("connected"), pool.empty(100));
         let server = listener.accept().await.expect("accepted");
         start(Box::pin(async move {
             let _server = server;
             drop(client.read_exact(buffer).await);
         }));
         start(Box::pin(async move { drop(listener.accept().await) }));
-        let (socket, buffer) = (UdpSocket::bind("127.0.0.1:0").await.expect("a port"), pool.empty(100));
+        let (socket, buffer) =
+            (UdpSocket::bind("127.0.0.1:0").await.expect("a port"), pool.empty(100));
         start(Box::pin(async move { drop(socket.recv_from(buffer).await) }));
         let (reader, writer) = std::io::pipe().expect("a pipe");
         let (pipe, buffer) = (File::from(std::os::fd::OwnedFd::from(reader)), pool.empty(100));
@@ -76,7 +81,10 @@ fn a_runtime_ends_promptly_with_operations_of_every_kind_in_flight() {
     assert_eq!(ended.get(), 0);
     let start = Instant::now();
     drop(runtime);
-    assert!(start.elapsed() < Duration::from_secs(5), "everything was cancelled, nothing was leaked");
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "everything was cancelled, nothing was leaked"
+    );
     assert_eq!(ended.get(), count);
     pool.assert_all_back();
 }
@@ -106,7 +114,8 @@ fn direct_reads_in_flight_at_the_end_write_only_into_their_own_memory() {
     let directory = scratch_dir();
     let path = directory.path().join("direct");
     std::fs::write(&path, vec![6; 8 << 20]).expect("written");
-    let Ok(file) = std::fs::File::options().read(true).custom_flags(libc::O_DIRECT).open(&path) else {
+    let Ok(file) = std::fs::File::options().read(true).custom_flags(libc::O_DIRECT).open(&path)
+    else {
         println!("this file system has no direct reads");
         return;
     };
@@ -114,7 +123,9 @@ fn direct_reads_in_flight_at_the_end_write_only_into_their_own_memory() {
         let runtime = runtime();
         let file = File::from(file.try_clone().expect("a descriptor"));
         runtime.block_on(async {
-            let mut reads: Vec<_> = (0..8).map(|part| file.read_at(AlignedBuffer::with_page_alignment(1 << 20), part << 20)).collect();
+            let mut reads: Vec<_> = (0..8)
+                .map(|part| file.read_at(AlignedBuffer::with_page_alignment(1 << 20), part << 20))
+                .collect();
             for read in &mut reads {
                 assert!(poll_in_task(read).await.is_pending());
             }
@@ -125,7 +136,10 @@ fn direct_reads_in_flight_at_the_end_write_only_into_their_own_memory() {
         drop(runtime);
         let again: Vec<Vec<u8>> = (0..8).map(|_| vec![0xdd; 1 << 20]).collect();
         std::thread::sleep(Duration::from_millis(20));
-        assert!(again.iter().all(|block| block.iter().all(|&byte| byte == 0xdd)), "a write after the end");
+        assert!(
+            again.iter().all(|block| block.iter().all(|&byte| byte == 0xdd)),
+            "a write after the end"
+        );
     }
 }
 
@@ -281,7 +295,8 @@ fn a_panic_in_the_drop_of_a_buffer_does_not_end_the_end_of_a_runtime_early() {
         let runtime = runtime();
         runtime.block_on(async {
             for _ in 0..3 {
-                let ((a, b), (c, d)) = (UnixStream::pair().expect("a pair"), UnixStream::pair().expect("a pair"));
+                let ((a, b), (c, d)) =
+                    (UnixStream::pair().expect("a pair"), UnixStream::pair().expect("a pair"));
                 let good = pool.empty(8);
                 drop(annulus::spawn(async move {
                     let (bad, good) = (a.read(Explosive(Box::new([0; 8]))), c.read(good));
@@ -323,7 +338,8 @@ fn ten_thousand_panics_in_the_drops_of_buffers_do_not_fill_the_stack() {
         let (reader, _writer) = std::io::pipe().expect("a pipe");
         let pipe = File::from(std::os::fd::OwnedFd::from(reader));
         let body = async {
-            let mut reads: Vec<_> = (0..10_000).map(|_| pipe.read_at(Explosive(Box::new([0; 8])), 0)).collect();
+            let mut reads: Vec<_> =
+                (0..10_000).map(|_| pipe.read_at(Explosive(Box::new([0; 8])), 0)).collect();
             for read in &mut reads {
                 assert!(poll_in_task(read).await.is_pending());
             }
@@ -332,7 +348,9 @@ fn ten_thousand_panics_in_the_drops_of_buffers_do_not_fill_the_stack() {
         };
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(body)));
         // Panics may come out one a turn.
-        while std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(quiet()))).is_err() {}
+        while std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(quiet())))
+            .is_err()
+        {}
         let _ = std::panic::take_hook();
     });
 }

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use annulus::net::UnixStream;
 use annulus::{spawn, time};
 
-use crate::common::{Pool, in_own_process, open_descriptors, poll_in_task, quiet, run_here, runtime, turns, watchdog};
+use crate::common::{
+    Pool, in_own_process, open_descriptors, poll_in_task, quiet, run_here, runtime, turns, watchdog,
+};
 
 /// Panics when it wakes, and counts that.
 #[derive(Default)]
@@ -76,7 +78,10 @@ fn a_panicking_waker_does_not_end_the_end_of_a_runtime_early() {
         let start = Instant::now();
         let ended = catch_unwind(AssertUnwindSafe(|| drop(runtime)));
         assert!(ended.is_ok(), "nobody is there for the panic");
-        assert!(start.elapsed() < Duration::from_secs(5), "nothing was left to the bound of the end");
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "nothing was left to the bound of the end"
+        );
         assert_eq!(panics.count(), 3, "each operation has ended and said so");
         drop((reads, sleep));
         drop(pairs);
@@ -91,7 +96,11 @@ fn a_panicking_waker_of_a_handle_leaves_no_task_behind() {
     let (panics, waker) = panicking();
     let runtime = runtime();
     // Ends by itself, by a panic, and by being aborted.
-    let mut handles = [runtime.spawn(turns(1)), runtime.spawn(async { panic!("in a task") }), runtime.spawn(std::future::pending())];
+    let mut handles = [
+        runtime.spawn(turns(1)),
+        runtime.spawn(async { panic!("in a task") }),
+        runtime.spawn(std::future::pending()),
+    ];
     handles.iter_mut().for_each(|handle| poll_with(handle, &waker));
     handles[2].abort();
     let other = runtime.spawn(turns(3));
@@ -177,7 +186,9 @@ impl Inline {
         let waker = Waker::from(Arc::new(Inline));
         POLLED.with(|place| {
             let Ok(mut place) = place.try_borrow_mut() else { return };
-            let is_ready = place.as_mut().is_some_and(|future| future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+            let is_ready = place.as_mut().is_some_and(|future| {
+                future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
+            });
             if is_ready {
                 *place = None;
             }
@@ -197,8 +208,12 @@ impl Wake for Inline {
 
 #[test]
 fn closing_ends_when_its_waker_polls_at_once() {
-    let close = |stream: UnixStream| -> Pin<Box<dyn Future<Output = ()>>> { Box::pin(async { stream.close().await.expect("closed") }) };
-    let into_std = |stream: UnixStream| -> Pin<Box<dyn Future<Output = ()>>> { Box::pin(async { drop(stream.into_std().await) }) };
+    let close = |stream: UnixStream| -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(async { stream.close().await.expect("closed") })
+    };
+    let into_std = |stream: UnixStream| -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(async { drop(stream.into_std().await) })
+    };
     for end in [&close as &dyn Fn(UnixStream) -> _, &into_std] {
         for rounds in 0..3 {
             run_here(async {

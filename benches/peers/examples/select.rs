@@ -27,8 +27,12 @@ fn connect(address: SocketAddr, count: u64) -> std::io::Result<u64> {
     Ok(count)
 }
 
-async fn serve<S, A, R, E>(count: u64, address: SocketAddr, sleep: impl Fn() -> S, accept: impl Fn() -> A)
-where
+async fn serve<S, A, R, E>(
+    count: u64,
+    address: SocketAddr,
+    sleep: impl Fn() -> S,
+    accept: impl Fn() -> A,
+) where
     S: Future,
     A: Future<Output = Result<R, E>>,
     E: Error,

@@ -35,11 +35,17 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use contenders::annulus::{ANNULUS, ANNULUS_IOPOLL, ANNULUS_MIN_WAIT, ANNULUS_OWNED, ANNULUS_REGISTERED_FILES, ANNULUS_SOFTWARE, ANNULUS_SPIN, ANNULUS_SQPOLL, ANNULUS_ZERO_COPY};
+use contenders::annulus::{
+    ANNULUS, ANNULUS_IOPOLL, ANNULUS_MIN_WAIT, ANNULUS_OWNED, ANNULUS_REGISTERED_FILES,
+    ANNULUS_SOFTWARE, ANNULUS_SPIN, ANNULUS_SQPOLL, ANNULUS_ZERO_COPY,
+};
 use contenders::{epoll::EPOLL, pread::PREAD, raw::RAW, raw::RAW_REGISTERED};
 use harness::workloads::all_rows;
 use harness::{Contender, Options, Suite};
-use peers::{a10::A10, compio::COMPIO, glommio::GLOMMIO, monoio::MONOIO, smol::SMOL, tokio::TOKIO, tokio_uring::TOKIO_URING};
+use peers::{
+    a10::A10, compio::COMPIO, glommio::GLOMMIO, monoio::MONOIO, smol::SMOL, tokio::TOKIO,
+    tokio_uring::TOKIO_URING,
+};
 
 const CONTENDERS: &[Contender] = &[
     ANNULUS,

@@ -55,7 +55,12 @@ impl Slice {
     }
 
     /// Says whether another read may begin.
-    pub(crate) fn end(&self, choice: BlockChoice, begun: Begun, block: &[u8]) -> Result<bool, Failure> {
+    pub(crate) fn end(
+        &self,
+        choice: BlockChoice,
+        begun: Begun,
+        block: &[u8],
+    ) -> Result<bool, Failure> {
         check_block(&self.job, choice, block)?;
         Ok(self.state.borrow_mut().1.end(begun))
     }

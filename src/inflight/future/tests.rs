@@ -31,7 +31,12 @@ fn outcome<O: Operation>(mut operation: Op<'_, O>, errno: i32) -> O::Output {
     }
 }
 
-fn check<T, B: PartialEq + fmt::Debug>(what: &str, outcome: Result<T, Error<B>>, errno: i32, buffer: &B) {
+fn check<T, B: PartialEq + fmt::Debug>(
+    what: &str,
+    outcome: Result<T, Error<B>>,
+    errno: i32,
+    buffer: &B,
+) {
     let Err(error) = outcome else { panic!("{what} succeeds with errno {errno}") };
     assert_eq!(error.raw_os_error(), Some(errno), "{what}");
     assert_eq!(error.kind(), io::Error::from_raw_os_error(errno).kind(), "{what}");
@@ -50,7 +55,10 @@ fn an_interrupted_operation_keeps_its_turn_and_starts_again() {
         assert!(read.is_interrupted(-libc::EINTR) && !read.is_interrupted(-libc::EIO));
         io::Write::write_all(&mut &theirs, b"go on").expect("written");
         assert_eq!(read.await.expect("read"), (5, b"go on".to_vec()));
-        assert!(handle.lane(Direction::Inbound).enter_quietly(Manner::Alone), "and it has left the lane");
+        assert!(
+            handle.lane(Direction::Inbound).enter_quietly(Manner::Alone),
+            "and it has left the lane"
+        );
     });
 }
 
@@ -85,13 +93,28 @@ fn every_errno_of_the_kernel_comes_out_unchanged_and_with_the_buffer() {
         check("read_exact_at", outcome(ReadExactAt::op(&handle, one(), 0), errno), errno, &one());
         check("write_at", outcome(WriteAt::op(&handle, one(), 0), errno), errno, &one());
         check("write_all_at", outcome(WriteAllAt::op(&handle, one(), 0), errno), errno, &one());
-        check("read_vectored_at", outcome(ReadVectoredAt::op(&handle, many(), 0), errno), errno, &many());
-        check("write_vectored_at", outcome(WriteVectoredAt::op(&handle, many(), 0), errno), errno, &many());
+        check(
+            "read_vectored_at",
+            outcome(ReadVectoredAt::op(&handle, many(), 0), errno),
+            errno,
+            &many(),
+        );
+        check(
+            "write_vectored_at",
+            outcome(WriteVectoredAt::op(&handle, many(), 0), errno),
+            errno,
+            &many(),
+        );
         check("read", outcome(Receive::op(&handle, one()), errno), errno, &one());
         check("read_exact", outcome(ReceiveExact::op(&handle, one()), errno), errno, &one());
         check("write", outcome(Send::op(&handle, one()), errno), errno, &one());
         check("write_all", outcome(SendAll::op(&handle, one()), errno), errno, &one());
-        check("read_vectored", outcome(ReceiveVectored::op(&handle, many()), errno), errno, &many());
+        check(
+            "read_vectored",
+            outcome(ReceiveVectored::op(&handle, many()), errno),
+            errno,
+            &many(),
+        );
         check("write_vectored", outcome(SendVectored::op(&handle, many()), errno), errno, &many());
         check("recv", outcome(ReceiveDatagram::op(&handle, one()), errno), errno, &one());
         check("recv_from", outcome(ReceiveFrom::op(&handle, one()), errno), errno, &one());
@@ -104,14 +127,22 @@ fn every_errno_of_the_kernel_comes_out_unchanged_and_with_the_buffer() {
 #[test]
 fn an_operation_that_the_ring_does_not_know_is_unsupported_and_gives_its_buffer_back() {
     let config = Config::new(8, 64);
-    let ring = Ring::open_without(&[opcode::Read::CODE, opcode::Send::CODE, opcode::Fsync::CODE], &config).expect("a ring");
+    let ring =
+        Ring::open_without(&[opcode::Read::CODE, opcode::Send::CODE, opcode::Fsync::CODE], &config)
+            .expect("a ring");
     let runtime = Runtime::on(ring, &config, ChunkPoolConfig::default()).expect("a runtime");
     runtime.block_on(async {
         let handle = handle();
         let error = ReadAt::op(&handle, vec![1, 2, 3], 0).await.expect_err("unknown");
-        assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::Unsupported, Some(libc::EOPNOTSUPP)));
+        assert_eq!(
+            (error.kind(), error.raw_os_error()),
+            (ErrorKind::Unsupported, Some(libc::EOPNOTSUPP))
+        );
         assert_eq!(error.into_buffer(), [1, 2, 3]);
-        let error = Send::op(&handle, vec![4]).timeout(Duration::from_secs(1000)).await.expect_err("unknown");
+        let error = Send::op(&handle, vec![4])
+            .timeout(Duration::from_secs(1000))
+            .await
+            .expect_err("unknown");
         assert_eq!((error.kind(), error.into_buffer()), (ErrorKind::Unsupported, vec![4]));
         let error = Fsync::op(&handle, true).await.expect_err("unknown");
         assert_eq!(error.kind(), ErrorKind::Unsupported);

@@ -23,15 +23,22 @@ impl Engine {
                 && target.fd.is_none_or(|fd| running.request.fd() == Some(fd))
         };
         if let Some(fd) = target.fd
-            && self.world.attempt(&mut Call::Poll(Poll { fd, mask: 0 })) == Attempt::Done(-libc::EBADF)
+            && self.world.attempt(&mut Call::Poll(Poll { fd, mask: 0 }))
+                == Attempt::Done(-libc::EBADF)
         {
             return -libc::EBADF;
         }
         match (target.token, target.all) {
-            (Some(token), false) => self.running.find(token, can_be_found).map_or(-libc::ENOENT, |key| self.cancel_found(key)),
+            (Some(token), false) => self
+                .running
+                .find(token, can_be_found)
+                .map_or(-libc::ENOENT, |key| self.cancel_found(key)),
             (token, all) => {
-                let is_meant = |running: &&Running| can_be_found(running) && token.is_none_or(|token| running.token == token);
-                let keys: Vec<RequestKey> = self.running.iter().filter(is_meant).map(|running| running.key).collect();
+                let is_meant = |running: &&Running| {
+                    can_be_found(running) && token.is_none_or(|token| running.token == token)
+                };
+                let keys: Vec<RequestKey> =
+                    self.running.iter().filter(is_meant).map(|running| running.key).collect();
                 if all {
                     for key in &keys {
                         self.cancel_found(*key);
@@ -74,14 +81,18 @@ impl Engine {
 
     /// The answer of `POLL_REMOVE`.
     pub(super) fn remove_poll(&mut self, token: u64) -> i32 {
-        let is_meant = |running: &Running| running.waits_for != WaitsFor::Linked && matches!(running.request, Request::Call(Call::Poll(_)));
+        let is_meant = |running: &Running| {
+            running.waits_for != WaitsFor::Linked
+                && matches!(running.request, Request::Call(Call::Poll(_)))
+        };
         self.running.find(token, is_meant).map_or(-libc::ENOENT, |key| self.cancel_one(key))
     }
 
     /// The answer of `TIMEOUT_REMOVE`.
     pub(super) fn remove_timeout(&mut self, token: u64) -> i32 {
         let is_meant = |running: &Running| {
-            running.waits_for != WaitsFor::Linked && matches!(running.request, Request::Time(TimeRequest::Timeout { .. }))
+            running.waits_for != WaitsFor::Linked
+                && matches!(running.request, Request::Time(TimeRequest::Timeout { .. }))
         };
         self.running.find(token, is_meant).map_or(-libc::ENOENT, |key| self.cancel_one(key))
     }

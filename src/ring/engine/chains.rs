@@ -30,7 +30,8 @@ impl Engine {
         if members.iter().any(Result::is_err) {
             return self.refuse_chain(members);
         }
-        let keys: Vec<RequestKey> = members.into_iter().flatten().map(|member| self.insert_linked(member)).collect();
+        let keys: Vec<RequestKey> =
+            members.into_iter().flatten().map(|member| self.insert_linked(member)).collect();
         for (position, key) in keys.iter().enumerate() {
             let after = keys.get(position + 1).copied();
             let limit = after.filter(|after| self.is_linked_timeout(*after));
@@ -101,7 +102,9 @@ impl Engine {
     fn arm_linked_timeout(&mut self, key: RequestKey) {
         let Some(limit) = self.running.get(key).and_then(|running| running.partner) else { return };
         let Some(running) = self.running.get(limit) else { return };
-        let Request::Time(TimeRequest::LinkTimeout { time, flags }) = &running.request else { return };
+        let Request::Time(TimeRequest::LinkTimeout { time, flags }) = &running.request else {
+            return;
+        };
         let deadline = timers::deadline(&*self.world, *time, *flags);
         let due = self.timers.insert(deadline, limit);
         if let Some(timeout) = self.running.get_mut(limit) {
@@ -177,7 +180,9 @@ impl Engine {
             // Its pause is over.
             Request::Call(_) => self.advance(key, None),
             // These have ended at once.
-            Request::Time(TimeRequest::TimeoutRemove { .. } | TimeRequest::TimeoutUpdate { .. })
+            Request::Time(
+                TimeRequest::TimeoutRemove { .. } | TimeRequest::TimeoutUpdate { .. },
+            )
             | Request::Cancel(_)
             | Request::Message(_) => {}
         }
@@ -186,7 +191,10 @@ impl Engine {
     fn fire_timeout(&mut self, key: RequestKey, now: Instant) {
         let Some(running) = self.running.get_mut(key) else { return };
         let completion = running.completion(-libc::ETIME, COMPLETION_MORE);
-        let Request::Time(TimeRequest::Timeout { time, ref mut count, flags }) = running.request else { return };
+        let Request::Time(TimeRequest::Timeout { time, ref mut count, flags }) = running.request
+        else {
+            return;
+        };
         let is_last = !running.modifiers.multishot || *count == 1;
         *count = count.saturating_sub(1);
         if is_last || !self.completions.post_if_room(completion) {
@@ -208,7 +216,8 @@ impl Engine {
         }
         let answer = self.cancel_found(limited);
         if !running.flags.is_quiet() {
-            self.completions.post(running.completion(if answer == 0 { -libc::ETIME } else { answer }, 0));
+            self.completions
+                .post(running.completion(if answer == 0 { -libc::ETIME } else { answer }, 0));
         }
     }
 }

@@ -27,8 +27,12 @@ use super::timers::{self, RequestTimers};
 use crate::buf::BufferRing;
 use crate::counters::Counters;
 use crate::ring::config::Config;
-use crate::ring::request::{CancelRequest, Decoded, Message, Refused, Request, Submission, TimeRequest};
-use crate::ring::seam::{COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, PushError, Wait};
+use crate::ring::request::{
+    CancelRequest, Decoded, Message, Refused, Request, Submission, TimeRequest,
+};
+use crate::ring::seam::{
+    COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion, PushError, Wait,
+};
 use crate::ring::unpark::Unparker;
 use crate::ring::world::{Attempt, Ready, RequestKey, World};
 
@@ -68,7 +72,10 @@ impl Engine {
             world,
             queue: VecDeque::new(),
             entries: config.entries.next_power_of_two() as usize,
-            completions: Completions::new(config.completion_entries.next_power_of_two() as usize, Arc::clone(&counters)),
+            completions: Completions::new(
+                config.completion_entries.next_power_of_two() as usize,
+                Arc::clone(&counters),
+            ),
             running: RequestTable::default(),
             timers: RequestTimers::default(),
             groups: Groups::default(),
@@ -81,7 +88,10 @@ impl Engine {
     }
 
     /// Queues a chain whole, or not at all.
-    pub(in crate::ring) fn push(&mut self, chain: impl ExactSizeIterator<Item = Decoded>) -> Result<(), PushError> {
+    pub(in crate::ring) fn push(
+        &mut self,
+        chain: impl ExactSizeIterator<Item = Decoded>,
+    ) -> Result<(), PushError> {
         if chain.len() > self.entries {
             return Err(PushError::TooLong);
         }
@@ -173,7 +183,8 @@ impl Engine {
     /// Nobody will name this number again until it means another file. `false`: a request uses it
     /// still, or there are too many to look at.
     pub(in crate::ring) fn let_go(&mut self, fd: RawFd) -> bool {
-        let is_used = !self.queue.is_empty() || self.running.len() > MOST_LOOKED_AT || self.running.uses(fd);
+        let is_used =
+            !self.queue.is_empty() || self.running.len() > MOST_LOOKED_AT || self.running.uses(fd);
         if !is_used {
             self.end_waits_for(fd);
         }
@@ -189,10 +200,13 @@ impl Engine {
     /// Somebody else is about to wait in this ring's place: for how long, at most?
     /// [`end_wait_elsewhere`](Engine::end_wait_elsewhere) ends it.
     pub(crate) fn begin_wait_elsewhere(&mut self, wait: Wait) -> Wait {
-        let has_work = !self.completions.is_empty() || !self.turns.is_empty() || !self.queue.is_empty();
+        let has_work =
+            !self.completions.is_empty() || !self.turns.is_empty() || !self.queue.is_empty();
         match wait {
             _ if has_work => Wait::No,
-            Wait::Until(_) | Wait::Forever if self.is_running() => self.world.begin_wait_elsewhere(wait.no_later_than(self.timers.next())),
+            Wait::Until(_) | Wait::Forever if self.is_running() => {
+                self.world.begin_wait_elsewhere(wait.no_later_than(self.timers.next()))
+            }
             wait => wait,
         }
     }
@@ -215,7 +229,9 @@ impl Engine {
             }
             match first {
                 // There is nothing that it could limit.
-                Ok(Submission { token, request, .. }) if request.is_link_timeout() => self.refuse(token, libc::EINVAL),
+                Ok(Submission { token, request, .. }) if request.is_link_timeout() => {
+                    self.refuse(token, libc::EINVAL)
+                }
                 Ok(submission) => self.start(submission),
                 Err(Refused { token, errno, .. }) => self.refuse(token, errno),
             }
@@ -234,7 +250,11 @@ impl Engine {
             // Most of these end at once, and then nothing needs to be kept of them.
             match self.world.attempt(call) {
                 Attempt::Done(result) | Attempt::Last(result, _) => {
-                    return self.completions.post(Completion { token: submission.token, result, flags: 0 });
+                    return self.completions.post(Completion {
+                        token: submission.token,
+                        result,
+                        flags: 0,
+                    });
                 }
                 attempt => first = Some(attempt),
             }
@@ -285,21 +305,29 @@ impl Engine {
                 return Some(Advance::Waits(WaitsFor::Timed(self.timers.insert(deadline, key))));
             }
             Request::Time(TimeRequest::TimeoutRemove { token }) => self.remove_timeout(*token),
-            Request::Time(TimeRequest::TimeoutUpdate { token, time, flags }) => self.update_timeout(*token, *time, *flags),
+            Request::Time(TimeRequest::TimeoutUpdate { token, time, flags }) => {
+                self.update_timeout(*token, *time, *flags)
+            }
             // It begins with the request that it limits.
             Request::Time(TimeRequest::LinkTimeout { .. }) => -libc::EINVAL,
             Request::Cancel(CancelRequest::AsyncCancel(target)) => self.cancel(*target, key),
             Request::Cancel(CancelRequest::PollRemove { token }) => self.remove_poll(*token),
             Request::Message(Message::Nop { result }) => *result,
-            Request::Message(Message::MsgRing { ring, token, result, flags }) => {
-                self.send_message(*ring, Completion { token: *token, result: *result, flags: flags.unwrap_or(0) }, *flags)
-            }
+            Request::Message(Message::MsgRing { ring, token, result, flags }) => self.send_message(
+                *ring,
+                Completion { token: *token, result: *result, flags: flags.unwrap_or(0) },
+                *flags,
+            ),
         };
         Some(Advance::Ended(result, 0))
     }
 
     fn means(&mut self) -> Means<'_> {
-        Means { world: &mut *self.world, groups: &mut self.groups, completions: &mut self.completions }
+        Means {
+            world: &mut *self.world,
+            groups: &mut self.groups,
+            completions: &mut self.completions,
+        }
     }
 
     /// Something has happened on the descriptor of a request, which may meanwhile wait for
@@ -313,7 +341,11 @@ impl Engine {
     /// Has a request in the table come as far as it can.
     pub(super) fn advance(&mut self, key: RequestKey, worked: Option<i32>) {
         let Some(running) = self.running.get_mut(key) else { return };
-        let mut means = Means { world: &mut *self.world, groups: &mut self.groups, completions: &mut self.completions };
+        let mut means = Means {
+            world: &mut *self.world,
+            groups: &mut self.groups,
+            completions: &mut self.completions,
+        };
         let first = worked.and_then(|result| running.worked(result));
         let progress = running.advance(&mut means, first);
         self.settle(key, progress);
@@ -324,7 +356,9 @@ impl Engine {
         let waits_for = match progress {
             Advance::Ended(result, flags) => return self.end(key, result, flags),
             Advance::Waits(waits_for) => waits_for,
-            Advance::Pauses(pause) => WaitsFor::Timed(self.timers.insert(self.world.now() + pause, key)),
+            Advance::Pauses(pause) => {
+                WaitsFor::Timed(self.timers.insert(self.world.now() + pause, key))
+            }
         };
         if waits_for == WaitsFor::Ready {
             self.turns.push_back(key);

@@ -69,7 +69,9 @@ mod tests {
 
     #[test]
     fn a_buffer_that_is_given_back_late_is_the_one_that_is_taken_next() {
-        let pool = ChunkPool::new(ChunkPoolConfig { size: 64, first: 3, most: 3 }, Default::default()).expect("memory");
+        let pool =
+            ChunkPool::new(ChunkPoolConfig { size: 64, first: 3, most: 3 }, Default::default())
+                .expect("memory");
         let mut groups = Groups::default();
         groups.add(0, Rc::clone(pool.ring()));
         let by_a_worker = groups.take(0).expect("three buffers");

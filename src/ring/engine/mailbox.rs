@@ -50,7 +50,10 @@ impl OwnMailbox {
         // Until the lock is given back no ring closes, so that the unparker of none outlives it.
         let mailboxes = lock(&MAILBOXES);
         let own = Some(&self.0).filter(|own| own.ring == ring);
-        let Some(mailbox) = own.or_else(|| mailboxes.iter().find(|mailbox| mailbox.ring == ring)) else { return false };
+        let Some(mailbox) = own.or_else(|| mailboxes.iter().find(|mailbox| mailbox.ring == ring))
+        else {
+            return false;
+        };
         lock(&mailbox.messages).push(message);
         mailbox.has_messages.store(true, Ordering::Release);
         // This one looks before it waits.

@@ -17,14 +17,22 @@ use crate::sys;
 
 impl Engine {
     /// The answer of `MSG_RING`.
-    pub(super) fn send_message(&mut self, ring: RawFd, message: Completion, flags: Option<u32>) -> i32 {
+    pub(super) fn send_message(
+        &mut self,
+        ring: RawFd,
+        message: Completion,
+        flags: Option<u32>,
+    ) -> i32 {
         if self.mailbox.post(ring, message) {
             return 0;
         }
-        if self.world.attempt(&mut Call::Poll(Poll { fd: ring, mask: 0 })) == Attempt::Done(-libc::EBADF) {
+        if self.world.attempt(&mut Call::Poll(Poll { fd: ring, mask: 0 }))
+            == Attempt::Done(-libc::EBADF)
+        {
             return -libc::EBADF;
         }
-        let mut entry = opcode::MsgRingData::new(types::Fd(ring), message.result, message.token, flags).build();
+        let mut entry =
+            opcode::MsgRingData::new(types::Fd(ring), message.result, message.token, flags).build();
         match sys::send_msg_ring(&mut entry).map_err(|error| error.raw_os_error()) {
             Ok(()) => 0,
             Err(Some(errno @ (libc::ENOMEM | libc::EOVERFLOW))) => -errno,

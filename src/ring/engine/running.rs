@@ -143,7 +143,9 @@ impl Running {
                 }
             };
             let (result, flags) = self.settle(result, means.groups);
-            if !self.goes_on(result) || !means.completions.post_if_room(self.completion(result, flags | COMPLETION_MORE)) {
+            if !self.goes_on(result)
+                || !means.completions.post_if_room(self.completion(result, flags | COMPLETION_MORE))
+            {
                 return Advance::Ended(result, flags);
             }
             if self.is_poll() {
@@ -175,7 +177,9 @@ impl Running {
         let (interest, refusal) = match call {
             Call::Poll(_) if self.modifiers.multishot => (Interest::ANYTHING, 0),
             Call::Transfer(_) if self.modifiers.multishot => (Interest::INPUT, libc::EBADFD),
-            Call::Poll(_) | Call::Transfer(_) | Call::Socket(_) | Call::File(_) | Call::Path(_) => return None,
+            Call::Poll(_) | Call::Transfer(_) | Call::Socket(_) | Call::File(_) | Call::Path(_) => {
+                return None;
+            }
         };
         match means.world.watch(call.fd()?, interest, self.key) {
             watch @ (Watch::Beginning | Watch::Watching) => {
@@ -288,25 +292,29 @@ impl Running {
     fn settle(&mut self, result: i32, groups: &mut Groups) -> (i32, u32) {
         let result = if self.done > 0 { self.done as i32 + result.max(0) } else { result };
         let has_looked = result == 0 || result == -libc::EISDIR;
-        let uses_up =
-            has_looked && matches!(self.request, Request::Call(Call::Transfer(TransferCall::Read(_)))) && !self.modifiers.multishot;
+        let uses_up = has_looked
+            && matches!(self.request, Request::Call(Call::Transfer(TransferCall::Read(_))))
+            && !self.modifiers.multishot;
         if result <= 0 && !uses_up {
             self.give_back(groups);
         }
-        let flags = self.buffer.take().map_or(0, |buffer| COMPLETION_BUFFER | u32::from(buffer.id) << 16);
+        let flags =
+            self.buffer.take().map_or(0, |buffer| COMPLETION_BUFFER | u32::from(buffer.id) << 16);
         (result, flags)
     }
 
     /// Is there another shot after this one?
     fn goes_on(&self, result: i32) -> bool {
-        let brought_something = || self.request.call().is_some_and(|call| call.brought_something(result));
+        let brought_something =
+            || self.request.call().is_some_and(|call| call.brought_something(result));
         self.modifiers.multishot && !self.cancelled && brought_something()
     }
 
     /// What it reports if it is cancelled now.
     pub(super) fn end_of_cancelled(&mut self) -> Advance {
         let result = if self.done > 0 { self.done as i32 } else { -libc::ECANCELED };
-        let flags = self.buffer.take().map_or(0, |buffer| COMPLETION_BUFFER | u32::from(buffer.id) << 16);
+        let flags =
+            self.buffer.take().map_or(0, |buffer| COMPLETION_BUFFER | u32::from(buffer.id) << 16);
         Advance::Ended(result, flags)
     }
 

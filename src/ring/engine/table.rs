@@ -70,12 +70,19 @@ impl RequestTable {
     }
 
     /// A request with this token of which `is_meant` holds.
-    pub(super) fn find(&self, token: u64, is_meant: impl Fn(&Running) -> bool) -> Option<RequestKey> {
-        let indexed = self.by_token.get(&token).copied().filter(|key| self.get(*key).is_some_and(&is_meant));
+    pub(super) fn find(
+        &self,
+        token: u64,
+        is_meant: impl Fn(&Running) -> bool,
+    ) -> Option<RequestKey> {
+        let indexed =
+            self.by_token.get(&token).copied().filter(|key| self.get(*key).is_some_and(&is_meant));
         if indexed.is_some() || !self.has_equal_tokens {
             return indexed;
         }
-        self.iter().find(|running| running.token == token && is_meant(running)).map(|running| running.key)
+        self.iter()
+            .find(|running| running.token == token && is_meant(running))
+            .map(|running| running.key)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Running> {

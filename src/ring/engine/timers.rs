@@ -49,14 +49,17 @@ impl RequestTimers {
 /// The instant that an entry means.
 pub(super) fn deadline(world: &dyn World, time: Timespec, flags: u32) -> Instant {
     let nanoseconds = Duration::from_nanos(time.nanoseconds);
-    let mut remaining = Duration::from_secs(time.seconds.min(FAR.as_secs())).saturating_add(nanoseconds);
+    let mut remaining =
+        Duration::from_secs(time.seconds.min(FAR.as_secs())).saturating_add(nanoseconds);
     if flags & TIMEOUT_ABSOLUTE != 0 {
         let clock = match flags & (TIMEOUT_BOOTTIME | TIMEOUT_REALTIME) {
             TIMEOUT_BOOTTIME => Clock::SinceBoot,
             TIMEOUT_REALTIME => Clock::TimeOfDay,
             _ => Clock::Monotonic,
         };
-        remaining = Duration::from_secs(time.seconds).saturating_add(nanoseconds).saturating_sub(world.clock(clock));
+        remaining = Duration::from_secs(time.seconds)
+            .saturating_add(nanoseconds)
+            .saturating_sub(world.clock(clock));
     }
     world.now() + remaining.min(FAR)
 }

@@ -21,9 +21,16 @@ impl Host {
         call: impl FnOnce() -> i32,
     ) -> Attempt {
         // These look at something other than the stream of data, or want to know at once.
-        let special = flags & (libc::MSG_PEEK | libc::MSG_OOB | libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) as u32 != 0;
+        let special = flags
+            & (libc::MSG_PEEK | libc::MSG_OOB | libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) as u32
+            != 0;
         let descriptor = self.descriptor(fd);
-        if !special && descriptor.is_socket && descriptor.would_wait(interest) && socket.piece() != Some(0) && !socket.has_no_room() {
+        if !special
+            && descriptor.is_socket
+            && descriptor.would_wait(interest)
+            && socket.piece() != Some(0)
+            && !socket.has_no_room()
+        {
             return Attempt::Blocked(interest);
         }
         let result = call();
@@ -51,11 +58,23 @@ impl Host {
         match *socket {
             SocketCall::Recv(transfer) => {
                 let receive = || calls::receive(transfer, MayWait::No);
-                self.attempt_without_waiting(transfer.fd, transfer.flags, Interest::INPUT, socket, receive)
+                self.attempt_without_waiting(
+                    transfer.fd,
+                    transfer.flags,
+                    Interest::INPUT,
+                    socket,
+                    receive,
+                )
             }
             SocketCall::Send(transfer) => {
                 let send = || calls::send(transfer, MayWait::No);
-                self.attempt_without_waiting(transfer.fd, transfer.flags, Interest::OUTPUT, socket, send)
+                self.attempt_without_waiting(
+                    transfer.fd,
+                    transfer.flags,
+                    Interest::OUTPUT,
+                    socket,
+                    send,
+                )
             }
             SocketCall::RecvMsg { fd, flags, .. } => {
                 let receive = || calls::on_socket(socket, MayWait::No);
@@ -133,7 +152,11 @@ impl Host {
             }
             libc::EAGAIN if *begun => Attempt::Blocked(Interest::OUTPUT),
             // The backlog of a Unix listener is full, and no event says when it is not.
-            libc::EAGAIN if calls::status_flags(fd).is_ok_and(|flags| flags & libc::O_NONBLOCK == 0) => Attempt::Busy,
+            libc::EAGAIN
+                if calls::status_flags(fd).is_ok_and(|flags| flags & libc::O_NONBLOCK == 0) =>
+            {
+                Attempt::Busy
+            }
             _ => Attempt::Done(result),
         }
     }
@@ -141,7 +164,8 @@ impl Host {
     /// preadv2(2) and pwritev2(2): with `RWF_NOWAIT` where the file knows it, else on a worker,
     /// once something is ready.
     pub(super) fn attempt_to_move(&mut self, call: &TransferCall) -> Attempt {
-        let (transfer, interest) = (call.transfer(), if call.is_write() { Interest::OUTPUT } else { Interest::INPUT });
+        let (transfer, interest) =
+            (call.transfer(), if call.is_write() { Interest::OUTPUT } else { Interest::INPUT });
         let fd = transfer.fd;
         let must_not_wait = transfer.flags & libc::RWF_NOWAIT as u32 != 0;
         if !must_not_wait && call.piece() != Some(0) && self.descriptor(fd).would_wait(interest) {
@@ -159,7 +183,12 @@ impl Host {
             0 if self.is_direct(fd) => return Attempt::Blocking,
             // The signal that comes with an error for a file that is too long ends the process.
             // Threads keep it off.
-            0 if interest == Interest::OUTPUT && self.descriptor(fd).is_limited && sys::limits_file_sizes() => return Attempt::Blocking,
+            0 if interest == Interest::OUTPUT
+                && self.descriptor(fd).is_limited
+                && sys::limits_file_sizes() =>
+            {
+                return Attempt::Blocking;
+            }
             0 => calls::move_bytes(call, MayWait::No),
             _ => -libc::EOPNOTSUPP,
         };
@@ -179,7 +208,10 @@ impl Host {
                     _ => Attempt::Blocking,
                 }
             }
-            _ if result > 0 && call.piece().is_some_and(|length| (result as u32) < length) && calls::has_position(fd) => {
+            _ if result > 0
+                && call.piece().is_some_and(|length| (result as u32) < length)
+                && calls::has_position(fd) =>
+            {
                 Attempt::Part(result as u32)
             }
             _ => Attempt::Done(result),

@@ -17,7 +17,9 @@ use std::ptr;
 
 use crate::ring::file_kind::FileKind;
 use crate::ring::memory::{self, Address, MessageHead};
-use crate::ring::request::{Call, FileCall, MessageBuffer, PathCall, SocketCall, SocketTransfer, Transfer, TransferCall};
+use crate::ring::request::{
+    Call, FileCall, MessageBuffer, PathCall, SocketCall, SocketTransfer, Transfer, TransferCall,
+};
 use crate::ring::world::Interest;
 use crate::sys;
 
@@ -61,8 +63,20 @@ pub(super) fn move_bytes(call: &TransferCall, may_wait: MayWait) -> i32 {
     match *call {
         TransferCall::Read(transfer) => one_buffer(transfer, Way::In, may_wait),
         TransferCall::Write(transfer) => one_buffer(transfer, Way::Out, may_wait),
-        TransferCall::Readv(transfer) => several_buffers(transfer, transfer.address.pointer(), transfer.length, Way::In, may_wait),
-        TransferCall::Writev(transfer) => several_buffers(transfer, transfer.address.pointer(), transfer.length, Way::Out, may_wait),
+        TransferCall::Readv(transfer) => several_buffers(
+            transfer,
+            transfer.address.pointer(),
+            transfer.length,
+            Way::In,
+            may_wait,
+        ),
+        TransferCall::Writev(transfer) => several_buffers(
+            transfer,
+            transfer.address.pointer(),
+            transfer.length,
+            Way::Out,
+            may_wait,
+        ),
     }
 }
 
@@ -86,11 +100,16 @@ pub(super) fn on_socket(call: &SocketCall, may_wait: MayWait) -> i32 {
         }
         SocketCall::Accept { fd, address, length, flags } => {
             // SAFETY: the address and its length belong to the operation until its last completion.
-            answer(unsafe { libc::accept4(fd, address.pointer(), length.pointer(), flags as i32) }.into())
+            answer(
+                unsafe { libc::accept4(fd, address.pointer(), length.pointer(), flags as i32) }
+                    .into(),
+            )
         }
         SocketCall::Connect { fd, address, length, begun } => connect(fd, address, length, begun),
         // SAFETY: the call takes no memory.
-        SocketCall::Shutdown { fd, how } => answer(unsafe { libc::shutdown(fd, how as i32) }.into()),
+        SocketCall::Shutdown { fd, how } => {
+            answer(unsafe { libc::shutdown(fd, how as i32) }.into())
+        }
     }
 }
 
@@ -102,7 +121,9 @@ pub(super) fn on_file(call: &FileCall) -> i32 {
             FileCall::Fsync { fd, data_only: false } => libc::fsync(fd),
             FileCall::Fsync { fd, data_only: true } => libc::fdatasync(fd),
             FileCall::Ftruncate { fd, length } => libc::ftruncate(fd, length as i64),
-            FileCall::Fallocate { fd, mode, offset, length } => libc::fallocate(fd, mode as i32, offset as i64, length as i64),
+            FileCall::Fallocate { fd, mode, offset, length } => {
+                libc::fallocate(fd, mode as i32, offset as i64, length as i64)
+            }
             FileCall::Close { fd } => libc::close(fd),
             FileCall::Fadvise { fd, offset, length, advice } => {
                 // It returns the errno.
@@ -125,8 +146,12 @@ pub(super) fn on_path(call: &PathCall, may_wait: MayWait) -> i32 {
             PathCall::RenameAt { from_directory, from, to_directory, to, flags } => {
                 libc::renameat2(from_directory, from.pointer(), to_directory, to.pointer(), flags)
             }
-            PathCall::UnlinkAt { directory, path, flags } => libc::unlinkat(directory, path.pointer(), flags as i32),
-            PathCall::MkdirAt { directory, path, mode } => libc::mkdirat(directory, path.pointer(), mode),
+            PathCall::UnlinkAt { directory, path, flags } => {
+                libc::unlinkat(directory, path.pointer(), flags as i32)
+            }
+            PathCall::MkdirAt { directory, path, mode } => {
+                libc::mkdirat(directory, path.pointer(), mode)
+            }
         }
     }))
 }
@@ -168,13 +193,20 @@ fn one_buffer(transfer: Transfer, way: Way, may_wait: MayWait) -> i32 {
             return result;
         }
     }
-    let vector = libc::iovec { iov_base: transfer.address.pointer(), iov_len: transfer.length as usize };
+    let vector =
+        libc::iovec { iov_base: transfer.address.pointer(), iov_len: transfer.length as usize };
     several_buffers(transfer, &vector, 1, way, may_wait)
 }
 
 /// preadv2(2) and pwritev2(2), or the calls before them where these do as well. Streams have no
 /// positions, and ignore those that entries name.
-fn several_buffers(transfer: Transfer, vectors: *const libc::iovec, count: u32, way: Way, may_wait: MayWait) -> i32 {
+fn several_buffers(
+    transfer: Transfer,
+    vectors: *const libc::iovec,
+    count: u32,
+    way: Way,
+    may_wait: MayWait,
+) -> i32 {
     let flags = may_wait.file_flags(transfer.flags);
     let (fd, count) = (transfer.fd, count as i32);
     // SAFETY: the vectors name memory of the operation, which stays until its last completion.
@@ -190,18 +222,26 @@ fn several_buffers(transfer: Transfer, vectors: *const libc::iovec, count: u32, 
     };
     // No offset is the file's own position in both interfaces.
     let result = answer(at(transfer.offset as i64) as i64);
-    if result == -libc::ESPIPE && transfer.offset != u64::MAX { answer(at(-1) as i64) } else { result }
+    if result == -libc::ESPIPE && transfer.offset != u64::MAX {
+        answer(at(-1) as i64)
+    } else {
+        result
+    }
 }
 
 /// Directions in which no file can be asked not to wait, since a filter or the kernel refuses the
 /// call: then it does not come as far as to say that there is no such file.
 pub(super) fn directions_that_wait() -> Interest {
-    let (nothing, flags) = (libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }, libc::RWF_NOWAIT);
+    let (nothing, flags) =
+        (libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }, libc::RWF_NOWAIT);
     // SAFETY: there is no memory in the only vector, which is a local variable.
     let reads = answer(unsafe { libc::preadv2(-1, &nothing, 1, 0, flags) } as i64) == -libc::EBADF;
     // SAFETY: as above.
-    let writes = answer(unsafe { libc::pwritev2(-1, &nothing, 1, 0, flags) } as i64) == -libc::EBADF;
-    Interest(if reads { 0 } else { Interest::INPUT.0 } | if writes { 0 } else { Interest::OUTPUT.0 })
+    let writes =
+        answer(unsafe { libc::pwritev2(-1, &nothing, 1, 0, flags) } as i64) == -libc::EBADF;
+    Interest(
+        if reads { 0 } else { Interest::INPUT.0 } | if writes { 0 } else { Interest::OUTPUT.0 },
+    )
 }
 
 #[inline]
@@ -209,7 +249,9 @@ pub(super) fn receive(transfer: SocketTransfer, may_wait: MayWait) -> i32 {
     let flags = may_wait.message_flags(transfer.flags);
     // SAFETY: the buffer belongs to the operation, or to a group of provided buffers that lends it,
     // until the last completion.
-    answer(unsafe { libc::recv(transfer.fd, transfer.address.pointer(), transfer.length as usize, flags) } as i64)
+    answer(unsafe {
+        libc::recv(transfer.fd, transfer.address.pointer(), transfer.length as usize, flags)
+    } as i64)
 }
 
 /// recvmsg(2) into a provided buffer, with the head in front if there is one, else with name and
@@ -220,7 +262,8 @@ fn receive_into_provided(fd: RawFd, message: Address, flags: i32, buffer: Messag
         // What is no socket says so first.
         return option(fd, libc::SO_TYPE).map_or_else(|errno| -errno, |_| -libc::EFAULT);
     };
-    let mut payload = libc::iovec { iov_base: buffer.address.after(head).pointer(), iov_len: room as usize };
+    let mut payload =
+        libc::iovec { iov_base: buffer.address.after(head).pointer(), iov_len: room as usize };
     let mut header = memory::message_header(message);
     (header.msg_iov, header.msg_iovlen) = (&mut payload, 1);
     if buffer.head.is_some() {
@@ -254,7 +297,16 @@ pub(super) fn send(transfer: SocketTransfer, may_wait: MayWait) -> i32 {
     let SocketTransfer { fd, address, length, peer, peer_length, .. } = transfer;
     let flags = may_wait.message_flags(transfer.flags);
     // SAFETY: the buffer and the address belong to the operation until its last completion.
-    answer(unsafe { libc::sendto(fd, address.pointer(), length as usize, flags, peer.pointer(), peer_length.into()) } as i64)
+    answer(unsafe {
+        libc::sendto(
+            fd,
+            address.pointer(),
+            length as usize,
+            flags,
+            peer.pointer(),
+            peer_length.into(),
+        )
+    } as i64)
 }
 
 /// Begins to connect, or learns how that ended; `EAGAIN` while it is under way. Never waits,
@@ -265,7 +317,9 @@ fn connect(fd: RawFd, address: Address, length: u32, begun: bool) -> i32 {
         0 => -libc::EAGAIN,
         // Asking connect(2) would set the socket back, of which the kernel's ring leaves the error
         // to the next one.
-        errors if errors & i32::from(libc::POLLERR) != 0 => option(fd, libc::SO_ERROR).map_or_else(|errno| -errno, |errno| -errno),
+        errors if errors & i32::from(libc::POLLERR) != 0 => {
+            option(fd, libc::SO_ERROR).map_or_else(|errno| -errno, |errno| -errno)
+        }
         // The socket counts as connecting until connect(2) is asked once more.
         _ => match begin_to_connect(fd, address, length) {
             result if begun && result == -libc::EISCONN => 0,
@@ -305,7 +359,15 @@ pub(super) fn option(fd: RawFd, option: i32) -> Result<i32, i32> {
     let mut value = 0i32;
     let mut length = size_of::<i32>() as libc::socklen_t;
     // SAFETY: both are local variables.
-    let result = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, option, ptr::from_mut(&mut value).cast(), &mut length) };
+    let result = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            option,
+            ptr::from_mut(&mut value).cast(),
+            &mut length,
+        )
+    };
     if result < 0 { Err(errno()) } else { Ok(value) }
 }
 
@@ -341,10 +403,18 @@ pub(super) fn poll(fd: RawFd, mask: u32) -> i32 {
 
 /// Opens without waiting for the other end of a FIFO or for a line, as the kernel's ring does.
 /// `EAGAIN` where it must not wait and the path is not all in memory. openat(2), openat2(2).
-fn open(directory: RawFd, path: *const libc::c_char, flags: i32, mode: u32, may_wait: MayWait) -> i32 {
+fn open(
+    directory: RawFd,
+    path: *const libc::c_char,
+    flags: i32,
+    mode: u32,
+    may_wait: MayWait,
+) -> i32 {
     let nonblocking = flags | libc::O_NONBLOCK;
     let result = match may_wait {
-        MayWait::No if flags & (libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE) != 0 => -libc::EAGAIN,
+        MayWait::No if flags & (libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE) != 0 => {
+            -libc::EAGAIN
+        }
         MayWait::No => open_from_memory(directory, path, nonblocking),
         // SAFETY: the path belongs to the operation until its last completion.
         MayWait::Yes => answer(unsafe { libc::openat(directory, path, nonblocking, mode) }.into()),
@@ -372,7 +442,15 @@ fn open_from_memory(directory: RawFd, path: *const libc::c_char, flags: i32) -> 
     how.resolve = libc::RESOLVE_CACHED;
     // SAFETY: the path belongs to the operation until its last completion; `how` is a local
     // variable.
-    match answer(unsafe { libc::syscall(libc::SYS_openat2, directory, path, ptr::from_ref(&how), size_of::<libc::open_how>()) }) {
+    match answer(unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            directory,
+            path,
+            ptr::from_ref(&how),
+            size_of::<libc::open_how>(),
+        )
+    }) {
         result if result >= 0 || result == -libc::ENOENT => result,
         // Whatever else it is, a worker finds it out.
         _ => -libc::EAGAIN,

@@ -6,12 +6,15 @@
 use crate::ring::world::{Interest, RequestKey};
 
 /// What every registration listens for.
-pub(super) const LISTEN: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLPRI | libc::EPOLLET) as u32;
+pub(super) const LISTEN: u32 =
+    (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLPRI | libc::EPOLLET) as u32;
 /// Events with which input may be had, if only an end or an error.
-const INPUT: u32 = (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
+const INPUT: u32 =
+    (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 const OUTPUT: u32 = (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 /// Events after which a short transfer does not mean that the next would wait.
-const REMARKABLE: u32 = (libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
+const REMARKABLE: u32 =
+    (libc::EPOLLPRI | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 
 /// What is known of a descriptor.
 #[derive(Debug, Default)]
@@ -52,11 +55,19 @@ impl DescriptorState {
         gone.extend(self.waiters.drain(..).map(|(key, _)| key));
         let life = self.life.wrapping_add(1);
         let waiters = std::mem::take(&mut self.waiters);
-        *self = DescriptorState { life, waiters, listed: self.listed, round: self.round, ..DescriptorState::default() };
+        *self = DescriptorState {
+            life,
+            waiters,
+            listed: self.listed,
+            round: self.round,
+            ..DescriptorState::default()
+        };
     }
 
     pub(super) fn would_wait(&self, interest: Interest) -> bool {
-        self.registered && self.tried & interest.0 == interest.0 && self.ready & interest.events() == 0
+        self.registered
+            && self.tried & interest.0 == interest.0
+            && self.ready & interest.events() == 0
     }
 
     /// No event tells whether output may be had.

@@ -67,7 +67,10 @@ impl Direct {
 
     /// Takes on a transfer. `false`: it is for a worker.
     pub(super) fn take_on(&mut self, key: RequestKey, transfer: &TransferCall) -> bool {
-        let Some(block) = control_block(transfer, self.event.as_raw_fd(), self.calls.vacant_key()) else { return false };
+        let Some(block) = control_block(transfer, self.event.as_raw_fd(), self.calls.vacant_key())
+        else {
+            return false;
+        };
         if let Context::Unasked = self.context {
             self.context = Transfers::open(CAPACITY).map_or(Context::Refused, Context::Open);
         }
@@ -113,18 +116,28 @@ impl Direct {
     /// Hands the result of each transfer that has ended to `take`, unless the kernel has not done
     /// it.
     #[inline]
-    pub(super) fn collect(&mut self, take: impl FnMut(RequestKey, i32), give_back: impl FnMut(Returned)) {
+    pub(super) fn collect(
+        &mut self,
+        take: impl FnMut(RequestKey, i32),
+        give_back: impl FnMut(Returned),
+    ) {
         if self.calls.len() > self.collected.len() {
             self.collect_each(take, give_back);
         }
     }
 
-    fn collect_each(&mut self, mut take: impl FnMut(RequestKey, i32), mut give_back: impl FnMut(Returned)) {
+    fn collect_each(
+        &mut self,
+        mut take: impl FnMut(RequestKey, i32),
+        mut give_back: impl FnMut(Returned),
+    ) {
         let Context::Open(context) = &mut self.context else { return };
         context.ended(|number, result| {
             let (key, transfer) = self.calls.remove(number);
             match -result {
-                libc::EAGAIN | libc::EOPNOTSUPP => give_back(Returned { key, transfer, for_good: result == -libc::EOPNOTSUPP }),
+                libc::EAGAIN | libc::EOPNOTSUPP => {
+                    give_back(Returned { key, transfer, for_good: result == -libc::EOPNOTSUPP })
+                }
                 _ => take(key, result),
             }
         });
@@ -133,7 +146,9 @@ impl Direct {
     /// `None`: it is none of these transfers.
     pub(super) fn abort(&mut self, key: RequestKey) -> Option<Abort> {
         let number = self.calls.iter().find(|(_, (other, _))| *other == key)?.0;
-        let Some(place) = self.collected.iter().position(|block| block.number() == number) else { return Some(Abort::Running) };
+        let Some(place) = self.collected.iter().position(|block| block.number() == number) else {
+            return Some(Abort::Running);
+        };
         self.collected.remove(place);
         self.calls.remove(number);
         Some(Abort::Stopped)
@@ -251,7 +266,9 @@ impl Transfers {
         // SAFETY: the blocks are borrowed for the call, which is as long as the kernel needs them.
         // The memory that they name belongs to their operations until the last completion, which is
         // posted after the transfer has ended.
-        let begun = answer(unsafe { libc::syscall(libc::SYS_io_submit, self.context, count, pointers.as_mut_ptr()) });
+        let begun = answer(unsafe {
+            libc::syscall(libc::SYS_io_submit, self.context, count, pointers.as_mut_ptr())
+        });
         // It never answers zero to some.
         if begun <= 0 { Err(-begun) } else { Ok(begun as usize) }
     }
@@ -261,7 +278,9 @@ impl Transfers {
         loop {
             let count = usize::try_from(self.take_ended()).unwrap_or(0);
             // No transfer here moves 2 GiB or more.
-            self.ended[..count].iter().for_each(|ended| take(ended.number as usize, ended.result as i32));
+            self.ended[..count]
+                .iter()
+                .for_each(|ended| take(ended.number as usize, ended.result as i32));
             if count < self.ended.len() {
                 return;
             }
@@ -274,7 +293,16 @@ impl Transfers {
         let (least, room) = (0usize, self.ended.len());
         // SAFETY: there is room for so many, and the time is a local variable, zero in two words of
         // any size.
-        answer(unsafe { libc::syscall(libc::SYS_io_getevents, self.context, least, room, self.ended.as_mut_ptr(), no_time.as_ptr()) })
+        answer(unsafe {
+            libc::syscall(
+                libc::SYS_io_getevents,
+                self.context,
+                least,
+                room,
+                self.ended.as_mut_ptr(),
+                no_time.as_ptr(),
+            )
+        })
     }
 }
 

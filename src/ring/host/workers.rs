@@ -76,7 +76,12 @@ pub(super) struct Worked {
 impl Workers {
     pub(super) fn new(event: Arc<File>, bound: usize) -> Workers {
         let queue = Mutex::new(CallQueue { event: Some(event), ..CallQueue::default() });
-        let shared = SharedQueue { queue, has_results: AtomicBool::new(false), sleeps: AtomicBool::new(false), let_go: Condvar::new() };
+        let shared = SharedQueue {
+            queue,
+            has_results: AtomicBool::new(false),
+            sleeps: AtomicBool::new(false),
+            let_go: Condvar::new(),
+        };
         Workers { shared: Arc::new(shared), bound, in_flight: 0, emptied: Vec::new() }
     }
 

@@ -67,7 +67,9 @@ impl Host {
         let epoll = sys::retry(sys::epoll).map_err(refused("epoll_create1"))?;
         let event = Arc::new(File::from(sys::retry(sys::event).map_err(refused("eventfd2"))?));
         let listen = (libc::EPOLLIN | libc::EPOLLET) as u32;
-        let add = || sys::epoll_control(epoll.as_fd(), libc::EPOLL_CTL_ADD, event.as_raw_fd(), listen, KICK);
+        let add = || {
+            sys::epoll_control(epoll.as_fd(), libc::EPOLL_CTL_ADD, event.as_raw_fd(), listen, KICK)
+        };
         sys::retry(add).map_err(refused("epoll_ctl"))?;
         let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_AT_ONCE];
         // Nothing can be done without waits, so this is the time to hear of a refusal.
@@ -75,7 +77,10 @@ impl Host {
         sys::retry(wait).map_err(refused("epoll_wait"))?;
         Ok(Host {
             epoll,
-            workers: Workers::new(Arc::clone(&event), workers.map_or(workers::DEFAULT_BOUND, |bound| bound as usize)),
+            workers: Workers::new(
+                Arc::clone(&event),
+                workers.map_or(workers::DEFAULT_BOUND, |bound| bound as usize),
+            ),
             direct: Direct::new(Arc::clone(&event)),
             event,
             descriptors: Vec::new(),
@@ -110,16 +115,24 @@ impl Host {
 
     /// Has the kernel make a direct transfer by itself. `false`: it is for a worker.
     fn goes_to_the_device(&mut self, transfer: &TransferCall, key: RequestKey) -> bool {
-        let known = usize::try_from(transfer.transfer().fd).ok().and_then(|fd| self.descriptors.get(fd));
-        let is_direct = known.is_some_and(|known| known.is_direct == Some(true) && known.always_waits == 0);
-        is_direct && !(transfer.is_write() && sys::limits_file_sizes()) && self.direct.take_on(key, transfer)
+        let known =
+            usize::try_from(transfer.transfer().fd).ok().and_then(|fd| self.descriptors.get(fd));
+        let is_direct =
+            known.is_some_and(|known| known.is_direct == Some(true) && known.always_waits == 0);
+        is_direct
+            && !(transfer.is_write() && sys::limits_file_sizes())
+            && self.direct.take_on(key, transfer)
     }
 
     /// Puts events where their waiters are found.
     fn take_event(&mut self, event: libc::epoll_event, ready: &mut Vec<Ready>) {
         let (events, data) = (event.events, event.u64);
         let (fd, life) = (data as u32 as usize, (data >> 32) as u32);
-        let Some(descriptor) = self.descriptors.get_mut(fd).filter(|descriptor| descriptor.life == life && descriptor.registered) else {
+        let Some(descriptor) = self
+            .descriptors
+            .get_mut(fd)
+            .filter(|descriptor| descriptor.life == life && descriptor.registered)
+        else {
             return;
         };
         descriptor.ready |= events;
@@ -143,7 +156,8 @@ impl Host {
         let is_tcp = calls::option(fd, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP);
         let is_unix = !is_tcp && calls::option(fd, libc::SO_DOMAIN) == Ok(libc::AF_UNIX);
         let descriptor = self.descriptor(fd);
-        (descriptor.registered, descriptor.ready, descriptor.is_tcp, descriptor.is_unix) = (true, 0, is_tcp, is_unix);
+        (descriptor.registered, descriptor.ready, descriptor.is_tcp, descriptor.is_unix) =
+            (true, 0, is_tcp, is_unix);
         Ok(())
     }
 
@@ -202,7 +216,8 @@ impl Host {
         if descriptor.tries_output_again() {
             // Whatever is known of it, the next attempt asks the kernel.
             descriptor.tried &= !Interest::OUTPUT.0;
-            let outputs = descriptor.waiters.iter().filter(|(_, interest)| *interest == Interest::OUTPUT);
+            let outputs =
+                descriptor.waiters.iter().filter(|(_, interest)| *interest == Interest::OUTPUT);
             ready.extend(outputs.map(|(key, _)| Ready::Descriptor(*key)));
         }
         let data = u64::from(self.descriptor(fd).life) << 32 | u64::from(fd as u32);
@@ -325,7 +340,10 @@ impl World for Host {
         if now.is_some_and(|now| now >= self.check.next) {
             self.look_after_waits(ready);
         }
-        let may_sleep = wait != Wait::No && ready.is_empty() && self.gone.is_empty() && self.workers.announce_sleep();
+        let may_sleep = wait != Wait::No
+            && ready.is_empty()
+            && self.gone.is_empty()
+            && self.workers.announce_sleep();
         let timeout = if may_sleep { self.timeout(wait, now) } else { Some(Duration::ZERO) };
         let mut events = std::mem::take(&mut self.events);
         let waited = sys::epoll_wait(self.epoll.as_fd(), &mut events, timeout);

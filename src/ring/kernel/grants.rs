@@ -40,7 +40,8 @@ impl KernelRing {
                 self.report.granted.push("NO_IOWAIT");
             }
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                enter(self.enter_flags).map_err(|error| refusal::explain("io_uring_enter", error))?;
+                enter(self.enter_flags)
+                    .map_err(|error| refusal::explain("io_uring_enter", error))?;
                 self.report.refused.push(Refusal::new("NO_IOWAIT", &error));
             }
             Err(error) => return Err(refusal::explain("io_uring_enter", error)),
@@ -95,7 +96,10 @@ impl KernelRing {
                 self.min_wait = asked;
                 self.report.granted.push("MIN_TIMEOUT");
             }
-            Some(_) => self.report.refused.push(Refusal::new("MIN_TIMEOUT", &io::Error::from_raw_os_error(libc::EINVAL))),
+            Some(_) => self
+                .report
+                .refused
+                .push(Refusal::new("MIN_TIMEOUT", &io::Error::from_raw_os_error(libc::EINVAL))),
             None => {}
         }
     }

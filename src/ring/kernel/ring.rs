@@ -34,7 +34,9 @@ use crate::ring::free_indices::FreeIndices;
 use crate::ring::opcodes::Opcodes;
 use crate::ring::provided::{Handing, Provided};
 use crate::ring::report::{Refusal, RingReport};
-use crate::ring::seam::{Completion, FIRST_PRIVATE_TOKEN, GUEST, PROVIDED, PushError, Source, Wait};
+use crate::ring::seam::{
+    Completion, FIRST_PRIVATE_TOKEN, GUEST, PROVIDED, PushError, Source, Wait,
+};
 use crate::ring::setup::Opened;
 use crate::ring::unpark::Unparker;
 use crate::ring::{buffer_table, refusal, setup};
@@ -81,7 +83,8 @@ impl KernelRing {
 
     fn on(opened: Opened, config: &Config) -> io::Result<KernelRing> {
         let mut probe = Probe::new();
-        sys::retry(|| opened.uring.submitter().register_probe(&mut probe)).map_err(|error| refusal::explain("io_uring_register", error))?;
+        sys::retry(|| opened.uring.submitter().register_probe(&mut probe))
+            .map_err(|error| refusal::explain("io_uring_register", error))?;
         let moved = match opened.uring.params().is_feature_skip_cqe_on_success() {
             true => squeue::Flags::SKIP_SUCCESS,
             false => squeue::Flags::empty(),
@@ -187,7 +190,9 @@ impl KernelRing {
         self.counters.completion_overflows.add(u64::from(overflow));
         let flags = self.enter_flags | submitter;
         let entered = match self.min_wait {
-            Some(MinWait { microseconds, .. }) if wanted > 1 => sys::enter_min_wait(self.target(), queued, wanted, flags, microseconds),
+            Some(MinWait { microseconds, .. }) if wanted > 1 => {
+                sys::enter_min_wait(self.target(), queued, wanted, flags, microseconds)
+            }
             _ => sys::enter(self.target(), queued, wanted, flags),
         };
         entered.map(drop).or_else(recover)
@@ -219,7 +224,11 @@ impl KernelRing {
     /// there was no room.
     pub(in crate::ring) fn watch(&mut self, guest: RawFd) -> io::Result<bool> {
         if !self.watches {
-            self.watches = self.push_own(opcode::PollAdd::new(types::Fd(guest), libc::POLLIN as u32).build().user_data(GUEST))?;
+            self.watches = self.push_own(
+                opcode::PollAdd::new(types::Fd(guest), libc::POLLIN as u32)
+                    .build()
+                    .user_data(GUEST),
+            )?;
         }
         Ok(self.watches)
     }
@@ -336,7 +345,9 @@ impl Source for KernelRing {
             return Ok(());
         }
         self.counters.enters.add(1);
-        sys::enter(self.target(), queued, 0, self.enter_flags & !sys::ENTER_GETEVENTS).map(drop).or_else(recover)
+        sys::enter(self.target(), queued, 0, self.enter_flags & !sys::ENTER_GETEVENTS)
+            .map(drop)
+            .or_else(recover)
     }
 
     /// # Safety
@@ -344,7 +355,14 @@ impl Source for KernelRing {
     unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>) {
         // SAFETY: `self.provided` keeps the memory of the buffer ring for longer than the io_uring,
         // and the caller vouches for the buffers.
-        let register = || unsafe { self.uring.submitter().register_buf_ring_with_flags(ring.address(), ring.places(), group, 0) };
+        let register = || unsafe {
+            self.uring.submitter().register_buf_ring_with_flags(
+                ring.address(),
+                ring.places(),
+                group,
+                0,
+            )
+        };
         let registered = sys::retry(register);
         let handing = match registered {
             Ok(()) => {
@@ -398,7 +416,11 @@ impl Source for KernelRing {
             let entry = self.uring.completion().next()?;
             let token = entry.user_data();
             if token < FIRST_PRIVATE_TOKEN {
-                return Some(Completion { token, result: errno_of_user_space(entry.result()), flags: entry.flags() });
+                return Some(Completion {
+                    token,
+                    result: errno_of_user_space(entry.result()),
+                    flags: entry.flags(),
+                });
             }
             self.take_own(token, entry.result());
         }
@@ -410,10 +432,17 @@ impl Source for KernelRing {
             self.buffers = Some(FreeIndices::new(buffer_table::PLACES as usize));
         }
         let full = || {
-            let sentence = format!("a runtime registers at most {} areas of memory, one for a pool of buffers", buffer_table::PLACES);
+            let sentence = format!(
+                "a runtime registers at most {} areas of memory, one for a pool of buffers",
+                buffer_table::PLACES
+            );
             io::Error::new(io::ErrorKind::InvalidInput, sentence)
         };
-        let first = self.buffers.as_mut().and_then(|indices| indices.take(buffers.len())).ok_or_else(full)?;
+        let first = self
+            .buffers
+            .as_mut()
+            .and_then(|indices| indices.take(buffers.len()))
+            .ok_or_else(full)?;
         let filled = buffer_table::fill(self.fd(), first as u16, buffers);
         if let (Err(_), Some(indices)) = (&filled, &mut self.buffers) {
             indices.give_back(first, buffers.len());
@@ -431,7 +460,9 @@ impl Source for KernelRing {
     fn register_file(&mut self, file: BorrowedFd<'_>) -> Option<i32> {
         let indices = self.files.as_mut()?;
         let index = indices.take(1)?;
-        match sys::retry(|| self.uring.submitter().register_files_update(index as u32, &[file.as_raw_fd()])) {
+        match sys::retry(|| {
+            self.uring.submitter().register_files_update(index as u32, &[file.as_raw_fd()])
+        }) {
             Ok(_) => {
                 self.counters.registered_files.add(1);
                 Some(index as i32)
@@ -528,7 +559,10 @@ impl fmt::Debug for KernelRing {
 #[cfg(test)]
 impl KernelRing {
     /// The ring of one rung of the ladder of set-up flags. `None`: there is no such rung.
-    pub(in crate::ring) fn open_on_rung(rung: usize, config: &Config) -> Option<io::Result<KernelRing>> {
+    pub(in crate::ring) fn open_on_rung(
+        rung: usize,
+        config: &Config,
+    ) -> Option<io::Result<KernelRing>> {
         Some(setup::open_on_rung(rung, config)?.and_then(|opened| KernelRing::on(opened, config)))
     }
 

@@ -40,7 +40,12 @@ pub(super) struct Alarm {
 impl Alarm {
     /// `entries`: places in the submission queue.
     pub(super) fn new(entries: usize, moved: squeue::Flags) -> Alarm {
-        Alarm { armed: None, moved, timespecs: vec![types::Timespec::new(); entries + 1].into(), next: 0 }
+        Alarm {
+            armed: None,
+            moved,
+            timespecs: vec![types::Timespec::new(); entries + 1].into(),
+            next: 0,
+        }
     }
 
     /// Does it ring at this time or earlier?
@@ -57,7 +62,10 @@ impl Alarm {
         let timespec = &mut self.timespecs[self.next];
         *timespec = types::Timespec::from(remaining);
         let entry = match self.armed {
-            Some(_) => opcode::TimeoutUpdate::new(ALARM, timespec).build().flags(self.moved).user_data(ALARM_MOVED),
+            Some(_) => opcode::TimeoutUpdate::new(ALARM, timespec)
+                .build()
+                .flags(self.moved)
+                .user_data(ALARM_MOVED),
             None => opcode::Timeout::new(timespec).build().user_data(ALARM),
         };
         (entry, now + remaining)

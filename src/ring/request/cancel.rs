@@ -28,7 +28,9 @@ pub(crate) enum CancelRequest {
 pub(super) fn decode(code: CancelCode, raw: &RawEntry) -> Result<CancelRequest, i32> {
     match code {
         CancelCode::AsyncCancel => target(raw).map(CancelRequest::AsyncCancel),
-        CancelCode::PollRemove if raw.length == 0 => Ok(CancelRequest::PollRemove { token: raw.address }),
+        CancelCode::PollRemove if raw.length == 0 => {
+            Ok(CancelRequest::PollRemove { token: raw.address })
+        }
         // To change a poll is nothing that we emit.
         CancelCode::PollRemove => Err(libc::EINVAL),
     }
@@ -42,5 +44,9 @@ fn target(raw: &RawEntry) -> Result<Target, i32> {
     }
     // By token, unless something else was named.
     let by_token = flags & BY_TOKEN != 0 || !(by_fd || any);
-    Ok(Target { token: by_token.then_some(raw.address), fd: by_fd.then_some(raw.fd), all: flags & (ALL | ANY) != 0 })
+    Ok(Target {
+        token: by_token.then_some(raw.address),
+        fd: by_fd.then_some(raw.fd),
+        all: flags & (ALL | ANY) != 0,
+    })
 }

@@ -36,7 +36,8 @@ impl Submission {
         let Request::Call(call) = &mut self.request else { return None };
         let is_transfer = matches!(
             call,
-            Call::Socket(SocketCall::Recv(_) | SocketCall::Send(_)) | Call::Transfer(TransferCall::Read(_) | TransferCall::Write(_))
+            Call::Socket(SocketCall::Recv(_) | SocketCall::Send(_))
+                | Call::Transfer(TransferCall::Read(_) | TransferCall::Write(_))
         );
         (is_plain && is_transfer).then_some(call)
     }
@@ -74,7 +75,9 @@ pub(in crate::ring) fn file_of_transfer(entry: &squeue::Entry) -> Option<RawFd> 
 /// entries stay as they are.
 pub(in crate::ring) fn in_parts(entry: &squeue::Entry) -> squeue::Entry {
     let mut raw = RawEntry::of(entry);
-    if let Some(Opcode::Socket(SocketCode::Send | SocketCode::SendMsg | SocketCode::SendZc)) = raw.opcode() {
+    if let Some(Opcode::Socket(SocketCode::Send | SocketCode::SendMsg | SocketCode::SendZc)) =
+        raw.opcode()
+    {
         raw.operation_flags &= !(libc::MSG_WAITALL as u32);
     }
     raw.to_entry()
@@ -123,7 +126,10 @@ fn check(raw: &RawEntry) -> Result<Opcode, i32> {
     let opcode = raw.opcode();
     let selects = matches!(
         opcode,
-        Some(Opcode::Transfer(TransferCode::Read | TransferCode::ReadMulti) | Opcode::Socket(SocketCode::Recv | SocketCode::RecvMsg))
+        Some(
+            Opcode::Transfer(TransferCode::Read | TransferCode::ReadMulti)
+                | Opcode::Socket(SocketCode::Recv | SocketCode::RecvMsg)
+        )
     );
     if raw.flags & BUFFER_SELECT != 0 && !selects {
         return Err(libc::EOPNOTSUPP);

@@ -39,7 +39,9 @@ pub(super) fn decode(code: FileCode, raw: &RawEntry) -> Result<FileCall, i32> {
     Ok(match code {
         FileCode::Fsync if flags & !1 == 0 => FileCall::Fsync { fd, data_only: flags == 1 },
         FileCode::Ftruncate => FileCall::Ftruncate { fd, length: raw.offset },
-        FileCode::Fallocate => FileCall::Fallocate { fd, mode: raw.length, offset: raw.offset, length: raw.address },
+        FileCode::Fallocate => {
+            FileCall::Fallocate { fd, mode: raw.length, offset: raw.offset, length: raw.address }
+        }
         FileCode::Close if raw.file_index == 0 => FileCall::Close { fd },
         FileCode::Fadvise => {
             // The field of the address is for lengths that the other does not hold.
@@ -55,9 +57,10 @@ impl FileCall {
     /// The descriptor, where it may be waited for: what is being closed is not.
     pub(super) fn fd(&self) -> Option<RawFd> {
         match *self {
-            FileCall::Fsync { fd, .. } | FileCall::Ftruncate { fd, .. } | FileCall::Fallocate { fd, .. } | FileCall::Fadvise { fd, .. } => {
-                Some(fd)
-            }
+            FileCall::Fsync { fd, .. }
+            | FileCall::Ftruncate { fd, .. }
+            | FileCall::Fallocate { fd, .. }
+            | FileCall::Fadvise { fd, .. } => Some(fd),
             FileCall::Close { .. } => None,
         }
     }
@@ -65,23 +68,29 @@ impl FileCall {
     pub(super) fn closes(&self) -> Option<RawFd> {
         match *self {
             FileCall::Close { fd } => Some(fd),
-            FileCall::Fsync { .. } | FileCall::Ftruncate { .. } | FileCall::Fallocate { .. } | FileCall::Fadvise { .. } => None,
+            FileCall::Fsync { .. }
+            | FileCall::Ftruncate { .. }
+            | FileCall::Fallocate { .. }
+            | FileCall::Fadvise { .. } => None,
         }
     }
 
     pub(crate) fn waits(&self) -> Waits {
         match self {
             FileCall::Close { .. } => Waits::Never,
-            FileCall::Fsync { .. } | FileCall::Ftruncate { .. } | FileCall::Fallocate { .. } | FileCall::Fadvise { .. } => {
-                Waits::Regardless
-            }
+            FileCall::Fsync { .. }
+            | FileCall::Ftruncate { .. }
+            | FileCall::Fallocate { .. }
+            | FileCall::Fadvise { .. } => Waits::Regardless,
         }
     }
 
     pub(super) fn breaks_chain(&self, result: i32) -> bool {
         match self {
             FileCall::Fsync { .. } | FileCall::Ftruncate { .. } => never_began(result),
-            FileCall::Fallocate { .. } | FileCall::Close { .. } | FileCall::Fadvise { .. } => result < 0,
+            FileCall::Fallocate { .. } | FileCall::Close { .. } | FileCall::Fadvise { .. } => {
+                result < 0
+            }
         }
     }
 }

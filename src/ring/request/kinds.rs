@@ -42,16 +42,22 @@ pub(crate) enum Call {
 pub(super) fn decode(opcode: Opcode, raw: &RawEntry) -> Result<(Request, Modifiers), i32> {
     let call = |call| (Request::Call(call), Modifiers::default());
     match opcode {
-        Opcode::Transfer(code) => {
-            transfer::decode(code, raw).map(|(transfer, modifiers)| (Request::Call(Call::Transfer(transfer)), modifiers))
-        }
-        Opcode::Socket(code) => socket::decode(code, raw).map(|(socket, modifiers)| (Request::Call(Call::Socket(socket)), modifiers)),
-        Opcode::Poll(code) => poll::decode(code, raw).map(|(poll, modifiers)| (Request::Call(Call::Poll(poll)), modifiers)),
+        Opcode::Transfer(code) => transfer::decode(code, raw)
+            .map(|(transfer, modifiers)| (Request::Call(Call::Transfer(transfer)), modifiers)),
+        Opcode::Socket(code) => socket::decode(code, raw)
+            .map(|(socket, modifiers)| (Request::Call(Call::Socket(socket)), modifiers)),
+        Opcode::Poll(code) => poll::decode(code, raw)
+            .map(|(poll, modifiers)| (Request::Call(Call::Poll(poll)), modifiers)),
         Opcode::File(code) => file::decode(code, raw).map(|file| call(Call::File(file))),
         Opcode::Path(code) => path::decode(code, raw).map(|path| call(Call::Path(path))),
-        Opcode::Time(code) => time::decode(code, raw).map(|(time, modifiers)| (Request::Time(time), modifiers)),
-        Opcode::Cancel(code) => cancel::decode(code, raw).map(|cancel| (Request::Cancel(cancel), Modifiers::default())),
-        Opcode::Message(code) => message::decode(code, raw).map(|message| (Request::Message(message), Modifiers::default())),
+        Opcode::Time(code) => {
+            time::decode(code, raw).map(|(time, modifiers)| (Request::Time(time), modifiers))
+        }
+        Opcode::Cancel(code) => {
+            cancel::decode(code, raw).map(|cancel| (Request::Cancel(cancel), Modifiers::default()))
+        }
+        Opcode::Message(code) => message::decode(code, raw)
+            .map(|message| (Request::Message(message), Modifiers::default())),
         Opcode::KernelOnly(_) => Err(libc::EINVAL),
     }
 }
@@ -88,7 +94,9 @@ impl Request {
     /// Does a chain break at this result? `whole`: the bytes that it asked for at first.
     pub(crate) fn breaks_chain(&self, result: i32, whole: i64, modifiers: &Modifiers) -> bool {
         match self {
-            Request::Call(Call::Transfer(transfer)) => transfer.breaks_chain(result, whole, modifiers),
+            Request::Call(Call::Transfer(transfer)) => {
+                transfer.breaks_chain(result, whole, modifiers)
+            }
             Request::Call(Call::Socket(socket)) => socket.breaks_chain(result, whole),
             Request::Call(Call::File(file)) => file.breaks_chain(result),
             Request::Call(Call::Path(path)) => path.breaks_chain(result),

@@ -22,10 +22,20 @@ pub(super) fn decode(code: PathCode, raw: &RawEntry) -> Result<PathCall, i32> {
         // A descriptor of the ring's own table is nothing that this side has.
         PathCode::OpenAt if raw.file_index != 0 => return Err(libc::EINVAL),
         PathCode::OpenAt => PathCall::OpenAt { directory, path, flags, mode: raw.length },
-        PathCode::Statx => PathCall::Statx { directory, path, flags, mask: raw.length, status: raw.second_address() },
-        PathCode::RenameAt => {
-            PathCall::RenameAt { from_directory: directory, from: path, to_directory: raw.length as i32, to: raw.second_address(), flags }
-        }
+        PathCode::Statx => PathCall::Statx {
+            directory,
+            path,
+            flags,
+            mask: raw.length,
+            status: raw.second_address(),
+        },
+        PathCode::RenameAt => PathCall::RenameAt {
+            from_directory: directory,
+            from: path,
+            to_directory: raw.length as i32,
+            to: raw.second_address(),
+            flags,
+        },
         PathCode::UnlinkAt => PathCall::UnlinkAt { directory, path, flags },
         PathCode::MkDirAt => PathCall::MkdirAt { directory, path, mode: raw.length },
     })
@@ -35,7 +45,10 @@ impl PathCall {
     pub(crate) fn waits(&self) -> Waits {
         match self {
             PathCall::OpenAt { .. } => Waits::UnlessAsked,
-            PathCall::Statx { .. } | PathCall::RenameAt { .. } | PathCall::UnlinkAt { .. } | PathCall::MkdirAt { .. } => Waits::Regardless,
+            PathCall::Statx { .. }
+            | PathCall::RenameAt { .. }
+            | PathCall::UnlinkAt { .. }
+            | PathCall::MkdirAt { .. } => Waits::Regardless,
         }
     }
 
@@ -43,16 +56,20 @@ impl PathCall {
     pub(super) fn makes_descriptor(&self) -> bool {
         match self {
             PathCall::OpenAt { .. } => true,
-            PathCall::Statx { .. } | PathCall::RenameAt { .. } | PathCall::UnlinkAt { .. } | PathCall::MkdirAt { .. } => false,
+            PathCall::Statx { .. }
+            | PathCall::RenameAt { .. }
+            | PathCall::UnlinkAt { .. }
+            | PathCall::MkdirAt { .. } => false,
         }
     }
 
     pub(super) fn breaks_chain(&self, result: i32) -> bool {
         match self {
             PathCall::OpenAt { .. } => result < 0,
-            PathCall::Statx { .. } | PathCall::RenameAt { .. } | PathCall::UnlinkAt { .. } | PathCall::MkdirAt { .. } => {
-                never_began(result)
-            }
+            PathCall::Statx { .. }
+            | PathCall::RenameAt { .. }
+            | PathCall::UnlinkAt { .. }
+            | PathCall::MkdirAt { .. } => never_began(result),
         }
     }
 }

@@ -76,19 +76,39 @@ pub(crate) enum SocketCall {
 #[inline(always)]
 pub(super) fn decode(code: SocketCode, raw: &RawEntry) -> Result<(SocketCall, Modifiers), i32> {
     let (fd, address, flags) = (raw.fd, raw.first_address(), raw.operation_flags);
-    let transfer = SocketTransfer { fd, address, length: raw.length, flags, peer: Address::NONE, peer_length: 0 };
-    let to_peer = SocketTransfer { peer: raw.second_address(), peer_length: raw.file_index as u16, ..transfer };
+    let transfer = SocketTransfer {
+        fd,
+        address,
+        length: raw.length,
+        flags,
+        peer: Address::NONE,
+        peer_length: 0,
+    };
+    let to_peer = SocketTransfer {
+        peer: raw.second_address(),
+        peer_length: raw.file_index as u16,
+        ..transfer
+    };
     Ok(match code {
         SocketCode::Recv => (SocketCall::Recv(transfer), of_receive(raw)?),
-        SocketCode::RecvMsg => (SocketCall::RecvMsg { fd, message: address, flags, buffer: None }, of_receive(raw)?),
+        SocketCode::RecvMsg => {
+            (SocketCall::RecvMsg { fd, message: address, flags, buffer: None }, of_receive(raw)?)
+        }
         SocketCode::Send => (SocketCall::Send(to_peer), of_send(raw)?),
         SocketCode::SendMsg => (SocketCall::SendMsg { fd, message: address, flags }, of_send(raw)?),
         SocketCode::SendZc => (SocketCall::Send(to_peer), of_zero_copy(raw)?),
-        SocketCode::SendMsgZc => (SocketCall::SendMsg { fd, message: address, flags }, of_zero_copy(raw)?),
+        SocketCode::SendMsgZc => {
+            (SocketCall::SendMsg { fd, message: address, flags }, of_zero_copy(raw)?)
+        }
         SocketCode::Accept => accept(raw)?,
         SocketCode::Connect if address.is_null() => return Err(libc::EFAULT),
-        SocketCode::Connect => (SocketCall::Connect { fd, address, length: raw.offset as u32, begun: false }, Modifiers::default()),
-        SocketCode::Shutdown => (SocketCall::Shutdown { fd, how: raw.length }, Modifiers::default()),
+        SocketCode::Connect => (
+            SocketCall::Connect { fd, address, length: raw.offset as u32, begun: false },
+            Modifiers::default(),
+        ),
+        SocketCode::Shutdown => {
+            (SocketCall::Shutdown { fd, how: raw.length }, Modifiers::default())
+        }
     })
 }
 
@@ -101,7 +121,12 @@ fn of_receive(raw: &RawEntry) -> Result<Modifiers, i32> {
     if multishot && (group.is_none() || waits_for_all) {
         return Err(libc::EINVAL);
     }
-    Ok(Modifiers { group, multishot, poll_first: raw.ioprio & POLL_FIRST != 0, ..Modifiers::default() })
+    Ok(Modifiers {
+        group,
+        multishot,
+        poll_first: raw.ioprio & POLL_FIRST != 0,
+        ..Modifiers::default()
+    })
 }
 
 fn of_send(raw: &RawEntry) -> Result<Modifiers, i32> {
@@ -235,7 +260,9 @@ impl SocketCall {
         match self {
             SocketCall::Accept { .. } => result >= 0,
             // Nothing behind the head is the end of a stream.
-            SocketCall::RecvMsg { buffer: Some(buffer), .. } => i64::from(result) > i64::from(buffer.head.unwrap_or(0)),
+            SocketCall::RecvMsg { buffer: Some(buffer), .. } => {
+                i64::from(result) > i64::from(buffer.head.unwrap_or(0))
+            }
             SocketCall::RecvMsg { buffer: None, .. }
             | SocketCall::Recv(_)
             | SocketCall::Send(_)
@@ -249,7 +276,11 @@ impl SocketCall {
     pub(super) fn breaks_chain(&self, result: i32, whole: i64) -> bool {
         let waits_for_all = |flags: u32| flags & libc::MSG_WAITALL as u32 != 0;
         match self {
-            SocketCall::Recv(transfer) | SocketCall::Send(transfer) if waits_for_all(transfer.flags) => i64::from(result) < whole,
+            SocketCall::Recv(transfer) | SocketCall::Send(transfer)
+                if waits_for_all(transfer.flags) =>
+            {
+                i64::from(result) < whole
+            }
             SocketCall::Shutdown { .. } => never_began(result),
             SocketCall::Recv(_)
             | SocketCall::Send(_)

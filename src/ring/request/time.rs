@@ -71,16 +71,29 @@ fn timeout(raw: &RawEntry, multishot: bool) -> Result<TimeRequest, i32> {
     // A count of completions to wait for is nothing that we emit.
     let counts = raw.offset != 0 && !multishot;
     let repeats_an_instant = multishot && flags & TIMEOUT_ABSOLUTE != 0;
-    if raw.length != 1 || flags & !known != 0 || flags & CLOCKS == CLOCKS || counts || repeats_an_instant {
+    if raw.length != 1
+        || flags & !known != 0
+        || flags & CLOCKS == CLOCKS
+        || counts
+        || repeats_an_instant
+    {
         return Err(libc::EINVAL);
     }
-    Ok(TimeRequest::Timeout { time: Timespec::at(raw.first_address())?, count: raw.offset as u32, flags })
+    Ok(TimeRequest::Timeout {
+        time: Timespec::at(raw.first_address())?,
+        count: raw.offset as u32,
+        flags,
+    })
 }
 
 fn remove_or_update(raw: &RawEntry) -> Result<TimeRequest, i32> {
     let flags = raw.operation_flags;
     if flags & UPDATE == 0 {
-        return if flags == 0 { Ok(TimeRequest::TimeoutRemove { token: raw.address }) } else { Err(libc::EINVAL) };
+        return if flags == 0 {
+            Ok(TimeRequest::TimeoutRemove { token: raw.address })
+        } else {
+            Err(libc::EINVAL)
+        };
     }
     if flags & !(UPDATE | TIMEOUT_ABSOLUTE | CLOCKS | LINKED) != 0 || flags & CLOCKS == CLOCKS {
         return Err(libc::EINVAL);
@@ -110,7 +123,9 @@ impl TimeRequest {
 
     pub(super) fn breaks_chain(&self, result: i32) -> bool {
         match self {
-            TimeRequest::Timeout { flags, .. } => !(result == -libc::ETIME && flags & SUCCEEDS != 0),
+            TimeRequest::Timeout { flags, .. } => {
+                !(result == -libc::ETIME && flags & SUCCEEDS != 0)
+            }
             TimeRequest::LinkTimeout { .. } => false,
             TimeRequest::TimeoutRemove { .. } | TimeRequest::TimeoutUpdate { .. } => result < 0,
         }

@@ -30,14 +30,23 @@ pub(crate) enum TransferCall {
 
 #[inline(always)]
 pub(super) fn decode(code: TransferCode, raw: &RawEntry) -> Result<(TransferCall, Modifiers), i32> {
-    let transfer =
-        Transfer { fd: raw.fd, address: raw.first_address(), length: raw.length, offset: raw.offset, flags: raw.operation_flags };
+    let transfer = Transfer {
+        fd: raw.fd,
+        address: raw.first_address(),
+        length: raw.length,
+        offset: raw.offset,
+        flags: raw.operation_flags,
+    };
     let modifiers = Modifiers { group: raw.selected_group(), ..Modifiers::default() };
     Ok(match code {
         TransferCode::Read | TransferCode::ReadFixed => (TransferCall::Read(transfer), modifiers),
         TransferCode::ReadMulti if modifiers.group.is_none() => return Err(libc::EINVAL),
-        TransferCode::ReadMulti => (TransferCall::Read(transfer), Modifiers { multishot: true, ..modifiers }),
-        TransferCode::Write | TransferCode::WriteFixed => (TransferCall::Write(transfer), modifiers),
+        TransferCode::ReadMulti => {
+            (TransferCall::Read(transfer), Modifiers { multishot: true, ..modifiers })
+        }
+        TransferCode::Write | TransferCode::WriteFixed => {
+            (TransferCall::Write(transfer), modifiers)
+        }
         TransferCode::Readv => (TransferCall::Readv(transfer), modifiers),
         TransferCode::Writev => (TransferCall::Writev(transfer), modifiers),
     })
@@ -102,7 +111,8 @@ impl TransferCall {
             TransferCall::Read(_) if modifiers.multishot => result < 0,
             TransferCall::Read(_) | TransferCall::Write(_) => i64::from(result) != whole,
             TransferCall::Readv(transfer) | TransferCall::Writev(transfer) => {
-                result < 0 || result as u64 != memory::total_length(transfer.address, transfer.length)
+                result < 0
+                    || result as u64 != memory::total_length(transfer.address, transfer.length)
             }
         }
     }

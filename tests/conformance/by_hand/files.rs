@@ -24,7 +24,15 @@ fn write(length: u32, offset: i64) -> Op {
 #[test]
 fn reads_and_writes_at_an_offset_leave_the_position_alone() {
     expect(
-        program([File(20)], [Submit(vec![read(5, 3).soft(), write(4, 18).soft(), read(10, -1).soft(), read(100, -1).alone()])]),
+        program(
+            [File(20)],
+            [Submit(vec![
+                read(5, 3).soft(),
+                write(4, 18).soft(),
+                read(10, -1).soft(),
+                read(100, -1).alone(),
+            ])],
+        ),
         ["5", "4", "10", "12"],
     );
 }
@@ -32,7 +40,13 @@ fn reads_and_writes_at_an_offset_leave_the_position_alone() {
 #[test]
 fn offset_minus_one_is_the_position_which_moves() {
     expect(
-        program([File(9)], [Submit(vec![read(4, -1).soft(), write(3, -1).soft(), read(2, -1).alone()]), Submit(vec![read(2, -1).alone()])]),
+        program(
+            [File(9)],
+            [
+                Submit(vec![read(4, -1).soft(), write(3, -1).soft(), read(2, -1).alone()]),
+                Submit(vec![read(2, -1).alone()]),
+            ],
+        ),
         ["4", "3", "2", "0"],
     );
 }
@@ -54,21 +68,39 @@ fn the_end_of_a_file_and_nothing_at_all_read_as_zero() {
 
 #[test]
 fn a_write_behind_the_end_leaves_a_hole() {
-    expect(program([File(3)], [Submit(vec![write(2, 10).soft(), read(20, 0).alone()])]), ["2", "12"]);
+    expect(
+        program([File(3)], [Submit(vec![write(2, 10).soft(), read(20, 0).alone()])]),
+        ["2", "12"],
+    );
 }
 
 #[test]
 fn appending_ignores_the_offset() {
-    expect(program([Append(6)], [Submit(vec![write(2, 0).soft(), write(3, -1).soft(), read(20, 0).alone()])]), ["2", "3", "11"]);
+    expect(
+        program(
+            [Append(6)],
+            [Submit(vec![write(2, 0).soft(), write(3, -1).soft(), read(20, 0).alone()])],
+        ),
+        ["2", "3", "11"],
+    );
 }
 
 #[test]
 fn what_a_descriptor_is_not_open_for_is_refused() {
     expect(program([ReadOnly(5)], [Submit(vec![write(2, 0).alone()])]), ["EBADF"]);
-    expect(program([ReadOnly(5)], [Submit(vec![Truncate { on: 0, length: 1 }.alone()])]), ["EINVAL"]);
+    expect(
+        program([ReadOnly(5)], [Submit(vec![Truncate { on: 0, length: 1 }.alone()])]),
+        ["EINVAL"],
+    );
     expect(program([PipeReader], [Submit(vec![write(2, -1).alone()])]), ["EBADF"]);
     expect(program([PipeWriter], [Submit(vec![read(2, -1).alone()])]), ["EBADF"]);
-    for op in [read(1, 0), write(1, 0), Fsync { on: 0 }, Truncate { on: 0, length: 0 }, Poll { on: 0, mask: 1, multishot: false }] {
+    for op in [
+        read(1, 0),
+        write(1, 0),
+        Fsync { on: 0 },
+        Truncate { on: 0, length: 0 },
+        Poll { on: 0, mask: 1, multishot: false },
+    ] {
         expect(program([Bad], [Submit(vec![op.alone()])]), ["EBADF"]);
     }
     expect(program([Bad], [Submit(vec![Close { on: 0 }.alone()])]), ["EBADF"]);
@@ -76,10 +108,22 @@ fn what_a_descriptor_is_not_open_for_is_refused() {
 
 #[test]
 fn two_buffers_are_filled_one_after_the_other() {
-    expect(program([File(9)], [Submit(vec![Readv { on: 0, lengths: [4, 3], offset: 1 }.alone()])]), ["7"]);
-    expect(program([File(9)], [Submit(vec![Readv { on: 0, lengths: [4, 30], offset: 1 }.alone()])]), ["8"]);
-    expect(program([File(9)], [Submit(vec![Readv { on: 0, lengths: [0, 3], offset: 0 }.alone()])]), ["3"]);
-    expect(program([File(9)], [Submit(vec![Writev { on: 0, lengths: [4, 3], offset: 5 }.alone()])]), ["7"]);
+    expect(
+        program([File(9)], [Submit(vec![Readv { on: 0, lengths: [4, 3], offset: 1 }.alone()])]),
+        ["7"],
+    );
+    expect(
+        program([File(9)], [Submit(vec![Readv { on: 0, lengths: [4, 30], offset: 1 }.alone()])]),
+        ["8"],
+    );
+    expect(
+        program([File(9)], [Submit(vec![Readv { on: 0, lengths: [0, 3], offset: 0 }.alone()])]),
+        ["3"],
+    );
+    expect(
+        program([File(9)], [Submit(vec![Writev { on: 0, lengths: [4, 3], offset: 5 }.alone()])]),
+        ["7"],
+    );
 }
 
 #[test]
@@ -92,10 +136,18 @@ fn a_registered_buffer_is_read_into_by_its_number_or_as_plain_memory() {
         let memory = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
         // The software ring has no use for the registration, and says so.
         let number = match ring.register_buffers(&[memory]) {
-            Err(error) if error.kind() == std::io::ErrorKind::Unsupported && !matches!(source, Source::Kernel | Source::Plain) => 0,
+            Err(error)
+                if error.kind() == std::io::ErrorKind::Unsupported
+                    && !matches!(source, Source::Kernel | Source::Plain) =>
+            {
+                0
+            }
             number => number.expect("the kernel registers it"),
         };
-        let read = opcode::ReadFixed::new(types::Fd(file.as_raw_fd()), buffer.as_mut_ptr(), 4096, number).offset(3).build();
+        let read =
+            opcode::ReadFixed::new(types::Fd(file.as_raw_fd()), buffer.as_mut_ptr(), 4096, number)
+                .offset(3)
+                .build();
         // SAFETY: buffer and file live to the end of the test, after the completion.
         unsafe { ring.push(&[read]) }.expect("there is room");
         let completion = loop {
@@ -111,7 +163,14 @@ fn a_registered_buffer_is_read_into_by_its_number_or_as_plain_memory() {
 #[test]
 fn files_grow_and_shrink() {
     expect(
-        program([File(9)], [Submit(vec![Truncate { on: 0, length: 4 }.soft(), Truncate { on: 0, length: 12 }.soft(), read(20, 0).hard()])]),
+        program(
+            [File(9)],
+            [Submit(vec![
+                Truncate { on: 0, length: 4 }.soft(),
+                Truncate { on: 0, length: 12 }.soft(),
+                read(20, 0).hard(),
+            ])],
+        ),
         ["0", "0", "12"],
     );
     expect(program([Unix], [Submit(vec![Truncate { on: 0, length: 4 }.alone()])]), ["EINVAL"]);
@@ -119,7 +178,13 @@ fn files_grow_and_shrink() {
 
 #[test]
 fn a_file_is_always_ready() {
-    expect(program([File(9)], [Submit(vec![Poll { on: 0, mask: libc::POLLIN, multishot: false }.alone()])]), ["1"]);
+    expect(
+        program(
+            [File(9)],
+            [Submit(vec![Poll { on: 0, mask: libc::POLLIN, multishot: false }.alone()])],
+        ),
+        ["1"],
+    );
 }
 
 #[test]
@@ -139,7 +204,13 @@ fn names_are_opened_made_moved_and_removed() {
     expect(directory(MakeDirectory { on: 0, name: 'b' }), ["0"]);
     expect(directory(MakeDirectory { on: 0, name: 'a' }), ["EEXIST"]);
     expect(
-        program([Directory], [Submit(vec![MakeDirectory { on: 0, name: 'b' }.soft(), Unlink { on: 0, name: 'b' }.alone()])]),
+        program(
+            [Directory],
+            [Submit(vec![
+                MakeDirectory { on: 0, name: 'b' }.soft(),
+                Unlink { on: 0, name: 'b' }.alone(),
+            ])],
+        ),
         ["0", "EISDIR"],
     );
 }
@@ -154,10 +225,28 @@ fn a_limit_on_file_sizes_gives_an_error_and_no_signal() {
             limit.rlim_cur = 12;
             assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0);
         }
-        expect(program([File(9)], [Submit(vec![write(5, 10).hard(), write(5, 12).hard(), read(20, 0).alone()])]), ["2", "EFBIG", "12"]);
-        expect(program([File(9)], [Submit(vec![Writev { on: 0, lengths: [3, 4], offset: 13 }.alone()])]), ["EFBIG"]);
         expect(
-            program([File(9)], [Submit(vec![Truncate { on: 0, length: 13 }.hard(), Truncate { on: 0, length: 12 }.hard()])]),
+            program(
+                [File(9)],
+                [Submit(vec![write(5, 10).hard(), write(5, 12).hard(), read(20, 0).alone()])],
+            ),
+            ["2", "EFBIG", "12"],
+        );
+        expect(
+            program(
+                [File(9)],
+                [Submit(vec![Writev { on: 0, lengths: [3, 4], offset: 13 }.alone()])],
+            ),
+            ["EFBIG"],
+        );
+        expect(
+            program(
+                [File(9)],
+                [Submit(vec![
+                    Truncate { on: 0, length: 13 }.hard(),
+                    Truncate { on: 0, length: 12 }.hard(),
+                ])],
+            ),
             ["EFBIG", "0"],
         );
         expect(program([PipeWriter], [Submit(vec![write(50, -1).alone()])]), ["50"]);
@@ -169,10 +258,16 @@ fn advice_on_a_file_succeeds_and_what_is_none_or_is_for_no_file_is_refused() {
     let file = tempfile::tempfile().expect("a file");
     let (reader, _writer) = std::io::pipe().expect("a pipe");
     let (file, pipe) = (file.as_raw_fd(), reader.as_raw_fd());
-    let advice = [(file, libc::POSIX_FADV_WILLNEED, 0), (file, 99, -libc::EINVAL), (pipe, libc::POSIX_FADV_NORMAL, -libc::ESPIPE)];
+    let advice = [
+        (file, libc::POSIX_FADV_WILLNEED, 0),
+        (file, 99, -libc::EINVAL),
+        (pipe, libc::POSIX_FADV_NORMAL, -libc::ESPIPE),
+    ];
     for source in SOURCES {
         let mut ring = source.open(&ROOMY);
-        for (fd, advice, expected) in advice.into_iter().chain([(-1, libc::POSIX_FADV_NORMAL, -libc::EBADF)]) {
+        for (fd, advice, expected) in
+            advice.into_iter().chain([(-1, libc::POSIX_FADV_NORMAL, -libc::EBADF)])
+        {
             let entry = opcode::Fadvise::new(types::Fd(fd), 0, advice).build();
             // SAFETY: it names no memory, and the descriptors stay open to the end of the test.
             unsafe { ring.push(&[entry]) }.expect("there is room");

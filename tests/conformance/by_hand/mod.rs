@@ -65,7 +65,11 @@ fn word(event: &Event) -> String {
 
 pub(crate) fn is_as_expected(events: &[Event], expected: &str) -> bool {
     let words: Vec<_> = expected.split_whitespace().collect();
-    events.len() == words.len() && events.iter().zip(words).all(|(event, allowed)| allowed.split('|').any(|allowed| allowed == word(event)))
+    events.len() == words.len()
+        && events
+            .iter()
+            .zip(words)
+            .all(|(event, allowed)| allowed.split('|').any(|allowed| allowed == word(event)))
 }
 
 /// Runs a program on every ring. Each entry must complete as its line says.
@@ -74,7 +78,8 @@ fn expect<const N: usize>(program: Program, lines: [&str; N]) {
     assert_eq!(program.entries().count(), N, "a line for each entry");
     for source in SOURCES {
         let is_right = |record: &Record| {
-            let right = record.events.iter().zip(lines).all(|(events, line)| is_as_expected(events, line));
+            let right =
+                record.events.iter().zip(lines).all(|(events, line)| is_as_expected(events, line));
             right && record.stray.is_empty() && record.unfinished.is_empty()
         };
         // What comes late is given more time.
@@ -85,7 +90,11 @@ fn expect<const N: usize>(program: Program, lines: [&str; N]) {
             }
         }
         if !is_right(&record) {
-            let found: Vec<_> = record.events.iter().map(|events| events.iter().map(word).collect::<Vec<_>>().join(" ")).collect();
+            let found: Vec<_> = record
+                .events
+                .iter()
+                .map(|events| events.iter().map(word).collect::<Vec<_>>().join(" "))
+                .collect();
             panic!("{source:?}:\n{program}\nexpected {lines:?}\nbut got  {found:?}\n{record:?}");
         }
     }

@@ -41,7 +41,12 @@ pub(crate) const A10: Contender = Contender {
 const SETUP: &str = "SINGLE_ISSUER, DEFER_TASKRUN, 1024 submissions; a queue of async-task's tasks";
 
 fn ring() -> io::Result<Ring> {
-    Ring::config().single_issuer().defer_task_run().with_submission_queue_size(1024).with_completion_queue_size(8192).build()
+    Ring::config()
+        .single_issuer()
+        .defer_task_run()
+        .with_submission_queue_size(1024)
+        .with_completion_queue_size(8192)
+        .build()
 }
 
 thread_local! {
@@ -49,12 +54,17 @@ thread_local! {
 }
 
 fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
-    let (runnable, task) = async_task::spawn_local(future, |runnable| WOKEN.with_borrow_mut(|woken| woken.push_back(runnable)));
+    let (runnable, task) = async_task::spawn_local(future, |runnable| {
+        WOKEN.with_borrow_mut(|woken| woken.push_back(runnable))
+    });
     runnable.schedule();
     task
 }
 
-fn block_on<T: 'static>(ring: &mut Ring, future: impl Future<Output = T> + 'static) -> io::Result<T> {
+fn block_on<T: 'static>(
+    ring: &mut Ring,
+    future: impl Future<Output = T> + 'static,
+) -> io::Result<T> {
     let task = spawn(future);
     loop {
         while let Some(runnable) = WOKEN.with_borrow_mut(VecDeque::pop_front) {

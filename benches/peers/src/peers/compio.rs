@@ -21,7 +21,9 @@ pub(crate) const COMPIO: Contender = Contender {
         Job::Echo(job) => serve_echo(job),
         Job::Read(job) => {
             let runtime = Runtime::new()?;
-            let file = Rc::new(runtime.block_on(OpenOptions::new().read(true).custom_flags(flags(job)).open(&job.path))?);
+            let file = Rc::new(runtime.block_on(
+                OpenOptions::new().read(true).custom_flags(flags(job)).open(&job.path),
+            )?);
             answer_with_slices(control, "default".into(), |duration_ms, seed| {
                 let slice = Slice::open(job, duration_ms, seed);
                 runtime.block_on(read_all(job, &file, &slice))?;
@@ -70,7 +72,13 @@ async fn echo(mut stream: impl AsyncRead + AsyncWriteExt, size: usize) -> io::Re
 }
 
 async fn read_all(job: &ReadJob, file: &Rc<File>, slice: &Slice) -> Result<(), Failure> {
-    let start = |_| compio::runtime::spawn(read_blocks(Rc::clone(file), slice.clone(), Block::new(job.block_size)));
+    let start = |_| {
+        compio::runtime::spawn(read_blocks(
+            Rc::clone(file),
+            slice.clone(),
+            Block::new(job.block_size),
+        ))
+    };
     let tasks: Vec<_> = (0..job.depth).map(start).collect();
     for task in tasks {
         task.await.map_err(|_| "a task panicked")??;

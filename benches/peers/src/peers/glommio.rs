@@ -44,7 +44,8 @@ fn serve_echo(job: &EchoJob) -> Result<(), Failure> {
                 }
             }
             None => {
-                let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+                let listener =
+                    TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
                 let port = listener.local_addr().map_err(|error| error.to_string())?.port();
                 answer_on_a_thread(port, "default".into(), None)?;
                 loop {
@@ -76,7 +77,11 @@ enum Source {
 
 impl Source {
     async fn open(job: &ReadJob) -> Result<Source, GlommioError<()>> {
-        Ok(if job.direct { Source::Direct(DmaFile::open(&job.path).await?) } else { Source::Cached(BufferedFile::open(&job.path).await?) })
+        Ok(if job.direct {
+            Source::Direct(DmaFile::open(&job.path).await?)
+        } else {
+            Source::Cached(BufferedFile::open(&job.path).await?)
+        })
     }
 
     async fn read_at(&self, offset: u64, size: usize) -> Result<ReadResult, GlommioError<()>> {
@@ -89,7 +94,8 @@ impl Source {
 
 async fn read_all(job: &ReadJob, file: &Rc<Source>, slice: &Slice) -> Result<(), Failure> {
     let failure = Rc::new(RefCell::new(None));
-    let start = |_| glommio::spawn_local(read_blocks(Rc::clone(file), slice.clone(), job.block_size));
+    let start =
+        |_| glommio::spawn_local(read_blocks(Rc::clone(file), slice.clone(), job.block_size));
     let tasks: Vec<_> = (0..job.depth).map(start).collect();
     for task in tasks {
         if let Err(error) = task.await {

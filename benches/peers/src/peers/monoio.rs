@@ -42,7 +42,8 @@ fn serve_echo(job: &EchoJob) -> Result<(), Failure> {
         match &job.unix_path {
             Some(path) => {
                 // The default shares the port, which the kernel refuses for Unix sockets.
-                let listener = UnixListener::bind_with_config(path, &ListenerOpts::new().reuse_port(false))?;
+                let listener =
+                    UnixListener::bind_with_config(path, &ListenerOpts::new().reuse_port(false))?;
                 answer_on_a_thread(0, "IoUringDriver".into(), None)?;
                 loop {
                     drop(monoio::spawn(echo(listener.accept().await?.0, size)));
@@ -75,7 +76,8 @@ async fn echo(mut stream: impl AsyncReadRent + AsyncWriteRentExt, size: usize) -
 }
 
 async fn read_all(job: &ReadJob, file: &Rc<File>, slice: &Slice) -> Result<(), Failure> {
-    let start = |_| monoio::spawn(read_blocks(Rc::clone(file), slice.clone(), Block::new(job.block_size)));
+    let start =
+        |_| monoio::spawn(read_blocks(Rc::clone(file), slice.clone(), Block::new(job.block_size)));
     let tasks: Vec<_> = (0..job.depth).map(start).collect();
     for task in tasks {
         task.await?;

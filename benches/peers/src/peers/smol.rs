@@ -72,8 +72,15 @@ async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> i
     }
 }
 
-async fn read_all(job: &ReadJob, executor: &LocalExecutor<'_>, file: &Arc<File>, slice: &Slice) -> Result<(), Failure> {
-    let start = |_| executor.spawn(read_blocks(Arc::clone(file), slice.clone(), Block::new(job.block_size)));
+async fn read_all(
+    job: &ReadJob,
+    executor: &LocalExecutor<'_>,
+    file: &Arc<File>,
+    slice: &Slice,
+) -> Result<(), Failure> {
+    let start = |_| {
+        executor.spawn(read_blocks(Arc::clone(file), slice.clone(), Block::new(job.block_size)))
+    };
     let tasks: Vec<Task<_>> = (0..job.depth).map(start).collect();
     for task in tasks {
         task.await?;
@@ -85,7 +92,9 @@ async fn read_blocks(file: Arc<File>, slice: Slice, mut block: Block) -> Result<
     loop {
         let (choice, begun) = slice.begin();
         let file = Arc::clone(&file);
-        block = smol::unblock(move || file.read_exact_at(block.fill(), choice.offset).map(|()| block)).await?;
+        block =
+            smol::unblock(move || file.read_exact_at(block.fill(), choice.offset).map(|()| block))
+                .await?;
         if !slice.end(choice, begun, &block)? {
             return Ok(());
         }

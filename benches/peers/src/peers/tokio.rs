@@ -74,7 +74,13 @@ async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> i
 }
 
 async fn read_all(job: &ReadJob, file: &Arc<File>, slice: &Slice) -> Result<(), Failure> {
-    let start = |_| tokio::task::spawn_local(read_blocks(Arc::clone(file), slice.clone(), Block::new(job.block_size)));
+    let start = |_| {
+        tokio::task::spawn_local(read_blocks(
+            Arc::clone(file),
+            slice.clone(),
+            Block::new(job.block_size),
+        ))
+    };
     let tasks: Vec<_> = (0..job.depth).map(start).collect();
     for task in tasks {
         task.await??;
@@ -86,7 +92,10 @@ async fn read_blocks(file: Arc<File>, slice: Slice, mut block: Block) -> Result<
     loop {
         let (choice, begun) = slice.begin();
         let file = Arc::clone(&file);
-        block = tokio::task::spawn_blocking(move || file.read_exact_at(block.fill(), choice.offset).map(|()| block)).await??;
+        block = tokio::task::spawn_blocking(move || {
+            file.read_exact_at(block.fill(), choice.offset).map(|()| block)
+        })
+        .await??;
         if !slice.end(choice, begun, &block)? {
             return Ok(());
         }

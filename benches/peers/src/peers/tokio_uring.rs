@@ -17,7 +17,9 @@ pub(crate) const TOKIO_URING: Contender = Contender {
     name: "tokio-uring",
     // Its Unix listener asks for a shared port, which the kernel refuses, and cannot be made
     // otherwise.
-    takes: |work| (PEER.takes)(work) && !matches!(work, Work::Echo { transport: Transport::Unix, .. }),
+    takes: |work| {
+        (PEER.takes)(work) && !matches!(work, Work::Echo { transport: Transport::Unix, .. })
+    },
     serve: |job, control| match job {
         Job::Echo(job) => serve_echo(job),
         Job::Read(job) => {
@@ -61,7 +63,9 @@ async fn echo(stream: TcpStream, size: usize) -> io::Result<()> {
 }
 
 async fn read_all(job: &ReadJob, file: &Rc<File>, slice: &Slice) -> Result<(), Failure> {
-    let start = |_| tokio_uring::spawn(read_blocks(Rc::clone(file), slice.clone(), Block::new(job.block_size)));
+    let start = |_| {
+        tokio_uring::spawn(read_blocks(Rc::clone(file), slice.clone(), Block::new(job.block_size)))
+    };
     let tasks: Vec<_> = (0..job.depth).map(start).collect();
     for task in tasks {
         task.await??;
