@@ -195,13 +195,11 @@ impl Unclaimed {
         let completion = Completion { token: token.0, result, flags };
         let early_chunk =
             if self.early_chunks.is_empty() { None } else { self.early_chunks.remove(&place) };
-        // SAFETY: the pool was told when the completion came, and it is taken out of its place
-        // once.
         let chunk = early_chunk.or_else(|| {
-            completion
-                .buffer()
-                .zip(pool)
-                .map(|(id, pool)| unsafe { pool.chunk_of(id, length(completion)) })
+            let (id, pool) = completion.buffer().zip(pool)?;
+            // SAFETY: the pool was told when the completion came, and it is taken out of its place
+            // once.
+            Some(unsafe { pool.chunk_of(id, length(completion)) })
         });
         Some(Arrival { completion, chunk })
     }

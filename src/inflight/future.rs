@@ -194,9 +194,8 @@ impl<'h, O: Operation> Op<'h, O> {
     #[cold]
     fn is_interrupted(&mut self, result: i32) -> bool {
         // SAFETY: this was the last completion of its part, so the kernel has let go of it.
-        if self.flags.cancelled
-            || !(O::HABITS.restarts)(unsafe { self.operation.assume_init_ref() })
-        {
+        let operation = unsafe { self.operation.assume_init_ref() };
+        if self.flags.cancelled || !(O::HABITS.restarts)(operation) {
             return false;
         }
         let without_thread = result == -libc::ECANCELED

@@ -283,8 +283,8 @@ pub(crate) unsafe fn read_cached(
     let mut done = 0;
     while done < length {
         // SAFETY: `done` is less than `length`, so this is within what the caller vouches for.
-        let part =
-            libc::iovec { iov_base: unsafe { address.add(done) }.cast(), iov_len: length - done };
+        let start = unsafe { address.add(done) };
+        let part = libc::iovec { iov_base: start.cast(), iov_len: length - done };
         let position = libc::off64_t::try_from(offset.checked_add(done as u64)?).ok()?;
         // Not by libc's function, which makes the thread ready to be cancelled at each call. The
         // upper half of the position, which is there for machines of 32 bits, is in the lower one.

@@ -78,16 +78,10 @@ fn a_read_with_more_room_than_an_event_ends_with_the_event() {
         let watch = descriptor(unsafe { libc::inotify_init1(libc::IN_CLOEXEC) });
         let scratch = scratch_dir();
         let path = std::ffi::CString::new(scratch.path().as_os_str().as_encoded_bytes()).unwrap();
+        let number = std::os::fd::AsRawFd::as_raw_fd(&watch);
         // SAFETY: the path outlives the call.
-        assert!(
-            unsafe {
-                libc::inotify_add_watch(
-                    std::os::fd::AsRawFd::as_raw_fd(&watch),
-                    path.as_ptr(),
-                    libc::IN_CREATE,
-                )
-            } >= 0
-        );
+        let added = unsafe { libc::inotify_add_watch(number, path.as_ptr(), libc::IN_CREATE) };
+        assert!(added >= 0);
         let watch = File::from(watch);
         let mut dropped = watch.read_at(vec![0; 4096], 0);
         assert!(poll_in_task(&mut dropped).await.is_pending());
@@ -125,18 +119,10 @@ fn the_expirations_of_a_timerfd_are_read() {
             descriptor(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC) });
         let time = |nanoseconds| libc::timespec { tv_sec: 0, tv_nsec: nanoseconds };
         let setting = libc::itimerspec { it_interval: time(1_000_000), it_value: time(1_000_000) };
+        let number = std::os::fd::AsRawFd::as_raw_fd(&timer);
         // SAFETY: the setting outlives the call, which returns none.
-        assert_eq!(
-            unsafe {
-                libc::timerfd_settime(
-                    std::os::fd::AsRawFd::as_raw_fd(&timer),
-                    0,
-                    &setting,
-                    std::ptr::null_mut(),
-                )
-            },
-            0
-        );
+        let set = unsafe { libc::timerfd_settime(number, 0, &setting, std::ptr::null_mut()) };
+        assert_eq!(set, 0);
         let timer = File::from(timer);
         for _ in 0..5 {
             let (count, bytes) = timer.read_at(vec![0; 16], 0).await.unwrap();

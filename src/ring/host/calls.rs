@@ -106,8 +106,8 @@ pub(super) fn on_socket(call: &SocketCall, may_wait: MayWait) -> i32 {
             )
         }
         SocketCall::Connect { fd, address, length, begun } => connect(fd, address, length, begun),
-        // SAFETY: the call takes no memory.
         SocketCall::Shutdown { fd, how } => {
+            // SAFETY: the call takes no memory.
             answer(unsafe { libc::shutdown(fd, how as i32) }.into())
         }
     }
