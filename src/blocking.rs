@@ -1,5 +1,4 @@
-//! What about calls that block? They go to a pool of threads, and their results come back to the
-//! loop.
+//! Calls that block: they go to a pool of threads, and their results come back to the loop.
 
 use crate::exec::JoinHandle;
 use crate::runtime::spawn;

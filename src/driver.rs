@@ -1,5 +1,5 @@
-//! Which operation does a completion belong to, and who is told? The slots between tokens and
-//! futures.
+//! The driver: the slots between tokens and futures, by which a completion finds its operation and
+//! its waker.
 //!
 //! The driver starts entries, cancels them, and finds the slot of each completion. It knows no
 //! operation type: what a completion means is its operation's business. No user code runs here;

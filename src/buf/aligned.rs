@@ -1,4 +1,4 @@
-//! Where does memory come from whose address the device can take as it is?
+//! Aligned memory: its address suits the device as it is.
 //!
 //! A buffer for files opened with `O_DIRECT`: address, length and file offset of such a read or
 //! write must be multiples of what the device and file system ask for (`statx` tells, as

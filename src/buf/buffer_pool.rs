@@ -1,5 +1,4 @@
-//! Where do buffers come from that the kernel knows already? A pool of them, and who waits when all
-//! are out.
+//! A pool of buffers that the kernel knows already, and who waits when all are out.
 //!
 //! The kernel pins the memory of a registered buffer once instead of at each operation. Registering
 //! is the runtime's affair; this file hands buffers out, takes them back, and keeps them as long as

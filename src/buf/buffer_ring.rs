@@ -1,4 +1,4 @@
-//! How are buffers lent to the ring? A queue of addresses in shared memory,
+//! The queue of addresses in shared memory by which buffers are lent to the ring,
 //! io_uring_provided_buffers(7).
 //!
 //! The owner appends buffers and moves the tail; whoever executes receives takes from the head, and

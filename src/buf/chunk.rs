@@ -1,5 +1,4 @@
-//! What does a user hold of a received buffer? A view of bytes that gives the buffer back when it
-//! goes.
+//! A chunk of a received buffer: a view of bytes that gives the buffer back when it goes.
 //!
 //! A chunk knows where its bytes are and who keeps them. It knows no ring and no stream.
 //!

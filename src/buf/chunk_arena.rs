@@ -1,5 +1,4 @@
-//! Where do the bytes of chunks lie, and how do they find home? Memory that outlives its pool, and
-//! the way back from other threads.
+//! The memory of chunks, which outlives its pool, and the way back from other threads.
 //!
 //! A pool belongs to a thread, its chunks go anywhere and may live longer. So the memory is neither
 //! the pool's nor the chunks': it goes with the last of them. On the pool's thread a buffer goes

@@ -1,4 +1,4 @@
-//! What does an operation that failed give back?
+//! The error of an operation, with the buffer in it.
 //!
 //! The kernel's error, unchanged, the buffer, which the caller would otherwise have lost, and how
 //! far the operation had come. Why it failed and whether to try again is not known here.

@@ -1,4 +1,4 @@
-//! Which memory may the kernel read or write, and for how long?
+//! The memory that the kernel may read or write, and for how long.
 //!
 //! Two traits, and their implementations for the owners of bytes in the standard library and, as a
 //! feature, in `bytes`. What is done with the memory, and when the owner gets it back, is the

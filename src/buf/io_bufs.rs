@@ -1,4 +1,4 @@
-//! Which groups of buffers can be written with one call?
+//! The groups of buffers that can be written with one call.
 //!
 //! Vectors and arrays of one kind of buffer, and tuples of different kinds, as a header and a body
 //! are. What is done with them is the operations' affair.

@@ -1,5 +1,5 @@
-//! Where does memory come from that is shared with the kernel for long? Pages of its own, which
-//! cost nothing until they are touched. mmap(2).
+//! Memory that is shared with the kernel for long: pages of its own, which cost nothing until they
+//! are touched. mmap(2).
 //!
 //! # Safety
 //! A mapping owns its pages until it is dropped, and hands out their address only. Who reads and

@@ -1,4 +1,4 @@
-//! What can be given to the kernel to read from or write to?
+//! Buffers: what can be given to the kernel to read from or write to.
 //!
 //! An operation owns its buffer from submission to completion, because the kernel works on the
 //! memory while no Rust code runs, and gives it back with the result: `Ok((count, buffer))`, or an

@@ -1,4 +1,4 @@
-//! Which part of a buffer does an operation see?
+//! A slice: the part of a buffer that an operation sees.
 //!
 //! A view that owns the buffer it looks at, since an operation needs the whole to itself anyway. It
 //! knows nothing of what kind of buffer it is.

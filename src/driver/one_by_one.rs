@@ -1,4 +1,4 @@
-//! Reads one by one: does the program read one piece after another, with nothing else in flight?
+//! Reads one by one: whether a program reads one piece after another, with nothing else in flight.
 //!
 //! Such a read is cheaper without the ring, if the page cache has what it asks for: it needs no
 //! slot, no enter and no wake. Multishot reads at a time are cheaper by the ring. Who reads one by

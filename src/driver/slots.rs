@@ -1,5 +1,4 @@
-//! Which value has this token? A table whose places are used again, under another generation each
-//! time.
+//! A table from tokens to values, whose places are used again, under another generation each time.
 //!
 //! A token that was given back finds nothing, however often its place has been used since. It knows
 //! no operation and no ring.

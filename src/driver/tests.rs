@@ -1,4 +1,4 @@
-//! What does the driver do with completions that are late, extra, or never come?
+//! Tests: the driver with completions that are late, extra, or never come.
 
 use std::cell::Cell;
 use std::rc::Rc;

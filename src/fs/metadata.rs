@@ -1,4 +1,4 @@
-//! What does statx(2) say of a file?
+//! The metadata of a file, as statx(2) tells it.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,4 @@
-//! How is a file to be opened?
+//! The options with which a file is opened.
 
 use std::io;
 use std::path::Path;

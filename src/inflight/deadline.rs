@@ -1,4 +1,4 @@
-//! How does an operation end before its time? `op.cancel()`, and a deadline that cancels it.
+//! The end of an operation before its time: `op.cancel()`, and a deadline that cancels it.
 //!
 //! Both wait for the operation's own completion, which alone decides what is reported. Linked
 //! timeouts are not used: the kernel can lose one when the operation polls again

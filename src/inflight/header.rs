@@ -1,5 +1,5 @@
-//! Where do the small structures live that the kernel reads or fills in beside the buffer? In boxes
-//! that are used again.
+//! The small structures that the kernel reads or fills in beside the buffer, in boxes that are used
+//! again.
 //!
 //! Addresses and message headers must not move while an operation is in flight, but futures do. A
 //! header is a box that goes back to its thread's pool, so operations that need one do not allocate

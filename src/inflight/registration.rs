@@ -1,4 +1,4 @@
-//! How does the kernel come to know the buffers of a pool, and who forgets them?
+//! The registration of a pool's buffers with the kernel, and its end.
 //!
 //! A runtime has a table of registered memory. A pool takes a place in it for each of its areas,
 //! and gives them back when its last share is gone, or with the runtime, whichever ends first.

@@ -1,4 +1,4 @@
-//! Who has the operation? The stages of its future, and each of them as one word.
+//! The stages of an operation's future: who has the operation, as one word.
 //!
 //! The word of a new operation is zero, as is all else beside the operation itself. A future is
 //! moved between its making and its first poll, and words that are all zero are written and copied

@@ -1,4 +1,4 @@
-//! Which addresses does a name stand for?
+//! The addresses that a name stands for.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};

@@ -1,5 +1,5 @@
-//! Does an adopted socket suit its type? Sockets of another family or kind would be used with the
-//! wrong calls.
+//! The check of an adopted socket: one of another family or kind would be used with the wrong
+//! calls.
 
 use std::io;
 use std::os::fd::OwnedFd;

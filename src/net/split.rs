@@ -1,4 +1,4 @@
-//! How do two tasks share a stream, one to read and one to write?
+//! The halves of a stream, for two tasks: one reads and one writes.
 
 use std::error::Error;
 use std::fmt;

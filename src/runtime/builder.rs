@@ -1,4 +1,4 @@
-//! Which choices does a runtime offer?
+//! The choices that a runtime offers.
 
 use std::io;
 use std::ops::RangeInclusive;

@@ -1,5 +1,4 @@
-//! Is it worth looking for a while before the loop waits in the kernel? The decision, as a pure
-//! data structure.
+//! The decision to look for a while before the loop waits in the kernel, as a pure data structure.
 //!
 //! Looking costs processor time and saves the way into the kernel and back, most of it the sleep.
 //! It pays only if something comes soon. So looking in vain several times in a row ends it for a
