@@ -1,4 +1,4 @@
-//! How often does a program in its stride ask the allocator? For input and output: never.
+//! The calls of the allocator by a program in its stride: for input and output, none.
 #![allow(unsafe_code)]
 
 mod common;

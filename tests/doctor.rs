@@ -1,5 +1,5 @@
-//! Does the diagnosis name what really refuses, and the remedy? Under filters, limits and settings
-//! that refuse.
+//! The diagnosis under filters, limits and settings that refuse: it names what really refuses, and
+//! the remedy.
 #![allow(unsafe_code)]
 
 mod common;

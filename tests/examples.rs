@@ -1,5 +1,4 @@
-//! Do the examples do what they say? Each runs as the program that a reader would start, with real
-//! clients and files.
+//! The examples, each run as the program that a reader would start, with real clients and files.
 //!
 //! Cargo builds the examples for `cargo test`, next to the directory of this test's executable,
 //! whatever the profile or target.

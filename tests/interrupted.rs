@@ -1,5 +1,5 @@
-//! Does set-up survive interruptions, and does a program end as it should when calls to the kernel
-//! are refused for the moment?
+//! Interruptions and refusals of calls to the kernel: set-up survives them, and a program ends as
+//! it should.
 //!
 //! strace(1) makes up the errors: the first call, every second one, or some at random are not made
 //! and answer `EINTR`, `EAGAIN` or `EBUSY`. Where there is no strace, or it may not trace, the

@@ -1,5 +1,5 @@
-//! What does a program's logger hear? With the feature `log`: which ring a runtime has, and why,
-//! once when it opens.
+//! The messages that a program's logger gets with the feature `log`: which ring a runtime has, and
+//! why, once when it opens.
 #![cfg(feature = "log")]
 #![allow(clippy::unwrap_used)]
 

@@ -1,6 +1,5 @@
-//! How many system calls does a tick make, and how does it wait? Batches, spins before waits, waits
-//! for several completions, and the kernel's own submission thread. Told by counters, never by a
-//! clock.
+//! The system calls of a tick, and how it waits: batches, spins before waits, waits for several
+//! completions, and the kernel's own submission thread. Told by counters, never by a clock.
 
 mod common;
 

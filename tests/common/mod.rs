@@ -1,4 +1,4 @@
-//! What do the tests share? Bounds, processes and descriptors; turns of the loop; forbidden system
+//! What the tests share: bounds, processes and descriptors; turns of the loop; forbidden system
 //! calls; buffers that notice what happens to them; numbers.
 
 // Each test binary uses its own choice of these.
