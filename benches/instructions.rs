@@ -1,5 +1,5 @@
-//! Has an operation become dearer? Instructions per operation in user space, counted by callgrind
-//! and compared with what is recorded.
+//! Instructions per operation in user space, counted by callgrind and compared with what is
+//! recorded.
 //!
 //! `cargo bench --bench instructions` runs each guarded case of `benches/cases` twice under
 //! valgrind, with N and with 2 N operations: the difference, divided by N, is the count of one

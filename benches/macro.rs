@@ -1,4 +1,4 @@
-//! How does annulus compare, on the work that it is for, with loops written by hand?
+//! The comparison of annulus with loops written by hand, on the work that it is for:
 //! `cargo bench --bench macro`, about five minutes.
 //!
 //! The yardsticks are `raw`, a loop on the `io-uring` crate, `epoll`, a loop on libc, and `pread`,

@@ -1,4 +1,4 @@
-//! What do the small things cost, one at a time? `cargo bench --bench micro`, or
+//! The costs of small things, one at a time: `cargo bench --bench micro`, or
 //! `cargo bench --bench micro -- --quick yield`.
 //!
 //! The cases are those of `benches/cases`. Figures are wall-clock time per operation of one thread

@@ -1,5 +1,5 @@
-//! Which small things are measured one at a time? The cases that `micro` times and whose
-//! instructions `instructions` counts.
+//! Small things, measured one at a time: the cases that `micro` times and whose instructions
+//! `instructions` counts.
 //!
 //! A case does a number of operations on a runtime that it makes itself, through the public API,
 //! and says how long they took. What it needs is made before and is not timed. A spawn and join of

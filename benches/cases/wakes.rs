@@ -1,5 +1,5 @@
-//! What does it cost to wake a task from another thread? From the wake to the task's next poll,
-//! seen by the thread that wakes.
+//! The cost of waking a task from another thread: from the wake to the task's next poll, seen by
+//! the thread that wakes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! What does the same work look like on annulus? Servers and readers as tasks on a ring.
+//! The contender on annulus: servers and readers as tasks on a ring.
 //!
 //! Counted are the runtime's calls of `io_uring_enter(2)`, by its own counter: it makes no other
 //! call for this work.

@@ -1,4 +1,4 @@
-//! What does a program written by hand on epoll do? The yardstick for all that does not use a ring.
+//! The contender written by hand on epoll: the yardstick for all that does not use a ring.
 //!
 //! Echo is one thread and one edge-triggered set, so that a connection is registered once and never
 //! looked at without need; a read that does not fill the buffer has emptied the socket. Regular

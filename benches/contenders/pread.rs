@@ -1,5 +1,5 @@
-//! What do plain blocking calls do? The yardstick for files: `pread` in a loop, one at a time, and
-//! the standard library's copy.
+//! The contender of plain blocking calls, the yardstick for files: `pread` in a loop, one at a
+//! time, and the standard library's copy.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};

@@ -1,5 +1,5 @@
-//! What does a program written by hand on the `io-uring` crate do? The yardstick: what a ring gives
-//! if nothing stands in between.
+//! The contender written by hand on the `io-uring` crate, a yardstick: what a ring gives if nothing
+//! stands in between.
 //!
 //! Echo is one thread and one ring: a multishot accept, a multishot receive per connection into one
 //! ring of 256 buffers, and sends straight from the received buffer, all of one turn submitted by

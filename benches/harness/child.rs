@@ -1,5 +1,5 @@
-//! How do the parent and a contender's process talk? JSON lines: requests on the child's stdin,
-//! replies on its stdout.
+//! The talk between the parent and a contender's process, in JSON lines: requests on the child's
+//! stdin, replies on its stdout.
 //!
 //! Each contender runs in a process of its own, so that its CPU clock counts it and nothing else.
 //! The parent asks one thing at a time and waits a bounded time for the answer. A child ends when

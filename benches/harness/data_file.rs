@@ -1,4 +1,4 @@
-//! Which file is read, and what must each block of it contain?
+//! The file that is read, and the content that each block of it must have.
 //!
 //! The content is a function of the offset, so contenders check every read without a second copy of
 //! the data. Knows nothing about how the blocks are read.

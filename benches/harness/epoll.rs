@@ -1,5 +1,4 @@
-//! What does epoll look like in Rust? A set and its events; used by the load generator and by the
-//! epoll contender.
+//! An epoll set and its events; used by the load generator and by the epoll contender.
 #![allow(unsafe_code)] // epoll has no safe form in the standard library.
 
 use std::io::{self, ErrorKind};

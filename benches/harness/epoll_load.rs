@@ -1,4 +1,4 @@
-//! Who asks where the kernel has no ring for it? An epoll loop, with two system calls a request.
+//! The load where the kernel has no ring for it: an epoll loop, with two system calls a request.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;

@@ -1,5 +1,5 @@
-//! Who asks the echo servers? Every connection has one request outstanding at the most, and every
-//! byte of every reply is checked.
+//! The load on the echo servers: every connection has one request outstanding at the most, and
+//! every byte of every reply is checked.
 //!
 //! There are two regimes. *Saturated*: each reply is followed by the next request at once (a closed
 //! loop). *Half idle*: requests are due at a fixed rate, whatever the server does, and latencies

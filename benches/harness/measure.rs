@@ -1,4 +1,4 @@
-//! How are contenders compared? In rounds of short slices, interleaved, with ratios paired per
+//! The comparison of contenders: in rounds of short slices, interleaved, with ratios paired per
 //! round.
 //!
 //! Knows neither what an operation is nor who the contenders are: both come in through [`Contest`].

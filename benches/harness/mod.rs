@@ -1,5 +1,5 @@
-//! What do `cargo bench --bench macro`, `examples/compare` and `benches/peers` share? All but the
-//! contenders and the rows.
+//! The harness of `cargo bench --bench macro`, `examples/compare` and `benches/peers`: all that
+//! they share, which is everything but the contenders and the rows.
 //!
 //! A [`Suite`] names who takes part and what is done. Each contender does its work in a process of
 //! its own, in short interleaved slices. `workloads` says how a row is set up, `measure` how it is

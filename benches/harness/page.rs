@@ -1,5 +1,4 @@
-//! How does the report look? One HTML page with its styles and SVG plots inside, for light and dark
-//! screens.
+//! The report as one HTML page with its styles and SVG plots inside, for light and dark screens.
 
 use std::fmt::Write;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What is happening right now? A bar on a terminal, a few plain lines elsewhere; always on stderr,
+//! The progress of a run: a bar on a terminal, a few plain lines elsewhere; always on stderr,
 //! results on stdout.
 
 use std::io::{IsTerminal, Write};

@@ -1,5 +1,5 @@
-//! Which numbers come next? A small seeded generator (splitmix64), so that a run can be repeated
-//! from its seed.
+//! Random numbers: a small seeded generator (splitmix64), so that a run can be repeated from its
+//! seed.
 
 /// The generator's state; every state is a good one.
 #[derive(Clone, Debug)]

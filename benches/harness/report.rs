@@ -1,4 +1,4 @@
-//! What was found? The data of the JSON file, the table, and the plain-language findings drawn from
+//! The results: the data of the JSON file, the table, and the plain-language findings drawn from
 //! the figures.
 //!
 //! The HTML page is in [`super::page`]; it shows what is here and adds no figures of its own.

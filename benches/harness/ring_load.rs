@@ -1,6 +1,6 @@
-//! What does a load cost that is cheaper than any server? One ring for all connections of a thread:
-//! multishot receives into shared buffers, the requests of one turn sent by one system call, and no
-//! sleep while it loads.
+//! A load that is cheaper than any server: one ring for all connections of a thread, multishot
+//! receives into shared buffers, the requests of one turn sent by one system call, and no sleep
+//! while it loads.
 //!
 //! Where the kernel has no such ring, `load` asks by epoll.
 #![allow(unsafe_code)] // Entries name memory by its address.

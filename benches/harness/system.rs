@@ -1,5 +1,5 @@
-//! What does the operating system say about this machine and this process? Cores, clocks, file
-//! systems, limits.
+//! The facts about this machine and this process that the operating system tells: cores, clocks,
+//! file systems, limits.
 //!
 //! Knows nothing about contenders or workloads.
 #![allow(unsafe_code)] // The standard library offers none of these calls.

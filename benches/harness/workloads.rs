@@ -1,4 +1,4 @@
-//! What is compared? The workloads: which processes each needs, and how one slice of it runs.
+//! The workloads that are compared: which processes each needs, and how one slice of it runs.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};

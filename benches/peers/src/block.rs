@@ -1,5 +1,5 @@
-//! What do peers read a block of a file into? Memory at an address that direct reads accept, as
-//! every runtime's kind of buffer.
+//! The buffer into which peers read a block of a file: memory at an address that direct reads
+//! accept, as every runtime's kind of buffer.
 //!
 //! # Safety
 //! The pages lie on the heap: moving a block does not move them, and they are freed with it. All

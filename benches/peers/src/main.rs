@@ -1,5 +1,5 @@
-//! How do other runtimes do on the work of `cargo bench --bench macro`? The same harness and
-//! yardsticks, with more contenders.
+//! The comparison with other runtimes, on the work of `cargo bench --bench macro`: the same harness
+//! and yardsticks, with more contenders.
 //!
 //! ```text
 //! cargo run --release --manifest-path benches/peers/Cargo.toml -- --list

@@ -1,5 +1,5 @@
-//! What do the tasks of one slice of reads share, whichever runtime they are on? And what is the
-//! same about all peers?
+//! The state that the tasks of one slice of reads share on every runtime, and the steps that are
+//! the same for all peers.
 
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
