@@ -25,8 +25,8 @@ use crate::exec::share;
 use crate::ring::Completion;
 use crate::runtime::{Core, current};
 
-/// How often an operation is started again for which the kernel has no worker thread. Each time it
-/// tries three times within 15 ms.
+/// How often an operation is started again for which the kernel could not start a worker thread.
+/// Each time the kernel itself tries three times within 15 ms.
 const MOST_RESTARTS: u8 = 16;
 
 /// The future of one operation on the ring.
@@ -36,44 +36,45 @@ const MOST_RESTARTS: u8 = 16;
 /// that it works on.
 ///
 /// # Cancelling
-/// Dropping it before its end cancels the operation, except that an accept goes on for the next
-/// one's sake. The kernel may finish it all the same; the buffer stays alive until then, and is
-/// freed. What a socket had received waits in it for the next call: [the guide to
-/// cancelling](crate::docs::cancellation) says what that means for each operation. To have the
-/// outcome and the buffer in every case, use [`cancel`](Op::cancel) or [`timeout`](Op::timeout), or
-/// keep the future and poll it again later; meanwhile it keeps its turn, for which later operations
-/// of the same direction wait. Forgetting it (`mem::forget`) keeps that turn for ever, and leaks
-/// the buffer, one slot of the runtime, and its share in the descriptor, which stays open.
+/// Dropping it before its end cancels the operation, except for an accept: that goes on, and the
+/// next accept gets its connection. The kernel may finish it all the same; the buffer stays alive
+/// until then, and is freed. Bytes that a socket had received wait in it for the next call: [the
+/// guide to cancelling](crate::docs::cancellation) says what that means for each operation. To have
+/// the outcome and the buffer in every case, use [`cancel`](Op::cancel) or
+/// [`timeout`](Op::timeout), or keep the future and poll it again later; meanwhile it keeps its
+/// turn, for which later operations of the same direction wait. Forgetting it (`mem::forget`) keeps
+/// that turn for ever, and leaks the buffer, one slot of the runtime, and its share in the
+/// descriptor, which stays open.
 ///
 /// # Panics
 /// When first polled outside a runtime, or polled again after it has yielded its output.
 #[must_use = "an operation does nothing until it is awaited"]
-// In this order what is zero at first lies together.
+// This order keeps the fields that begin as zero beside each other.
 #[repr(C)]
 pub struct Op<'h, O: Operation> {
     /// The runtime that it was started on.
     core: Option<Rc<Core>>,
-    /// Its turn in its lane, where others wait or were dropped: seldom there, and there is room for
-    /// it in every future.
+    /// Its turn in its lane, if others wait there or were dropped. That is rare, so it is boxed:
+    /// every future pays for the space.
     turn: Option<Box<Turn>>,
     stage: Packed,
     flags: Flags,
-    /// Initialised but in `Stage::Done`.
+    /// Initialised in every stage but `Stage::Done`.
     operation: MaybeUninit<O>,
     handle: PhantomData<&'h ()>,
 }
 
-/// What is set of an operation.
+/// The flags and counts of an operation.
 #[derive(Clone, Copy, Default)]
 #[repr(align(8))]
 struct Flags {
     /// The user wants it to end: no further parts are started.
     cancelled: bool,
-    /// It has a quiet lane to itself, which needs no turn.
+    /// It is alone in its lane and nobody waits, so it needs no turn.
     alone: bool,
     /// How often it was started again since the kernel had no thread for it.
     restarts: u8,
-    /// So that the whole is zero at first.
+    /// Padding that is written, so that all eight bytes begin as zero.
     _unused: [u8; 5],
 }
 
@@ -98,7 +99,7 @@ impl<'h, O: Operation> Op<'h, O> {
         }
     }
 
-    /// Asks for the end, which comes with the operation's own completion.
+    /// Asks for a cancel. The operation ends with its own completion, and not here.
     pub(super) fn request_cancel(&mut self) {
         self.flags.cancelled = true;
         match self.stage.unpack() {
@@ -114,8 +115,8 @@ impl<'h, O: Operation> Op<'h, O> {
         self.core.as_ref().expect("an operation in flight was started on a runtime")
     }
 
-    /// Enters the operation's lane if it has none, or if nobody is or waits there and nothing is
-    /// left. `false`: it takes a [`Turn`].
+    /// Enters the operation's lane, if it is empty: nobody is there, nobody waits, and nothing is
+    /// left. `true` also if it has no lane. `false`: it takes a [`Turn`].
     #[inline]
     fn enter_quietly(&mut self) -> bool {
         if self.flags.alone {
@@ -159,8 +160,8 @@ impl<'h, O: Operation> Op<'h, O> {
         Poll::Ready(self.proceed((turns.claim)(operation)))
     }
 
-    /// Queues the entry for this tick's batch, or settles what the ring cannot take. One function
-    /// for each kind of operation, whoever awaits it: the rest of `poll` is small.
+    /// Queues the entry for this tick's batch, or settles what the ring cannot take. Not
+    /// inlined: there is one copy for each kind of operation, and not one at each await.
     #[inline(never)]
     fn start(&mut self, context: &Context<'_>) {
         let core = current();
@@ -186,11 +187,11 @@ impl<'h, O: Operation> Op<'h, O> {
         .into();
     }
 
-    /// Has it ended without anybody's will, so that it is to be started again? A signal can
-    /// interrupt it, and can keep the kernel from starting the worker thread that it needs: that
-    /// comes as `ECANCELED`, though nobody has cancelled it. If the runtime has ended since, that
-    /// has. From the software ring the errno means that the descriptor is another file's by now,
-    /// which must not be touched.
+    /// Has it ended although nobody asked for that? Then it is started again. A signal can
+    /// interrupt it. A signal can also keep the kernel from starting the worker thread that it
+    /// needs: the result is `ECANCELED` then, although nobody has cancelled it. If the runtime has
+    /// ended since, the runtime has cancelled it. On the software ring the errno means that the
+    /// number names another file by now, which must not be touched.
     #[cold]
     fn is_interrupted(&mut self, result: i32) -> bool {
         // SAFETY: this was the last completion of its part, so the kernel has let go of it.
@@ -215,7 +216,8 @@ impl<'h, O: Operation> Op<'h, O> {
         unsafe { self.operation.assume_init_read() }
     }
 
-    /// Leaves a quiet lane, or makes a turn of it if others have come meanwhile.
+    /// Leaves the lane. If others wait there by now, it makes a [`Turn`], which wakes the next when
+    /// it is dropped.
     ///
     /// # Safety
     /// The operation is initialised, and the kernel has let go of it.
@@ -232,8 +234,8 @@ impl<'h, O: Operation> Op<'h, O> {
         }
     }
 
-    /// Lets the next one have its turn, and the descriptor be closed, when only the notification is
-    /// still to come.
+    /// Gives up the turn and the share in the descriptor, when only the notification is still to
+    /// come.
     #[cold]
     fn leave_early(&mut self, notification: Notification<O>, token: Token) {
         let Some(early) = self.core().early_result(token) else { return };
@@ -268,7 +270,7 @@ impl<'h, O: Operation> Op<'h, O> {
     fn proceed(&mut self, step: Step<O>) -> Option<O::Output> {
         match step {
             Step::Done(output) => {
-                // Asked first, since there is hardly ever one, and dropping it is a call.
+                // Asked first: there is seldom a turn, and to assign `None` would call its drop.
                 if self.turn.is_some() {
                     self.turn = None;
                 }
@@ -290,9 +292,8 @@ impl<'h, O: Operation> Op<'h, O> {
 impl<O: Operation> Future for Op<'_, O> {
     type Output = O::Output;
 
-    // Inlined, so that the output goes from the operation to where the caller wants it: in between
-    // it would be written in single words and read in wider steps at once, for which a processor
-    // stalls.
+    // Inlined, so that the output is written where the caller wants it. A place in between would be
+    // written word by word and read at once in wider steps, for which a processor stalls.
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<O::Output> {
         loop {
@@ -360,13 +361,13 @@ impl<O: Operation> Drop for Op<'_, O> {
 impl<O: Operation> Op<'_, O> {
     #[cold]
     fn drop_at_rest(&mut self) {
-        // SAFETY: it was never submitted, or only parts of it that have ended, so the future is its
-        // sole owner.
+        // SAFETY: nothing of it is in flight: it was never submitted, or every part that was has
+        // ended. So the future is its sole owner.
         let operation = unsafe {
             self.leave_quietly();
             self.take()
         };
-        // What its earlier parts have moved is accounted for as if the next had been cancelled.
+        // What earlier parts have moved is recorded, as if the next part had been cancelled.
         let cancelled = Completion::without_submission(-libc::ECANCELED);
         if let Some(turn) = &self.turn
             && moved(&operation) > 0

@@ -36,7 +36,7 @@ pub(crate) enum Without {
 
 use Without::{Costs, Software, Unused};
 
-/// What the operations that every supported kernel has are missing for.
+/// Of operations that every supported kernel has: nothing stands in for them.
 const ESSENTIAL: Without = Costs("whatever needs it says `Unsupported`");
 
 /// An operation.

@@ -1,10 +1,10 @@
-//! The ring for older kernels: what the kernel lacks takes the software path, while the rest stays
-//! with the kernel.
+//! The ring for older kernels: operations that the kernel lacks go to the engine, and all others to
+//! the kernel.
 //!
 //! It is a kernel's ring and an engine behind one seam. The kernel does all the waiting: the
-//! engine's descriptor is polled in its ring, and the engine's timers shorten the wait. Every entry
-//! goes to one side, and a chain whole; a cancel follows its target. It is made only where the
-//! kernel lacks something, so other runtimes pay nothing for it.
+//! engine's descriptor is polled in its ring, and the engine's timers shorten the wait. Each entry
+//! goes to one side. A chain is never split, and a cancel goes where its target went. This ring is
+//! used only if the kernel lacks something; otherwise it costs nothing.
 //!
 //! # Safety
 //! Entries and buffers are handed on to one of the two sides; whoever calls vouches for the memory.
@@ -37,16 +37,16 @@ pub(super) struct Lacking {
     opcodes: Opcodes,
     /// Multishot accepts.
     accepts: bool,
-    /// Multishot receives, and with them all that takes provided buffers. Two readers of one queue
-    /// would take the same buffer twice.
+    /// Multishot receives. Then every operation that takes provided buffers goes to the engine: two
+    /// readers of one queue of buffers would take the same buffer twice.
     receives: bool,
-    /// A send that goes on until all is sent, and is cancelled before, says how much it has sent.
+    /// The count of a send with `MSG_WAITALL` that is cancelled: the kernel loses it.
     counts: bool,
     names: Vec<&'static str>,
 }
 
 impl Lacking {
-    /// `None`: nothing.
+    /// `None`: the kernel lacks nothing.
     pub(super) fn of(kernel: &KernelRing) -> Option<Lacking> {
         let mut lacking = Lacking::default();
         for row in catalogue::operations().filter(|row| row.without == Without::Software) {
@@ -64,8 +64,8 @@ impl Lacking {
             lacking.names.push(MULTISHOT_RECEIVE.name);
             lacking.opcodes.insert(opcode::ReadMulti::CODE);
         }
-        // Came with Linux 6.1, as did the count. It is no operation, so it has no name, and kernels
-        // that lack it lack others.
+        // It came with Linux 6.1, as did the right count, so the one shows the other. The count is
+        // no operation and has no name; a kernel without it also lacks operations that have one.
         lacking.counts = !kernel.supports(opcode::SendMsgZc::CODE);
         (!lacking.names.is_empty()).then_some(lacking)
     }
@@ -77,7 +77,7 @@ pub(crate) struct Hybrid {
     kernel: KernelRing,
     engine: Engine,
     lacking: Lacking,
-    /// Tokens of what the engine has, up to their last completion.
+    /// Tokens of operations in the engine, until their last completion.
     with_engine: HashSet<u64>,
 }
 
@@ -108,12 +108,12 @@ impl Hybrid {
             }) => modifiers.multishot && self.lacking.accepts,
             Ok(Submission { modifiers, .. }) if modifiers.group.is_some() => self.lacking.receives,
             Ok(_) => self.lacking.opcodes.contains(opcode),
-            // The kernel has its own refusal.
+            // An entry that cannot be read goes to the kernel, which refuses it.
             Err(_) => false,
         }
     }
 
-    /// The kernel will close a descriptor that the engine may know.
+    /// The kernel is about to close a descriptor: the engine forgets what it knows of it.
     fn forget_what_closes(&mut self, decoded: &Decoded) {
         if let Ok(Submission { request, .. }) = decoded
             && let Some(fd) = request.call().and_then(Call::closes)
@@ -131,14 +131,14 @@ impl Source for Hybrid {
     /// # Safety
     /// As [`Source::push`].
     unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError> {
-        // SAFETY: the caller's promise holds for a copy of the entries as well.
+        // SAFETY: reading copies the entry only, and the caller vouches for what it names.
         let decode = |entry: &squeue::Entry| unsafe { request::decode(entry) };
         let is_for_engine =
             |entry: &squeue::Entry| self.is_for_engine(entry.get_opcode() as u8, &decode(entry));
         if !chain.iter().any(is_for_engine) {
             match chain {
-                // SAFETY: the caller's promise holds for what is another entry only in how far it
-                // goes.
+                // SAFETY: the entry differs from the caller's in the flag `MSG_WAITALL` only, so it
+                // names the same memory.
                 [entry] if self.lacking.counts => unsafe {
                     self.kernel.push(&[request::in_parts(entry)])
                 },
@@ -149,7 +149,7 @@ impl Source for Hybrid {
             return Ok(());
         }
         self.engine.push(chain.iter().map(decode))?;
-        // Nobody cancels a cancel.
+        // A cancel is never the target of a cancel, so its token is not kept.
         let targets =
             chain.iter().filter(|entry| entry.get_opcode() as u8 != opcode::AsyncCancel::CODE);
         self.with_engine.extend(targets.map(squeue::Entry::get_user_data));
@@ -166,8 +166,8 @@ impl Source for Hybrid {
         }
     }
 
-    /// An event on the engine's descriptor ends this wait, and the next enter takes it. Callers
-    /// look at what they wait for, and come back.
+    /// An event for the engine only ends the kernel's wait, and the next enter handles it. So this
+    /// may return with nothing done, and callers look and come back.
     fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
         self.engine.enter(Wait::No)?;
         let mut wait = wait;
@@ -216,7 +216,7 @@ impl Source for Hybrid {
         self.engine.has_completions() || self.kernel.has_work()
     }
 
-    /// Both sides count on one page.
+    /// The kernel's ring and the engine share one page of counters.
     fn counters(&self) -> &Arc<Counters> {
         self.kernel.counters()
     }
