@@ -1,4 +1,4 @@
-//! What the tests share: bounds, processes and descriptors; turns of the loop; forbidden system
+//! The tools of the tests: bounds, processes and descriptors; turns of the loop; forbidden system
 //! calls; buffers that notice what happens to them; numbers.
 
 // Each test binary uses its own choice of these.
