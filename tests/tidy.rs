@@ -1,5 +1,5 @@
-//! What no lint checks of the sources: which files hold unsafe code, who imports whom, and a few
-//! words and sizes.
+//! Rules of the sources that no lint checks: which files hold unsafe code, who imports whom, and a
+//! few words and sizes.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,4 @@
-//! What multishot operations have brought and their futures have not taken: one table for all of
-//! them.
+//! The completions of multishot operations that their futures have not taken: one table for all.
 //!
 //! A multishot operation waits for most of its life, so it takes no more than its slot, and what it
 //! brings lies in places that all share: as numbers, since each arrival becomes a chunk in the

@@ -1,4 +1,4 @@
-//! How a descriptor is closed: at once where that does not wait, else by a thread of its own.
+//! The closing of a descriptor: at once where that does not wait, else by a thread of its own.
 //!
 //! close(2) gives the number up first, whatever it answers. Then it may wait: for the peer of a
 //! socket that lingers, for the flush of a network or user-space file system, for a device. The

@@ -1,4 +1,4 @@
-//! What keeps a descriptor open: one share for its resource, and one for each of its operations.
+//! The shares that keep a descriptor open: one for its resource, and one for each operation.
 //!
 //! A `Resource` (`resource.rs`) is what a file, a stream or a listener has, a [`Handle`] what each
 //! of its operations has. The descriptor is closed when all of them have gone.

@@ -1,4 +1,4 @@
-//! What the lanes of a descriptor are, and what they keep: the data of `turns.rs`.
+//! The lanes of a descriptor, and what they keep: the data of `turns.rs`.
 
 use std::any::Any;
 use std::collections::VecDeque;

@@ -1,5 +1,5 @@
-//! What every operation shares: its future, its turns, its descriptor, and its end without a
-//! future.
+//! The mechanism that all operations share: the future, the turns, the descriptor, and the end
+//! without a future.
 //!
 //! The operations themselves are in `op/`.
 

@@ -1,4 +1,4 @@
-//! What a file, a stream or a listener has of its descriptor. With it, the descriptor is closed.
+//! The share of a file, a stream or a listener in its descriptor, which is closed with it.
 //!
 //! If it goes while operations without futures are in flight, they are cancelled, and the
 //! descriptor is closed as soon as no entry that names it is on its way to the kernel.

@@ -1,5 +1,4 @@
-//! What is in use until the ring has turned: an address, or a descriptor, of a socket that was
-//! dropped.
+//! Addresses and descriptors of dropped sockets that are in use until the ring has turned.
 
 use std::future::poll_fn;
 use std::io;

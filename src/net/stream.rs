@@ -1,5 +1,4 @@
-//! What all connected streams have in common: the reading and the writing half of their methods,
-//! written once.
+//! The methods that all connected streams have, reading and writing, written once.
 //!
 //! TCP streams, Unix streams and their halves differ in how they come to be and in their addresses;
 //! what they do with bytes is the same operation on a socket. The macros are the table of those

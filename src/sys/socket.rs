@@ -1,4 +1,5 @@
-//! What the machine does with sockets at once, without a ring. socket(2), bind(2), listen(2).
+//! The calls on sockets that the machine makes at once, without a ring. socket(2), bind(2),
+//! listen(2).
 
 use std::io;
 use std::net::Shutdown;

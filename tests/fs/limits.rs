@@ -1,4 +1,4 @@
-//! Where transfers end early: full disks, limits, very large buffers; and descriptors whose number
+//! Transfers that end early: full disks, limits, very large buffers; and descriptors whose number
 //! is 0.
 
 use std::fs as std_fs;

@@ -1,4 +1,4 @@
-//! When the buffers are gone for long and when peers do not read: nothing is lost, nothing spins,
+//! Buffers that are gone for long and peers that do not read: nothing is lost, nothing spins,
 //! memory is bounded, and the counters tell.
 //!
 //! Enters are counted against what came, never a clock. A sleep only gives the loop time in which

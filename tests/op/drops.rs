@@ -1,4 +1,4 @@
-//! What is left of an operation that is dropped: nothing, at whatever point.
+//! Operations that are dropped, at whatever point: nothing is left of them.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

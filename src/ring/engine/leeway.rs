@@ -1,5 +1,5 @@
-//! What io_uring leaves open. The engine does one thing; worlds of tests have it do the other as
-//! well.
+//! The choices that io_uring leaves open. The engine does one thing; worlds of tests have it do the
+//! other as well.
 
 pub(super) use decided::{goes_on_after, lets_arrivals_win, tells_answers_first};
 

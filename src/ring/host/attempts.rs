@@ -1,4 +1,4 @@
-//! How the machine tries a call without waiting, and how it knows that the call would wait.
+//! Calls that the machine tries without waiting, and the signs that a call would wait.
 
 use std::os::fd::RawFd;
 

@@ -1,4 +1,4 @@
-//! What is known of a descriptor: what is ready, who waits, and what its file can do.
+//! The knowledge of descriptors: what is ready, who waits, and what a file can do.
 //!
 //! It only saves calls, and nothing may rest on it: programs close numbers and use them again
 //! without a word.

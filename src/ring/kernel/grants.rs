@@ -1,4 +1,4 @@
-//! What an opened io_uring is asked for beyond its set-up flags, and what of it was granted.
+//! The requests to an opened io_uring beyond its set-up flags, and what of them was granted.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,4 @@
-//! What the families share: modifiers, whether a call waits, and a rule for chains.
+//! The parts that the families share: modifiers, whether a call waits, and a rule for chains.
 
 /// What an entry says beside its operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
