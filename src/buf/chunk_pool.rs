@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!         lend                 a receive takes it              last chunk dropped
-//!  (idle) ────▶ (in the ring) ─────────────────▶ (in a chunk) ─────────────────▶ (in the ring), or idle
+//!  (idle) ────▶ (in the ring) ────────────────▶ (in a chunk) ───────────────▶ (in the ring), or idle
 //! ```
 //! The ring takes buffers in turn, so all that it has pass through the processor's caches. It gets
 //! a few more than one turn takes, and they come from the end of the idle list, where those stand

@@ -23,8 +23,9 @@ use std::task::{Poll, Waker};
 use io_uring::squeue;
 use slab::Slab;
 
+use super::deliveries::{Arrival, Deliveries, Successor};
 use super::slots::Slots;
-use super::{Deliveries, Driver, Slot, SlotState, Successor, Token};
+use super::{Driver, Slot, SlotState, Token};
 use crate::buf::{Chunk, ChunkPool, ChunkPoolConfig};
 use crate::ring::Completion;
 
@@ -34,14 +35,6 @@ pub(crate) const BUFFER_GROUP: u16 = 0;
 /// When what comes has to be copied, a multishot operation is stopped with that many completions
 /// waiting: its future does not keep up.
 const LIMIT_WHEN_SCARCE: u32 = 4;
-
-/// One completion of a multishot operation.
-#[derive(Debug)]
-pub(crate) struct Arrival {
-    pub(crate) completion: Completion,
-    /// The buffer that it took, which goes back when this is dropped.
-    pub(crate) chunk: Option<Chunk>,
-}
 
 /// A multishot operation between its start and its last completion, and until the last has been
 /// taken.

@@ -7,7 +7,8 @@
 use std::mem;
 use std::task::Waker;
 
-use super::{Deliveries, Driver, SlotState, Token};
+use super::deliveries::Deliveries;
+use super::{Driver, SlotState, Token};
 use crate::ring::{COMPLETION_COPIED, COMPLETION_MORE, COMPLETION_NOTIFICATION, Completion};
 
 /// Which completion of a zero-copy send has come, with its result? All other operations never leave

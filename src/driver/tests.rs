@@ -1,5 +1,6 @@
 //! Tests: the driver with completions that are late, extra, or never come.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::rc::Rc;
 

@@ -5,7 +5,7 @@
 //!
 //! | | Body | Who may touch it |
 //! |---|---|---|
-//! | not `ENDED` | the future | whoever polls or ends the task: the loop, and the end of the runtime |
+//! | not `ENDED` | the future | who polls or ends it: the loop, and the end of the runtime |
 //! | `EMPTY`, not `ENDED` | nothing any more | whoever ends the task, who puts the result there |
 //! | `ENDED` and `VALUE` | the output | the `JoinHandle`, or after its drop the loop |
 //! | `ENDED` and `ERROR` | a `JoinError` | the same |

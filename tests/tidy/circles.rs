@@ -3,35 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+
+use super::sources::{code, files};
 
 type Module = Vec<String>;
-
-/// All source files: the path below `src`, and the content.
-fn files() -> Vec<(String, String)> {
-    fn collect(directory: &Path, into: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(directory).expect("the sources") {
-            let path = entry.expect("the sources").path();
-            if path.is_dir() {
-                collect(&path, into);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                into.push(path);
-            }
-        }
-    }
-    let mut paths = Vec::new();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    collect(&root, &mut paths);
-    paths.sort();
-    let name =
-        |path: &Path| path.strip_prefix(&root).expect("below it").to_string_lossy().into_owned();
-    paths.iter().map(|path| (name(path), fs::read_to_string(path).expect("text"))).collect()
-}
-
-/// The lines that are code: neither comments nor documentation.
-fn code(content: &str) -> impl Iterator<Item = &str> {
-    content.lines().map(str::trim).filter(|line| !line.starts_with("//"))
-}
 
 /// The module of a file: `a/b.rs` and `a/b/mod.rs` are `a::b`.
 fn module_of(file: &str) -> Module {

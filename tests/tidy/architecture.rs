@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use super::sources;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -22,23 +24,7 @@ fn section(name: &str) -> String {
 
 /// All source files: the path below `src`, and the content.
 fn files() -> BTreeMap<String, String> {
-    fn collect(directory: &Path, into: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(directory).expect("the sources") {
-            let path = entry.expect("the sources").path();
-            match path.is_dir() {
-                true => collect(&path, into),
-                false => into.push(path),
-            }
-        }
-    }
-    let root = Path::new(ROOT).join("src");
-    let mut paths = Vec::new();
-    collect(&root, &mut paths);
-    let name =
-        |path: &Path| path.strip_prefix(&root).expect("below it").to_string_lossy().into_owned();
-    let rust =
-        paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
-    rust.map(|path| (name(path), fs::read_to_string(path).expect("text"))).collect()
+    sources::files().into_iter().collect()
 }
 
 /// What stands in backticks, outside the drawings.
