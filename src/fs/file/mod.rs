@@ -1,0 +1,128 @@
+//! An open file: how it comes to be, how it ends, and what it is made from and into.
+
+mod at;
+mod chunks;
+mod whole;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use super::OpenOptions;
+use crate::inflight::Resource;
+
+pub use whole::Advice;
+
+/// An open file. Operations name their position, so any number of them can be in flight at once.
+///
+/// # Dropping
+/// The file is closed when `drop` returns. Dropped operations of it that are in flight are
+/// cancelled; where those are made by a worker, it is closed with the end of the last of them. A
+/// file of a network or user-space file system, or of a device, is closed by a thread, since that
+/// may wait: `drop` does not. [`close`](File::close) waits, and says how that went. A forgotten
+/// file (`mem::forget`) keeps its descriptor.
+///
+/// ```
+/// use annulus::fs::File;
+///
+/// # annulus::block_on(async {
+/// let file = File::open("Cargo.toml").await?;
+/// let (count, head) = file.read_at(Vec::with_capacity(9), 0).await?;
+/// assert_eq!(&head[..count], b"[package]");
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct File {
+    handle: Resource,
+}
+
+impl File {
+    pub(super) fn from_handle(handle: Resource) -> File {
+        File { handle }
+    }
+
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// Those of [`OpenOptions::open`], here and below.
+    pub async fn open(path: impl AsRef<Path>) -> io::Result<File> {
+        OpenOptions::new().read(true).open(path).await
+    }
+
+    /// Opens a file for writing; it is made if need be and else emptied.
+    ///
+    /// # Errors
+    /// As [`open`](File::open).
+    pub async fn create(path: impl AsRef<Path>) -> io::Result<File> {
+        OpenOptions::new().write(true).create(true).truncate(true).open(path).await
+    }
+
+    /// Makes a file for reading and writing, which must not exist.
+    ///
+    /// # Errors
+    /// As [`open`](File::open).
+    pub async fn create_new(path: impl AsRef<Path>) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).create_new(true).open(path).await
+    }
+
+    /// Options for opening a file otherwise: [`OpenOptions::new`].
+    #[must_use]
+    pub fn options() -> OpenOptions {
+        OpenOptions::new()
+    }
+
+    /// Waits until every operation whose future was dropped has ended, and returns how the writes
+    /// among them ended, in the order of their ends: the bytes written, or the kernel's error
+    /// (`ECANCELED` for one that did nothing).
+    ///
+    /// At most the latest 1024 results are kept for this call. A sync and a `set_len` count as
+    /// writes, of 0 bytes. Reads and operations that somebody awaits are not waited for.
+    pub async fn quiesce(&self) -> Vec<io::Result<usize>> {
+        self.handle.quiesce().await
+    }
+
+    /// Waits for the end of operations whose futures were dropped, then closes the file; close(2).
+    ///
+    /// If the future is dropped the file is closed all the same.
+    ///
+    /// A worker thread of the kernel that has made a write lets go of the file a moment after the
+    /// write has ended, which no call can wait for. So in one of 3,000 rounds (as seen) a program
+    /// could not be run yet in the next line (`ETXTBSY`), or a lock was still held: try to run it
+    /// again, and unlock with `LOCK_UN`, which works at once.
+    ///
+    /// # Errors
+    /// What earlier writes left to say, on file systems that say it here. The descriptor is closed
+    /// even then.
+    pub async fn close(self) -> io::Result<()> {
+        self.handle.close().await
+    }
+
+    /// Waits for the end of operations whose futures were dropped, and gives std what this is.
+    pub async fn into_std(self) -> std::fs::File {
+        OwnedFd::from(self.handle.into_descriptor().await).into()
+    }
+}
+
+impl From<std::fs::File> for File {
+    fn from(file: std::fs::File) -> File {
+        File::from(OwnedFd::from(file))
+    }
+}
+
+impl From<OwnedFd> for File {
+    fn from(descriptor: OwnedFd) -> File {
+        File { handle: Resource::of_file(descriptor.into()) }
+    }
+}
+
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+impl AsRawFd for File {
+    fn as_raw_fd(&self) -> RawFd {
+        self.handle.as_raw_fd()
+    }
+}
