@@ -443,6 +443,36 @@ fn a_dropped_tick_is_not_lost_and_a_reset_begins_anew() {
 }
 
 #[test]
+fn a_reset_places_the_next_tick_and_all_later_ones() {
+    run_here(async {
+        let start = Instant::now();
+        let period = 2 * MILLISECOND;
+        let mut ticks = interval(LONG);
+        ticks.tick().await;
+
+        ticks.reset_after(period);
+        let due = ticks.tick().await;
+        assert!(due >= start + period && start.elapsed() >= period);
+
+        let before = Instant::now();
+        ticks.reset_immediately();
+        let due = ticks.tick().await;
+        assert!(due >= before && due <= Instant::now());
+
+        let at = Instant::now() + period;
+        ticks.reset_at(at);
+        assert_eq!(ticks.tick().await, at);
+        assert!(Instant::now() >= at);
+
+        // The one after it lies a period later, which is long.
+        assert!(poll_in_task(&mut pin!(ticks.tick())).await.is_pending());
+        let mut often = interval(period);
+        often.reset_at(at);
+        assert_eq!([often.tick().await, often.tick().await], [at, at + period]);
+    });
+}
+
+#[test]
 #[should_panic(expected = "the period of an interval must not be zero")]
 fn an_interval_without_a_period_panics() {
     drop(interval(Duration::ZERO));

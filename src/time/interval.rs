@@ -97,7 +97,22 @@ impl Interval {
 
     /// The next tick comes one period from now.
     pub fn reset(&mut self) {
-        self.timer.reset(deadline_after(self.period));
+        self.reset_after(self.period);
+    }
+
+    /// The next tick comes at once.
+    pub fn reset_immediately(&mut self) {
+        self.reset_at(sys::now());
+    }
+
+    /// The next tick comes after this time, and all later ones one period after each other.
+    pub fn reset_after(&mut self, after: Duration) {
+        self.reset_at(deadline_after(after));
+    }
+
+    /// The next tick comes at this instant, and all later ones one period after each other.
+    pub fn reset_at(&mut self, deadline: Instant) {
+        self.timer.reset(deadline);
     }
 
     /// The time between two ticks.

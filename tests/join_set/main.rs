@@ -359,6 +359,17 @@ fn a_join_next_that_is_dropped_midway_loses_nothing() {
 }
 
 #[test]
+fn a_set_grows_by_an_iterator_of_futures() {
+    block_on(async {
+        let mut set: JoinSet<usize> = (0..3).map(|number| after(number, number)).collect();
+        set.extend((3..50).map(|number| after(number % 7, number)));
+        assert_eq!(set.len(), 50);
+        let found: HashSet<usize> = set.join_all().await.into_iter().collect();
+        assert_eq!(found, (0..50).collect());
+    });
+}
+
+#[test]
 fn a_result_that_comes_after_join_next_was_dropped_is_there_for_the_next() {
     block_on(async {
         let mut set = JoinSet::new();
