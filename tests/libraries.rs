@@ -175,11 +175,8 @@ fn an_event_of_event_listener_wakes_who_listened_before() {
     let event = Arc::new(event_listener::Event::new());
     block_on(async {
         let listeners: JoinSet<()> = (0..10)
-            .map(|_| {
-                // The listener is there before the event, and is polled after it.
-                let listener = event.listen();
-                async move { listener.await }
-            })
+            // The listener is there before the event, and is polled after it.
+            .map(|_| event.listen())
             .collect();
         let theirs = Arc::clone(&event);
         let other = elsewhere(move || async move {
@@ -231,6 +228,27 @@ fn a_watch_and_a_broadcast_of_tokio_reach_every_task() {
         news.send(8).expect("there are listeners");
         assert_eq!(tasks.join_all().await, vec![(7, 8); 5]);
     });
+}
+
+#[test]
+fn the_locks_of_tokio_are_handed_over_between_two_runtimes() {
+    let _watchdog = watchdog();
+    let total = Arc::new(tokio::sync::Mutex::new(0));
+    let rounds = Arc::new(tokio::sync::RwLock::new(ROUNDS));
+    let add = |total: Arc<tokio::sync::Mutex<usize>>, rounds: Arc<tokio::sync::RwLock<usize>>| async move {
+        for _ in 0..*rounds.read().await {
+            let mut total = total.lock().await;
+            let before = *total;
+            yield_now().await;
+            *total = before + 1;
+        }
+    };
+    let (theirs, bound) = (Arc::clone(&total), Arc::clone(&rounds));
+    let other = elsewhere(move || add(theirs, bound));
+    block_on(add(Arc::clone(&total), Arc::clone(&rounds)));
+    other.join().expect("no panic");
+    assert_eq!(*total.blocking_lock(), 2 * ROUNDS);
+    *rounds.blocking_write() = 0;
 }
 
 #[test]
