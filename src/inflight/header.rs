@@ -10,11 +10,13 @@
 //! completion. All pointers into them come from the one in the header, and no reference to them is
 //! made.
 #![allow(unsafe_code)]
+#![allow(dead_code)] // until the first user of control messages is written
 
 use std::cell::RefCell;
 use std::mem;
 use std::ptr::{self, NonNull};
 
+use crate::sys::control::{Control, Enclosed};
 use crate::sys::{SockAddr, SockAddrStorage};
 
 /// Most unused headers that a thread keeps, of about 220 bytes each.
@@ -32,6 +34,8 @@ struct Parts {
     vector: libc::iovec,
     address: SockAddrStorage,
     address_length: libc::socklen_t,
+    /// Its memory stays with the parts, for the next operation that needs some.
+    control: Control,
 }
 
 /// A box of [`Parts`] on loan from the pool. It is a pointer, since the kernel has others to the
@@ -41,8 +45,18 @@ pub(crate) struct MessageHeader(NonNull<Parts>);
 impl MessageHeader {
     fn new() -> MessageHeader {
         let pooled = POOL.try_with(|pool| pool.borrow_mut().pop()).ok().flatten();
-        // SAFETY: all zeroes is a value of each of these C structures.
-        let parts = pooled.unwrap_or_else(|| unsafe { Box::new(mem::zeroed()) });
+        let parts = pooled.unwrap_or_else(|| {
+            // SAFETY: all zeroes is a value of each of these C structures.
+            let (message, vector) = unsafe { (mem::zeroed(), mem::zeroed()) };
+            let (address, address_length) = (SockAddrStorage::zeroed(), 0);
+            Box::new(Parts {
+                message,
+                vector,
+                address,
+                address_length,
+                control: Control::default(),
+            })
+        });
         MessageHeader(NonNull::from(Box::leak(parts)))
     }
 
@@ -136,6 +150,41 @@ impl MessageHeader {
             (*message).msg_flags = 0;
         }
         message
+    }
+
+    /// The control messages, to be filled before the start with those that go along, or with room
+    /// for those that come.
+    pub(crate) fn control(&mut self) -> &mut Control {
+        // SAFETY: the parts belong to the header, and no pointer that the kernel has is to this
+        // field: it has those to the memory that the field owns, until its completion.
+        unsafe { &mut (*self.parts()).control }
+    }
+
+    /// Lets the message that was made last take the control messages along.
+    pub(crate) fn with_control(&mut self) -> *mut libc::msghdr {
+        let (address, length) = (self.control().address(), self.control().length());
+        // SAFETY: the parts belong to the header.
+        let message = unsafe { &raw mut (*self.parts()).message };
+        // SAFETY: as above, and the kernel does not know them, or has let go of them.
+        unsafe {
+            (*message).msg_control = if length == 0 { ptr::null_mut() } else { address.cast() };
+            (*message).msg_controllen = length as _;
+        }
+        message
+    }
+
+    /// Hands over the control messages that recvmsg(2) has filled in, once. What `keep` does not
+    /// keep is closed.
+    pub(crate) fn take_control(&mut self, keep: impl FnMut(Enclosed)) {
+        // SAFETY: the parts belong to the header, and the kernel has let go of them.
+        let length = unsafe { (*self.parts()).message.msg_controllen };
+        self.control().take(length, keep);
+    }
+
+    /// The flags that recvmsg(2) has filled in.
+    pub(crate) fn message_flags(&self) -> libc::c_int {
+        // SAFETY: the parts belong to the header, and the kernel has let go of them.
+        unsafe { (*self.0.as_ptr()).message.msg_flags }
     }
 
     /// The address that accept(2) has filled in.

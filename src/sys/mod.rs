@@ -4,6 +4,7 @@
 
 mod calls;
 mod clock;
+pub(crate) mod control;
 mod descriptor;
 pub(crate) mod option;
 mod socket;
