@@ -7,6 +7,7 @@ mod clock;
 pub(crate) mod control;
 mod descriptor;
 pub(crate) mod option;
+mod peer;
 mod socket;
 pub(crate) mod threads;
 
@@ -20,6 +21,7 @@ pub(crate) use calls::{
 pub(crate) use clock::{clock, monotonic_nanoseconds, now};
 pub(crate) use descriptor::Descriptor;
 pub(crate) use option::lingers;
+pub(crate) use peer::{peer_groups, peer_pidfd};
 pub(crate) use socket::{
     bind, listen, local_address, open_pair, open_socket, peer_address, set_nonblocking, shut_down,
 };

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use libc::{
     IP_TTL, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPV6_V6ONLY, SO_BROADCAST, SO_DOMAIN, SO_ERROR,
-    SO_LINGER, SO_REUSEADDR, SO_REUSEPORT, SO_TYPE, SOL_SOCKET, TCP_NODELAY,
+    SO_LINGER, SO_PEERCRED, SO_PEERPIDFD, SO_REUSEADDR, SO_REUSEPORT, SO_TYPE, SOL_SOCKET,
+    TCP_NODELAY,
 };
 use socket2::{Domain, Type};
 
@@ -22,6 +23,10 @@ pub(crate) const DOMAIN: SocketOption<Domain> = row(SOL_SOCKET, SO_DOMAIN);
 pub(crate) const ERROR: SocketOption<Option<io::Error>> = row(SOL_SOCKET, SO_ERROR);
 /// How long closing waits until what was sent has arrived, in whole seconds.
 pub(crate) const LINGER: SocketOption<Option<Duration>> = row(SOL_SOCKET, SO_LINGER);
+/// `struct ucred`: the process, the user and the group of the peer.
+pub(crate) const PEER_CREDENTIALS: SocketOption<[c_int; 3]> = row(SOL_SOCKET, SO_PEERCRED);
+/// The number of a new descriptor of the peer's process. To ask for it makes it.
+pub(super) const PEER_PIDFD: SocketOption<c_int> = row(SOL_SOCKET, SO_PEERPIDFD);
 pub(crate) const REUSE_ADDRESS: SocketOption<bool> = row(SOL_SOCKET, SO_REUSEADDR);
 pub(crate) const REUSE_PORT: SocketOption<bool> = row(SOL_SOCKET, SO_REUSEPORT);
 pub(crate) const TYPE: SocketOption<Type> = row(SOL_SOCKET, SO_TYPE);
@@ -98,6 +103,22 @@ impl Value for u32 {
 impl Settable for u32 {
     fn into_words(self) -> [c_int; 1] {
         [self as c_int]
+    }
+}
+
+impl Value for c_int {
+    type Words = [c_int; 1];
+
+    fn of_words([word]: [c_int; 1]) -> c_int {
+        word
+    }
+}
+
+impl Value for [c_int; 3] {
+    type Words = [c_int; 3];
+
+    fn of_words(words: [c_int; 3]) -> [c_int; 3] {
+        words
     }
 }
 

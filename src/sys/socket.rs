@@ -19,9 +19,9 @@ pub(crate) fn open_socket(
     Socket::new_raw(domain, kind.cloexec(), protocol).map(owned)
 }
 
-/// Two Unix streams that are connected to each other; socketpair(2).
-pub(crate) fn open_pair() -> io::Result<[Descriptor; 2]> {
-    let (a, b) = Socket::pair_raw(Domain::UNIX, Type::STREAM.cloexec(), None)?;
+/// Two Unix sockets that are connected to each other; socketpair(2).
+pub(crate) fn open_pair(kind: Type) -> io::Result<[Descriptor; 2]> {
+    let (a, b) = Socket::pair_raw(Domain::UNIX, kind.cloexec(), None)?;
     Ok([owned(a), owned(b)])
 }
 

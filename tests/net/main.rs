@@ -13,6 +13,7 @@ mod address;
 mod adopt;
 mod chunks;
 mod closing;
+mod credentials;
 mod datagrams;
 mod ending;
 mod limits;

@@ -138,7 +138,18 @@ const WAYS_TO_THE_MACHINE: [(&str, &[&str]); 7] = [
     // The type in conversions.
     ("std::fs", &["fs/file/mod.rs"]),
     // Conversions from and into what the user has.
-    ("OwnedFd", &["fs/file/mod.rs", "net/adopt.rs", "net/tcp.rs", "net/udp.rs", "net/unix.rs"]),
+    (
+        "OwnedFd",
+        &[
+            "fs/file/mod.rs",
+            "net/adopt.rs",
+            "net/tcp.rs",
+            "net/udp.rs",
+            "net/unix/credentials.rs",
+            "net/unix/listener.rs",
+            "net/unix/stream.rs",
+        ],
+    ),
     // Memory: pages, and how large they are.
     (CALL, &["buf/aligned.rs", "buf/mapping.rs"]),
 ];
