@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`fs`] | Files: open, read and write at an offset, sync, metadata; directories |
 //! | [`net`] | TCP, UDP and Unix streams; name look-up |
+//! | [`io`] | Readiness of any descriptor |
 //! | [`time`] | Sleeping, time-outs around any future, intervals |
 //! | [`buf`] | What can be given to an operation as a buffer; slices; memory for `O_DIRECT` |
 //! | this page | [`block_on`], [`spawn`], [`JoinSet`], [`spawn_blocking`], [`yield_now`], [`Runtime`], [`Builder`], [`Op`], [`Error`] |
@@ -345,6 +346,7 @@ mod driver;
 mod exec;
 pub mod fs;
 mod inflight;
+pub mod io;
 mod join_set;
 pub mod net;
 mod op;

@@ -12,6 +12,7 @@ pub(crate) mod file;
 mod incoming;
 mod no_op;
 pub(crate) mod path;
+pub(crate) mod poll;
 pub(crate) mod socket;
 pub(crate) mod vectored;
 pub(crate) mod zero_copy;

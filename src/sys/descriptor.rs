@@ -36,6 +36,11 @@ impl Descriptor {
     }
 }
 
+/// Another number for the same open file, close-on-exec; fcntl(2).
+pub(crate) fn duplicate(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    descriptor.try_clone_to_owned()
+}
+
 impl From<OwnedFd> for Descriptor {
     fn from(descriptor: OwnedFd) -> Descriptor {
         Descriptor(descriptor)

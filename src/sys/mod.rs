@@ -19,7 +19,7 @@ pub(crate) use calls::{
     update_buffer_table,
 };
 pub(crate) use clock::{clock, monotonic_nanoseconds, now};
-pub(crate) use descriptor::Descriptor;
+pub(crate) use descriptor::{Descriptor, duplicate};
 pub(crate) use option::lingers;
 pub(crate) use peer::{peer_groups, peer_pidfd};
 pub(crate) use socket::{

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use annulus::fs::{self, File};
+use annulus::io::PollFd;
 use annulus::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 use annulus::time;
 
@@ -314,6 +315,11 @@ pub(crate) const ALL: &[(&str, Make)] = &[
         let ((stream, theirs), buffer) = (unix_stream(), pool.empty(4096));
         Case::new(async move { drop(stream.read(buffer).timeout(Duration::from_secs(1000)).await) })
             .triggered(move || say(theirs))
+    }),
+    ("poll_fd_readable", |_, _| {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let descriptor = PollFd::new(reader);
+        Case::new(async move { drop(descriptor.readable().await) }).triggered(move || say(writer))
     }),
     ("sleep", |_, _| Case { on_ring: false, ..Case::new(time::sleep(Duration::from_micros(1))) }),
     ("long_sleep", |_, _| Case {

@@ -1,0 +1,120 @@
+//! Readiness of any descriptor, for libraries that read and write by themselves. poll(2).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use crate::inflight::{Op, Resource};
+use crate::op::poll::{Interest, Poll};
+use crate::sys;
+
+/// A descriptor that can be waited for until it is ready.
+///
+/// Operations of the ring wait by themselves; nobody needs this to read a socket. It is for what
+/// somebody else reads and writes: a C library that hands out its descriptor, a pidfd, a timerfd, a
+/// device. The kernel does the waiting, by the ring, without a thread.
+///
+/// A wait looks first, and then waits for the first event. So one that begins after the event is
+/// ready at once, and no event falls in between: wait, make the call, and wait again if that says
+/// `EAGAIN`. The descriptor should be non-blocking for this, since somebody else may take what was
+/// announced. Regular files are always ready.
+///
+/// # Which descriptor
+/// A `PollFd` has a descriptor of its own: that which was given to it, or a
+/// [duplicate](PollFd::duplicate) of a borrowed one. It is closed when the `PollFd` has been dropped
+/// and all its waits have ended, which are cancelled then. So the borrowed one may be closed at any
+/// time, and a wait never sees another file that got its number. The open file lives as long as the
+/// duplicate: drop the `PollFd` first where a close is to tell the other side.
+///
+/// ```
+/// use annulus::io::PollFd;
+/// use std::io::{Read, Write};
+///
+/// # annulus::block_on(async {
+/// let (mut reader, mut writer) = std::io::pipe()?;
+/// let ready = PollFd::duplicate(&reader)?;
+/// writer.write_all(b"x")?;
+/// assert!(ready.readable().await?.is_readable());
+/// reader.read_exact(&mut [0])?; // which does not wait now
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct PollFd {
+    resource: Resource,
+}
+
+impl PollFd {
+    /// Takes a descriptor over.
+    pub fn new(descriptor: impl Into<OwnedFd>) -> PollFd {
+        PollFd { resource: Resource::of_file(descriptor.into().into()) }
+    }
+
+    /// Waits for the file of a borrowed descriptor, by a duplicate of it; fcntl(2).
+    ///
+    /// # Errors
+    /// `EMFILE` if the process may have no further descriptor.
+    pub fn duplicate(descriptor: &impl AsFd) -> io::Result<PollFd> {
+        sys::duplicate(descriptor.as_fd()).map(PollFd::new)
+    }
+
+    /// Waits until a read would not wait: something came, the stream has ended, or there is an
+    /// error.
+    ///
+    /// If it is dropped it is cancelled, and nothing is lost: the next wait looks anew.
+    ///
+    /// Yields `io::Result<Ready>`.
+    ///
+    /// # Errors
+    /// As [`ready`](PollFd::ready).
+    pub fn readable(&self) -> Op<'_, Poll> {
+        self.ready(Interest::READABLE)
+    }
+
+    /// Waits until a write would not wait: there is room, or it would fail.
+    ///
+    /// The kernel's ring ends it also when the other side of a socket has shut down its writing,
+    /// with room or without: then [`is_writable`](super::Ready::is_writable) is false. A wait that
+    /// begins after that ends at once, so a program that cannot write and waits again would turn
+    /// round without a pause.
+    ///
+    /// Dropping it is as with [`readable`](PollFd::readable). Yields `io::Result<Ready>`.
+    ///
+    /// # Errors
+    /// As [`ready`](PollFd::ready).
+    pub fn writable(&self) -> Op<'_, Poll> {
+        self.ready(Interest::WRITABLE)
+    }
+
+    /// Waits until the descriptor is ready for something of `interest`, in error, or hung up.
+    ///
+    /// Any number of waits may be in flight, and each ends by itself. The ring does it on every
+    /// kernel. Dropping it is as with [`readable`](PollFd::readable). Yields `io::Result<Ready>`.
+    ///
+    /// # Errors
+    /// The kernel's; no file is known to have one.
+    pub fn ready(&self, interest: Interest) -> Op<'_, Poll> {
+        Poll::op(&self.resource, interest)
+    }
+
+    /// Waits for the end of waits whose futures were dropped, and gives the descriptor back.
+    pub async fn into_fd(self) -> OwnedFd {
+        self.resource.into_descriptor().await.into()
+    }
+}
+
+impl From<OwnedFd> for PollFd {
+    fn from(descriptor: OwnedFd) -> PollFd {
+        PollFd::new(descriptor)
+    }
+}
+
+impl AsFd for PollFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.resource.as_fd()
+    }
+}
+
+impl AsRawFd for PollFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.resource.as_raw_fd()
+    }
+}

@@ -1,0 +1,11 @@
+//! What works on any descriptor: readiness.
+//!
+//! Each test runs on a thread with a descriptor table of its own and fails if it leaves a
+//! descriptor behind; see `common`.
+
+#![allow(unsafe_code, clippy::unwrap_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod poll_fd;
