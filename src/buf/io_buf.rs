@@ -14,6 +14,7 @@
 
 use super::Slice;
 use std::ops::RangeBounds;
+use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -53,8 +54,8 @@ pub struct Registration {
 ///
 /// # Which methods may be overridden
 /// `as_init`, if it gives the same bytes as [`as_init_ptr`](IoBuf::as_init_ptr) and
-/// [`init_len`](IoBuf::init_len) say, and [`slice`](IoBuf::slice) and [`spare`](IoBufMut::spare),
-/// if they do what is said there. No unsafe code of this crate rests on these. `registration` is
+/// [`init_len`](IoBuf::init_len) say, and [`slice`](IoBuf::slice), [`spare`](IoBufMut::spare) and
+/// [`put`](IoBufMut::put), if they do what is said there. No unsafe code of this crate rests on these. `registration` is
 /// for the pools of this crate; a type that holds one of their buffers may hand on what that says.
 #[diagnostic::on_unimplemented(
     note = "pass an owned buffer (`Vec<u8>`, `Box<[u8]>`, ...) by value; it comes back with the result"
@@ -144,6 +145,28 @@ pub unsafe trait IoBufMut: IoBuf {
     /// # Safety
     /// The first `len` bytes are initialised, and `len` is not above the capacity.
     unsafe fn set_init_len(&mut self, len: usize);
+
+    /// Copies as many of `bytes` as there is room for to the buffer's beginning, sets the length to
+    /// that, and returns it: what a read into this buffer does that got these bytes.
+    ///
+    /// ```
+    /// use annulus::buf::IoBufMut;
+    ///
+    /// let mut buffer = Vec::with_capacity(16);
+    /// assert_eq!(buffer.put(b"abc"), 3);
+    /// assert_eq!(buffer, b"abc");
+    /// ```
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.capacity());
+        // SAFETY: the value owns `capacity` bytes from its pointer on and is borrowed mutably until
+        // the end of this call, so `bytes`, which is borrowed too, lies elsewhere; the first
+        // `count` bytes are initialised then.
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), self.as_mut_ptr(), count);
+            self.set_init_len(count);
+        }
+        count
+    }
 
     /// The part after the initialised bytes: reading into it appends.
     ///

@@ -41,6 +41,22 @@ pub unsafe trait IoBufs: 'static {
         self.for_each(&mut |_, length| total += length);
         total
     }
+
+    /// A copy of at most `most` bytes of them, from the byte number `start` on.
+    fn bytes_from(&self, mut start: usize, most: usize) -> Vec<u8> {
+        let mut copy = Vec::with_capacity(most.min(self.total_len().saturating_sub(start)));
+        self.for_each(&mut |address, length| {
+            let skipped = start.min(length);
+            let count = (length - skipped).min(most - copy.len());
+            start -= skipped;
+            // SAFETY: the value owns the `length` initialised bytes at this address, and is
+            // borrowed until the end of this call; `skipped + count` is not above `length`.
+            copy.extend_from_slice(unsafe {
+                std::slice::from_raw_parts(address.wrapping_add(skipped), count)
+            });
+        });
+        copy
+    }
 }
 
 fn visit_one(buffer: &impl IoBuf, visit: &mut dyn FnMut(*const u8, usize)) {

@@ -1,6 +1,40 @@
-//! What works on any descriptor: waiting until one is ready.
+//! Traits for code over any stream, what is built on them, and waiting until a descriptor is
+//! ready.
+//!
+//! [`AsyncRead`] and [`AsyncWrite`] are implemented by every stream, half, pipe and file of this
+//! crate, by references to them, and by bytes in memory. Code that is written for them takes any of
+//! these. Buffers go to an operation by value and come back, as everywhere here; see
+//! [`buf`](crate::buf).
+//!
+//! The names are those of tokio and of the crate futures-io, and the traits are others: they own
+//! their buffers, so a type of those crates does not implement them.
+//!
+//! ```
+//! use std::io;
+//! use annulus::io::{AsyncRead, AsyncWrite};
+//!
+//! /// Sends back the first four bytes, from and to anything.
+//! async fn echo_four(mut stream: impl AsyncRead + AsyncWrite) -> io::Result<()> {
+//!     let four = stream.read_exact(vec![0; 4]).await?;
+//!     stream.write_all(four).await?;
+//!     stream.shutdown().await
+//! }
+//! ```
 
+mod by_reference;
+mod chain;
+mod memory;
+mod own_methods;
 mod poll_fd;
+mod read;
+mod take;
+mod write;
 
 pub use crate::op::poll::{Interest, Ready};
+pub use chain::Chain;
+pub use memory::{Empty, Repeat, Sink, empty, repeat, sink};
+pub(crate) use own_methods::{reads_by_own_methods, writes_by_own_methods};
 pub use poll_fd::PollFd;
+pub use read::AsyncRead;
+pub use take::Take;
+pub use write::AsyncWrite;

@@ -26,6 +26,7 @@
 
 mod address;
 mod adopt;
+mod as_io;
 mod busy;
 mod split;
 mod stream;

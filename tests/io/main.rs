@@ -1,4 +1,4 @@
-//! What works on any descriptor: readiness.
+//! Code over any stream: the traits, and what is built on them. Readiness of any descriptor.
 //!
 //! Each test runs on a thread with a descriptor table of its own and fails if it leaves a
 //! descriptor behind; see `common`.
@@ -9,3 +9,4 @@
 mod common;
 
 mod poll_fd;
+mod traits;
