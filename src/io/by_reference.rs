@@ -1,7 +1,8 @@
-//! References, boxes and shared values as readers and writers: they hand everything on.
+//! References and boxes as readers and writers: they hand everything on.
+//!
+//! `Rc` does not: with the trait in scope, its methods would hide those of the stream in it.
 
 use std::io;
-use std::rc::Rc;
 
 use futures_util::Stream;
 
@@ -98,30 +99,10 @@ impl<R: AsyncRead> AsyncRead for Box<R> {
     }
 }
 
-/// For types whose references can be read from, as those of this crate.
-impl<R> AsyncRead for Rc<R>
-where
-    for<'r> &'r R: AsyncRead,
-{
-    hand_on_reads!(self => (&**self));
-
-    fn lends_chunks(&self) -> bool {
-        (&**self).lends_chunks()
-    }
-}
-
 impl<W: AsyncWrite> AsyncWrite for &mut W {
     hand_on_writes!(self => (**self));
 }
 
 impl<W: AsyncWrite> AsyncWrite for Box<W> {
     hand_on_writes!(self => (**self));
-}
-
-/// For types whose references can be written to, as those of this crate.
-impl<W> AsyncWrite for Rc<W>
-where
-    for<'w> &'w W: AsyncWrite,
-{
-    hand_on_writes!(self => (&**self));
 }

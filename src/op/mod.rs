@@ -14,6 +14,7 @@ mod no_op;
 pub(crate) mod path;
 pub(crate) mod poll;
 pub(crate) mod socket;
+pub(crate) mod stream_file;
 pub(crate) mod vectored;
 pub(crate) mod zero_copy;
 

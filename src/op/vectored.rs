@@ -37,7 +37,7 @@ impl Vectors {
         Vectors(vectors.collect())
     }
 
-    fn to_fill<B: IoBufMut>(buffers: &mut [B]) -> Vectors {
+    pub(super) fn to_fill<B: IoBufMut>(buffers: &mut [B]) -> Vectors {
         Vectors::of(buffers.iter_mut().map(|buffer| (buffer.as_mut_ptr(), buffer.capacity())))
     }
 
@@ -84,7 +84,7 @@ impl Vectors {
 
 /// Ends a read: spreads the count over the buffers in order. Buffers that nothing was read into
 /// keep their length.
-fn filled<B: IoBufMut>(
+pub(super) fn filled<B: IoBufMut>(
     mut buffers: Vec<B>,
     result: io::Result<usize>,
 ) -> Result<(usize, Vec<B>), Error<Vec<B>>> {
@@ -112,12 +112,12 @@ fn has_no_room<B: IoBufMut>(buffers: &[B]) -> bool {
     buffers.iter().take(MOST_BUFFERS).all(|buffer| buffer.capacity() == 0)
 }
 
-fn needs_room<B: IoBufMut>(buffers: &[B]) -> Option<i32> {
+pub(super) fn needs_room<B: IoBufMut>(buffers: &[B]) -> Option<i32> {
     has_no_room(buffers).then_some(-libc::EINVAL)
 }
 
 /// Moves what is left of a stream into the buffers, or gives the error that is left.
-fn claim(stream: &Handle, Vectors(vectors): &Vectors) -> Option<io::Result<usize>> {
+pub(super) fn claim(stream: &Handle, Vectors(vectors): &Vectors) -> Option<io::Result<usize>> {
     let room = vectors.iter().map(|vector| vector.iov_len).sum();
     let mut rest = vectors.iter();
     stream.lane(Direction::Inbound).take_bytes(room, |mut bytes| {
@@ -132,7 +132,7 @@ fn claim(stream: &Handle, Vectors(vectors): &Vectors) -> Option<io::Result<usize
 }
 
 /// Leaves the bytes of a read that nobody waits for.
-fn leave<B: IoBufMut>(stream: &Handle, buffers: Vec<B>, completion: Completion) {
+pub(super) fn leave<B: IoBufMut>(stream: &Handle, buffers: Vec<B>, completion: Completion) {
     let lane = stream.lane(Direction::Inbound);
     match filled(buffers, completion.result()) {
         Err(error) => lane.leave_error(error.get_ref()),

@@ -8,6 +8,7 @@ pub(crate) mod control;
 mod descriptor;
 pub(crate) mod option;
 mod peer;
+mod pipe;
 mod socket;
 pub(crate) mod threads;
 
@@ -22,6 +23,7 @@ pub(crate) use clock::{clock, monotonic_nanoseconds, now};
 pub(crate) use descriptor::{Descriptor, duplicate};
 pub(crate) use option::lingers;
 pub(crate) use peer::{peer_groups, peer_pidfd};
+pub(crate) use pipe::{is_pipe, make_fifo, open_pipe};
 pub(crate) use socket::{
     bind, listen, local_address, open_pair, open_socket, peer_address, set_nonblocking, shut_down,
 };

@@ -8,5 +8,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod pipes;
 mod poll_fd;
 mod traits;
