@@ -13,6 +13,7 @@
 //! | [`fs`] | Files: open, read and write at an offset, sync, metadata; directories |
 //! | [`net`] | TCP, UDP and Unix streams; name look-up |
 //! | [`io`] | Traits for code over any stream, and what is built on them; readiness of any descriptor |
+//! | [`io`] | Readiness of any descriptor; counters to wait for |
 //! | [`time`] | Sleeping, time-outs around any future, intervals |
 //! | [`buf`] | What can be given to an operation as a buffer; slices; memory for `O_DIRECT` |
 //! | this page | [`block_on`], [`spawn`], [`JoinSet`], [`spawn_blocking`], [`yield_now`], [`Runtime`], [`Builder`], [`Op`], [`Error`] |

@@ -31,6 +31,7 @@
 
 mod c_path;
 mod file;
+mod inotify;
 mod metadata;
 mod open_options;
 
@@ -38,6 +39,7 @@ use std::io;
 use std::path::Path;
 
 pub use file::{Advice, File};
+pub use inotify::{Event, Events, Inotify, Watch, WatchMask};
 pub use metadata::Metadata;
 pub use open_options::OpenOptions;
 

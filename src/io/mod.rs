@@ -23,6 +23,7 @@
 
 mod by_reference;
 mod chain;
+mod event_fd;
 mod memory;
 mod own_methods;
 mod pipe;
@@ -34,6 +35,7 @@ mod write;
 
 pub use crate::op::poll::{Interest, Ready};
 pub use chain::Chain;
+pub use event_fd::EventFd;
 pub use memory::{Empty, Repeat, Sink, empty, repeat, sink};
 pub(crate) use own_methods::{reads_by_own_methods, writes_by_own_methods};
 pub use pipe::{PipeReader, PipeWriter, mkfifo, pipe};

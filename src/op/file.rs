@@ -99,7 +99,11 @@ pub struct ReadAt<B> {
 impl<B: IoBufMut> ReadAt<B> {
     pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, ReadAt<B>> {
         let refused = needs_room(&buffer).or(check_offset(offset));
-        Op::settled(ReadAt { file: file.clone(), buffer, offset }, refused)
+        Op::settled(ReadAt::new(file, buffer, offset), refused)
+    }
+
+    pub(super) fn new(file: &Handle, buffer: B, offset: u64) -> ReadAt<B> {
+        ReadAt { file: file.clone(), buffer, offset }
     }
 }
 
@@ -127,18 +131,18 @@ unsafe impl<B: IoBufMut> Operation for ReadAt<B> {
 }
 
 impl<B: IoBufMut> ReadAt<B> {
-    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+    pub(super) fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         self.file.is_stream().then_some((&self.file, Direction::Inbound, Manner::AfterDropped))
     }
 
-    fn claim(mut self) -> Step<Self> {
+    pub(super) fn claim(mut self) -> Step<Self> {
         match claim(&self.file, &mut self.buffer, 0) {
             Some(result) => Step::Done(filled(self.buffer, result)),
             None => Step::Again(self),
         }
     }
 
-    fn leave(self, completion: Completion) {
+    pub(super) fn leave(self, completion: Completion) {
         if self.file.is_stream() {
             leave(&self.file, self.buffer, 0, completion);
         }

@@ -8,6 +8,7 @@ pub(crate) mod accept;
 pub(crate) mod chunks;
 pub(crate) mod datagram;
 mod datagrams;
+pub(crate) mod event;
 pub(crate) mod file;
 mod incoming;
 mod no_op;

@@ -11,6 +11,7 @@ mod common;
 
 mod direct;
 mod events;
+mod inotify;
 mod iopoll;
 mod limits;
 mod one_by_one;

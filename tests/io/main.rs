@@ -8,6 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod event_fd;
 mod pipes;
 mod poll_fd;
 mod traits;

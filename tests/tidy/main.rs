@@ -149,6 +149,7 @@ const WAYS_TO_THE_MACHINE: [(&str, &[&str]); 7] = [
             "net/unix/listener.rs",
             "net/unix/stream.rs",
             "io/pipe.rs",
+            "io/event_fd.rs",
             "io/poll_fd.rs",
         ],
     ),
