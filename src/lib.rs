@@ -14,6 +14,7 @@
 //! | [`net`] | TCP, UDP and Unix streams; name look-up |
 //! | [`io`] | Traits for code over any stream, and what is built on them; readiness of any descriptor |
 //! | [`io`] | Readiness of any descriptor; counters to wait for |
+//! | [`signal`] | Ctrl-C and other signals, as streams |
 //! | [`time`] | Sleeping, time-outs around any future, intervals |
 //! | [`buf`] | What can be given to an operation as a buffer; slices; memory for `O_DIRECT` |
 //! | this page | [`block_on`], [`spawn`], [`JoinSet`], [`spawn_blocking`], [`yield_now`], [`Runtime`], [`Builder`], [`Op`], [`Error`] |
@@ -353,6 +354,7 @@ pub mod net;
 mod op;
 mod ring;
 mod runtime;
+pub mod signal;
 mod sys;
 pub mod time;
 mod unwind;

@@ -10,6 +10,7 @@ mod events;
 pub(crate) mod option;
 mod peer;
 mod pipe;
+mod signals;
 mod socket;
 pub(crate) mod threads;
 
@@ -26,6 +27,7 @@ pub(crate) use events::{add_watch, event_counter, inotify, read_events, remove_w
 pub(crate) use option::lingers;
 pub(crate) use peer::{peer_groups, peer_pidfd};
 pub(crate) use pipe::{is_pipe, make_fifo, open_pipe};
+pub(crate) use signals::SignalCounter;
 pub(crate) use socket::{
     bind, listen, local_address, open_pair, open_socket, peer_address, set_nonblocking, shut_down,
 };
