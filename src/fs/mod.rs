@@ -1,7 +1,7 @@
 //! Files and directories: std's names and shapes, with operations of the ring.
 //!
-//! Reads and writes give a position ([`File::read_at`]), so many can be in flight on one file at a
-//! time. All functions take what [`std::path::Path`] can be made of; relative paths start at the
+//! Reads and writes at an offset ([`File::read_at`]) can be in flight in any number on one file.
+//! Those where the file stands ([`File::read`]) happen one after the other. All functions take what [`std::path::Path`] can be made of; relative paths start at the
 //! process's current directory.
 //!
 //! # What the ring does not speed up

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use super::kept::Manner;
-use super::operation::{Notification, Operation, Step, lane, leave, moved};
+use super::operation::{Notification, Operation, Step, lane, leave, moved, tell_end};
 use super::orphan::Orphaned;
 use super::stage::{Packed, Stage};
 use super::turns::Turn;
@@ -372,7 +372,7 @@ impl<O: Operation> Op<'_, O> {
         if let Some(turn) = &self.turn
             && moved(&operation) > 0
         {
-            turn.ended(moved(&operation), cancelled);
+            tell_end(turn, &operation, cancelled);
         }
         leave(operation, cancelled);
     }
@@ -385,7 +385,7 @@ impl<O: Operation> Op<'_, O> {
             let operation = unsafe { self.take() };
             let turn = self.turn_of_dropped(&operation);
             if let Some(turn) = &turn {
-                turn.ended(moved(&operation), completion);
+                tell_end(turn, &operation, completion);
             }
             leave(operation, completion);
             drop(turn);

@@ -21,6 +21,7 @@ use io_uring::{squeue, types};
 use super::closing;
 use super::fixed_file::{FixedFile, Target};
 use super::kept::{Direction, Kept};
+use super::position::Position;
 use crate::ring::FileKind;
 use crate::runtime;
 use crate::sys::{self, Descriptor};
@@ -71,8 +72,12 @@ struct Rare {
     closer: Cell<Option<Waker>>,
     /// There was an operation that a worker of the kernel makes, and perhaps has not begun.
     is_looked_up_late: Cell<bool>,
+    /// Resources besides the first, each of which owns the descriptor.
+    more_owners: Cell<u32>,
     /// Of a file, from its first transfer on.
     fixed_file: FixedFile,
+    /// Of a file that is read or written where it stands.
+    position: Position,
     /// By direction: what the lane keeps.
     kept: [OnceCell<Box<RefCell<Kept>>>; 2],
 }
@@ -114,6 +119,27 @@ impl Handle {
     pub(super) fn wake_when_alone(&self, waker: Waker) {
         self.shared().is_awaited.set(true);
         self.rare_or_new().closer.set(Some(waker));
+    }
+
+    /// One resource more owns the descriptor.
+    pub(super) fn add_owner(&self) {
+        let more = &self.rare_or_new().more_owners;
+        more.set(more.get() + 1);
+    }
+
+    /// Do other resources own it?
+    pub(super) fn has_more_owners(&self) -> bool {
+        self.shared().rare.get().is_some_and(|rare| rare.more_owners.get() > 0)
+    }
+
+    /// One of several owners goes. `false`: there is only one.
+    pub(super) fn leave_to_others(&self) -> bool {
+        let has_more = self.has_more_owners();
+        if has_more {
+            let more = &self.rare_or_new().more_owners;
+            more.set(more.get() - 1);
+        }
+        has_more
     }
 
     /// Has the ring let go of the number, though operations without futures are in flight?
@@ -182,6 +208,12 @@ impl Handle {
         self.rare_or_new().kept[direction as usize].get_or_init(Box::default)
     }
 
+    #[inline]
+    pub(super) fn position(&self) -> &Position {
+        &self.rare_or_new().position
+    }
+
+    #[inline]
     fn rare_or_new(&self) -> &Rare {
         self.shared().rare.get_or_init(Box::default)
     }
@@ -320,6 +352,7 @@ impl SharedDescriptor {
     fn give_up(&self) -> Descriptor {
         if let Some(rare) = self.rare.get() {
             rare.fixed_file.give_back();
+            rare.position.give_back(self.borrowed());
         }
         let descriptor = self.descriptor.take().expect("a descriptor is given up once");
         runtime::forget_descriptor(descriptor.as_raw_fd());

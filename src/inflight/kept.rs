@@ -13,7 +13,7 @@ use crate::runtime::Core;
 
 /// Which way the bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
+pub enum Direction {
     /// From the descriptor.
     Inbound,
     /// To it.
@@ -22,7 +22,7 @@ pub(crate) enum Direction {
 
 /// How operations of one kind share a direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub enum Manner {
     /// One at a time.
     Alone,
     /// Any number at a time, but none while a dropped one is in flight.

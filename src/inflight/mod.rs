@@ -14,9 +14,11 @@ mod kept;
 mod multishot_stream;
 mod operation;
 mod orphan;
+mod position;
 mod registration;
 mod resource;
 mod stage;
+mod standing;
 mod turns;
 
 pub use deadline::{Cancel, Deadline, Expire};

@@ -17,6 +17,7 @@ use io_uring::squeue;
 
 use super::handle::Handle;
 use super::kept::{Direction, Manner};
+use super::turns::Turn;
 use crate::ring::Completion;
 use crate::runtime::Core;
 
@@ -70,12 +71,15 @@ pub struct Turns<O: Operation> {
     pub(crate) leave: fn(O, Completion),
     /// How much its earlier parts have moved, where it has several.
     pub(crate) moved: fn(&O) -> usize,
+    /// Is it one of the writes whose ends are kept for whoever asks? Not a read that takes turns
+    /// with them.
+    pub(crate) is_told: bool,
 }
 
 impl<O: Operation> Turns<O> {
     /// Of one that leaves nothing, takes nothing, and has no parts.
     pub(crate) const fn of(lane: fn(&O) -> Option<(&Handle, Direction, Manner)>) -> Turns<O> {
-        Turns { lane, claim: Step::Again, leave: drop_result, moved: |_| 0 }
+        Turns { lane, claim: Step::Again, leave: drop_result, moved: |_| 0, is_told: true }
     }
 }
 
@@ -126,6 +130,13 @@ pub(super) fn moved<O: Operation>(operation: &O) -> usize {
     O::TURNS.map_or(0, |turns| (turns.moved)(operation))
 }
 
+/// Its future is gone, and this is its last completion.
+pub(super) fn tell_end<O: Operation>(turn: &Turn, operation: &O, completion: Completion) {
+    if O::TURNS.is_none_or(|turns| turns.is_told) {
+        turn.ended(moved(operation), completion);
+    }
+}
+
 /// Leaves what its last completion brought, since its future is gone.
 pub(super) fn leave<O: Operation>(operation: O, completion: Completion) {
     match O::TURNS {
@@ -147,6 +158,12 @@ impl Completion {
             return Err(io::Error::from_raw_os_error(-self.result));
         }
         Ok(self.result as usize)
+    }
+
+    /// The bytes that were moved: none after an error.
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.result.max(0) as usize
     }
 
     /// Of an operation that the ring never saw.

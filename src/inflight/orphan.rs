@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::mem::MaybeUninit;
 
-use super::operation::{Operation, leave, moved};
+use super::operation::{Operation, leave, tell_end};
 use super::turns::Turn;
 use crate::driver::Orphan;
 use crate::ring::Completion;
@@ -25,7 +25,7 @@ impl<O: Operation> Orphan for Orphaned<O> {
         // completion.
         let operation = unsafe { self.operation.assume_init() };
         if let Some(turn) = &self.turn {
-            turn.ended(moved(&operation), completion);
+            tell_end(turn, &operation, completion);
         }
         leave(operation, completion);
     }
@@ -36,7 +36,7 @@ impl<O: Operation> Orphan for Orphaned<O> {
         let operation = unsafe { self.operation.assume_init_mut() };
         let turn = self.turn.take();
         if let Some(turn) = &turn {
-            turn.ended(moved(operation), completion);
+            tell_end(turn, operation, completion);
         }
         let handle =
             O::HABITS.notification.and_then(|notification| (notification.release)(operation));

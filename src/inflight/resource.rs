@@ -1,5 +1,7 @@
 //! The share of a file, a stream or a listener in its descriptor, which is closed with it.
 //!
+//! A file can be cloned. Then each of the clones owns the descriptor, and it is closed with the
+//! last.
 //! If it goes while operations without futures are in flight, they are cancelled, and the
 //! descriptor is closed as soon as no entry that names it is on its way to the kernel.
 
@@ -28,9 +30,18 @@ impl Resource {
         Resource(Handle::of_file(descriptor))
     }
 
+    /// One owner more of the same descriptor.
+    pub(crate) fn share(&self) -> Resource {
+        self.add_owner();
+        Resource(self.0.clone())
+    }
+
     /// Waits for the end of operations whose futures were dropped, then closes the descriptor and
-    /// says how that went.
+    /// says how that went, unless others own it.
     pub(crate) async fn close(self) -> io::Result<()> {
+        if self.is_left_to_others().await {
+            return Ok(());
+        }
         self.wait_alone().await;
         let at_once = self.closes_at_once();
         closing::close(self.give_up(), at_once).await
@@ -40,6 +51,17 @@ impl Resource {
     pub(crate) async fn into_descriptor(self) -> Descriptor {
         self.wait_alone().await;
         self.give_up()
+    }
+
+    /// Waits for the end of operations whose futures were dropped, if others own the descriptor,
+    /// too. Do they still own it then?
+    pub(crate) async fn is_left_to_others(&self) -> bool {
+        if self.has_more_owners() {
+            for direction in [Direction::Inbound, Direction::Outbound] {
+                poll_fn(|context| self.lane(direction).poll_quiet(context)).await;
+            }
+        }
+        self.has_more_owners()
     }
 
     async fn wait_alone(&self) {
@@ -60,6 +82,9 @@ impl Resource {
     /// not with the next turn.
     #[cold]
     fn close_early(&self) {
+        if self.leave_to_others() {
+            return;
+        }
         self.lane(Direction::Inbound).cancel_parked();
         if self.let_go() {
             let at_once = self.closes_at_once();

@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 
 use io_uring::{opcode, squeue, types};
 
+use super::place::{Place, check_offset};
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::inflight::{
     Direction, Habits, Handle, Manner, Op, Operation, Progress, Step, Turns, advance, claim,
@@ -20,14 +21,6 @@ use crate::inflight::{
 use crate::ring::Completion;
 use crate::runtime::Core;
 use crate::sys;
-
-/// An offset beyond this is negative to the kernel, and -1 would mean "wherever the file's cursor
-/// is".
-const HIGHEST_OFFSET: u64 = i64::MAX as u64;
-
-pub(super) fn check_offset(offset: u64) -> Option<i32> {
-    (offset > HIGHEST_OFFSET).then_some(-libc::EINVAL)
-}
 
 /// A read into a part of a buffer. For a file that goes around the page cache, memory that the
 /// kernel knows saves pinning it; otherwise plain memory is cheaper.
@@ -90,30 +83,34 @@ unsafe fn read_past_the_ring(
 }
 
 /// One read at an offset.
-pub struct ReadAt<B> {
+pub struct ReadAt<B, P = u64> {
     file: Handle,
     buffer: B,
-    offset: u64,
+    place: P,
 }
 
-impl<B: IoBufMut> ReadAt<B> {
-    pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, ReadAt<B>> {
-        let refused = needs_room(&buffer).or(check_offset(offset));
-        Op::settled(ReadAt::new(file, buffer, offset), refused)
+impl<B: IoBufMut, P: Place> ReadAt<B, P> {
+    pub(crate) fn op<'h>(file: &'h Handle, buffer: B, place: P) -> Op<'h, ReadAt<B, P>> {
+        let refused = needs_room(&buffer).or(place.refused());
+        Op::settled(ReadAt::new(file, buffer, place), refused)
     }
 
-    pub(super) fn new(file: &Handle, buffer: B, offset: u64) -> ReadAt<B> {
-        ReadAt { file: file.clone(), buffer, offset }
+    pub(super) fn new(file: &Handle, buffer: B, place: P) -> ReadAt<B, P> {
+        ReadAt { file: file.clone(), buffer, place }
     }
 }
 
 // SAFETY: the buffer belongs to the operation, at an address that `IoBufMut` keeps; the handle
 // keeps the descriptor open.
-unsafe impl<B: IoBufMut> Operation for ReadAt<B> {
+unsafe impl<B: IoBufMut, P: Place> Operation for ReadAt<B, P> {
     type Output = Result<(usize, B), Error<B>>;
 
-    const TURNS: Option<Turns<Self>> =
-        Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    const TURNS: Option<Turns<Self>> = Some(Turns {
+        claim: Self::claim,
+        leave: Self::leave,
+        is_told: false,
+        ..Turns::of(Self::lane)
+    });
     const HABITS: Habits<Self> =
         Habits { past_the_ring: Some(Self::try_past_the_ring), ..Habits::USUAL };
 
@@ -121,18 +118,20 @@ unsafe impl<B: IoBufMut> Operation for ReadAt<B> {
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.capacity());
         let address = self.buffer.as_mut_ptr();
-        reading(&self.file, &self.buffer, address, length, self.offset)
+        reading(&self.file, &self.buffer, address, length, self.place.of_read(&self.file, 0))
     }
 
     #[inline(always)]
     fn complete(self, completion: Completion) -> Step<Self> {
+        self.place.has_read(&self.file, completion.count());
         Step::Done(filled(self.buffer, completion.result()))
     }
 }
 
-impl<B: IoBufMut> ReadAt<B> {
+impl<B: IoBufMut, P: Place> ReadAt<B, P> {
     pub(super) fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
-        self.file.is_stream().then_some((&self.file, Direction::Inbound, Manner::AfterDropped))
+        let (direction, manner) = self.place.turns_of_read(&self.file)?;
+        Some((&self.file, direction, manner))
     }
 
     pub(super) fn claim(mut self) -> Step<Self> {
@@ -143,7 +142,7 @@ impl<B: IoBufMut> ReadAt<B> {
     }
 
     pub(super) fn leave(self, completion: Completion) {
-        if self.file.is_stream() {
+        if self.place.is_read_once(&self.file) {
             leave(&self.file, self.buffer, 0, completion);
         }
     }
@@ -151,37 +150,37 @@ impl<B: IoBufMut> ReadAt<B> {
     #[inline(never)]
     fn try_past_the_ring(&mut self, core: &Core) -> Option<i32> {
         let length = clamp(self.buffer.capacity());
+        let offset = self.place.of_read(&self.file, 0);
         // SAFETY: the buffer belongs to the operation, and the kernel does not know it.
-        unsafe {
-            read_past_the_ring(core, &self.file, self.buffer.as_mut_ptr(), length, self.offset)
-        }
+        unsafe { read_past_the_ring(core, &self.file, self.buffer.as_mut_ptr(), length, offset) }
     }
 }
 
 /// Reads at an offset until the buffer is full.
-pub struct ReadExactAt<B> {
+pub struct ReadExactAt<B, P = u64> {
     file: Handle,
     buffer: B,
-    offset: u64,
+    place: P,
     filled: usize,
 }
 
-impl<B: IoBufMut> ReadExactAt<B> {
-    pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, ReadExactAt<B>> {
-        Op::settled(
-            ReadExactAt { file: file.clone(), buffer, offset, filled: 0 },
-            check_offset(offset),
-        )
+impl<B: IoBufMut, P: Place> ReadExactAt<B, P> {
+    pub(crate) fn op<'h>(file: &'h Handle, buffer: B, place: P) -> Op<'h, ReadExactAt<B, P>> {
+        Op::settled(ReadExactAt { file: file.clone(), buffer, place, filled: 0 }, place.refused())
     }
 }
 
 // SAFETY: as for `ReadAt`; `filled` never exceeds the capacity, so the address stays within the
 // buffer.
-unsafe impl<B: IoBufMut> Operation for ReadExactAt<B> {
+unsafe impl<B: IoBufMut, P: Place> Operation for ReadExactAt<B, P> {
     type Output = Result<B, Error<B>>;
 
-    const TURNS: Option<Turns<Self>> =
-        Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    const TURNS: Option<Turns<Self>> = Some(Turns {
+        claim: Self::claim,
+        leave: Self::leave,
+        is_told: false,
+        ..Turns::of(Self::lane)
+    });
     const HABITS: Habits<Self> =
         Habits { past_the_ring: Some(Self::try_past_the_ring), ..Habits::USUAL };
 
@@ -190,7 +189,8 @@ unsafe impl<B: IoBufMut> Operation for ReadExactAt<B> {
         let length = clamp(self.buffer.capacity() - self.filled);
         // SAFETY: `filled` bytes of the buffer lie before this address.
         let address = unsafe { self.buffer.as_mut_ptr().add(self.filled) };
-        reading(&self.file, &self.buffer, address, length, self.offset + self.filled as u64)
+        let offset = self.place.of_read(&self.file, self.filled);
+        reading(&self.file, &self.buffer, address, length, offset)
     }
 
     #[inline(always)]
@@ -198,16 +198,21 @@ unsafe impl<B: IoBufMut> Operation for ReadExactAt<B> {
         match advance(&mut self.filled, self.buffer.capacity(), completion.result(), end_of_file) {
             Progress::Partial => Step::Again(self),
             Progress::Complete => {
+                self.place.has_read(&self.file, self.filled);
                 Step::Done(filled(self.buffer, Ok(self.filled)).map(|(_, buffer)| buffer))
             }
-            Progress::Failed(error) => Step::Done(Err(incomplete(self.buffer, self.filled, error))),
+            Progress::Failed(error) => {
+                self.place.has_read(&self.file, self.filled);
+                Step::Done(Err(incomplete(self.buffer, self.filled, error)))
+            }
         }
     }
 }
 
-impl<B: IoBufMut> ReadExactAt<B> {
+impl<B: IoBufMut, P: Place> ReadExactAt<B, P> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
-        self.file.is_stream().then_some((&self.file, Direction::Inbound, Manner::AfterDropped))
+        let (direction, manner) = self.place.turns_of_read(&self.file)?;
+        Some((&self.file, direction, manner))
     }
 
     fn claim(mut self) -> Step<Self> {
@@ -221,7 +226,7 @@ impl<B: IoBufMut> ReadExactAt<B> {
     }
 
     fn leave(self, completion: Completion) {
-        if self.file.is_stream() {
+        if self.place.is_read_once(&self.file) {
             leave(&self.file, self.buffer, self.filled, completion);
         }
     }
@@ -231,29 +236,28 @@ impl<B: IoBufMut> ReadExactAt<B> {
         let length = clamp(self.buffer.capacity() - self.filled);
         // SAFETY: `filled` bytes of the buffer lie before this address.
         let address = unsafe { self.buffer.as_mut_ptr().add(self.filled) };
+        let offset = self.place.of_read(&self.file, self.filled);
         // SAFETY: the buffer belongs to the operation, and the kernel does not know it.
-        unsafe {
-            read_past_the_ring(core, &self.file, address, length, self.offset + self.filled as u64)
-        }
+        unsafe { read_past_the_ring(core, &self.file, address, length, offset) }
     }
 }
 
 /// One write at an offset.
-pub struct WriteAt<B> {
+pub struct WriteAt<B, P = u64> {
     file: Handle,
     buffer: B,
-    offset: u64,
+    place: P,
 }
 
-impl<B: IoBuf> WriteAt<B> {
-    pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, WriteAt<B>> {
-        Op::settled(WriteAt { file: file.clone(), buffer, offset }, check_offset(offset))
+impl<B: IoBuf, P: Place> WriteAt<B, P> {
+    pub(crate) fn op<'h>(file: &'h Handle, buffer: B, place: P) -> Op<'h, WriteAt<B, P>> {
+        Op::settled(WriteAt { file: file.clone(), buffer, place }, place.refused())
     }
 }
 
 // SAFETY: the buffer belongs to the operation, at an address that `IoBuf` keeps; the handle keeps
 // the descriptor open.
-unsafe impl<B: IoBuf> Operation for WriteAt<B> {
+unsafe impl<B: IoBuf, P: Place> Operation for WriteAt<B, P> {
     type Output = Result<(usize, B), Error<B>>;
 
     const TURNS: Option<Turns<Self>> = Some(Turns::of(Self::lane));
@@ -261,41 +265,40 @@ unsafe impl<B: IoBuf> Operation for WriteAt<B> {
     #[inline]
     fn entry(&mut self) -> squeue::Entry {
         let length = clamp(self.buffer.init_len());
-        writing(&self.file, &self.buffer, self.buffer.as_init_ptr(), length, self.offset)
+        let offset = self.place.of_write(&self.file, 0);
+        writing(&self.file, &self.buffer, self.buffer.as_init_ptr(), length, offset)
     }
 
     #[inline(always)]
     fn complete(self, completion: Completion) -> Step<Self> {
+        self.place.has_written(&self.file, completion.count());
         Step::Done(written(self.buffer, completion.result()))
     }
 }
 
-impl<B: IoBuf> WriteAt<B> {
+impl<B: IoBuf, P: Place> WriteAt<B, P> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
-        Some((&self.file, Direction::Outbound, Manner::AfterDropped))
+        Some((&self.file, Direction::Outbound, P::MANNER_OF_WRITE))
     }
 }
 
 /// Writes at an offset until the buffer is through.
-pub struct WriteAllAt<B> {
+pub struct WriteAllAt<B, P = u64> {
     file: Handle,
     buffer: B,
-    offset: u64,
+    place: P,
     written: usize,
 }
 
-impl<B: IoBuf> WriteAllAt<B> {
-    pub(crate) fn op<'h>(file: &'h Handle, buffer: B, offset: u64) -> Op<'h, WriteAllAt<B>> {
-        Op::settled(
-            WriteAllAt { file: file.clone(), buffer, offset, written: 0 },
-            check_offset(offset),
-        )
+impl<B: IoBuf, P: Place> WriteAllAt<B, P> {
+    pub(crate) fn op<'h>(file: &'h Handle, buffer: B, place: P) -> Op<'h, WriteAllAt<B, P>> {
+        Op::settled(WriteAllAt { file: file.clone(), buffer, place, written: 0 }, place.refused())
     }
 }
 
 // SAFETY: as for `WriteAt`; `written` never exceeds the length, so the address stays within the
 // buffer.
-unsafe impl<B: IoBuf> Operation for WriteAllAt<B> {
+unsafe impl<B: IoBuf, P: Place> Operation for WriteAllAt<B, P> {
     type Output = Result<B, Error<B>>;
 
     const TURNS: Option<Turns<Self>> = Some(Turns { moved: Self::moved, ..Turns::of(Self::lane) });
@@ -305,11 +308,13 @@ unsafe impl<B: IoBuf> Operation for WriteAllAt<B> {
         let length = clamp(self.buffer.init_len() - self.written);
         // SAFETY: `written` bytes of the buffer lie before this address.
         let address = unsafe { self.buffer.as_init_ptr().add(self.written) };
-        writing(&self.file, &self.buffer, address, length, self.offset + self.written as u64)
+        let offset = self.place.of_write(&self.file, self.written);
+        writing(&self.file, &self.buffer, address, length, offset)
     }
 
     #[inline(always)]
     fn complete(mut self, completion: Completion) -> Step<Self> {
+        self.place.has_written(&self.file, completion.count());
         match advance(&mut self.written, self.buffer.init_len(), completion.result(), write_zero) {
             Progress::Partial => Step::Again(self),
             Progress::Complete => Step::Done(Ok(self.buffer)),
@@ -320,9 +325,9 @@ unsafe impl<B: IoBuf> Operation for WriteAllAt<B> {
     }
 }
 
-impl<B: IoBuf> WriteAllAt<B> {
+impl<B: IoBuf, P: Place> WriteAllAt<B, P> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
-        Some((&self.file, Direction::Outbound, Manner::AfterDropped))
+        Some((&self.file, Direction::Outbound, P::MANNER_OF_WRITE))
     }
 
     fn moved(&self) -> usize {
@@ -440,10 +445,10 @@ mod tests {
 
     /// The opcodes of a read, an exact read, a write and a complete write with such a buffer.
     fn opcodes<B: IoBufMut>(file: &Handle, mut buffer: impl FnMut() -> B) -> [u32; 4] {
-        let mut read = ReadAt { file: file.clone(), buffer: buffer(), offset: 0 };
-        let mut exact = ReadExactAt { file: file.clone(), buffer: buffer(), offset: 0, filled: 0 };
-        let mut write = WriteAt { file: file.clone(), buffer: buffer(), offset: 0 };
-        let mut all = WriteAllAt { file: file.clone(), buffer: buffer(), offset: 0, written: 0 };
+        let mut read = ReadAt { file: file.clone(), buffer: buffer(), place: 0 };
+        let mut exact = ReadExactAt { file: file.clone(), buffer: buffer(), place: 0, filled: 0 };
+        let mut write = WriteAt { file: file.clone(), buffer: buffer(), place: 0 };
+        let mut all = WriteAllAt { file: file.clone(), buffer: buffer(), place: 0, written: 0 };
         [read.entry(), exact.entry(), write.entry(), all.entry()].map(|entry| entry.get_opcode())
     }
 

@@ -11,7 +11,7 @@ use std::ptr;
 
 use io_uring::{opcode, squeue};
 
-use super::file::check_offset;
+use super::place::Place;
 use crate::buf::{Error, IoBufMut, IoBufs};
 use crate::inflight::{
     Direction, Handle, Left, MOST_BYTES, Manner, MessageHeader, Op, Operation, Progress, Step,
@@ -149,46 +149,52 @@ pub(super) fn leave<B: IoBufMut>(stream: &Handle, buffers: Vec<B>, completion: C
 }
 
 /// One read at an offset into several buffers.
-pub struct ReadVectoredAt<B> {
+pub struct ReadVectoredAt<B, P = u64> {
     file: Handle,
     buffers: Vec<B>,
     vectors: Vectors,
-    offset: u64,
+    place: P,
 }
 
-impl<B: IoBufMut> ReadVectoredAt<B> {
-    pub(crate) fn op(file: &Handle, mut buffers: Vec<B>, offset: u64) -> Op<'_, ReadVectoredAt<B>> {
-        let refused = needs_room(&buffers).or(check_offset(offset));
+impl<B: IoBufMut, P: Place> ReadVectoredAt<B, P> {
+    pub(crate) fn op(file: &Handle, mut buffers: Vec<B>, place: P) -> Op<'_, ReadVectoredAt<B, P>> {
+        let refused = needs_room(&buffers).or(place.refused());
         let vectors = Vectors::to_fill(&mut buffers);
-        Op::settled(ReadVectoredAt { file: file.clone(), buffers, vectors, offset }, refused)
+        Op::settled(ReadVectoredAt { file: file.clone(), buffers, vectors, place }, refused)
     }
 }
 
 // SAFETY: the buffers and the vectors belong to the operation, on the heap; the handle keeps the
 // descriptor open.
-unsafe impl<B: IoBufMut> Operation for ReadVectoredAt<B> {
+unsafe impl<B: IoBufMut, P: Place> Operation for ReadVectoredAt<B, P> {
     type Output = Result<(usize, Vec<B>), Error<Vec<B>>>;
 
-    const TURNS: Option<Turns<Self>> =
-        Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+    const TURNS: Option<Turns<Self>> = Some(Turns {
+        claim: Self::claim,
+        leave: Self::leave,
+        is_told: false,
+        ..Turns::of(Self::lane)
+    });
 
     fn entry(&mut self) -> squeue::Entry {
         let Vectors(vectors) = &self.vectors;
         let target = self.file.target_of_transfer();
         opcode::Readv::new(target.number, vectors.as_ptr(), vectors.len() as u32)
-            .offset(self.offset)
+            .offset(self.place.of_read(&self.file, 0))
             .build()
             .flags(target.flags)
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
+        self.place.has_read(&self.file, completion.count());
         Step::Done(filled(self.buffers, completion.result()))
     }
 }
 
-impl<B: IoBufMut> ReadVectoredAt<B> {
+impl<B: IoBufMut, P: Place> ReadVectoredAt<B, P> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
-        self.file.is_stream().then_some((&self.file, Direction::Inbound, Manner::AfterDropped))
+        let (direction, manner) = self.place.turns_of_read(&self.file)?;
+        Some((&self.file, direction, manner))
     }
 
     fn claim(self) -> Step<Self> {
@@ -199,32 +205,32 @@ impl<B: IoBufMut> ReadVectoredAt<B> {
     }
 
     fn leave(self, completion: Completion) {
-        if self.file.is_stream() {
+        if self.place.is_read_once(&self.file) {
             leave(&self.file, self.buffers, completion);
         }
     }
 }
 
 /// One write at an offset from several buffers.
-pub struct WriteVectoredAt<S> {
+pub struct WriteVectoredAt<S, P = u64> {
     file: Handle,
     buffers: S,
     vectors: Vectors,
-    offset: u64,
+    place: P,
 }
 
-impl<S: IoBufs> WriteVectoredAt<S> {
-    pub(crate) fn op(file: &Handle, buffers: S, offset: u64) -> Op<'_, WriteVectoredAt<S>> {
+impl<S: IoBufs, P: Place> WriteVectoredAt<S, P> {
+    pub(crate) fn op(file: &Handle, buffers: S, place: P) -> Op<'_, WriteVectoredAt<S, P>> {
         let vectors = Vectors::to_empty(&buffers);
         Op::settled(
-            WriteVectoredAt { file: file.clone(), buffers, vectors, offset },
-            check_offset(offset),
+            WriteVectoredAt { file: file.clone(), buffers, vectors, place },
+            place.refused(),
         )
     }
 }
 
 // SAFETY: as for `ReadVectoredAt`.
-unsafe impl<S: IoBufs> Operation for WriteVectoredAt<S> {
+unsafe impl<S: IoBufs, P: Place> Operation for WriteVectoredAt<S, P> {
     type Output = Result<(usize, S), Error<S>>;
 
     const TURNS: Option<Turns<Self>> = Some(Turns::of(Self::lane));
@@ -233,19 +239,80 @@ unsafe impl<S: IoBufs> Operation for WriteVectoredAt<S> {
         let Vectors(vectors) = &self.vectors;
         let target = self.file.target_of_transfer();
         opcode::Writev::new(target.number, vectors.as_ptr(), vectors.len() as u32)
-            .offset(self.offset)
+            .offset(self.place.of_write(&self.file, 0))
             .build()
             .flags(target.flags)
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
+        self.place.has_written(&self.file, completion.count());
         Step::Done(written(self.buffers, completion.result()))
     }
 }
 
-impl<S: IoBufs> WriteVectoredAt<S> {
+impl<S: IoBufs, P: Place> WriteVectoredAt<S, P> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
-        Some((&self.file, Direction::Outbound, Manner::AfterDropped))
+        Some((&self.file, Direction::Outbound, P::MANNER_OF_WRITE))
+    }
+}
+
+/// Writes at an offset until several buffers are through.
+pub struct WriteAllVectoredAt<S, P = u64> {
+    file: Handle,
+    buffers: S,
+    vectors: Vectors,
+    place: P,
+    written: usize,
+    whole: usize,
+}
+
+impl<S: IoBufs, P: Place> WriteAllVectoredAt<S, P> {
+    pub(crate) fn op(file: &Handle, buffers: S, place: P) -> Op<'_, WriteAllVectoredAt<S, P>> {
+        let (vectors, whole) = (Vectors::of_all(&buffers), buffers.total_len());
+        let file = file.clone();
+        let operation = WriteAllVectoredAt { file, buffers, vectors, place, written: 0, whole };
+        Op::settled(operation, place.refused())
+    }
+}
+
+// SAFETY: as for `ReadVectoredAt`; the vectors only get shorter, within the buffers.
+unsafe impl<S: IoBufs, P: Place> Operation for WriteAllVectoredAt<S, P> {
+    type Output = Result<S, Error<S>>;
+
+    const TURNS: Option<Turns<Self>> = Some(Turns { moved: Self::moved, ..Turns::of(Self::lane) });
+
+    fn entry(&mut self) -> squeue::Entry {
+        let vectors = self.vectors.of_next_call();
+        let target = self.file.target_of_transfer();
+        opcode::Writev::new(target.number, vectors.as_ptr(), vectors.len() as u32)
+            .offset(self.place.of_write(&self.file, self.written))
+            .build()
+            .flags(target.flags)
+    }
+
+    fn complete(mut self, completion: Completion) -> Step<Self> {
+        self.place.has_written(&self.file, completion.count());
+        let before = self.written;
+        match advance(&mut self.written, self.whole, completion.result(), write_zero) {
+            Progress::Complete => Step::Done(Ok(self.buffers)),
+            Progress::Failed(error) => {
+                Step::Done(Err(Error::new(error, self.buffers).with_transferred(self.written)))
+            }
+            Progress::Partial => {
+                self.vectors.skip(self.written - before);
+                Step::Again(self)
+            }
+        }
+    }
+}
+
+impl<S: IoBufs, P: Place> WriteAllVectoredAt<S, P> {
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        Some((&self.file, Direction::Outbound, P::MANNER_OF_WRITE))
+    }
+
+    fn moved(&self) -> usize {
+        self.written
     }
 }
 

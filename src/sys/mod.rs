@@ -7,6 +7,7 @@ mod clock;
 pub(crate) mod control;
 mod descriptor;
 mod events;
+mod files;
 pub(crate) mod option;
 mod peer;
 mod pipe;
@@ -24,6 +25,7 @@ pub(crate) use calls::{
 pub(crate) use clock::{clock, monotonic_nanoseconds, now};
 pub(crate) use descriptor::{Descriptor, duplicate};
 pub(crate) use events::{add_watch, event_counter, inotify, read_events, remove_watch};
+pub(crate) use files::{Whence, appends, seek};
 pub(crate) use option::lingers;
 pub(crate) use peer::{peer_groups, peer_pidfd};
 pub(crate) use pipe::{is_pipe, make_fifo, open_pipe};

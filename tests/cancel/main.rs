@@ -12,6 +12,7 @@ mod chunks;
 mod datagrams;
 mod queues;
 mod reads;
+mod standing;
 mod writes;
 
 use std::future::Future;

@@ -19,6 +19,7 @@ mod open;
 mod paths;
 mod pool;
 mod registered_files;
+mod standing;
 
 mod terminals;
 mod transfer;

@@ -4,7 +4,7 @@ use super::File;
 use crate::buf::{IoBuf, IoBufMut, IoBufs};
 use crate::inflight::Op;
 use crate::op::file::{ReadAt, ReadExactAt, WriteAllAt, WriteAt};
-use crate::op::vectored::{ReadVectoredAt, WriteVectoredAt};
+use crate::op::vectored::{ReadVectoredAt, WriteAllVectoredAt, WriteVectoredAt};
 
 impl File {
     /// Reads at an offset, and returns the count and the buffer; pread(2).
@@ -103,5 +103,22 @@ impl File {
         offset: u64,
     ) -> Op<'_, WriteVectoredAt<B>> {
         WriteVectoredAt::op(&self.handle, buffers, offset)
+    }
+
+    /// Writes all of several buffers at an offset, one after the other, and returns them: as
+    /// [`write_all_at`](File::write_all_at) would if they were one.
+    ///
+    /// They come as a vector, an array, or a tuple of different ones, in any number.
+    ///
+    /// Yields `Result<B, Error<B>>`.
+    ///
+    /// # Errors
+    /// As [`write_all_at`](File::write_all_at).
+    pub fn write_all_vectored_at<B: IoBufs>(
+        &self,
+        buffers: B,
+        offset: u64,
+    ) -> Op<'_, WriteAllVectoredAt<B>> {
+        WriteAllVectoredAt::op(&self.handle, buffers, offset)
     }
 }

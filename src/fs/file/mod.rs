@@ -2,6 +2,7 @@
 
 mod at;
 mod chunks;
+mod standing;
 mod whole;
 
 use std::io;
@@ -13,7 +14,8 @@ use crate::inflight::Resource;
 
 pub use whole::Advice;
 
-/// An open file. Operations name their position, so any number of them can be in flight at once.
+/// An open file. Reads and writes at an offset can be in flight in any number at once; those where
+/// [the file stands](#where-the-file-stands) happen one after the other.
 ///
 /// # Dropping
 /// The file is closed when `drop` returns. Dropped operations of it that are in flight are
@@ -82,6 +84,7 @@ impl File {
     }
 
     /// Waits for the end of operations whose futures were dropped, then closes the file; close(2).
+    /// With [clones](File::try_clone) it is closed with the last of them.
     ///
     /// If the future is dropped the file is closed all the same.
     ///
@@ -97,8 +100,41 @@ impl File {
         self.handle.close().await
     }
 
-    /// Waits for the end of operations whose futures were dropped, and gives std what this is.
+    /// Another `File` that is the same open file: the position, the turns of operations, and the
+    /// descriptor with its number. It is closed with the last of them.
+    ///
+    /// It costs no descriptor and no system call. To own a descriptor of its own, as another
+    /// process or std must, use [`as_fd`](AsFd::as_fd) and [`BorrowedFd::try_clone_to_owned`].
+    ///
+    /// ```
+    /// use annulus::{buf::IoBuf, fs::File};
+    ///
+    /// # annulus::block_on(async {
+    /// let file = File::open("Cargo.toml").await?;
+    /// let clone = file.try_clone()?;
+    /// file.read_exact(vec![0; 9].slice(..)).await?;
+    /// assert_eq!(clone.stream_position().await?, 9);
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// None today; the signature is that of std.
+    pub fn try_clone(&self) -> io::Result<File> {
+        Ok(File { handle: self.handle.share() })
+    }
+
+    /// Waits for the end of operations whose futures were dropped, and gives std what this is, with
+    /// the position where this [stands](File#where-the-file-stands).
+    ///
+    /// If there are [clones](File::try_clone) it duplicates the descriptor, and where none is to be
+    /// had (`EMFILE`) it waits until they have gone.
     pub async fn into_std(self) -> std::fs::File {
+        if self.handle.is_left_to_others().await {
+            self.handle.give_position_back();
+            if let Ok(duplicate) = self.as_fd().try_clone_to_owned() {
+                return duplicate.into();
+            }
+        }
         OwnedFd::from(self.handle.into_descriptor().await).into()
     }
 }
