@@ -7,6 +7,7 @@ use std::path::Path;
 
 use annulus::buf::IoBuf;
 use annulus::fs::{File, OpenOptions};
+use annulus::io::{AsyncRead, AsyncWrite};
 use futures_util::future::join_all;
 
 use crate::common::{Random, run, scratch_dir, seed, size};
@@ -343,5 +344,45 @@ fn positions_that_no_file_can_have_are_refused_and_nothing_moves() {
         let error = file.read(Vec::new()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "no room");
         assert!(file.as_fd().try_clone_to_owned().is_ok());
+    });
+}
+
+/// A copy by the traits alone.
+async fn copy_by_traits(mut from: impl AsyncRead, mut to: impl AsyncWrite) -> io::Result<u64> {
+    let mut total = 0;
+    loop {
+        let chunk = from.read_chunk().await?;
+        if chunk.is_empty() {
+            to.flush().await?;
+            to.shutdown().await?;
+            return Ok(total);
+        }
+        total += to.write_all(chunk).await?.len() as u64;
+    }
+}
+
+#[test]
+fn a_file_is_a_reader_and_a_writer_of_the_traits() {
+    let scratch = scratch_dir();
+    run(async || {
+        let file = open(&scratch.path().join("file")).await;
+        file.write_all(pattern(200_000)).await.unwrap();
+        file.seek(SeekFrom::Start(1000)).await.unwrap();
+        let copy = open(&scratch.path().join("copy")).await;
+        assert_eq!(copy_by_traits(&file, &copy).await.unwrap(), 199_000);
+        assert_eq!(copy.stream_position().await.unwrap(), 199_000);
+        file.seek(SeekFrom::Start(199_990)).await.unwrap();
+        let mut bytes = b"head".to_vec();
+        assert_eq!(AsyncRead::read_to_end(&mut &file, &mut bytes).await.unwrap(), 10);
+        assert_eq!(bytes[4..], pattern(200_000)[199_990..]);
+        let (reader, writer) = io::pipe().unwrap();
+        let (reader, writer) =
+            (File::from(OwnedFd::from(reader)), File::from(OwnedFd::from(writer)));
+        writer.write_all("through").await.unwrap();
+        drop(writer);
+        copy.rewind().await.unwrap();
+        assert!(AsyncRead::lends_chunks(&reader) && !AsyncRead::lends_chunks(&copy));
+        assert_eq!(copy_by_traits(reader, &copy).await.unwrap(), 7);
+        assert_eq!(copy.read_exact_at(vec![0; 7], 0).await.unwrap(), b"through");
     });
 }

@@ -1,5 +1,6 @@
 //! An open file: how it comes to be, how it ends, and what it is made from and into.
 
+mod as_io;
 mod at;
 mod chunks;
 mod standing;
