@@ -72,6 +72,11 @@ impl MessageHeader {
         )
     }
 
+    /// Without any address.
+    pub(crate) fn for_no_address() -> MessageHeader {
+        MessageHeader::with_address(SockAddrStorage::zeroed(), 0)
+    }
+
     /// With an address to go to.
     pub(crate) fn for_address(address: &SockAddr) -> MessageHeader {
         // SAFETY: a `SockAddr` is one whole `SockAddrStorage` on the other side of this pointer.

@@ -37,6 +37,8 @@ pub(crate) enum Left {
     Chunk(Chunk),
     /// One datagram, and where it came from.
     Datagram { bytes: Vec<u8>, from: SocketAddr },
+    /// Bytes of a Unix socket, with the rest that its operation knows: what came along with them.
+    Message { bytes: Vec<u8>, rest: Box<dyn Any> },
     /// A connection with its address, of the type that the listener's operation knows.
     Connection(Box<dyn Any>),
     /// An error that the kernel reports only once.

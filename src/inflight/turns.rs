@@ -131,7 +131,12 @@ impl<'h> Lane<'h> {
         room: usize,
         mut put: impl FnMut(&[u8]),
     ) -> Option<io::Result<usize>> {
-        match self.take_left()? {
+        let left = match self.take_left()? {
+            // A read without room for what came along closes that, as the kernel does.
+            Left::Message { bytes, .. } => Left::Bytes { bytes, start: 0 },
+            left => left,
+        };
+        match left {
             Left::Failed(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
             Left::Bytes { bytes, start } => {
                 let count = room.min(bytes.len() - start);
@@ -150,7 +155,7 @@ impl<'h> Lane<'h> {
                 }
                 Some(Ok(count))
             }
-            Left::Datagram { .. } | Left::Connection(_) => None,
+            Left::Datagram { .. } | Left::Message { .. } | Left::Connection(_) => None,
         }
     }
 

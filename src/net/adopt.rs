@@ -13,6 +13,8 @@ pub(super) enum Kind {
     Tcp,
     Udp,
     Unix,
+    UnixDatagram,
+    UnixSeqpacket,
 }
 
 impl Kind {
@@ -21,6 +23,8 @@ impl Kind {
             (Domain::IPV4 | Domain::IPV6, Type::STREAM) => Some(Kind::Tcp),
             (Domain::IPV4 | Domain::IPV6, Type::DGRAM) => Some(Kind::Udp),
             (Domain::UNIX, Type::STREAM) => Some(Kind::Unix),
+            (Domain::UNIX, Type::DGRAM) => Some(Kind::UnixDatagram),
+            (Domain::UNIX, Type::SEQPACKET) => Some(Kind::UnixSeqpacket),
             _ => None,
         }
     }
@@ -30,6 +34,8 @@ impl Kind {
             Kind::Tcp => "TcpStream or TcpListener",
             Kind::Udp => "UdpSocket",
             Kind::Unix => "UnixStream or UnixListener",
+            Kind::UnixDatagram => "UnixDatagram",
+            Kind::UnixSeqpacket => "UnixSeqpacket or UnixSeqpacketListener",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Sockets: TCP, UDP and Unix streams, with operations of the ring.
+//! Sockets: TCP, UDP and Unix sockets, with operations of the ring.
 //!
 //! Names and shapes are std's, and tokio's where std has none. All methods take `&self`. Reads and
 //! writes take a buffer and give it back, with the result or with the error; see
@@ -34,10 +34,11 @@ mod tcp;
 mod udp;
 mod unix;
 
-pub use crate::op::{Incoming, Sent};
+pub use crate::op::{Incoming, Sent, UnixMessage};
+pub use crate::sys::UCred;
 pub use address::{ToSocketAddrs, lookup_host};
 pub use split::{ReadHalf, ReuniteError, WriteHalf};
 pub use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 pub use tcp::{ListenOptions, TcpListener, TcpStream};
 pub use udp::UdpSocket;
-pub use unix::{UCred, UnixListener, UnixStream};
+pub use unix::{UnixDatagram, UnixListener, UnixSeqpacket, UnixSeqpacketListener, UnixStream};

@@ -190,7 +190,12 @@ impl<'h> Chunks<'h> {
 
 /// The bytes or the error that a dropped operation has left.
 fn take_left(lane: Lane<'_>) -> Option<io::Result<Chunk>> {
-    match lane.take_left()? {
+    let left = match lane.take_left()? {
+        // What came along is closed, as in `Lane::take_bytes`.
+        Left::Message { bytes, .. } => Left::Bytes { bytes, start: 0 },
+        left => left,
+    };
+    match left {
         Left::Chunk(chunk) => Some(Ok(chunk)),
         Left::Bytes { bytes, start } => {
             let end = bytes.len().min(start + MOST_BYTES);
@@ -201,7 +206,7 @@ fn take_left(lane: Lane<'_>) -> Option<io::Result<Chunk>> {
             Some(Ok(chunk))
         }
         Left::Failed(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
-        Left::Datagram { .. } | Left::Connection(_) => None,
+        Left::Datagram { .. } | Left::Message { .. } | Left::Connection(_) => None,
     }
 }
 

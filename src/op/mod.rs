@@ -18,6 +18,7 @@ pub(crate) mod poll;
 pub(crate) mod read_to_end;
 pub(crate) mod socket;
 pub(crate) mod stream_file;
+pub(crate) mod unix_message;
 pub(crate) mod vectored;
 pub(crate) mod zero_copy;
 
@@ -25,4 +26,5 @@ pub use chunks::Chunks;
 pub use datagrams::{Datagram, Datagrams};
 pub use incoming::Incoming;
 pub use no_op::no_op;
+pub use unix_message::UnixMessage;
 pub use zero_copy::Sent;

@@ -23,6 +23,7 @@ use super::config::Config;
 use super::engine::Engine;
 use super::host::Host;
 use super::kernel::KernelRing;
+use super::memory;
 use super::opcodes::Opcodes;
 use super::report::RingReport;
 use super::request::{self, Call, CancelRequest, Decoded, Request, SocketCall, Submission};
@@ -42,6 +43,8 @@ pub(super) struct Lacking {
     receives: bool,
     /// The count of a send with `MSG_WAITALL` that is cancelled: the kernel loses it.
     counts: bool,
+    /// Control messages: it refuses them.
+    controls: bool,
     names: Vec<&'static str>,
 }
 
@@ -67,6 +70,8 @@ impl Lacking {
         // It came with Linux 6.1, as did the right count, so the one shows the other. The count is
         // no operation and has no name; a kernel without it also lacks operations that have one.
         lacking.counts = !kernel.supports(opcode::SendMsgZc::CODE);
+        // It came with Linux 5.12, and this shows 5.15.
+        lacking.controls = !kernel.supports(opcode::MkDirAt::CODE);
         (!lacking.names.is_empty()).then_some(lacking)
     }
 }
@@ -107,6 +112,13 @@ impl Hybrid {
                 ..
             }) => modifiers.multishot && self.lacking.accepts,
             Ok(Submission { modifiers, .. }) if modifiers.group.is_some() => self.lacking.receives,
+            Ok(Submission {
+                request:
+                    Request::Call(Call::Socket(
+                        SocketCall::RecvMsg { message, .. } | SocketCall::SendMsg { message, .. },
+                    )),
+                ..
+            }) if self.lacking.controls && memory::has_control(*message) => true,
             Ok(_) => self.lacking.opcodes.contains(opcode),
             // An entry that cannot be read goes to the kernel, which refuses it.
             Err(_) => false,

@@ -86,6 +86,11 @@ pub(super) fn message_header(message: Address) -> libc::msghdr {
     unsafe { message.pointer::<libc::msghdr>().read() }
 }
 
+/// Does a message have control messages, or room for some?
+pub(super) fn has_control(message: Address) -> bool {
+    !message.is_null() && message_header(message).msg_controllen > 0
+}
+
 /// How much room the head takes, with the name and the control data that the header asks for.
 pub(super) fn length_of_head(message: Address) -> u32 {
     let header = message_header(message);

@@ -117,6 +117,26 @@ fn files_and_directories_are_made_renamed_cut_and_removed() {
 }
 
 #[test]
+fn descriptors_go_along_with_messages() {
+    on_each(async || {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        for is_waiting in [false, true] {
+            let (mut reader, writer) = std::io::pipe().expect("a pipe");
+            let mut receive = pin!(theirs.recv_with_fds(vec![0; 16]));
+            if is_waiting {
+                assert!(futures_util::poll!(&mut receive).is_pending());
+            }
+            ours.send_with_fds("a pipe", &[&writer]).await.expect("sent");
+            drop(writer);
+            let message = receive.await.expect("received");
+            assert_eq!((&message.buffer[..], message.descriptors.len()), (&b"a pipe"[..], 1));
+            drop(message);
+            assert_eq!(reader.read(&mut [0]).expect("a pipe"), 0, "no end is left open");
+        }
+    });
+}
+
+#[test]
 fn more_operations_than_either_queue_holds_all_end() {
     let scratch = tempfile::tempdir().expect("a directory");
     on_each(async || {

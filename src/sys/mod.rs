@@ -14,6 +14,7 @@ mod pipe;
 mod signals;
 mod socket;
 pub(crate) mod threads;
+mod unix_address;
 
 pub(crate) use calls::{
     ENTER_GETEVENTS, ENTER_NO_IOWAIT, ENTER_REGISTERED_RING, ENTER_SQ_WAIT, ENTER_SQ_WAKEUP,
@@ -27,13 +28,17 @@ pub(crate) use descriptor::{Descriptor, duplicate};
 pub(crate) use events::{add_watch, event_counter, inotify, read_events, remove_watch};
 pub(crate) use files::{Whence, appends, seek};
 pub(crate) use option::lingers;
-pub(crate) use peer::{peer_groups, peer_pidfd};
+pub use peer::UCred;
+pub(crate) use peer::{peer_cred, peer_groups, peer_pidfd};
 pub(crate) use pipe::{is_pipe, make_fifo, open_pipe};
 pub(crate) use signals::SignalCounter;
 pub(crate) use socket::{
     bind, listen, local_address, open_pair, open_socket, peer_address, set_nonblocking, shut_down,
 };
 pub(crate) use threads::{copy_file, resolve, run_blocking, run_on_own_thread};
+pub(crate) use unix_address::{
+    kernel_unix_address, unix_address_at, unix_address_of, unnamed_unix_address,
+};
 
 /// Addresses and kinds of sockets as the kernel has them.
 pub(crate) use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Type};

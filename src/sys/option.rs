@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use libc::{
     IP_TTL, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPV6_V6ONLY, SO_BROADCAST, SO_DOMAIN, SO_ERROR,
-    SO_LINGER, SO_PEERCRED, SO_PEERPIDFD, SO_REUSEADDR, SO_REUSEPORT, SO_TYPE, SOL_SOCKET,
-    TCP_NODELAY,
+    SO_LINGER, SO_PASSCRED, SO_PEERCRED, SO_PEERPIDFD, SO_REUSEADDR, SO_REUSEPORT, SO_TYPE,
+    SOL_SOCKET, TCP_NODELAY,
 };
 use socket2::{Domain, Type};
 
@@ -23,8 +23,10 @@ pub(crate) const DOMAIN: SocketOption<Domain> = row(SOL_SOCKET, SO_DOMAIN);
 pub(crate) const ERROR: SocketOption<Option<io::Error>> = row(SOL_SOCKET, SO_ERROR);
 /// How long closing waits until what was sent has arrived, in whole seconds.
 pub(crate) const LINGER: SocketOption<Option<Duration>> = row(SOL_SOCKET, SO_LINGER);
+/// Does each message come with the credentials of its sender?
+pub(crate) const PASS_CREDENTIALS: SocketOption<bool> = row(SOL_SOCKET, SO_PASSCRED);
 /// `struct ucred`: the process, the user and the group of the peer.
-pub(crate) const PEER_CREDENTIALS: SocketOption<[c_int; 3]> = row(SOL_SOCKET, SO_PEERCRED);
+pub(super) const PEER_CREDENTIALS: SocketOption<[c_int; 3]> = row(SOL_SOCKET, SO_PEERCRED);
 /// The number of a new descriptor of the peer's process. To ask for it makes it.
 pub(super) const PEER_PIDFD: SocketOption<c_int> = row(SOL_SOCKET, SO_PEERPIDFD);
 pub(crate) const REUSE_ADDRESS: SocketOption<bool> = row(SOL_SOCKET, SO_REUSEADDR);

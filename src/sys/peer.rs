@@ -1,5 +1,4 @@
-//! What a Unix socket tells of the process at its other end, beyond plain numbers. unix(7),
-//! socket(7).
+//! What a Unix socket tells of the process at its other end. unix(7), socket(7).
 //!
 //! # Safety
 //! Every block is a system call on a descriptor that the caller holds open and on memory that
@@ -10,7 +9,48 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use super::Descriptor;
-use super::option::PEER_PIDFD;
+use super::control::Credentials;
+use super::option::{PEER_CREDENTIALS, PEER_PIDFD};
+
+/// A process as the kernel knows it: its number, its user and its group.
+///
+/// Numbers are those of this process's namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct UCred {
+    pid: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl UCred {
+    /// The process. `None` where this process cannot name it, since it is in another namespace.
+    pub fn pid(&self) -> Option<i32> {
+        i32::try_from(self.pid).ok().filter(|pid| *pid > 0)
+    }
+
+    /// Its effective user.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Its effective group.
+    pub fn gid(&self) -> u32 {
+        self.gid
+    }
+}
+
+impl From<Credentials> for UCred {
+    fn from(credentials: Credentials) -> UCred {
+        let Credentials { process, user, group } = credentials;
+        UCred { pid: process, uid: user, gid: group }
+    }
+}
+
+/// Who the peer is.
+pub(crate) fn peer_cred(socket: &impl AsFd) -> io::Result<UCred> {
+    let [pid, uid, gid] = PEER_CREDENTIALS.get(socket)?.map(|word| word as u32);
+    Ok(UCred { pid, uid, gid })
+}
 
 /// How often the groups are asked for, since they might change between two calls.
 const MOST_ATTEMPTS: usize = 8;

@@ -7,10 +7,18 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net as std_unix;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use annulus::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
+use annulus::net::{
+    TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixSeqpacket,
+    UnixSeqpacketListener, UnixStream,
+};
 use socket2::{Domain, Socket, Type};
 
 use crate::common::run;
+
+/// A socket of a kind that there is no type for.
+fn netlink() -> OwnedFd {
+    Socket::new(Domain::from(libc::AF_NETLINK), Type::DGRAM, None).unwrap().into()
+}
 
 /// Sockets by what fits, and a file.
 fn descriptors() -> Vec<(OwnedFd, &'static str)> {
@@ -20,9 +28,10 @@ fn descriptors() -> Vec<(OwnedFd, &'static str)> {
         (socket(Domain::IPV6, Type::STREAM), "Tcp"),
         (socket(Domain::IPV4, Type::DGRAM), "Udp"),
         (socket(Domain::IPV6, Type::DGRAM), "Udp"),
-        (socket(Domain::UNIX, Type::STREAM), "Unix"),
-        (socket(Domain::UNIX, Type::DGRAM), "no type here fits"),
-        (socket(Domain::UNIX, Type::SEQPACKET), "no type here fits"),
+        (socket(Domain::UNIX, Type::STREAM), "UnixStream"),
+        (socket(Domain::UNIX, Type::DGRAM), "UnixDatagram"),
+        (socket(Domain::UNIX, Type::SEQPACKET), "UnixSeqpacket"),
+        (netlink(), "no type here fits"),
         (fs::File::open("Cargo.toml").unwrap().into(), "fs::File fits"),
     ]
 }
@@ -34,8 +43,11 @@ fn adopt(descriptor: &OwnedFd) -> Vec<(&'static str, Option<std::io::Error>)> {
         ("Tcp", TcpListener::from_std(duplicate().into()).err()),
         ("Tcp", TcpStream::from_std(duplicate().into()).err()),
         ("Udp", UdpSocket::from_std(duplicate().into()).err()),
-        ("Unix", UnixListener::from_std(duplicate().into()).err()),
-        ("Unix", UnixStream::from_std(duplicate().into()).err()),
+        ("UnixStream", UnixListener::from_std(duplicate().into()).err()),
+        ("UnixStream", UnixStream::from_std(duplicate().into()).err()),
+        ("UnixDatagram", UnixDatagram::from_std(duplicate().into()).err()),
+        ("UnixSeqpacket", UnixSeqpacketListener::from_fd(duplicate()).err()),
+        ("UnixSeqpacket", UnixSeqpacket::from_fd(duplicate()).err()),
     ]
 }
 
@@ -68,7 +80,7 @@ fn conversions_that_cannot_fail_panic_instead() {
         let panic = catch_unwind(AssertUnwindSafe(|| UdpSocket::from(OwnedFd::from(datagrams))))
             .expect_err("no UDP socket");
         let words = panic.downcast_ref::<String>().expect("words");
-        assert!(words.starts_with("annulus: ") && words.contains("no type here fits"), "{words}");
+        assert!(words.starts_with("annulus: ") && words.contains("UnixDatagram fits"), "{words}");
         // Nothing was taken from it.
         assert_eq!(kept.recv(&mut [0; 8]).unwrap(), 5);
     });

@@ -9,7 +9,7 @@ use crate::common::{in_own_process, open_descriptors, run, turns};
 
 /// Sets this process's limit such that as many more descriptors can be opened. The limit bounds the
 /// number, so gaps below count.
-fn leave_room_for(count: usize) {
+pub(crate) fn leave_room_for(count: usize) {
     let open = open_descriptors();
     let limit = (0..).scan(0, |free, number| {
         *free += usize::from(!open.contains_key(&number));
@@ -19,7 +19,7 @@ fn leave_room_for(count: usize) {
     set_limit(last as u64);
 }
 
-fn set_limit(soft: u64) {
+pub(crate) fn set_limit(soft: u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the limit is exclusively borrowed for the calls. This process has no other test.
     unsafe {

@@ -15,14 +15,17 @@ mod chunks;
 mod closing;
 mod credentials;
 mod datagrams;
+mod descriptors;
 mod ending;
 mod limits;
 mod lingering;
 mod pressure;
+mod seqpacket;
 mod split;
 mod tcp;
 mod udp;
 mod unix;
+mod unix_datagram;
 mod zero_copy;
 
 use std::io::{self, Read, Write};

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use annulus::fs::{self, File};
 use annulus::io::PollFd;
-use annulus::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
+use annulus::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use annulus::time;
 
 use crate::common::{Pool, Tracked, poll_once};
@@ -268,6 +268,46 @@ pub(crate) const ALL: &[(&str, Make)] = &[
             (unix_stream(), vec![pool.filled([1; 512]), pool.filled([2; 512])]);
         Case::new(async move {
             drop(stream.write_vectored(buffers).await);
+            drop(theirs);
+        })
+    }),
+    ("send_with_fds", |pool, _| {
+        let ((stream, theirs), buffer) = (unix_stream(), pool.filled([1; 512]));
+        let (reader, _) = std::io::pipe().expect("a pipe");
+        Case::new(async move {
+            drop(stream.send_with_fds(buffer, &[&reader]).await);
+            drop(theirs);
+        })
+    }),
+    ("send_with_fds_that_waits", |pool, _| {
+        let ((stream, theirs), buffer) = (full_stream(), pool.filled([1; 4096]));
+        let (reader, _) = std::io::pipe().expect("a pipe");
+        let theirs = Rc::new(theirs);
+        let kept = Rc::clone(&theirs);
+        Case::new(async move {
+            drop(stream.send_with_fds(buffer, &[&reader]).await);
+            drop(kept);
+        })
+        .triggered(drain(theirs))
+    }),
+    ("recv_with_fds", |pool, _| {
+        let ((stream, theirs), buffer) = (unix_stream(), pool.empty(4096));
+        Case::new(async move { drop(stream.recv_with_fds(buffer).await) })
+            .triggered(move || say(theirs))
+    }),
+    ("unix_recv_from", |pool, _| {
+        let (ours, theirs) = unix::net::UnixDatagram::pair().expect("a pair");
+        let (ours, buffer) = (UnixDatagram::from(ours), pool.empty(4096));
+        Case::new(async move { drop(ours.recv_from(buffer).await) })
+            .triggered(move || drop(theirs.send(b"datagram")))
+    }),
+    ("unix_send_to", |pool, _| {
+        let label = format!("annulus-{}-{}", std::process::id(), name().display());
+        let address = unix::net::SocketAddr::from_abstract_name(label).expect("a short name");
+        let theirs = unix::net::UnixDatagram::bind_addr(&address).expect("a name of our own");
+        let (ours, buffer) = (UnixDatagram::unbound().expect("a socket"), pool.filled("datagram"));
+        Case::new(async move {
+            drop(ours.send_to_addr(buffer, &address).await);
             drop(theirs);
         })
     }),

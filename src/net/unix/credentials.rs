@@ -1,35 +1,4 @@
-//! Who the peer of a Unix socket is.
-
-/// A process as the kernel knows it: its number, its user and its group.
-///
-/// Numbers are those of this process's namespaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct UCred {
-    pub(super) pid: i32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-}
-
-impl UCred {
-    /// The process. `None` where this process cannot name it, since it is in another namespace.
-    pub fn pid(&self) -> Option<i32> {
-        (self.pid > 0).then_some(self.pid)
-    }
-
-    /// Its effective user.
-    pub fn uid(&self) -> u32 {
-        self.uid
-    }
-
-    /// Its effective group.
-    pub fn gid(&self) -> u32 {
-        self.gid
-    }
-
-    pub(super) fn of_words([pid, uid, gid]: [i32; 3]) -> UCred {
-        UCred { pid, uid: uid as u32, gid: gid as u32 }
-    }
-}
+//! Who the peer of a Unix socket is: the methods that all of them have, written once.
 
 /// What tells of the peer, for a type that is a Unix socket and has `AsFd`.
 macro_rules! credential_methods {
@@ -40,8 +9,7 @@ macro_rules! credential_methods {
         /// # Errors
         /// The kernel's.
         pub fn peer_cred(&self) -> std::io::Result<$crate::net::UCred> {
-            let words = $crate::sys::option::PEER_CREDENTIALS.get(self)?;
-            Ok($crate::net::unix::credentials::UCred::of_words(words))
+            $crate::sys::peer_cred(self)
         }
 
         /// A descriptor of the process at the other end; `SO_PEERPIDFD`, pidfd_open(2).
@@ -63,6 +31,23 @@ macro_rules! credential_methods {
         /// The kernel's: `ENODATA` where there is no peer.
         pub fn peer_groups(&self) -> std::io::Result<Vec<u32>> {
             $crate::sys::peer_groups(self)
+        }
+
+        /// Whether each message comes with the credentials of the process that sends it:
+        /// `SO_PASSCRED`. [`recv_with_fds`](Self::recv_with_fds) tells them.
+        ///
+        /// # Errors
+        /// The kernel's.
+        pub fn set_passcred(&self, passcred: bool) -> std::io::Result<()> {
+            $crate::sys::option::PASS_CREDENTIALS.set(self, passcred)
+        }
+
+        /// Does each message come with the credentials of the process that sends it?
+        ///
+        /// # Errors
+        /// The kernel's.
+        pub fn passcred(&self) -> std::io::Result<bool> {
+            $crate::sys::option::PASS_CREDENTIALS.get(self)
         }
     };
 }

@@ -5,13 +5,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 
-use super::address::{BACKLOG, address_at, address_of, kernel_address};
 use super::stream::UnixStream;
 use crate::inflight::Op;
 use crate::net::adopt::{Kind, adopt, adopt_surely};
 use crate::op::Incoming;
 use crate::op::accept::{Accept, Listening};
 use crate::sys::{self, Domain, SockAddr, Type, option};
+
+/// Connections that wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
+pub(super) const BACKLOG: u32 = 1024;
 
 /// A socket that takes connections at a path.
 ///
@@ -44,7 +46,7 @@ impl UnixListener {
     /// The kernel's, for example `AddrInUse` when the path exists; `InvalidInput` for a path over
     /// 107 bytes or with a NUL byte inside.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
-        UnixListener::bind_to(&address_at(path.as_ref())?)
+        UnixListener::bind_to(&sys::unix_address_at(path.as_ref())?)
     }
 
     /// As [`bind`](UnixListener::bind), at an address: a path or a name in the abstract space. At
@@ -65,7 +67,7 @@ impl UnixListener {
     /// # Errors
     /// As [`bind`](UnixListener::bind).
     pub fn bind_addr(address: &SocketAddr) -> io::Result<UnixListener> {
-        UnixListener::bind_to(&kernel_address(address)?)
+        UnixListener::bind_to(&sys::kernel_unix_address(address)?)
     }
 
     fn bind_to(address: &SockAddr) -> io::Result<UnixListener> {
@@ -110,7 +112,7 @@ impl UnixListener {
     /// # Errors
     /// The kernel's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        address_of(&sys::local_address(self)?)
+        sys::unix_address_of(&sys::local_address(self)?)
     }
 
     /// The error that is pending on the socket, if any: `SO_ERROR`.

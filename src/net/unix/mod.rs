@@ -2,11 +2,14 @@
 //!
 //! This file only has names.
 
-mod address;
 mod credentials;
+mod datagram;
+mod descriptors;
 mod listener;
+mod seqpacket;
 mod stream;
 
-pub use credentials::UCred;
+pub use datagram::UnixDatagram;
 pub use listener::UnixListener;
+pub use seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
 pub use stream::UnixStream;

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 
-use super::address::{address_at, address_of, kernel_address};
 use super::credentials::credential_methods;
+use super::descriptors::descriptor_methods;
 use crate::inflight::{Handle, Resource};
 use crate::net::adopt::{Kind, adopt, adopt_surely};
 use crate::net::split::{ReadHalf, WriteHalf, split};
@@ -37,7 +37,7 @@ impl UnixStream {
     /// The kernel's: `NotFound`, or `ConnectionRefused` when nobody listens; `InvalidInput` as for
     /// [`bind`](crate::net::UnixListener::bind).
     pub async fn connect(path: impl AsRef<Path>) -> io::Result<UnixStream> {
-        UnixStream::connect_to(&address_at(path.as_ref())?).await
+        UnixStream::connect_to(&sys::unix_address_at(path.as_ref())?).await
     }
 
     /// As [`connect`](UnixStream::connect), to an address: a path or a name in the abstract space.
@@ -45,7 +45,7 @@ impl UnixStream {
     /// # Errors
     /// As [`connect`](UnixStream::connect); `InvalidInput` for an unnamed one.
     pub async fn connect_addr(address: &SocketAddr) -> io::Result<UnixStream> {
-        UnixStream::connect_to(&kernel_address(address)?).await
+        UnixStream::connect_to(&sys::kernel_unix_address(address)?).await
     }
 
     async fn connect_to(address: &SockAddr) -> io::Result<UnixStream> {
@@ -70,6 +70,7 @@ impl UnixStream {
 
     reading_methods!();
     writing_methods!();
+    descriptor_methods!(true, of_stream);
     credential_methods!();
 
     /// Takes the stream apart for two tasks. [`ReadHalf::reunite`] puts it together again.
@@ -82,7 +83,7 @@ impl UnixStream {
     /// # Errors
     /// The kernel's, here and below.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        address_of(&sys::local_address(self)?)
+        sys::unix_address_of(&sys::local_address(self)?)
     }
 
     /// The address of the other end.
@@ -90,7 +91,7 @@ impl UnixStream {
     /// # Errors
     /// `NotConnected` when the connection has ended.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        address_of(&sys::peer_address(self)?)
+        sys::unix_address_of(&sys::peer_address(self)?)
     }
 
     /// The error that is pending on the socket, if any: `SO_ERROR`.
@@ -138,7 +139,7 @@ impl Accepted for UnixStream {
 
     fn accepted(socket: Descriptor, peer: &SockAddr) -> io::Result<(UnixStream, SocketAddr)> {
         let stream = UnixStream { handle: Resource::new(socket) };
-        Ok((stream, address_of(peer)?))
+        Ok((stream, sys::unix_address_of(peer)?))
     }
 }
 

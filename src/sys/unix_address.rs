@@ -7,13 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 
-use crate::sys::SockAddr;
-
-/// Connections that wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
-pub(super) const BACKLOG: u32 = 1024;
+use super::SockAddr;
 
 /// A path or an abstract name as the kernel takes it. Inside a path a NUL byte would end it early.
-pub(super) fn address_at(path: &Path) -> io::Result<SockAddr> {
+pub(crate) fn unix_address_at(path: &Path) -> io::Result<SockAddr> {
     if path.as_os_str().as_bytes().iter().skip(1).any(|&byte| byte == 0) && !is_abstract(path) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -24,7 +21,7 @@ pub(super) fn address_at(path: &Path) -> io::Result<SockAddr> {
 }
 
 /// An address of std's as the kernel takes it. An unnamed one is a path without a byte.
-pub(super) fn kernel_address(address: &SocketAddr) -> io::Result<SockAddr> {
+pub(crate) fn kernel_unix_address(address: &SocketAddr) -> io::Result<SockAddr> {
     match address.as_abstract_name() {
         Some(name) => {
             let path = [&[0], name].concat();
@@ -34,16 +31,21 @@ pub(super) fn kernel_address(address: &SocketAddr) -> io::Result<SockAddr> {
     }
 }
 
+/// The address of a socket that has none.
+pub(crate) fn unnamed_unix_address() -> io::Result<SocketAddr> {
+    SocketAddr::from_pathname("")
+}
+
 fn is_abstract(path: &Path) -> bool {
     path.as_os_str().as_bytes().first() == Some(&0)
 }
 
 /// As std has it. A peer may have bound itself to a path that std cannot hold (all 108 bytes); it
 /// counts as unnamed, since a name must not cost the connection.
-pub(super) fn address_of(address: &SockAddr) -> io::Result<SocketAddr> {
+pub(crate) fn unix_address_of(address: &SockAddr) -> io::Result<SocketAddr> {
     if let Some(name) = address.as_abstract_namespace() {
         return SocketAddr::from_abstract_name(name);
     }
     let path = address.as_pathname().unwrap_or(Path::new(""));
-    SocketAddr::from_pathname(path).or_else(|_| SocketAddr::from_pathname(""))
+    SocketAddr::from_pathname(path).or_else(|_| unnamed_unix_address())
 }
