@@ -15,6 +15,7 @@ mod no_op;
 pub(crate) mod path;
 pub(crate) mod place;
 pub(crate) mod poll;
+pub(crate) mod process;
 pub(crate) mod read_to_end;
 pub(crate) mod socket;
 pub(crate) mod stream_file;

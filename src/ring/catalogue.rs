@@ -169,6 +169,7 @@ catalogue! {
     KernelOnly(KernelOnlyCode) {
         ProvideBuffers "PROVIDE_BUFFERS" (5, 7) Costs("`chunks` need REGISTER_PBUF_RING");
         Socket "SOCKET" (5, 19) Unused;
+        WaitId "WAITID" (6, 7) Costs("`Child::wait` polls a pidfd");
     }
 }
 

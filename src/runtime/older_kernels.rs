@@ -15,6 +15,7 @@ use io_uring::opcode;
 
 use crate::buf::ChunkPoolConfig;
 use crate::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
+use crate::process::{Command, Stdio};
 use crate::ring::catalogue::{self, OLDEST};
 use crate::ring::{Config, Ring};
 use crate::{JoinSet, Runtime, fs};
@@ -90,6 +91,17 @@ fn the_report_names_what_takes_the_software_path_and_a_recent_kernel_needs_none(
     );
     let runtime = without(&[opcode::Ftruncate::CODE]);
     assert_eq!(runtime.ring().by_software(), ["FTRUNCATE"]);
+}
+
+#[test]
+fn children_are_waited_for_and_no_dropped_wait_takes_a_status() {
+    on_each(async || {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("started");
+        let input = child.stdin.take();
+        start(child.wait()).await;
+        drop(input);
+        assert!(child.wait().await.expect("it ends").success());
+    });
 }
 
 #[test]

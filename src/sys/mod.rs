@@ -11,6 +11,7 @@ mod files;
 pub(crate) mod option;
 mod peer;
 mod pipe;
+mod processes;
 mod signals;
 mod socket;
 pub(crate) mod threads;
@@ -31,6 +32,7 @@ pub(crate) use option::lingers;
 pub use peer::UCred;
 pub(crate) use peer::{peer_cred, peer_groups, peer_pidfd};
 pub(crate) use pipe::{is_pipe, make_fifo, open_pipe};
+pub(crate) use processes::{open_process, wait_for_child};
 pub(crate) use signals::SignalCounter;
 pub(crate) use socket::{
     bind, listen, local_address, open_pair, open_socket, peer_address, set_nonblocking, shut_down,

@@ -155,6 +155,10 @@ const WAYS_TO_THE_MACHINE: [(&str, &[&str]); 7] = [
             "net/unix/seqpacket.rs",
             "net/unix/stream.rs",
             "op/unix_message.rs",
+            "process/stdio.rs",
+            "io/pipe.rs",
+            "io/event_fd.rs",
+            "io/poll_fd.rs",
         ],
     ),
     // Memory: pages, and how large they are.

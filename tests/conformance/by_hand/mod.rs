@@ -11,6 +11,7 @@ mod files;
 mod links;
 mod messages;
 mod multishot;
+mod processes;
 mod sockets;
 mod timeouts;
 
