@@ -21,9 +21,12 @@
 //! }
 //! ```
 
+mod buf_reader;
+mod buf_writer;
 mod by_reference;
 mod chain;
 mod event_fd;
+mod lines;
 mod memory;
 mod own_methods;
 mod pipe;
@@ -31,11 +34,15 @@ mod pipe_methods;
 mod poll_fd;
 mod read;
 mod take;
+mod unread;
 mod write;
 
 pub use crate::op::poll::{Interest, Ready};
+pub use buf_reader::BufReader;
+pub use buf_writer::BufWriter;
 pub use chain::Chain;
 pub use event_fd::EventFd;
+pub use lines::{Lines, Split};
 pub use memory::{Empty, Repeat, Sink, empty, repeat, sink};
 pub(crate) use own_methods::{reads_by_own_methods, writes_by_own_methods};
 pub use pipe::{PipeReader, PipeWriter, mkfifo, pipe};

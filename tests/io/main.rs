@@ -8,7 +8,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod buf_reader;
+mod buf_writer;
 mod event_fd;
 mod pipes;
 mod poll_fd;
+mod tools;
 mod traits;

@@ -1,54 +1,13 @@
 //! The traits: what is provided for a type that has only the least, and what streams do better.
 
-use std::io::{self, Cursor, ErrorKind};
+use std::io::{Cursor, ErrorKind};
 
-use annulus::Error;
-use annulus::buf::{IoBuf, IoBufMut};
 use annulus::io::{AsyncRead, AsyncWrite, empty, repeat, sink};
 use annulus::net::UnixStream;
 use futures_util::StreamExt;
 
 use crate::common::{run, turns};
-
-/// Gives and takes at most so many bytes at a time, and fails at the end of its numbers.
-struct Bits {
-    bytes: Vec<u8>,
-    at_a_time: usize,
-    fails: bool,
-}
-
-impl Bits {
-    fn of(bytes: &[u8], at_a_time: usize) -> Bits {
-        Bits { bytes: bytes.to_vec(), at_a_time, fails: false }
-    }
-}
-
-impl AsyncRead for Bits {
-    async fn read<B: IoBufMut>(&mut self, mut buffer: B) -> Result<(usize, B), Error<B>> {
-        if self.bytes.is_empty() && self.fails {
-            return Err(Error::new(io::Error::from_raw_os_error(libc::EIO), buffer));
-        }
-        let count = buffer.put(&self.bytes[..self.at_a_time.min(self.bytes.len())]);
-        self.bytes.drain(..count);
-        Ok((count, buffer))
-    }
-}
-
-impl AsyncWrite for Bits {
-    async fn write<B: IoBuf>(&mut self, buffer: B) -> Result<(usize, B), Error<B>> {
-        let count = self.at_a_time.min(buffer.init_len());
-        self.bytes.extend_from_slice(&buffer.as_init()[..count]);
-        Ok((count, buffer))
-    }
-
-    async fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    async fn shutdown(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::tools::Bits;
 
 #[test]
 fn a_reader_of_few_bytes_at_a_time_has_all_other_ways_to_read() {
@@ -77,11 +36,11 @@ fn an_early_end_and_an_error_tell_how_much_was_read() {
         assert_eq!((error.kind(), error.transferred()), (ErrorKind::UnexpectedEof, 5));
         assert_eq!(&error.into_buffer()[..5], b"12345");
 
-        let mut failing = Bits { fails: true, ..Bits::of(b"123", 2) };
+        let mut failing = Bits::of(b"123", 2).failing(0);
         let error = failing.read_exact(vec![0; 8]).await.unwrap_err();
         assert_eq!((error.raw_os_error(), error.transferred()), (Some(libc::EIO), 3));
 
-        let mut failing = Bits { fails: true, ..Bits::of(b"123", 2) };
+        let mut failing = Bits::of(b"123", 2).failing(0);
         let mut bytes = vec![b'0'];
         let error = failing.read_to_end(&mut bytes).await.unwrap_err();
         assert_eq!((error.raw_os_error(), &bytes[..]), (Some(libc::EIO), &b"0123"[..]));
