@@ -30,6 +30,7 @@
 //! kept until the ring is gone; the stream or its successor keeps the descriptor open.
 #![allow(unsafe_code)]
 
+mod chains;
 mod deliveries;
 mod multishot;
 mod notification;
@@ -115,6 +116,8 @@ pub(crate) struct Driver {
     /// Slots whose cancel is out, by the time at which it is repeated.
     cancelled: BinaryHeap<Reverse<Cancelled>>,
     one_by_one: OneByOne,
+    /// Most entries that the ring links.
+    longest_chain: usize,
     counters: Arc<Counters>,
 }
 
@@ -130,6 +133,7 @@ impl Driver {
     pub(crate) fn new(ring: Ring) -> Driver {
         let counters = Arc::clone(ring.counters());
         Driver {
+            longest_chain: ring.longest_chain(),
             ring: Some(ring),
             slots: Slots::default(),
             unclaimed: Unclaimed::default(),
@@ -358,32 +362,31 @@ impl Driver {
     /// it.
     #[inline(never)]
     fn queue_otherwise(&mut self, entry: squeue::Entry) {
-        if !self.backlog.is_empty() || !self.try_push(&entry) {
+        if !self.backlog.is_empty() || !self.try_push(std::slice::from_ref(&entry)) {
             self.backlog.push_back(entry);
         }
     }
 
-    /// Pushes one entry, submitting once to make room. `false`: still no room.
-    fn try_push(&mut self, entry: &squeue::Entry) -> bool {
+    /// Pushes a chain whole, submitting once to make room. `false`: still no room.
+    fn try_push(&mut self, chain: &[squeue::Entry]) -> bool {
         let Some(ring) = &mut self.ring else { return false };
-        let chain = std::slice::from_ref(entry);
-        // SAFETY: a slot stands for the entry and keeps what it names until the last completion:
+        // SAFETY: a slot stands for each entry and keeps what it names until the last completion:
         // see `start` and `orphan`. Cancels name nothing.
         let pushed = unsafe { ring.push(chain) };
         match pushed {
             Ok(()) => true,
-            Err(PushError::Full) => self.push_after_entering(entry),
+            Err(PushError::Full) => self.push_after_entering(chain),
             Err(PushError::TooLong) => false,
         }
     }
 
     #[cold]
-    fn push_after_entering(&mut self, entry: &squeue::Entry) -> bool {
+    fn push_after_entering(&mut self, chain: &[squeue::Entry]) -> bool {
         let Some(ring) = &mut self.ring else { return false };
         // A failed submission shows again in the turn, which reports it.
         let _ = ring.enter(Wait::No, 0);
         // SAFETY: as in `try_push`.
-        unsafe { ring.push(std::slice::from_ref(entry)) }.is_ok()
+        unsafe { ring.push(chain) }.is_ok()
     }
 
     /// Sends cancels, submits, waits, and sorts what came. The one place where the program waits.
@@ -419,15 +422,6 @@ impl Driver {
     fn push_backlog(&mut self) {
         if !self.backlog.is_empty() {
             self.push_some_of_backlog();
-        }
-    }
-
-    #[cold]
-    fn push_some_of_backlog(&mut self) {
-        while let Some(entry) = self.backlog.pop_front() {
-            if !self.try_push(&entry) {
-                return self.backlog.push_front(entry);
-            }
         }
     }
 

@@ -367,7 +367,7 @@ pub use blocking::spawn_blocking;
 pub use buf::Error;
 pub use doctor::{Diagnosis, Shortfall, diagnose};
 pub use exec::{AbortHandle, JoinError, JoinHandle};
-pub use inflight::{Cancel, Deadline, Expire, Op};
+pub use inflight::{Cancel, Chain, Deadline, Expire, Op};
 pub use join_set::JoinSet;
 pub use op::{Chunks, Datagram, Datagrams, no_op};
 pub use ring::{Limit, Refusal, RingKind, RingReport, Seccomp, SetupError};

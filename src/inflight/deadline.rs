@@ -1,4 +1,5 @@
-//! The end of an operation before its time: `op.cancel()`, and a deadline that cancels it.
+//! The end of an operation, or of a chain, before its time: `op.cancel()`, and a deadline that
+//! cancels it.
 //!
 //! Both wait for the operation's own completion, which alone decides what is reported. Linked
 //! timeouts are not used: the kernel can lose one when the operation polls again
@@ -36,7 +37,7 @@ impl<'h, O: Operation> Op<'h, O> {
     /// assert_eq!(buffer.len(), 64);
     /// # std::io::Result::Ok(()) }).unwrap();
     /// ```
-    pub fn cancel(self) -> Cancel<'h, O> {
+    pub fn cancel(self) -> Cancel<Op<'h, O>> {
         Cancel::new(self)
     }
 
@@ -57,7 +58,7 @@ impl<'h, O: Operation> Op<'h, O> {
     /// assert_eq!(late.kind(), ErrorKind::TimedOut);
     /// # std::io::Result::Ok(()) }).unwrap();
     /// ```
-    pub fn timeout(self, duration: Duration) -> Deadline<'h, O>
+    pub fn timeout(self, duration: Duration) -> Deadline<Op<'h, O>>
     where
         O::Output: Expire,
     {
@@ -65,7 +66,7 @@ impl<'h, O: Operation> Op<'h, O> {
     }
 
     /// As [`timeout`](Op::timeout), with the instant at which the operation is cancelled.
-    pub fn deadline(self, deadline: std::time::Instant) -> Deadline<'h, O>
+    pub fn deadline(self, deadline: std::time::Instant) -> Deadline<Op<'h, O>>
     where
         O::Output: Expire,
     {
@@ -73,23 +74,35 @@ impl<'h, O: Operation> Op<'h, O> {
     }
 }
 
-/// The future of [`Op::cancel`].
+/// A future whose operations can be asked to end: [`Op`] and [`Chain`](crate::Chain).
+pub trait Cancellable: Future + Unpin {
+    /// Asks for it. The future ends with the completions of its operations, and not here.
+    fn request_cancel(&mut self);
+}
+
+impl<O: Operation> Cancellable for Op<'_, O> {
+    fn request_cancel(&mut self) {
+        Op::request_cancel(self);
+    }
+}
+
+/// The future of [`Op::cancel`] and [`Chain::cancel`](crate::Chain::cancel).
 #[must_use = "an operation is not cancelled until this is awaited"]
-pub struct Cancel<'h, O: Operation> {
-    operation: Op<'h, O>,
+pub struct Cancel<F> {
+    operation: F,
     requested: bool,
 }
 
-impl<'h, O: Operation> Cancel<'h, O> {
-    pub(super) fn new(operation: Op<'h, O>) -> Cancel<'h, O> {
+impl<F: Cancellable> Cancel<F> {
+    pub(super) fn new(operation: F) -> Cancel<F> {
         Cancel { operation, requested: false }
     }
 }
 
-impl<O: Operation> Future for Cancel<'_, O> {
-    type Output = O::Output;
+impl<F: Cancellable> Future for Cancel<F> {
+    type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<O::Output> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         if !self.requested {
             self.requested = true;
             self.operation.request_cancel();
@@ -98,32 +111,32 @@ impl<O: Operation> Future for Cancel<'_, O> {
     }
 }
 
-/// The future of [`Op::timeout`] and [`Op::deadline`].
+/// The future of [`Op::timeout`] and [`Op::deadline`], and of those of a [`Chain`](crate::Chain).
 #[must_use = "an operation does nothing until it is awaited"]
-pub struct Deadline<'h, O: Operation> {
-    operation: Op<'h, O>,
+pub struct Deadline<F> {
+    operation: F,
     timer: Timer,
     expired: bool,
 }
 
-impl<'h, O: Operation> Deadline<'h, O> {
-    pub(super) fn new(operation: Op<'h, O>, timer: Timer) -> Deadline<'h, O> {
+impl<F: Cancellable> Deadline<F> {
+    pub(super) fn new(operation: F, timer: Timer) -> Deadline<F> {
         Deadline { operation, timer, expired: false }
     }
 
     /// Cancels the operation now and waits for its end, as [`Op::cancel`] does.
-    pub fn cancel(self) -> Cancel<'h, O> {
-        self.operation.cancel()
+    pub fn cancel(self) -> Cancel<F> {
+        Cancel::new(self.operation)
     }
 }
 
-impl<O: Operation> Future for Deadline<'_, O>
+impl<F: Cancellable> Future for Deadline<F>
 where
-    O::Output: Expire,
+    F::Output: Expire,
 {
-    type Output = O::Output;
+    type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<O::Output> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         if let Poll::Ready(output) = Pin::new(&mut self.operation).poll(context) {
             return Poll::Ready(if self.expired { output.expire() } else { output });
         }
@@ -173,13 +186,13 @@ fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the operation's deadline passed")
 }
 
-impl<O: Operation> fmt::Debug for Cancel<'_, O> {
+impl<F: fmt::Debug> fmt::Debug for Cancel<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cancel").field("operation", &self.operation).finish_non_exhaustive()
     }
 }
 
-impl<O: Operation> fmt::Debug for Deadline<'_, O> {
+impl<F: fmt::Debug> fmt::Debug for Deadline<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Deadline")
             .field("operation", &self.operation)

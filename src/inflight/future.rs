@@ -15,6 +15,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use io_uring::squeue;
+
 use super::kept::Manner;
 use super::operation::{Notification, Operation, Step, lane, leave, moved, tell_end};
 use super::orphan::Orphaned;
@@ -74,8 +76,10 @@ struct Flags {
     alone: bool,
     /// How often it was started again since the kernel had no thread for it.
     restarts: u8,
+    /// It is in its lane by the turn of a member before it in its chain.
+    follows: bool,
     /// Padding that is written, so that all eight bytes begin as zero.
-    _unused: [u8; 5],
+    _unused: [u8; 4],
 }
 
 impl<'h, O: Operation> Op<'h, O> {
@@ -259,9 +263,10 @@ impl<'h, O: Operation> Op<'h, O> {
     /// The turn of an operation whose future goes away while it is in its lane.
     fn turn_of_dropped(&mut self, operation: &O) -> Option<Turn> {
         self.flags.alone = false;
+        let manner = std::mem::take(&mut self.flags.follows).then_some(Manner::AfterDropped);
         self.turn.take().map(|turn| *turn).or_else(|| {
-            let (handle, direction, manner) = lane(operation)?;
-            Some(Turn::inside(handle, direction, manner))
+            let (handle, direction, own_manner) = lane(operation)?;
+            Some(Turn::inside(handle, direction, manner.unwrap_or(own_manner)))
         })
     }
 
@@ -342,6 +347,133 @@ impl<O: Operation> Future for Op<'_, O> {
                 return Poll::Ready(output);
             }
         }
+    }
+}
+
+/// The steps of [`poll`](Op::poll), one by one, for a chain, which makes each with all its members.
+impl<O: Operation> Op<'_, O> {
+    /// Waits for the turn of an operation that is not in flight. `Some`: it has ended without being
+    /// submitted.
+    pub(super) fn poll_turn(&mut self, context: &Context<'_>) -> Poll<Option<O::Output>> {
+        loop {
+            match self.stage.unpack() {
+                Stage::Settled(result) => {
+                    // SAFETY: nothing of it is in flight.
+                    let output = unsafe { self.end(Completion::without_submission(result)) };
+                    if output.is_some() {
+                        return Poll::Ready(output);
+                    }
+                }
+                Stage::Idle if self.enter_quietly() => return Poll::Ready(None),
+                Stage::Idle => return self.queue_up(context),
+                Stage::InFlight(_) | Stage::Done => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Its next entry, if it is to be submitted.
+    pub(super) fn next_entry(&mut self) -> Option<squeue::Entry> {
+        // SAFETY: in `Stage::Idle` the operation is initialised and the kernel does not know it.
+        (self.stage.unpack() == Stage::Idle)
+            .then(|| unsafe { self.operation.assume_init_mut() }.entry())
+    }
+
+    /// Enters its lane, unless it would have to wait or there is something left to claim.
+    pub(super) fn enters_quietly(&mut self) -> bool {
+        self.turn.is_none() && self.enter_quietly()
+    }
+
+    /// Its entry has been queued on this runtime, under this token. `follows`: in the turn of a
+    /// member before it.
+    pub(super) fn is_started(&mut self, core: &Rc<Core>, token: Token, follows: bool) {
+        self.core = Some(Rc::clone(core));
+        self.flags.follows = follows;
+        self.stage = Stage::InFlight(token).into();
+    }
+
+    /// Waits for the completion of what is in flight, and leaves it where it is.
+    pub(super) fn poll_result(&self, context: &Context<'_>) -> Poll<i32> {
+        match self.stage.unpack() {
+            Stage::InFlight(token) => self.core().poll_result(token, context.waker()),
+            _ => Poll::Ready(-libc::ECANCELED),
+        }
+    }
+
+    /// Takes the completion that [`poll_result`](Op::poll_result) has found. `None`: the operation
+    /// has a further part, or is to run again, if it may.
+    pub(super) fn take_part(&mut self, may_run_again: bool) -> Option<O::Output> {
+        let completion = self.take_completion()?;
+        if may_run_again && completion.result < 0 && self.is_interrupted(completion.result) {
+            self.stage = Packed::IDLE;
+            return None;
+        }
+        // SAFETY: this was its last completion.
+        unsafe { self.end(completion) }
+    }
+
+    /// Takes the completion of an entry that did nothing, leaves the lane, and is as before.
+    pub(super) fn start_over(&mut self) {
+        if self.take_completion().is_some() {
+            // SAFETY: this was its last completion.
+            unsafe { self.leave_quietly() };
+            self.turn = None;
+            self.flags.follows = false;
+            self.stage = Packed::IDLE;
+        }
+    }
+
+    fn take_completion(&mut self) -> Option<Completion> {
+        match self.stage.unpack() {
+            Stage::InFlight(token) => self.core().abandon_operation(token),
+            _ => None,
+        }
+    }
+
+    /// It will end with this errno, without being submitted.
+    pub(super) fn refuse(&mut self, errno: i32) {
+        if let Stage::Idle | Stage::Settled(_) = self.stage.unpack() {
+            self.stage = Stage::Settled(-errno).into();
+        }
+    }
+
+    /// The operation, as far as it is known: its handle and its counts.
+    pub(super) fn look(&self) -> Option<&O> {
+        match self.stage.unpack() {
+            Stage::Done => None,
+            // SAFETY: it is initialised. The kernel works on what it points to and not on the
+            // operation's own bytes, and only its handle and its counts are looked at.
+            _ => Some(unsafe { self.operation.assume_init_ref() }),
+        }
+    }
+
+    /// Gives up what keeps others out of its lane, for another member that is in flight there.
+    pub(super) fn give_turn(&mut self) -> Option<Box<Turn>> {
+        let turn = if std::mem::take(&mut self.flags.alone) {
+            let (handle, direction, manner) = lane(self.look()?)?;
+            Some(Box::new(Turn::inside(handle, direction, manner)))
+        } else {
+            self.turn.take()
+        };
+        self.flags.follows = turn.is_some();
+        turn
+    }
+
+    /// Gets that from another.
+    pub(super) fn get_turn(&mut self, turn: Box<Turn>) {
+        self.flags.follows = false;
+        self.turn = Some(turn);
+    }
+
+    /// # Safety
+    /// Nothing of it is in flight.
+    unsafe fn end(&mut self, completion: Completion) -> Option<O::Output> {
+        // SAFETY: the caller's promise.
+        let operation = unsafe {
+            self.leave_quietly();
+            self.take()
+        };
+        let step = operation.complete(completion);
+        self.proceed(step)
     }
 }
 

@@ -276,6 +276,17 @@ impl Handle {
         self.target()
     }
 
+    /// Entries that name it stand behind others in a chain: the number is looked up when they
+    /// begin, and until they have ended the descriptor stays open.
+    pub(super) fn expect_late_look_up(&self) {
+        self.rare_or_new().is_looked_up_late.set(true);
+    }
+
+    /// Differs from that of any other descriptor which is open now.
+    pub(super) fn identity(&self) -> usize {
+        Rc::as_ptr(self.shared()).addr()
+    }
+
     /// As all other entries take it.
     #[inline]
     pub(crate) fn target(&self) -> types::Fd {

@@ -4,6 +4,7 @@
 //! The operations themselves are in `op/`.
 
 mod bytes;
+mod chain;
 mod closing;
 mod deadline;
 mod fixed_file;
@@ -11,6 +12,7 @@ mod future;
 mod handle;
 mod header;
 mod kept;
+mod linked;
 mod multishot_stream;
 mod operation;
 mod orphan;
@@ -21,6 +23,7 @@ mod stage;
 mod standing;
 mod turns;
 
+pub use chain::Chain;
 pub use deadline::{Cancel, Deadline, Expire};
 pub use future::Op;
 
@@ -31,6 +34,7 @@ pub(crate) use bytes::{
 pub(crate) use handle::Handle;
 pub(crate) use header::MessageHeader;
 pub(crate) use kept::{Direction, Left, Manner};
+pub(crate) use linked::Link;
 pub(crate) use multishot_stream::{MultishotStream, Received};
 pub(crate) use operation::{Habits, MOST_BYTES, Notification, Operation, Step, Turns};
 pub(crate) use registration::number_here;

@@ -14,9 +14,9 @@ use io_uring::{opcode, squeue, types};
 use super::place::{Place, check_offset};
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::inflight::{
-    Direction, Habits, Handle, Manner, Op, Operation, Progress, Step, Turns, advance, claim,
-    claim_exact, clamp, end_of_file, filled, incomplete, leave, needs_room, number_here,
-    write_zero, written,
+    Direction, Habits, Handle, Link, MOST_BYTES, Manner, Op, Operation, Progress, Step, Turns,
+    advance, claim, claim_exact, clamp, end_of_file, filled, incomplete, leave, needs_room,
+    number_here, write_zero, written,
 };
 use crate::ring::Completion;
 use crate::runtime::Core;
@@ -156,6 +156,16 @@ impl<B: IoBufMut, P: Place> ReadAt<B, P> {
     }
 }
 
+impl<B: IoBufMut> Link for ReadAt<B> {
+    fn named(&self) -> Option<&Handle> {
+        Some(&self.file)
+    }
+
+    fn is_whole(output: &Self::Output) -> bool {
+        matches!(output, Ok((count, buffer)) if *count == clamp(buffer.capacity()) as usize)
+    }
+}
+
 /// Reads at an offset until the buffer is full.
 pub struct ReadExactAt<B, P = u64> {
     file: Handle,
@@ -242,6 +252,20 @@ impl<B: IoBufMut, P: Place> ReadExactAt<B, P> {
     }
 }
 
+impl<B: IoBufMut> Link for ReadExactAt<B> {
+    fn named(&self) -> Option<&Handle> {
+        Some(&self.file)
+    }
+
+    fn asks_for_all(&self) -> bool {
+        self.buffer.capacity() - self.filled <= MOST_BYTES
+    }
+
+    fn is_whole(output: &Self::Output) -> bool {
+        output.is_ok()
+    }
+}
+
 /// One write at an offset.
 pub struct WriteAt<B, P = u64> {
     file: Handle,
@@ -279,6 +303,16 @@ unsafe impl<B: IoBuf, P: Place> Operation for WriteAt<B, P> {
 impl<B: IoBuf, P: Place> WriteAt<B, P> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.file, Direction::Outbound, P::MANNER_OF_WRITE))
+    }
+}
+
+impl<B: IoBuf> Link for WriteAt<B> {
+    fn named(&self) -> Option<&Handle> {
+        Some(&self.file)
+    }
+
+    fn is_whole(output: &Self::Output) -> bool {
+        matches!(output, Ok((count, buffer)) if *count == clamp(buffer.init_len()) as usize)
     }
 }
 
@@ -335,6 +369,20 @@ impl<B: IoBuf, P: Place> WriteAllAt<B, P> {
     }
 }
 
+impl<B: IoBuf> Link for WriteAllAt<B> {
+    fn named(&self) -> Option<&Handle> {
+        Some(&self.file)
+    }
+
+    fn asks_for_all(&self) -> bool {
+        self.buffer.init_len() - self.written <= MOST_BYTES
+    }
+
+    fn is_whole(output: &Self::Output) -> bool {
+        output.is_ok()
+    }
+}
+
 /// Brings a file's data, and its metadata unless told otherwise, to the device.
 pub struct Fsync {
     file: Handle,
@@ -367,6 +415,16 @@ unsafe impl Operation for Fsync {
 impl Fsync {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.file, Direction::Outbound, Manner::AfterDropped))
+    }
+}
+
+impl Link for Fsync {
+    fn named(&self) -> Option<&Handle> {
+        Some(&self.file)
+    }
+
+    fn is_whole(output: &Self::Output) -> bool {
+        output.is_ok()
     }
 }
 
@@ -403,6 +461,16 @@ impl Truncate {
     }
 }
 
+impl Link for Truncate {
+    fn named(&self) -> Option<&Handle> {
+        Some(&self.file)
+    }
+
+    fn is_whole(output: &Self::Output) -> bool {
+        output.is_ok()
+    }
+}
+
 /// Tells the kernel how a part of a file will be used.
 pub struct Advise {
     file: Handle,
@@ -428,6 +496,16 @@ unsafe impl Operation for Advise {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(drop))
+    }
+}
+
+impl Link for Advise {
+    fn named(&self) -> Option<&Handle> {
+        Some(&self.file)
+    }
+
+    fn is_whole(output: &Self::Output) -> bool {
+        output.is_ok()
     }
 }
 

@@ -7,7 +7,7 @@ use std::io;
 
 use io_uring::{opcode, squeue};
 
-use crate::inflight::{Op, Operation, Step};
+use crate::inflight::{Handle, Link, Op, Operation, Step};
 use crate::ring::Completion;
 
 /// Does nothing, by way of the ring.
@@ -46,5 +46,15 @@ unsafe impl Operation for NoOp {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(drop))
+    }
+}
+
+impl Link for NoOp {
+    fn named(&self) -> Option<&Handle> {
+        None
+    }
+
+    fn is_whole(output: &Self::Output) -> bool {
+        output.is_ok()
     }
 }

@@ -14,9 +14,9 @@ use io_uring::{opcode, squeue};
 
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::inflight::{
-    Direction, Habits, Handle, Manner, MessageHeader, Op, Operation, Progress, Step, Turns,
-    advance, claim, claim_exact, clamp, end_of_file, filled, incomplete, leave, needs_room,
-    write_zero, written,
+    Direction, Habits, Handle, Link, MOST_BYTES, Manner, MessageHeader, Op, Operation, Progress,
+    Step, Turns, advance, claim, claim_exact, clamp, end_of_file, filled, incomplete, leave,
+    needs_room, write_zero, written,
 };
 use crate::ring::Completion;
 
@@ -47,6 +47,16 @@ unsafe impl Operation for Connect {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         Step::Done(completion.result().map(drop))
+    }
+}
+
+impl Link for Connect {
+    fn named(&self) -> Option<&Handle> {
+        Some(&self.socket)
+    }
+
+    fn is_whole(output: &Self::Output) -> bool {
+        output.is_ok()
     }
 }
 
@@ -96,6 +106,16 @@ impl<B: IoBufMut> Receive<B> {
 
     fn leave(self, completion: Completion) {
         leave(&self.socket, self.buffer, 0, completion);
+    }
+}
+
+impl<B: IoBufMut> Link for Receive<B> {
+    fn named(&self) -> Option<&Handle> {
+        Some(&self.socket)
+    }
+
+    fn is_whole(output: &Self::Output) -> bool {
+        output.is_ok()
     }
 }
 
@@ -163,6 +183,22 @@ impl<B: IoBufMut> ReceiveExact<B> {
     }
 }
 
+impl<B: IoBufMut> Link for ReceiveExact<B> {
+    const IN_WHOLE: bool = true;
+
+    fn named(&self) -> Option<&Handle> {
+        Some(&self.socket)
+    }
+
+    fn asks_for_all(&self) -> bool {
+        self.buffer.capacity() - self.filled <= MOST_BYTES
+    }
+
+    fn is_whole(output: &Self::Output) -> bool {
+        output.is_ok()
+    }
+}
+
 /// One send. A peer that has gone is EPIPE, never a signal.
 pub struct Send<B> {
     socket: Handle,
@@ -205,6 +241,18 @@ unsafe impl<B: IoBuf> Operation for Send<B> {
 impl<B: IoBuf> Send<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.socket, Direction::Outbound, self.manner))
+    }
+}
+
+impl<B: IoBuf> Link for Send<B> {
+    const IN_WHOLE: bool = true;
+
+    fn named(&self) -> Option<&Handle> {
+        Some(&self.socket)
+    }
+
+    fn is_whole(output: &Self::Output) -> bool {
+        matches!(output, Ok((count, buffer)) if *count == clamp(buffer.init_len()) as usize)
     }
 }
 
@@ -260,6 +308,22 @@ impl<B: IoBuf> SendAll<B> {
     }
 }
 
+impl<B: IoBuf> Link for SendAll<B> {
+    const IN_WHOLE: bool = true;
+
+    fn named(&self) -> Option<&Handle> {
+        Some(&self.socket)
+    }
+
+    fn asks_for_all(&self) -> bool {
+        self.buffer.init_len() - self.sent <= MOST_BYTES
+    }
+
+    fn is_whole(output: &Self::Output) -> bool {
+        output.is_ok()
+    }
+}
+
 /// Ends one direction of a connection, or both.
 pub struct Shutdown {
     socket: Handle,
@@ -291,5 +355,15 @@ unsafe impl Operation for Shutdown {
             Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => Ok(()),
             result => result.map(drop),
         })
+    }
+}
+
+impl Link for Shutdown {
+    fn named(&self) -> Option<&Handle> {
+        Some(&self.socket)
+    }
+
+    fn is_whole(output: &Self::Output) -> bool {
+        output.is_ok()
     }
 }

@@ -168,6 +168,14 @@ impl Source for Hybrid {
         Ok(())
     }
 
+    /// A chain goes to one side whole, and to the kernel as it is: its sends do not go in parts.
+    fn longest_chain(&self) -> usize {
+        match self.lacking.counts {
+            true => 1,
+            false => self.kernel.longest_chain().min(self.engine.entries()),
+        }
+    }
+
     /// # Safety
     /// As [`Source::provide`].
     unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>) {

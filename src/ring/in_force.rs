@@ -67,6 +67,10 @@ impl Ring {
         }
     }
 
+    pub(crate) fn longest_chain(&self) -> usize {
+        self.source().longest_chain()
+    }
+
     /// As [`push`](Ring::push), of one entry, if it is a kernel's ring with room. `false`: it is
     /// not queued. Inlined down to the queue, so that an entry is made there: copied from
     /// elsewhere, it would be written in small steps and read in wide ones at once, for which a

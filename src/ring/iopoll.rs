@@ -180,6 +180,11 @@ impl Source for Iopoll {
         Ok(())
     }
 
+    /// A chain goes to the other ring whole.
+    fn longest_chain(&self) -> usize {
+        self.others.longest_chain()
+    }
+
     /// Never waits while the device must be asked.
     fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
         self.hand_over();

@@ -108,6 +108,10 @@ pub(crate) trait Source: fmt::Debug {
     /// demands.
     unsafe fn push(&mut self, chain: &[squeue::Entry]) -> Result<(), PushError>;
 
+    /// Most entries of a chain whose links hold. 1: links do not hold on this source, so that what
+    /// follows must be pushed when what comes before it has ended.
+    fn longest_chain(&self) -> usize;
+
     /// Lets entries with [`BUFFER_SELECT`](squeue::Flags::BUFFER_SELECT) and this group take their
     /// buffers from `ring`, first in first out, each when it has something to put there and not
     /// before. The completion [names the buffer](Completion::buffer), also one that reports an

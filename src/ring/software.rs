@@ -59,6 +59,10 @@ impl Source for SoftwareRing {
         self.engine.push(chain.iter().map(|entry| unsafe { request::decode(entry) }))
     }
 
+    fn longest_chain(&self) -> usize {
+        self.engine.entries()
+    }
+
     unsafe fn provide(&mut self, group: u16, ring: &Rc<BufferRing>) {
         self.engine.provide(group, Rc::clone(ring));
     }

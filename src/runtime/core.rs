@@ -91,6 +91,18 @@ impl Core {
         }
     }
 
+    /// Waits for the last completion of an operation, and leaves it to be taken.
+    pub(crate) fn poll_result(&self, token: Token, waker: &Waker) -> Poll<i32> {
+        loop {
+            let result = self.driver.borrow().result(token);
+            match result {
+                Some(result) => return Poll::Ready(result),
+                None if self.waits_with(token, waker) => return Poll::Pending,
+                None => {}
+            }
+        }
+    }
+
     /// Has an operation's next completion wake this waker. `false`: one has come meanwhile.
     #[inline(never)]
     fn waits_with(&self, token: Token, waker: &Waker) -> bool {

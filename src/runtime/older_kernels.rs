@@ -149,6 +149,61 @@ fn descriptors_go_along_with_messages() {
 }
 
 #[test]
+fn chains_have_the_same_results_whoever_runs_their_members() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    on_each(async || {
+        let mut options = fs::OpenOptions::new();
+        let options = options.read(true).write(true).create(true);
+        let file = options.open(scratch.path().join("chained")).await.expect("made");
+        let chains = (0..20u64).map(|number| {
+            let file = &file;
+            async move {
+                let place = number * 8;
+                let (grown, written, synced, read, end) = file
+                    .set_len(20 * 8)
+                    .then(file.write_all_at(vec![number as u8; 8], place))
+                    .then(file.sync_data())
+                    .then(file.read_exact_at(vec![0; 8], place))
+                    .then(file.read_exact_at(vec![0; 8], 20 * 8))
+                    .await;
+                grown.and(synced).expect("grown and synced");
+                assert_eq!(written.expect("written"), read.expect("read"));
+                assert_eq!(end.expect_err("the end").kind(), ErrorKind::UnexpectedEof);
+            }
+        });
+        futures_util::future::join_all(chains).await;
+        let (written, cut, cancelled) = file
+            .write_all_at("x", u64::MAX)
+            .then(file.set_len(0))
+            .then(file.write_all_at("y", 0))
+            .await;
+        assert_eq!(written.expect_err("no such offset").kind(), ErrorKind::InvalidInput);
+        assert_eq!(cut.expect_err("not begun").raw_os_error(), Some(libc::ECANCELED));
+        assert_eq!(cancelled.expect_err("not begun").into_buffer(), "y");
+        assert_eq!(file.metadata().await.expect("known").len(), 20 * 8);
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let ours = UnixStream::from(ours);
+        theirs.write_all(b"header, body").expect("room");
+        let (header, body, answer, end) = ours
+            .read_exact(vec![0; 8])
+            .then(ours.read_exact(vec![0; 4]))
+            .then(ours.write_all("answer"))
+            .then(ours.shutdown(Shutdown::Write))
+            .await;
+        assert_eq!(
+            (&header.expect("came")[..], &body.expect("came")[..]),
+            (&b"header, "[..], &b"body"[..])
+        );
+        answer.expect("sent");
+        end.expect("shut down");
+        let mut received = String::new();
+        theirs.read_to_string(&mut received).expect("to the end");
+        assert_eq!(received, "answer");
+        file.set_len(0).await.expect("cut");
+    });
+}
+
+#[test]
 fn more_operations_than_either_queue_holds_all_end() {
     let scratch = tempfile::tempdir().expect("a directory");
     on_each(async || {

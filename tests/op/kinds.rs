@@ -311,6 +311,27 @@ pub(crate) const ALL: &[(&str, Make)] = &[
             drop(theirs);
         })
     }),
+    ("chain_of_a_file", |pool, directory| {
+        let (file, first, second) =
+            (file(directory), pool.filled(vec![1; 512]), pool.filled(vec![2; 512]));
+        let buffer = pool.empty(1024);
+        Case::new(async move {
+            let write = file.write_all_at(first, 0).then(file.write_at(second, 512));
+            drop(write.then(file.sync_data()).then(file.read_exact_at(buffer, 0)).await);
+        })
+    }),
+    ("chain_of_a_stream", |pool, _| {
+        let ((stream, theirs), request) = (unix_stream(), pool.filled([1; 64]));
+        let (header, body) = (pool.empty(8), pool.empty(8));
+        let theirs = Rc::new(theirs);
+        let peer = Rc::clone(&theirs);
+        Case::new(async move {
+            let asked = stream.write_all(request).then(stream.read_exact(header));
+            drop(asked.then(stream.read_exact(body)).await);
+            drop(theirs);
+        })
+        .triggered(move || (&*peer).write_all(&[2; 16]).expect("room"))
+    }),
     ("shutdown", |_, _| {
         let (stream, theirs) = tcp_stream();
         Case::new(async move {

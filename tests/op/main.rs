@@ -7,5 +7,6 @@ mod common;
 mod cancel;
 mod drops;
 mod kinds;
+mod links;
 mod shutdown;
 mod wakers;

@@ -318,6 +318,15 @@ impl Source for KernelRing {
         Ok(())
     }
 
+    /// Without `SUBMIT_ALL` an enter stops behind an entry that it refuses, and the next one takes
+    /// the rest of that chain for another chain, which would run.
+    fn longest_chain(&self) -> usize {
+        match self.report.granted.contains(&"SUBMIT_ALL") {
+            true => self.report.entries as usize,
+            false => 1,
+        }
+    }
+
     #[inline(always)]
     fn enter(&mut self, wait: Wait, in_flight: usize) -> io::Result<()> {
         let alarmed = match wait {

@@ -83,6 +83,21 @@ pub(in crate::ring) fn in_parts(entry: &squeue::Entry) -> squeue::Entry {
     raw.to_entry()
 }
 
+/// A transfer on a stream socket that fails if it is short, and so ends its chain. Other entries
+/// stay as they are.
+pub(crate) fn in_whole(entry: &squeue::Entry) -> squeue::Entry {
+    let mut raw = RawEntry::of(entry);
+    if let Some(Opcode::Socket(SocketCode::Send | SocketCode::Recv)) = raw.opcode() {
+        raw.operation_flags |= libc::MSG_WAITALL as u32;
+    }
+    raw.to_entry()
+}
+
+/// Does the next entry start only when this one has ended?
+pub(crate) fn is_linked(entry: &squeue::Entry) -> bool {
+    RawEntry::of(entry).flags().is_linked()
+}
+
 /// The descriptor that an entry closes.
 pub(in crate::ring) fn file_that_closes(entry: &squeue::Entry) -> Option<RawFd> {
     let raw = RawEntry::of(entry);

@@ -17,7 +17,7 @@ mod transfer;
 
 pub(crate) use cancel::{CancelRequest, Target};
 pub(crate) use common::{Modifiers, Waits};
-pub(crate) use entry::{Decoded, Refused, Submission, decode};
+pub(crate) use entry::{Decoded, Refused, Submission, decode, in_whole, is_linked};
 pub(super) use entry::{file_of_transfer, file_that_closes, in_parts};
 pub(crate) use file::FileCall;
 pub(crate) use kinds::{Call, Request};
