@@ -14,6 +14,7 @@
 //! | [`net`] | TCP, UDP and Unix streams; name look-up |
 //! | [`io`] | Traits for code over any stream, and what is built on them; readiness of any descriptor |
 //! | [`io`] | Readiness of any descriptor; counters to wait for |
+//! | [`futex`] | Waiting for a number in memory |
 //! | [`process`] | Child processes |
 //! | [`signal`] | Ctrl-C and other signals, as streams |
 //! | [`time`] | Sleeping, time-outs around any future, intervals |
@@ -306,6 +307,7 @@
 //! | 6.12 | minimal waits | [`Builder::min_wait`] has no effect, which the ring's report says |
 //! | 6.9 | `FTRUNCATE` | [`File::set_len`](fs::File::set_len) takes the software path |
 //! | 6.7 | `WAITID` | [`Child::wait`](process::Child::wait) polls a pidfd |
+//! | 6.7 | `FUTEX_WAIT` | [`futex::wait`] says `Unsupported` |
 //! | 6.7 | `READ_MULTISHOT` | `chunks` of a pipe submit each read |
 //! | 6.6 | `NO_SQARRAY` | a little memory traffic |
 //! | 6.2 | the report of zero-copy sends | [`send_zc`](net::TcpStream::send_zc) and its variants are plain sends |
@@ -349,6 +351,7 @@ mod doctor;
 mod driver;
 mod exec;
 pub mod fs;
+pub mod futex;
 mod inflight;
 pub mod io;
 mod join_set;

@@ -10,6 +10,7 @@ pub(crate) mod datagram;
 mod datagrams;
 pub(crate) mod event;
 pub(crate) mod file;
+pub(crate) mod futex;
 mod incoming;
 mod no_op;
 pub(crate) mod path;

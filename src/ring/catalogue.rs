@@ -169,6 +169,7 @@ catalogue! {
     KernelOnly(KernelOnlyCode) {
         ProvideBuffers "PROVIDE_BUFFERS" (5, 7) Costs("`chunks` need REGISTER_PBUF_RING");
         Socket "SOCKET" (5, 19) Unused;
+        FutexWait "FUTEX_WAIT" (6, 7) Costs("`futex::wait` says `Unsupported`");
         WaitId "WAITID" (6, 7) Costs("`Child::wait` polls a pidfd");
     }
 }

@@ -8,6 +8,7 @@
 mod buffers;
 mod cancels;
 mod files;
+mod futexes;
 mod links;
 mod messages;
 mod multishot;
