@@ -4,8 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use super::busy::turn;
-use crate::blocking::spawn_blocking;
-use crate::sys;
+use super::resolver::resolve;
 
 /// What can stand for socket addresses: the same types as in [`std::net::ToSocketAddrs`]. Only text
 /// that is not an address itself is looked up, and that is done off the loop. The trait is sealed.
@@ -41,7 +40,8 @@ pub enum Question {
     Host(String, u16),
 }
 
-/// Looks up the addresses of a host, as `"name:port"` or `("name", port)`, off the loop.
+/// Looks up the addresses of a host, as `"name:port"` or `("name", port)`, off the loop: by
+/// getaddrinfo(3), or by what [`set_resolver`](super::set_resolver) has chosen.
 ///
 /// ```
 /// # annulus::block_on(async {
@@ -55,10 +55,11 @@ pub enum Question {
 pub async fn lookup_host(host: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
     match host.question() {
         Question::Answered(addresses) => Ok(addresses),
-        Question::Text(text) => spawn_blocking(move || sys::resolve(text)).await?,
-        Question::Host(host, port) => {
-            spawn_blocking(move || sys::resolve((host.as_str(), port))).await?
+        Question::Text(text) => {
+            let (host, port) = host_and_port(&text)?;
+            resolve(host.to_owned(), port).await
         }
+        Question::Host(host, port) => resolve(host, port).await,
     }
 }
 
@@ -70,20 +71,35 @@ pub(super) async fn first_that_works<T, F>(
 where
     F: Future<Output = io::Result<T>>,
 {
-    let mut last =
-        io::Error::new(io::ErrorKind::InvalidInput, "no address to use: the list is empty");
+    let mut last = no_address();
     for address in lookup_host(addresses).await? {
         match attempt(address).await {
             Ok(value) => return Ok(value),
             Err(error) => last = error,
         }
     }
-    if is_want_of_descriptors(&last) {
-        // Descriptors come back when the ring turns, so whoever tries again at once must not keep
-        // it from turning.
+    Err(after_a_turn(last).await)
+}
+
+/// Descriptors come back when the ring turns, so whoever tries again at once for want of one must
+/// not keep it from turning.
+pub(super) async fn after_a_turn(error: io::Error) -> io::Error {
+    if is_want_of_descriptors(&error) {
         turn().await;
     }
-    Err(last)
+    error
+}
+
+pub(super) fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "no address to use: the list is empty")
+}
+
+/// Takes `"host:port"` apart.
+fn host_and_port(text: &str) -> io::Result<(&str, u16)> {
+    let invalid = |sentence| io::Error::new(io::ErrorKind::InvalidInput, sentence);
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| invalid("an address needs a port"))?;
+    let port = port.parse().map_err(|_| invalid("the port is no number from 0 to 65535"))?;
+    Ok((host, port))
 }
 
 fn answered(address: impl Into<SocketAddr>) -> Question {

@@ -9,7 +9,7 @@
 //! order in which they were first polled.
 //!
 //! Addresses that are names (`"localhost:80"`) are looked up off the loop, on the pool of
-//! [`spawn_blocking`](crate::spawn_blocking).
+//! [`spawn_blocking`](crate::spawn_blocking); [`set_resolver`] puts another resolver in its place.
 //!
 //! # Dropping a future
 //! A dropped operation is cancelled. If it won that race, what it received waits in the socket for
@@ -28,6 +28,8 @@ mod address;
 mod adopt;
 mod as_io;
 mod busy;
+mod race;
+mod resolver;
 mod split;
 mod stream;
 mod tcp;
@@ -37,6 +39,7 @@ mod unix;
 pub use crate::op::{Incoming, Sent, UnixMessage};
 pub use crate::sys::UCred;
 pub use address::{ToSocketAddrs, lookup_host};
+pub use resolver::{Resolver, SystemResolver, set_resolver};
 pub use split::{ReadHalf, ReuniteError, WriteHalf};
 pub use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 pub use tcp::{ListenOptions, TcpListener, TcpStream};

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use super::address::{ToSocketAddrs, first_that_works, not_internet};
+use super::address::{ToSocketAddrs, after_a_turn, first_that_works, lookup_host, not_internet};
 use super::adopt::{Kind, adopt, adopt_surely};
 use super::busy::once_free;
+use super::race::connect_to_first;
 use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods, zero_copy_methods};
 use crate::inflight::{Handle, Op, Resource};
@@ -225,25 +226,58 @@ pub struct TcpStream {
 }
 
 impl TcpStream {
-    /// Connects to the first address that works, one after the other.
+    /// Connects to whichever of the addresses answers first.
+    ///
+    /// Several are tried as RFC 8305 ("Happy Eyeballs") says: IPv4 and IPv6 take turns, beginning
+    /// with the first address, and in a family the order stays. The next attempt begins when one
+    /// fails, or after 250 ms beside those that have not answered. The first that succeeds wins;
+    /// the others are cancelled and their sockets closed. getaddrinfo(3) puts IPv6 first where this
+    /// machine has a route for it.
+    ///
+    /// If the future is dropped, its sockets are closed.
+    ///
+    /// # Errors
+    /// That of the attempt that failed last, for example `ConnectionRefused`; `InvalidInput` for
+    /// text that is no address.
+    pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        let addresses = lookup_host(address).await?;
+        let connected = match addresses[..] {
+            [address] => TcpStream::connect_to(address).await,
+            _ => connect_to_first(addresses).await.map(|handle| TcpStream { handle }),
+        };
+        match connected {
+            Ok(stream) => Ok(stream),
+            Err(error) => Err(after_a_turn(error).await),
+        }
+    }
+
+    /// Connects to an address, within that time.
     ///
     /// If the future is dropped, its socket is closed.
     ///
     /// # Errors
-    /// The last address's, for example `ConnectionRefused`; `InvalidInput` for text that is no
-    /// address.
-    pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        first_that_works(address, TcpStream::connect_to).await
+    /// `TimedOut` when the time is up, `InvalidInput` if it is zero, else the kernel's.
+    pub async fn connect_timeout(address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+        if timeout.is_zero() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a connection takes longer than no time",
+            ));
+        }
+        let handle = TcpStream::open_for(*address)?;
+        Connect::op(&handle, &SockAddr::from(*address)).timeout(timeout).await?;
+        Ok(TcpStream { handle })
     }
 
     async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-        let handle = Resource::new(sys::open_socket(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?);
+        let handle = TcpStream::open_for(address)?;
         Connect::op(&handle, &SockAddr::from(address)).await?;
         Ok(TcpStream { handle })
+    }
+
+    fn open_for(address: SocketAddr) -> io::Result<Resource> {
+        let domain = Domain::for_address(address);
+        Ok(Resource::new(sys::open_socket(domain, Type::STREAM, Some(Protocol::TCP))?))
     }
 
     fn handle(&self) -> &Handle {
