@@ -42,6 +42,11 @@ impl Kind {
 
 /// Takes over a socket that exists, if it is of that kind.
 pub(super) fn adopt(socket: impl Into<OwnedFd>, wanted: Kind) -> io::Result<Resource> {
+    adopt_descriptor(socket, wanted).map(Resource::new)
+}
+
+/// As [`adopt`], for what is not used with the ring yet.
+pub(super) fn adopt_descriptor(socket: impl Into<OwnedFd>, wanted: Kind) -> io::Result<Descriptor> {
     let socket = Descriptor::from(socket.into());
     let (domain, kind) = match (option::DOMAIN.get(&socket), option::TYPE.get(&socket)) {
         (Ok(domain), Ok(kind)) => (domain, kind),
@@ -51,7 +56,7 @@ pub(super) fn adopt(socket: impl Into<OwnedFd>, wanted: Kind) -> io::Result<Reso
         (Err(error), _) | (_, Err(error)) => return Err(error),
     };
     match Kind::of(domain, kind) {
-        Some(found) if found == wanted => Ok(Resource::new(socket)),
+        Some(found) if found == wanted => Ok(socket),
         Some(found) => {
             Err(unfit(&format!("the socket is not of this type: {} fits", found.types())))
         }

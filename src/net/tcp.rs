@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::address::{ToSocketAddrs, after_a_turn, first_that_works, lookup_host, not_internet};
 use super::adopt::{Kind, adopt, adopt_surely};
 use super::busy::once_free;
+use super::options::{internet_options, tcp_options};
 use super::race::connect_to_first;
 use super::split::{ReadHalf, WriteHalf, split};
 use super::stream::{Stream, reading_methods, writing_methods, zero_copy_methods};
@@ -171,6 +172,14 @@ impl TcpListener {
         Incoming::new(self.handle.handle())
     }
 
+    /// A socket that listens.
+    pub(super) fn listening(handle: Listening) -> TcpListener {
+        TcpListener { handle }
+    }
+
+    internet_options!();
+    tcp_options!();
+
     /// The address it is bound to.
     ///
     /// # Errors
@@ -280,6 +289,11 @@ impl TcpStream {
         Ok(Resource::new(sys::open_socket(domain, Type::STREAM, Some(Protocol::TCP))?))
     }
 
+    /// A socket that is connected.
+    pub(super) fn connected(handle: Resource) -> TcpStream {
+        TcpStream { handle }
+    }
+
     fn handle(&self) -> &Handle {
         &self.handle
     }
@@ -287,6 +301,8 @@ impl TcpStream {
     reading_methods!();
     writing_methods!();
     zero_copy_methods!();
+    internet_options!();
+    tcp_options!();
 
     /// Takes the stream apart for two tasks. [`ReadHalf::reunite`] puts it together again.
     pub fn into_split(self) -> (ReadHalf<TcpStream>, WriteHalf<TcpStream>) {
@@ -307,54 +323,6 @@ impl TcpStream {
     /// `NotConnected` when the connection has ended.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         sys::peer_address(self)?.as_socket().ok_or_else(not_internet)
-    }
-
-    /// Sends small writes at once instead of collecting them: `TCP_NODELAY`.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        option::NO_DELAY.set(self, nodelay)
-    }
-
-    /// Are small writes sent at once?
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn nodelay(&self) -> io::Result<bool> {
-        option::NO_DELAY.get(self)
-    }
-
-    /// What closing does with bytes that are not sent yet: `SO_LINGER`. Zero resets the connection.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        option::LINGER.set(self, linger)
-    }
-
-    /// What closing does with bytes that are not sent yet.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn linger(&self) -> io::Result<Option<Duration>> {
-        option::LINGER.get(self)
-    }
-
-    /// The time to live of its packets: `IP_TTL`.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        option::TIME_TO_LIVE.set(self, ttl)
-    }
-
-    /// The time to live of its packets.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn ttl(&self) -> io::Result<u32> {
-        option::TIME_TO_LIVE.get(self)
     }
 
     /// The error that is pending on the socket, if any: `SO_ERROR`.

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use super::address::{ToSocketAddrs, first_that_works, not_internet};
 use super::adopt::{Kind, adopt, adopt_surely};
 use super::busy::once_free;
+use super::options::{accessors, internet_options};
 use crate::buf::{IoBuf, IoBufMut};
 use crate::inflight::{Op, Resource};
 use crate::op::Datagrams;
@@ -42,14 +43,52 @@ impl UdpSocket {
     /// # Errors
     /// The last address's, for example `AddrInUse`; `InvalidInput` for text that is no address.
     pub async fn bind(address: impl ToSocketAddrs) -> io::Result<UdpSocket> {
-        first_that_works(address, |address| once_free(move || UdpSocket::bind_to(address))).await
+        first_that_works(address, |address| once_free(move || UdpSocket::bound(address))).await
     }
 
-    fn bind_to(address: SocketAddr) -> io::Result<UdpSocket> {
-        let socket =
-            sys::open_socket(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-        sys::bind(&socket, &SockAddr::from(address))?;
+    fn bound(address: SocketAddr) -> io::Result<UdpSocket> {
+        let socket = UdpSocket::new(Domain::for_address(address))?;
+        socket.bind_to(address)?;
+        Ok(socket)
+    }
+
+    /// A socket for IPv4 that is not bound yet, to set its options before it is; socket(2).
+    ///
+    /// ```
+    /// use annulus::net::UdpSocket;
+    ///
+    /// # annulus::block_on(async {
+    /// let socket = UdpSocket::new_v4()?;
+    /// socket.set_reuseport(true)?;
+    /// socket.bind_to(([127, 0, 0, 1], 0).into())?;
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// The kernel's, for example `EMFILE`.
+    pub fn new_v4() -> io::Result<UdpSocket> {
+        UdpSocket::new(Domain::IPV4)
+    }
+
+    /// A socket for IPv6 that is not bound yet; socket(2).
+    ///
+    /// # Errors
+    /// The kernel's, for example `EMFILE`, or `EAFNOSUPPORT` where there is no IPv6.
+    pub fn new_v6() -> io::Result<UdpSocket> {
+        UdpSocket::new(Domain::IPV6)
+    }
+
+    fn new(domain: Domain) -> io::Result<UdpSocket> {
+        let socket = sys::open_socket(domain, Type::DGRAM, Some(Protocol::UDP))?;
         Ok(UdpSocket { handle: Resource::new(socket) })
+    }
+
+    /// Chooses the address of a socket that is not bound yet; bind(2).
+    ///
+    /// # Errors
+    /// The kernel's, for example `AddrInUse`, or `InvalidInput` for a socket that is bound.
+    pub fn bind_to(&self, address: SocketAddr) -> io::Result<()> {
+        sys::bind(self, &SockAddr::from(address))
     }
 
     /// Sets the peer of [`send`](UdpSocket::send) and [`recv`](UdpSocket::recv): the first address
@@ -177,37 +216,26 @@ impl UdpSocket {
         sys::peer_address(self)?.as_socket().ok_or_else(not_internet)
     }
 
-    /// Allows datagrams to broadcast addresses: `SO_BROADCAST`.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()> {
-        option::BROADCAST.set(self, broadcast)
+    accessors! {
+        /// Allows datagrams to broadcast addresses: `SO_BROADCAST`, socket(7).
+        set_broadcast;
+        /// Are datagrams to broadcast addresses allowed?
+        broadcast: bool = BROADCAST;
+
+        /// Lets several sockets have the address, all of which receive what is sent to a group or
+        /// broadcast: `SO_REUSEADDR`, socket(7). To be set before the socket is bound.
+        set_reuseaddr;
+        /// May several sockets have the address?
+        reuseaddr: bool = REUSE_ADDRESS;
+
+        /// Lets several sockets have the address, between which the kernel spreads the datagrams:
+        /// `SO_REUSEPORT`, socket(7). To be set before the socket is bound.
+        set_reuseport;
+        /// May several sockets have the address, and share the datagrams?
+        reuseport: bool = REUSE_PORT;
     }
 
-    /// Are datagrams to broadcast addresses allowed?
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn broadcast(&self) -> io::Result<bool> {
-        option::BROADCAST.get(self)
-    }
-
-    /// The time to live of its packets: `IP_TTL`.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        option::TIME_TO_LIVE.set(self, ttl)
-    }
-
-    /// The time to live of its packets.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn ttl(&self) -> io::Result<u32> {
-        option::TIME_TO_LIVE.get(self)
-    }
+    internet_options!();
 
     /// The error that is pending on the socket, if any: `SO_ERROR`.
     ///

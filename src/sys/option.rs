@@ -4,13 +4,21 @@
 use std::ffi::c_int;
 use std::io;
 use std::marker::PhantomData;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use libc::{
-    IP_TTL, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPV6_V6ONLY, SO_BROADCAST, SO_DOMAIN, SO_ERROR,
-    SO_LINGER, SO_PASSCRED, SO_PEERCRED, SO_PEERPIDFD, SO_REUSEADDR, SO_REUSEPORT, SO_TYPE,
-    SOL_SOCKET, TCP_NODELAY,
+    IP_ADD_MEMBERSHIP, IP_ADD_SOURCE_MEMBERSHIP, IP_DROP_MEMBERSHIP, IP_DROP_SOURCE_MEMBERSHIP,
+    IP_FREEBIND, IP_MULTICAST_IF, IP_MULTICAST_LOOP, IP_MULTICAST_TTL, IP_TOS, IP_TRANSPARENT,
+    IP_TTL, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPV6_ADD_MEMBERSHIP, IPV6_AUTOFLOWLABEL,
+    IPV6_DROP_MEMBERSHIP, IPV6_FREEBIND, IPV6_MULTICAST_HOPS, IPV6_MULTICAST_IF,
+    IPV6_MULTICAST_LOOP, IPV6_TCLASS, IPV6_TRANSPARENT, IPV6_UNICAST_HOPS, IPV6_V6ONLY,
+    SO_BINDTODEVICE, SO_BROADCAST, SO_BUSY_POLL, SO_DOMAIN, SO_ERROR, SO_INCOMING_CPU,
+    SO_KEEPALIVE, SO_LINGER, SO_MARK, SO_PASSCRED, SO_PEERCRED, SO_PEERPIDFD, SO_PRIORITY,
+    SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SO_TYPE, SOL_SOCKET, TCP_CONGESTION,
+    TCP_CORK, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL,
+    TCP_NODELAY, TCP_QUICKACK, TCP_USER_TIMEOUT,
 };
 use socket2::{Domain, Type};
 
@@ -18,9 +26,14 @@ use super::calls;
 
 /// Of any socket; socket(7).
 pub(crate) const BROADCAST: SocketOption<bool> = row(SOL_SOCKET, SO_BROADCAST);
+/// How long a receive looks at the network card by itself before it waits.
+pub(crate) const BUSY_POLL: SocketOption<Microseconds> = row(SOL_SOCKET, SO_BUSY_POLL);
+pub(crate) const DEVICE: SocketOption<Name> = row(SOL_SOCKET, SO_BINDTODEVICE);
 pub(crate) const DOMAIN: SocketOption<Domain> = row(SOL_SOCKET, SO_DOMAIN);
 /// The error that is pending. To ask for it takes it.
 pub(crate) const ERROR: SocketOption<Option<io::Error>> = row(SOL_SOCKET, SO_ERROR);
+pub(crate) const INCOMING_CPU: SocketOption<u32> = row(SOL_SOCKET, SO_INCOMING_CPU);
+pub(crate) const KEEP_ALIVE: SocketOption<bool> = row(SOL_SOCKET, SO_KEEPALIVE);
 /// How long closing waits until what was sent has arrived, in whole seconds.
 pub(crate) const LINGER: SocketOption<Option<Duration>> = row(SOL_SOCKET, SO_LINGER);
 /// Does each message come with the credentials of its sender?
@@ -29,16 +42,63 @@ pub(crate) const PASS_CREDENTIALS: SocketOption<bool> = row(SOL_SOCKET, SO_PASSC
 pub(super) const PEER_CREDENTIALS: SocketOption<[c_int; 3]> = row(SOL_SOCKET, SO_PEERCRED);
 /// The number of a new descriptor of the peer's process. To ask for it makes it.
 pub(super) const PEER_PIDFD: SocketOption<c_int> = row(SOL_SOCKET, SO_PEERPIDFD);
+pub(crate) const MARK: SocketOption<u32> = row(SOL_SOCKET, SO_MARK);
+pub(crate) const PRIORITY: SocketOption<u32> = row(SOL_SOCKET, SO_PRIORITY);
+/// Twice what was asked for, of which the kernel takes half for its own books.
+pub(crate) const RECEIVE_BUFFER: SocketOption<u32> = row(SOL_SOCKET, SO_RCVBUF);
 pub(crate) const REUSE_ADDRESS: SocketOption<bool> = row(SOL_SOCKET, SO_REUSEADDR);
 pub(crate) const REUSE_PORT: SocketOption<bool> = row(SOL_SOCKET, SO_REUSEPORT);
+/// As [`RECEIVE_BUFFER`].
+pub(crate) const SEND_BUFFER: SocketOption<u32> = row(SOL_SOCKET, SO_SNDBUF);
 pub(crate) const TYPE: SocketOption<Type> = row(SOL_SOCKET, SO_TYPE);
 
-/// Of internet sockets; ip(7), ipv6(7).
+/// Of IPv4; ip(7).
+pub(crate) const FREE_BIND_V4: SocketOption<bool> = row(IPPROTO_IP, IP_FREEBIND);
+pub(crate) const JOIN_V4: SocketOption<GroupV4> = row(IPPROTO_IP, IP_ADD_MEMBERSHIP);
+pub(crate) const JOIN_SOURCE_V4: SocketOption<SourceV4> = row(IPPROTO_IP, IP_ADD_SOURCE_MEMBERSHIP);
+pub(crate) const LEAVE_V4: SocketOption<GroupV4> = row(IPPROTO_IP, IP_DROP_MEMBERSHIP);
+pub(crate) const LEAVE_SOURCE_V4: SocketOption<SourceV4> =
+    row(IPPROTO_IP, IP_DROP_SOURCE_MEMBERSHIP);
+pub(crate) const MULTICAST_INTERFACE_V4: SocketOption<Ipv4Addr> = row(IPPROTO_IP, IP_MULTICAST_IF);
+pub(crate) const MULTICAST_LOOP_V4: SocketOption<bool> = row(IPPROTO_IP, IP_MULTICAST_LOOP);
+pub(crate) const MULTICAST_TTL_V4: SocketOption<u32> = row(IPPROTO_IP, IP_MULTICAST_TTL);
 pub(crate) const TIME_TO_LIVE: SocketOption<u32> = row(IPPROTO_IP, IP_TTL);
+pub(crate) const TRANSPARENT_V4: SocketOption<bool> = row(IPPROTO_IP, IP_TRANSPARENT);
+pub(crate) const TYPE_OF_SERVICE: SocketOption<u32> = row(IPPROTO_IP, IP_TOS);
+
+/// Of IPv6; ipv6(7).
+pub(crate) const AUTO_FLOW_LABEL: SocketOption<bool> = row(IPPROTO_IPV6, IPV6_AUTOFLOWLABEL);
+pub(crate) const FREE_BIND_V6: SocketOption<bool> = row(IPPROTO_IPV6, IPV6_FREEBIND);
+pub(crate) const HOPS_V6: SocketOption<u32> = row(IPPROTO_IPV6, IPV6_UNICAST_HOPS);
+pub(crate) const JOIN_V6: SocketOption<GroupV6> = row(IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP);
+pub(crate) const JOIN_SOURCE_V6: SocketOption<SourceV6> =
+    row(IPPROTO_IPV6, MCAST_JOIN_SOURCE_GROUP);
+pub(crate) const LEAVE_V6: SocketOption<GroupV6> = row(IPPROTO_IPV6, IPV6_DROP_MEMBERSHIP);
+pub(crate) const LEAVE_SOURCE_V6: SocketOption<SourceV6> =
+    row(IPPROTO_IPV6, MCAST_LEAVE_SOURCE_GROUP);
+pub(crate) const MULTICAST_HOPS_V6: SocketOption<u32> = row(IPPROTO_IPV6, IPV6_MULTICAST_HOPS);
+pub(crate) const MULTICAST_INTERFACE_V6: SocketOption<u32> = row(IPPROTO_IPV6, IPV6_MULTICAST_IF);
+pub(crate) const MULTICAST_LOOP_V6: SocketOption<bool> = row(IPPROTO_IPV6, IPV6_MULTICAST_LOOP);
 pub(crate) const ONLY_V6: SocketOption<bool> = row(IPPROTO_IPV6, IPV6_V6ONLY);
+pub(crate) const TRAFFIC_CLASS: SocketOption<u32> = row(IPPROTO_IPV6, IPV6_TCLASS);
+pub(crate) const TRANSPARENT_V6: SocketOption<bool> = row(IPPROTO_IPV6, IPV6_TRANSPARENT);
 
 /// Of TCP; tcp(7).
+pub(crate) const CONGESTION: SocketOption<Name> = row(IPPROTO_TCP, TCP_CONGESTION);
+pub(crate) const CORK: SocketOption<bool> = row(IPPROTO_TCP, TCP_CORK);
+/// How many connections may wait that carried data in their first packet.
+pub(crate) const FAST_OPEN: SocketOption<u32> = row(IPPROTO_TCP, TCP_FASTOPEN);
+pub(crate) const FAST_OPEN_CONNECT: SocketOption<bool> = row(IPPROTO_TCP, TCP_FASTOPEN_CONNECT);
+pub(crate) const KEEP_ALIVE_INTERVAL: SocketOption<Seconds> = row(IPPROTO_TCP, TCP_KEEPINTVL);
+pub(crate) const KEEP_ALIVE_RETRIES: SocketOption<u32> = row(IPPROTO_TCP, TCP_KEEPCNT);
+pub(crate) const KEEP_ALIVE_TIME: SocketOption<Seconds> = row(IPPROTO_TCP, TCP_KEEPIDLE);
 pub(crate) const NO_DELAY: SocketOption<bool> = row(IPPROTO_TCP, TCP_NODELAY);
+pub(crate) const QUICK_ACK: SocketOption<bool> = row(IPPROTO_TCP, TCP_QUICKACK);
+pub(crate) const USER_TIMEOUT: SocketOption<Milliseconds> = row(IPPROTO_TCP, TCP_USER_TIMEOUT);
+
+/// Of the kernel's in.h; RFC 3678.
+const MCAST_JOIN_SOURCE_GROUP: c_int = 46;
+const MCAST_LEAVE_SOURCE_GROUP: c_int = 47;
 
 /// A row of the table.
 #[derive(Debug)]
@@ -75,9 +135,11 @@ pub(crate) trait Value {
     fn of_words(words: Self::Words) -> Self;
 }
 
-/// A value that may be set.
-pub(crate) trait Settable: Value {
-    fn into_words(self) -> Self::Words;
+/// What an option may be set to.
+pub(crate) trait Settable {
+    type Set: AsRef<[c_int]>;
+
+    fn into_words(self) -> Self::Set;
 }
 
 impl Value for bool {
@@ -89,6 +151,8 @@ impl Value for bool {
 }
 
 impl Settable for bool {
+    type Set = [c_int; 1];
+
     fn into_words(self) -> [c_int; 1] {
         [self.into()]
     }
@@ -103,9 +167,160 @@ impl Value for u32 {
 }
 
 impl Settable for u32 {
+    type Set = [c_int; 1];
+
     fn into_words(self) -> [c_int; 1] {
         [self as c_int]
     }
+}
+
+/// Declares the lengths of time that options have, each in its unit.
+macro_rules! durations {
+    ($($name:ident: $from:ident, $unit:expr;)*) => {$(
+        /// The value of an option of that unit.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) struct $name(pub(crate) Duration);
+
+        impl Value for $name {
+            type Words = [c_int; 1];
+
+            fn of_words([word]: [c_int; 1]) -> $name {
+                $name(Duration::$from(word as u32 as u64))
+            }
+        }
+
+        impl Settable for $name {
+            type Set = [c_int; 1];
+
+            /// Rounded up, since 0 means something else; at most what a C integer holds.
+            fn into_words(self) -> [c_int; 1] {
+                [c_int::try_from(self.0.as_nanos().div_ceil($unit)).unwrap_or(c_int::MAX)]
+            }
+        }
+    )*};
+}
+
+durations! {
+    Seconds: from_secs, 1_000_000_000;
+    Milliseconds: from_millis, 1_000_000;
+    Microseconds: from_micros, 1_000;
+}
+
+/// The name of an interface or of a way to control congestion: at most 15 bytes, then zeroes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Name([u8; 16]);
+
+impl Name {
+    /// `None`: too long, or with a zero inside.
+    pub(crate) fn new(name: &[u8]) -> Option<Name> {
+        let mut bytes = [0; 16];
+        bytes[..15].get_mut(..name.len())?.copy_from_slice(name);
+        (!name.contains(&0)).then_some(Name(bytes))
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
+impl Value for Name {
+    type Words = [c_int; 4];
+
+    fn of_words(words: [c_int; 4]) -> Name {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(words.map(c_int::to_ne_bytes).as_flattened());
+        Name(bytes)
+    }
+}
+
+impl Settable for Name {
+    type Set = [c_int; 4];
+
+    fn into_words(self) -> [c_int; 4] {
+        into_words(&self.0)
+    }
+}
+
+impl Value for Ipv4Addr {
+    type Words = [c_int; 1];
+
+    fn of_words([word]: [c_int; 1]) -> Ipv4Addr {
+        word.to_ne_bytes().into()
+    }
+}
+
+impl Settable for Ipv4Addr {
+    type Set = [c_int; 1];
+
+    fn into_words(self) -> [c_int; 1] {
+        into_words(&self.octets())
+    }
+}
+
+/// A group, and the address of an interface; `struct ip_mreq`.
+#[derive(Debug)]
+pub(crate) struct GroupV4(pub(crate) Ipv4Addr, pub(crate) Ipv4Addr);
+
+impl Settable for GroupV4 {
+    type Set = [c_int; 2];
+
+    fn into_words(self) -> [c_int; 2] {
+        into_words([self.0.octets(), self.1.octets()].as_flattened())
+    }
+}
+
+/// A group, the address of an interface, and who sends; `struct ip_mreq_source`.
+#[derive(Debug)]
+pub(crate) struct SourceV4(pub(crate) Ipv4Addr, pub(crate) Ipv4Addr, pub(crate) Ipv4Addr);
+
+impl Settable for SourceV4 {
+    type Set = [c_int; 3];
+
+    fn into_words(self) -> [c_int; 3] {
+        into_words([self.0.octets(), self.1.octets(), self.2.octets()].as_flattened())
+    }
+}
+
+/// A group, and the number of an interface; `struct ipv6_mreq`.
+#[derive(Debug)]
+pub(crate) struct GroupV6(pub(crate) Ipv6Addr, pub(crate) u32);
+
+impl Settable for GroupV6 {
+    type Set = [c_int; 5];
+
+    fn into_words(self) -> [c_int; 5] {
+        let [a, b, c, d] = into_words(&self.0.octets());
+        [a, b, c, d, self.1 as c_int]
+    }
+}
+
+/// A group, the number of an interface, and who sends; `struct group_source_req`.
+#[derive(Debug)]
+pub(crate) struct SourceV6(pub(crate) Ipv6Addr, pub(crate) u32, pub(crate) Ipv6Addr);
+
+impl Settable for SourceV6 {
+    type Set = [c_int; 66];
+
+    fn into_words(self) -> [c_int; 66] {
+        let mut words = [0; 66];
+        words[0] = self.1 as c_int;
+        // The addresses are aligned as 64-bit numbers, and the kernel's room for one is 128 bytes.
+        for (first, address) in [(2, self.0), (34, self.2)] {
+            [words[first]] =
+                into_words([libc::AF_INET6 as u16, 0].map(u16::to_ne_bytes).as_flattened());
+            words[first + 2..first + 6].copy_from_slice(&into_words::<4>(&address.octets()));
+        }
+        words
+    }
+}
+
+/// Bytes as they lie in memory.
+fn into_words<const WORDS: usize>(bytes: &[u8]) -> [c_int; WORDS] {
+    let mut words = [0; WORDS];
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+        *word = c_int::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    }
+    words
 }
 
 impl Value for c_int {
@@ -134,6 +349,8 @@ impl Value for Option<Duration> {
 }
 
 impl Settable for Option<Duration> {
+    type Set = [c_int; 2];
+
     fn into_words(self) -> [c_int; 2] {
         self.map_or([0, 0], |duration| [1, duration.as_secs() as c_int])
     }

@@ -1,17 +1,19 @@
 //! The tools of the tests: bounds, processes and descriptors; turns of the loop; forbidden system
-//! calls; buffers that notice what happens to them; numbers.
+//! calls; networks; buffers that notice what happens to them; numbers.
 
 // Each test binary uses its own choice of these.
 #![allow(dead_code, unused_imports, unsafe_code)]
 
 mod buffers;
 mod filter;
+mod network;
 mod process;
 mod random;
 mod turns;
 
 pub(crate) use buffers::{Pool, Tracked, forget};
 pub(crate) use filter::forbid;
+pub(crate) use network::{interface, own_network};
 pub(crate) use process::{
     apart, assert_descriptors_are, become_ordinary, bounded, end_with_a_leak, example,
     in_own_process, is_on_software_ring, let_the_machine_choose, mortal, open_descriptors, run,

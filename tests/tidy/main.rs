@@ -147,6 +147,7 @@ const WAYS_TO_THE_MACHINE: [(&str, &[&str]); 7] = [
             "io/poll_fd.rs",
             "net/adopt.rs",
             "net/tcp.rs",
+            "net/tcp_socket.rs",
             "net/udp.rs",
             "net/unix/credentials.rs",
             "net/unix/datagram.rs",
