@@ -124,6 +124,26 @@ pub(crate) fn claim<B: IoBufMut>(
     })
 }
 
+/// Copies what is left of a stream into a buffer, or gives the error that is left; both stay.
+pub(crate) fn peek<B: IoBufMut>(socket: &Handle, buffer: &mut B) -> Option<io::Result<usize>> {
+    let room = buffer.capacity();
+    let target = buffer.as_mut_ptr();
+    let look = |left: &Left| {
+        let bytes = match left {
+            Left::Failed(errno) => return Some(Err(io::Error::from_raw_os_error(*errno))),
+            Left::Bytes { bytes, start } => &bytes[*start..],
+            Left::Chunk(chunk) => chunk,
+            _ => return None,
+        };
+        let count = room.min(bytes.len());
+        // SAFETY: there are no more bytes than the buffer has room for, and its memory is not the
+        // lane's.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target, count) };
+        Some(Ok(count))
+    };
+    socket.lane(Direction::Inbound).look_at_left(look).flatten()
+}
+
 /// Moves what is left of a stream into a buffer until it is full.
 pub(crate) fn claim_exact<B: IoBufMut>(
     socket: &Handle,

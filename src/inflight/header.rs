@@ -10,7 +10,6 @@
 //! completion. All pointers into them come from the one in the header, and no reference to them is
 //! made.
 #![allow(unsafe_code)]
-#![allow(dead_code)] // until the first user of control messages is written
 
 use std::cell::RefCell;
 use std::mem;

@@ -10,6 +10,7 @@ use crate::buf::Chunk;
 use crate::driver::Token;
 use crate::exec::Budget;
 use crate::runtime::Core;
+use crate::sys::control::Details;
 
 /// Which way the bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +36,8 @@ pub(crate) enum Left {
     Bytes { bytes: Vec<u8>, start: usize },
     /// Bytes of a stream, in a buffer of the runtime.
     Chunk(Chunk),
-    /// One datagram, and where it came from.
-    Datagram { bytes: Vec<u8>, from: SocketAddr },
+    /// One datagram, where it came from, and what else was told of it.
+    Datagram { bytes: Vec<u8>, from: SocketAddr, details: Details },
     /// Bytes of a Unix socket, with the rest that its operation knows: what came along with them.
     Message { bytes: Vec<u8>, rest: Box<dyn Any> },
     /// A connection with its address, of the type that the listener's operation knows.

@@ -110,6 +110,11 @@ impl<'h> Lane<'h> {
         self.kept(|kept| kept.left.pop_front())?
     }
 
+    /// Looks at what was left longest ago, and leaves it there.
+    pub(crate) fn look_at_left<R>(&self, look: impl FnOnce(&Left) -> R) -> Option<R> {
+        self.kept(|kept| kept.left.front().map(look)).flatten()
+    }
+
     /// Puts back the rest of what was taken.
     pub(crate) fn put_back(&self, left: Left) {
         self.kept_mut().left.push_front(left);

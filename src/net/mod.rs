@@ -28,6 +28,7 @@ mod address;
 mod adopt;
 mod as_io;
 mod busy;
+mod messages;
 mod multicast;
 mod options;
 mod race;
@@ -39,7 +40,9 @@ mod tcp_socket;
 mod udp;
 mod unix;
 
-pub use crate::op::{Incoming, Sent, UnixMessage};
+pub use crate::op::{
+    Ecn, Incoming, Message, MessageInfo, MessageOptions, Messages, SendBatch, Sent, UnixMessage,
+};
 pub use crate::sys::UCred;
 pub use address::{ToSocketAddrs, lookup_host};
 pub use resolver::{Resolver, SystemResolver, set_resolver};

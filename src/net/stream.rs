@@ -37,6 +37,24 @@ macro_rules! reading_methods {
             $crate::op::socket::Receive::op(self.handle(), buffer)
         }
 
+        /// Looks at what has come, and returns the count and the buffer; recv(2) with `MSG_PEEK`.
+        /// The bytes stay: the next read gets them, too.
+        ///
+        /// It waits for at least one byte; 0 is the end of the stream. What a dropped read left is
+        /// seen first, and alone. It takes turns with reads. If the future is dropped, nothing has
+        /// happened.
+        ///
+        /// Yields `Result<(usize, B), Error<B>>`.
+        ///
+        /// # Errors
+        /// As [`read`](Self::read).
+        pub fn peek<B: $crate::buf::IoBufMut>(
+            &self,
+            buffer: B,
+        ) -> $crate::Op<'_, $crate::op::socket::Peek<B>> {
+            $crate::op::socket::Peek::op(self.handle(), buffer)
+        }
+
         /// Reads what has come behind the bytes that the buffer holds, and returns the count and
         /// the buffer.
         ///

@@ -9,9 +9,9 @@ use super::adopt::{Kind, adopt, adopt_surely};
 use super::busy::once_free;
 use super::options::{accessors, internet_options};
 use crate::buf::{IoBuf, IoBufMut};
-use crate::inflight::{Op, Resource};
+use crate::inflight::{Handle, Op, Resource};
 use crate::op::Datagrams;
-use crate::op::datagram::{ReceiveDatagram, ReceiveFrom, SendTo};
+use crate::op::datagram::{PeekDatagram, PeekFrom, ReceiveDatagram, ReceiveFrom, SendTo};
 use crate::op::socket::{Connect, Send};
 use crate::op::zero_copy::SendZeroCopy;
 use crate::sys::{self, Domain, Protocol, SockAddr, Type, option};
@@ -89,6 +89,10 @@ impl UdpSocket {
     /// The kernel's, for example `AddrInUse`, or `InvalidInput` for a socket that is bound.
     pub fn bind_to(&self, address: SocketAddr) -> io::Result<()> {
         sys::bind(self, &SockAddr::from(address))
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Sets the peer of [`send`](UdpSocket::send) and [`recv`](UdpSocket::recv): the first address
@@ -176,6 +180,30 @@ impl UdpSocket {
     /// As [`recv`](UdpSocket::recv).
     pub fn recv_from<B: IoBufMut>(&self, buffer: B) -> Op<'_, ReceiveFrom<B>> {
         ReceiveFrom::op(&self.handle, buffer)
+    }
+
+    /// Looks at the next datagram, and returns its length, where it came from, and the buffer;
+    /// recvmsg(2) with `MSG_PEEK`. It stays for the next receive.
+    ///
+    /// What a dropped receive left is seen first. If the future is dropped, nothing has happened.
+    ///
+    /// Yields `Result<(usize, SocketAddr, B), Error<B>>`.
+    ///
+    /// # Errors
+    /// As [`recv`](UdpSocket::recv).
+    pub fn peek_from<B: IoBufMut>(&self, buffer: B) -> Op<'_, PeekFrom<B>> {
+        PeekFrom::op(&self.handle, buffer)
+    }
+
+    /// Looks at the next datagram, and returns its length and the buffer, as
+    /// [`peek_from`](UdpSocket::peek_from) does.
+    ///
+    /// Yields `Result<(usize, B), Error<B>>`.
+    ///
+    /// # Errors
+    /// As [`recv`](UdpSocket::recv).
+    pub fn peek<B: IoBufMut>(&self, buffer: B) -> Op<'_, PeekDatagram<B>> {
+        PeekDatagram::op(&self.handle, buffer)
     }
 
     /// The datagrams as they come, in buffers of the runtime, as a stream; see [`Datagrams`].

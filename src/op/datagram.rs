@@ -17,6 +17,7 @@ use crate::inflight::{
     needs_room, written,
 };
 use crate::ring::Completion;
+use crate::sys::control::Details;
 
 /// Receives one datagram and says where it came from. What the buffer has no room for is lost.
 pub struct ReceiveFrom<B> {
@@ -34,6 +35,13 @@ impl<B: IoBufMut> ReceiveFrom<B> {
     fn new(socket: &Handle, buffer: B) -> ReceiveFrom<B> {
         ReceiveFrom { socket: socket.clone(), buffer, header: MessageHeader::for_any_address() }
     }
+
+    /// Its header, with its buffer and room for the address.
+    fn message(&mut self) -> *mut libc::msghdr {
+        let length = self.buffer.capacity().min(MOST_BYTES);
+        let buffer = libc::iovec { iov_base: self.buffer.as_mut_ptr().cast(), iov_len: length };
+        self.header.message_of_one(buffer, true)
+    }
 }
 
 // SAFETY: the buffer and the header belong to the operation, on the heap; the handle keeps the
@@ -45,9 +53,8 @@ unsafe impl<B: IoBufMut> Operation for ReceiveFrom<B> {
         Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
 
     fn entry(&mut self) -> squeue::Entry {
-        let length = self.buffer.capacity().min(MOST_BYTES);
-        let buffer = libc::iovec { iov_base: self.buffer.as_mut_ptr().cast(), iov_len: length };
-        opcode::RecvMsg::new(self.socket.target(), self.header.message_of_one(buffer, true)).build()
+        let message = self.message();
+        opcode::RecvMsg::new(self.socket.target(), message).build()
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
@@ -68,9 +75,15 @@ impl<B: IoBufMut> ReceiveFrom<B> {
         Some((&self.socket, Direction::Inbound, Manner::Alone))
     }
 
-    fn claim(mut self) -> Step<Self> {
-        let (bytes, from) = match self.socket.lane(Direction::Inbound).take_left() {
-            Some(Left::Datagram { bytes, from }) => (bytes, from),
+    fn claim(self) -> Step<Self> {
+        let left = self.socket.lane(Direction::Inbound).take_left();
+        self.put(left)
+    }
+
+    /// Puts what is left into the buffer.
+    fn put(mut self, left: Option<Left>) -> Step<Self> {
+        let (bytes, from) = match left {
+            Some(Left::Datagram { bytes, from, .. }) => (bytes, from),
             Some(Left::Failed(errno)) => {
                 return Step::Done(Err(Error::new(
                     io::Error::from_raw_os_error(errno),
@@ -88,11 +101,13 @@ impl<B: IoBufMut> ReceiveFrom<B> {
 
     fn leave(self, completion: Completion) {
         let socket = self.socket.clone();
+        let details = Details::of_flags(self.header.message_flags());
         let Step::Done(received) = self.complete(completion) else { return };
         let lane = socket.lane(Direction::Inbound);
         match received {
             Ok((count, from, buffer)) => {
-                lane.leave(Left::Datagram { bytes: buffer.as_init()[..count].to_vec(), from })
+                let bytes = buffer.as_init()[..count].to_vec();
+                lane.leave(Left::Datagram { bytes, from, details })
             }
             Err(error) => lane.leave_error(error.get_ref()),
         }
@@ -133,6 +148,111 @@ unsafe impl<B: IoBufMut> Operation for ReceiveDatagram<B> {
 }
 
 impl<B: IoBufMut> ReceiveDatagram<B> {
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        self.0.lane()
+    }
+
+    fn claim(self) -> Step<Self> {
+        Self::without_address(self.0.claim())
+    }
+
+    fn leave(self, completion: Completion) {
+        self.0.leave(completion);
+    }
+}
+
+/// Looks at the next datagram, which stays for the next receive.
+pub struct PeekFrom<B>(ReceiveFrom<B>);
+
+impl<B: IoBufMut> PeekFrom<B> {
+    pub(crate) fn op(socket: &Handle, buffer: B) -> Op<'_, PeekFrom<B>> {
+        let refused = needs_room(&buffer);
+        Op::settled(PeekFrom(ReceiveFrom::new(socket, buffer)), refused)
+    }
+
+    fn of(step: Step<ReceiveFrom<B>>) -> Step<Self> {
+        match step {
+            Step::Done(received) => Step::Done(received),
+            Step::Again(operation) => Step::Again(PeekFrom(operation)),
+        }
+    }
+}
+
+// SAFETY: as for `ReceiveFrom`, which it is.
+unsafe impl<B: IoBufMut> Operation for PeekFrom<B> {
+    type Output = Result<(usize, SocketAddr, B), Error<B>>;
+
+    const TURNS: Option<Turns<Self>> =
+        Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+
+    fn entry(&mut self) -> squeue::Entry {
+        let message = self.0.message();
+        opcode::RecvMsg::new(self.0.socket.target(), message).flags(libc::MSG_PEEK as u32).build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Self::of(self.0.complete(completion))
+    }
+}
+
+impl<B: IoBufMut> PeekFrom<B> {
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        self.0.lane()
+    }
+
+    fn claim(self) -> Step<Self> {
+        let left = self.0.socket.lane(Direction::Inbound).look_at_left(|left| match left {
+            Left::Datagram { bytes, from, details } => {
+                Some(Left::Datagram { bytes: bytes.clone(), from: *from, details: *details })
+            }
+            Left::Failed(errno) => Some(Left::Failed(*errno)),
+            _ => None,
+        });
+        Self::of(self.0.put(left.flatten()))
+    }
+
+    /// The datagram is in the socket still.
+    fn leave(self, completion: Completion) {
+        if let Err(error) = completion.result() {
+            self.0.socket.lane(Direction::Inbound).leave_error(&error);
+        }
+    }
+}
+
+/// As [`PeekFrom`], for those who know where it comes from.
+pub struct PeekDatagram<B>(PeekFrom<B>);
+
+impl<B: IoBufMut> PeekDatagram<B> {
+    pub(crate) fn op(socket: &Handle, buffer: B) -> Op<'_, PeekDatagram<B>> {
+        let refused = needs_room(&buffer);
+        Op::settled(PeekDatagram(PeekFrom(ReceiveFrom::new(socket, buffer))), refused)
+    }
+
+    fn without_address(step: Step<PeekFrom<B>>) -> Step<Self> {
+        match step {
+            Step::Done(received) => Step::Done(received.map(|(count, _, buffer)| (count, buffer))),
+            Step::Again(operation) => Step::Again(PeekDatagram(operation)),
+        }
+    }
+}
+
+// SAFETY: as for `ReceiveFrom`, which it is.
+unsafe impl<B: IoBufMut> Operation for PeekDatagram<B> {
+    type Output = Result<(usize, B), Error<B>>;
+
+    const TURNS: Option<Turns<Self>> =
+        Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+
+    fn entry(&mut self) -> squeue::Entry {
+        self.0.entry()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Self::without_address(self.0.complete(completion))
+    }
+}
+
+impl<B: IoBufMut> PeekDatagram<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         self.0.lane()
     }

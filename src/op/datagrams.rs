@@ -22,10 +22,12 @@ use futures_util::stream::FusedStream;
 use io_uring::opcode;
 
 use super::chunks::UNCLAIMED;
+use super::message::MessageInfo;
 use crate::buf::Chunk;
 use crate::driver::{Arrival, BUFFER_GROUP};
 use crate::inflight::{Handle, Lane, Left, MultishotStream, Received};
 use crate::runtime::current;
+use crate::sys::control::{self, Details, ROOM_OF_DATAGRAM};
 
 /// `struct io_uring_recvmsg_out`: the lengths of the name, of the control data and of the payload,
 /// and the flags.
@@ -34,17 +36,61 @@ const HEADER: usize = 16;
 const NAME: usize = size_of::<libc::sockaddr_in6>();
 
 /// How the kernel is to divide a buffer.
-struct Shape(libc::msghdr);
+pub(crate) struct Shape(libc::msghdr);
 
 // SAFETY: nobody writes it, and its pointers are null.
 unsafe impl Sync for Shape {}
 
-static SHAPE: Shape = {
-    // SAFETY: zeroes are a message header without anything.
-    let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_namelen = NAME as libc::socklen_t;
-    Shape(message)
-};
+impl Shape {
+    const fn with_control(room: usize) -> Shape {
+        // SAFETY: zeroes are a message header without anything.
+        let mut message: libc::msghdr = unsafe { mem::zeroed() };
+        message.msg_namelen = NAME as libc::socklen_t;
+        message.msg_controllen = room;
+        Shape(message)
+    }
+}
+
+/// What a stream asks for, and what its items are.
+pub(crate) trait Kind: 'static {
+    type Item;
+
+    const SHAPE: &'static Shape;
+
+    fn item(chunk: Chunk, from: SocketAddr, details: Details) -> Self::Item;
+}
+
+/// The bytes and the address.
+pub(crate) struct Plain;
+
+impl Kind for Plain {
+    type Item = Datagram;
+
+    const SHAPE: &'static Shape = {
+        static SHAPE: Shape = Shape::with_control(0);
+        &SHAPE
+    };
+
+    fn item(chunk: Chunk, from: SocketAddr, details: Details) -> Datagram {
+        Datagram { chunk, from, truncated: details.is_cut_off }
+    }
+}
+
+/// All that is told of a datagram.
+pub(crate) struct Detailed;
+
+impl Kind for Detailed {
+    type Item = Message;
+
+    const SHAPE: &'static Shape = {
+        static SHAPE: Shape = Shape::with_control(ROOM_OF_DATAGRAM);
+        &SHAPE
+    };
+
+    fn item(chunk: Chunk, from: SocketAddr, details: Details) -> Message {
+        Message { chunk, info: MessageInfo::new(from, details) }
+    }
+}
 
 /// One datagram of [`datagrams`](crate::net::UdpSocket::datagrams).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +104,16 @@ pub struct Datagram {
     pub truncated: bool,
 }
 
+/// One datagram of [`messages`](crate::net::UdpSocket::messages), with all that is told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Message {
+    /// What it holds, in a buffer of the runtime.
+    pub chunk: Chunk,
+    /// Where it came from, where it was sent to, and so on.
+    pub info: MessageInfo,
+}
+
 /// The stream of `datagrams()`: datagrams as they come, for ever, each in a buffer of the runtime.
 ///
 /// One receive stays armed in the ring, and holds no buffer while nothing comes. A datagram has
@@ -68,27 +124,49 @@ pub struct Datagram {
 /// Dropping it loses none that was received: they wait in the socket for the next receive. From its
 /// first poll until it is dropped other receives of the socket wait. An error does not end it.
 #[must_use = "a stream does nothing until it is polled"]
-pub struct Datagrams<'h> {
-    receive: MultishotStream<Messages>,
-    handle: PhantomData<&'h ()>,
-}
+pub struct Datagrams<'h>(Receiving<'h, Plain>);
 
 impl<'h> Datagrams<'h> {
     pub(crate) fn new(handle: &'h Handle) -> Datagrams<'h> {
-        Datagrams { receive: MultishotStream::new(handle, Messages), handle: PhantomData }
+        Datagrams(Receiving::new(handle))
+    }
+}
+
+/// The stream of `messages()`: as [`Datagrams`], with all that is told of each datagram.
+///
+/// A datagram has 112 bytes less room here, 16,228 by default. With
+/// [`set_gro`](crate::net::UdpSocket::set_gro) what comes may be up to 65,535 bytes long, so choose
+/// a [size of chunks](crate::Builder::chunk_size) that has room for that.
+#[must_use = "a stream does nothing until it is polled"]
+pub struct Messages<'h>(Receiving<'h, Detailed>);
+
+impl<'h> Messages<'h> {
+    pub(crate) fn new(handle: &'h Handle) -> Messages<'h> {
+        Messages(Receiving::new(handle))
+    }
+}
+
+/// A stream of datagrams, with as much of each as its kind asks for.
+struct Receiving<'h, K: Kind> {
+    receive: MultishotStream<Arrivals<K>>,
+    handle: PhantomData<&'h ()>,
+}
+
+impl<'h, K: Kind> Receiving<'h, K> {
+    fn new(handle: &'h Handle) -> Receiving<'h, K> {
+        Receiving {
+            receive: MultishotStream::new(handle, Arrivals(PhantomData)),
+            handle: PhantomData,
+        }
     }
 
     /// Takes what is left in the lane, or arms the receive.
-    fn begin(&mut self, context: &Context<'_>) -> Poll<io::Result<Datagram>> {
+    fn begin(&mut self, context: &Context<'_>) -> Poll<io::Result<K::Item>> {
         ready!(self.receive.poll_turn(context));
         if self.receive.lane().has_left() {
             match self.receive.lane().take_left() {
-                Some(Left::Datagram { bytes, from }) => {
-                    return Poll::Ready(Ok(Datagram {
-                        chunk: Chunk::copied(&bytes),
-                        from,
-                        truncated: false,
-                    }));
+                Some(Left::Datagram { bytes, from, details }) => {
+                    return Poll::Ready(Ok(K::item(Chunk::copied(&bytes), from, details)));
                 }
                 Some(Left::Failed(errno)) => {
                     return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
@@ -99,7 +177,7 @@ impl<'h> Datagrams<'h> {
         current().pool()?;
         let entry = opcode::RecvMsgMulti::new(
             self.receive.handle().target(),
-            &raw const SHAPE.0,
+            &raw const K::SHAPE.0,
             BUFFER_GROUP,
         )
         .build();
@@ -110,12 +188,25 @@ impl<'h> Datagrams<'h> {
             Err(errno) => Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
         }
     }
+
+    fn poll_item(&mut self, context: &Context<'_>) -> Poll<io::Result<K::Item>> {
+        loop {
+            if !self.receive.is_armed() {
+                return Poll::Ready(ready!(self.begin(context)));
+            }
+            if let Some(item) = received::<K>(ready!(self.receive.poll_arrival(context))) {
+                return Poll::Ready(item);
+            }
+        }
+    }
 }
 
 /// What an arrival means. `None`: nothing, and the receive goes on or is armed again.
-fn received(arrival: Arrival) -> Option<io::Result<Datagram>> {
+fn received<K: Kind>(arrival: Arrival) -> Option<io::Result<K::Item>> {
     match (arrival.completion.result, arrival.chunk) {
-        (0.., Some(chunk)) => Some(parse(chunk)),
+        (0.., Some(chunk)) => {
+            Some(parse::<K>(chunk).map(|(chunk, from, details)| K::item(chunk, from, details)))
+        }
         (0.., None) => None,
         (result, _) => match -result {
             libc::ECANCELED | libc::EINTR | libc::ENOBUFS => None,
@@ -126,20 +217,29 @@ fn received(arrival: Arrival) -> Option<io::Result<Datagram>> {
     }
 }
 
-/// Finds the datagram in a buffer.
-fn parse(mut chunk: Chunk) -> io::Result<Datagram> {
+/// Finds the datagram in a buffer: its bytes, where it came from, and what else is told.
+fn parse<K: Kind>(mut chunk: Chunk) -> io::Result<(Chunk, SocketAddr, Details)> {
     let word = |at: usize| {
         chunk.get(at..at + 4).map(|bytes| u32::from_ne_bytes(bytes.try_into().expect("4 bytes")))
     };
-    let (Some(_), Some(flags)) = (word(0), word(12)) else {
+    let (Some(told), Some(flags)) = (word(4), word(12)) else {
         return Err(io::Error::other("a datagram without its header"));
     };
+    let mut details = Details::of_flags(flags as i32);
     let from = chunk.get(HEADER..HEADER + NAME).and_then(address);
+    let room = K::SHAPE.0.msg_controllen;
+    if room > 0 {
+        let end = HEADER + NAME + room.min(told as usize);
+        let bytes = chunk.get(HEADER + NAME..end).unwrap_or_default();
+        // SAFETY: the kernel has written the control messages there. A chunk is parsed once, and
+        // what is in front of its datagram is seen by nobody else.
+        unsafe { control::take_from(bytes, |enclosed| details.add(enclosed)) };
+    }
     let from = from.ok_or_else(|| {
         io::Error::other("a datagram from an address that is neither IPv4 nor IPv6")
     })?;
-    chunk.advance(HEADER + NAME);
-    Ok(Datagram { chunk, from, truncated: flags & libc::MSG_TRUNC as u32 != 0 })
+    chunk.advance(HEADER + NAME + room);
+    Ok((chunk, from, details))
 }
 
 /// Reads a `sockaddr_in` or a `sockaddr_in6`.
@@ -166,16 +266,16 @@ fn address(name: &[u8]) -> Option<SocketAddr> {
 }
 
 /// The datagrams of a socket.
-struct Messages;
+struct Arrivals<K>(PhantomData<K>);
 
-impl Received for Messages {
+impl<K: Kind> Received for Arrivals<K> {
     /// Keeps what came for the next receive.
     fn leave(lane: Lane<'_>, arrival: Arrival) {
         let result = arrival.completion.result();
         match (result, arrival.chunk) {
             (Ok(_), Some(chunk)) => {
-                if let Ok(Datagram { chunk, from, .. }) = parse(chunk) {
-                    lane.leave(Left::Datagram { bytes: chunk.to_vec(), from });
+                if let Ok((chunk, from, details)) = parse::<K>(chunk) {
+                    lane.leave(Left::Datagram { bytes: chunk.to_vec(), from, details });
                 }
             }
             (Err(error), _) if error.raw_os_error() != Some(libc::ENOBUFS) => {
@@ -186,38 +286,40 @@ impl Received for Messages {
     }
 }
 
-impl Stream for Datagrams<'_> {
-    type Item = io::Result<Datagram>;
+/// What both streams are.
+macro_rules! stream_of {
+    ($name:ident, $item:ty) => {
+        impl Stream for $name<'_> {
+            type Item = io::Result<$item>;
 
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Datagram>>> {
-        loop {
-            if !self.receive.is_armed() {
-                return Poll::Ready(Some(ready!(self.begin(context))));
-            }
-            if let Some(item) = received(ready!(self.receive.poll_arrival(context))) {
-                return Poll::Ready(Some(item));
+            fn poll_next(
+                mut self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+            ) -> Poll<Option<io::Result<$item>>> {
+                self.0.poll_item(context).map(Some)
             }
         }
-    }
+
+        /// It never ends.
+        impl FusedStream for $name<'_> {
+            fn is_terminated(&self) -> bool {
+                false
+            }
+        }
+
+        impl Unpin for $name<'_> {}
+
+        impl fmt::Debug for $name<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let socket = self.0.receive.handle();
+                f.debug_struct(stringify!($name)).field("socket", socket).finish()
+            }
+        }
+    };
 }
 
-/// It never ends.
-impl FusedStream for Datagrams<'_> {
-    fn is_terminated(&self) -> bool {
-        false
-    }
-}
-
-impl Unpin for Datagrams<'_> {}
-
-impl fmt::Debug for Datagrams<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Datagrams").field("socket", self.receive.handle()).finish()
-    }
-}
+stream_of!(Datagrams, Datagram);
+stream_of!(Messages, Message);
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@
 #![allow(missing_debug_implementations)]
 
 pub(crate) mod accept;
+mod batch;
 pub(crate) mod chunks;
 pub(crate) mod datagram;
 mod datagrams;
@@ -12,6 +13,7 @@ pub(crate) mod event;
 pub(crate) mod file;
 pub(crate) mod futex;
 mod incoming;
+pub(crate) mod message;
 mod no_op;
 pub(crate) mod path;
 pub(crate) mod place;
@@ -24,9 +26,11 @@ pub(crate) mod unix_message;
 pub(crate) mod vectored;
 pub(crate) mod zero_copy;
 
+pub use batch::SendBatch;
 pub use chunks::Chunks;
-pub use datagrams::{Datagram, Datagrams};
+pub use datagrams::{Datagram, Datagrams, Message, Messages};
 pub use incoming::Incoming;
+pub use message::{Ecn, MessageInfo, MessageOptions};
 pub use no_op::no_op;
 pub use unix_message::UnixMessage;
 pub use zero_copy::Sent;

@@ -16,7 +16,7 @@ use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::inflight::{
     Direction, Habits, Handle, Link, MOST_BYTES, Manner, MessageHeader, Op, Operation, Progress,
     Step, Turns, advance, claim, claim_exact, clamp, end_of_file, filled, incomplete, leave,
-    needs_room, write_zero, written,
+    needs_room, peek, write_zero, written,
 };
 use crate::ring::Completion;
 
@@ -116,6 +116,58 @@ impl<B: IoBufMut> Link for Receive<B> {
 
     fn is_whole(output: &Self::Output) -> bool {
         output.is_ok()
+    }
+}
+
+/// Looks at what has come, which stays for the next receive.
+pub struct Peek<B>(Receive<B>);
+
+impl<B: IoBufMut> Peek<B> {
+    pub(crate) fn op(socket: &Handle, buffer: B) -> Op<'_, Peek<B>> {
+        let refused = needs_room(&buffer);
+        Op::settled(Peek(Receive { socket: socket.clone(), buffer }), refused)
+    }
+}
+
+// SAFETY: as for `Receive`, which it is.
+unsafe impl<B: IoBufMut> Operation for Peek<B> {
+    type Output = Result<(usize, B), Error<B>>;
+
+    const TURNS: Option<Turns<Self>> =
+        Some(Turns { claim: Self::claim, leave: Self::leave, ..Turns::of(Self::lane) });
+
+    fn entry(&mut self) -> squeue::Entry {
+        let Peek(Receive { socket, buffer }) = self;
+        let length = clamp(buffer.capacity());
+        opcode::Recv::new(socket.target(), buffer.as_mut_ptr(), length)
+            .flags(libc::MSG_PEEK)
+            .build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(filled(self.0.buffer, completion.result()))
+    }
+}
+
+impl<B: IoBufMut> Peek<B> {
+    fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
+        self.0.lane()
+    }
+
+    /// Looks at what is left.
+    fn claim(self) -> Step<Self> {
+        let Peek(Receive { socket, mut buffer }) = self;
+        match peek(&socket, &mut buffer) {
+            Some(result) => Step::Done(filled(buffer, result)),
+            None => Step::Again(Peek(Receive { socket, buffer })),
+        }
+    }
+
+    /// The bytes are in the socket still.
+    fn leave(self, completion: Completion) {
+        if let Err(error) = completion.result() {
+            self.0.socket.lane(Direction::Inbound).leave_error(&error);
+        }
     }
 }
 

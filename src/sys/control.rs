@@ -10,7 +10,6 @@
 //! that is called a descriptor was opened by the kernel for this program, and nobody has taken it
 //! yet: after the taking the memory is empty.
 #![allow(unsafe_code)]
-#![allow(dead_code)] // until its last user is written
 
 use std::ffi::c_int;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -63,6 +62,41 @@ pub(crate) enum Enclosed {
     SegmentLength(u16),
 }
 
+/// What is told of an internet datagram beside its bytes and where it came from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Details {
+    pub(crate) local: Option<IpAddr>,
+    pub(crate) interface: Option<u32>,
+    pub(crate) traffic_class: Option<u8>,
+    pub(crate) segment_length: Option<u16>,
+    /// It was longer than its buffer.
+    pub(crate) is_cut_off: bool,
+    /// More was told than there was room for.
+    pub(crate) lacks_control: bool,
+}
+
+impl Details {
+    /// Of a message with these `MSG_*` flags.
+    pub(crate) fn of_flags(flags: c_int) -> Details {
+        Details {
+            is_cut_off: flags & libc::MSG_TRUNC != 0,
+            lacks_control: flags & libc::MSG_CTRUNC != 0,
+            ..Details::default()
+        }
+    }
+
+    pub(crate) fn add(&mut self, enclosed: Enclosed) {
+        match enclosed {
+            Enclosed::Destination { address, interface } => {
+                (self.local, self.interface) = (Some(address.to_canonical()), Some(interface));
+            }
+            Enclosed::TrafficClass(class) => self.traffic_class = Some(class),
+            Enclosed::SegmentLength(length) => self.segment_length = Some(length),
+            Enclosed::Descriptors(_) | Enclosed::Credentials(_) | Enclosed::Process(_) => {}
+        }
+    }
+}
+
 /// The memory for control messages. Its address stays the same while it moves, until it is changed.
 #[derive(Default)]
 pub(crate) struct Control {
@@ -111,12 +145,6 @@ impl Control {
     ) {
         let numbers = descriptors.into_iter().flat_map(|fd| fd.as_raw_fd().to_ne_bytes());
         self.push(libc::SOL_SOCKET, libc::SCM_RIGHTS, &numbers.collect::<Vec<u8>>());
-    }
-
-    /// Says who sends; `SCM_CREDENTIALS`. The kernel refuses what is not true of an ordinary user.
-    pub(crate) fn push_credentials(&mut self, from: Credentials) {
-        let words = [from.process, from.user, from.group].map(u32::to_ne_bytes);
-        self.push(libc::SOL_SOCKET, libc::SCM_CREDENTIALS, words.as_flattened());
     }
 
     /// Chooses the address and the interface that an IPv4 datagram is sent from; `IP_PKTINFO`.
@@ -353,9 +381,7 @@ mod tests {
                 group: libc::getegid(),
             }
         };
-        let mut control = Control::default();
-        control.push_credentials(own);
-        send(&theirs, &mut control).expect("sent");
+        send(&theirs, &mut Control::default()).expect("sent");
         let (found, is_cut_off) = receive(&ours, space(12));
         assert!(matches!(found[..], [Enclosed::Credentials(from)] if from == own), "{found:?}");
         assert!(!is_cut_off);

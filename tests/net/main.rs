@@ -11,6 +11,7 @@ mod common;
 
 mod address;
 mod adopt;
+mod batches;
 mod chunks;
 mod closing;
 mod credentials;
@@ -20,8 +21,10 @@ mod ending;
 mod happy_eyeballs;
 mod limits;
 mod lingering;
+mod messages;
 mod multicast;
 mod options;
+mod peek;
 mod pressure;
 mod resolver;
 mod seqpacket;
