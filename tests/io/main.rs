@@ -13,5 +13,6 @@ mod buf_writer;
 mod event_fd;
 mod pipes;
 mod poll_fd;
+mod stdio;
 mod tools;
 mod traits;
