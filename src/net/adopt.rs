@@ -15,6 +15,7 @@ pub(super) enum Kind {
     Unix,
     UnixDatagram,
     UnixSeqpacket,
+    Vsock,
 }
 
 impl Kind {
@@ -25,6 +26,7 @@ impl Kind {
             (Domain::UNIX, Type::STREAM) => Some(Kind::Unix),
             (Domain::UNIX, Type::DGRAM) => Some(Kind::UnixDatagram),
             (Domain::UNIX, Type::SEQPACKET) => Some(Kind::UnixSeqpacket),
+            (Domain::VSOCK, Type::STREAM) => Some(Kind::Vsock),
             _ => None,
         }
     }
@@ -36,6 +38,7 @@ impl Kind {
             Kind::Unix => "UnixStream or UnixListener",
             Kind::UnixDatagram => "UnixDatagram",
             Kind::UnixSeqpacket => "UnixSeqpacket or UnixSeqpacketListener",
+            Kind::Vsock => "VsockStream or VsockListener",
         }
     }
 }

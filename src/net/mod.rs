@@ -1,4 +1,4 @@
-//! Sockets: TCP, UDP and Unix sockets, with operations of the ring.
+//! Sockets: TCP, UDP, Unix and vsock sockets, with operations of the ring.
 //!
 //! Names and shapes are std's, and tokio's where std has none. All methods take `&self`. Reads and
 //! writes take a buffer and give it back, with the result or with the error; see
@@ -39,6 +39,7 @@ mod tcp;
 mod tcp_socket;
 mod udp;
 mod unix;
+mod vsock;
 
 pub use crate::op::{
     Ecn, Incoming, Message, MessageInfo, MessageOptions, Messages, SendBatch, Sent, UnixMessage,
@@ -52,3 +53,4 @@ pub use tcp::{ListenOptions, TcpListener, TcpStream};
 pub use tcp_socket::TcpSocket;
 pub use udp::UdpSocket;
 pub use unix::{UnixDatagram, UnixListener, UnixSeqpacket, UnixSeqpacketListener, UnixStream};
+pub use vsock::{VsockAddr, VsockListener, VsockStream};

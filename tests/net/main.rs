@@ -34,6 +34,7 @@ mod tcp_socket;
 mod udp;
 mod unix;
 mod unix_datagram;
+mod vsock;
 mod zero_copy;
 
 use std::io::{self, Read, Write};

@@ -155,6 +155,7 @@ const WAYS_TO_THE_MACHINE: [(&str, &[&str]); 7] = [
             "net/unix/listener.rs",
             "net/unix/seqpacket.rs",
             "net/unix/stream.rs",
+            "net/vsock.rs",
             "op/unix_message.rs",
             "process/stdio.rs",
             "io/pipe.rs",
