@@ -13,6 +13,7 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::ptr;
 use std::rc::Rc;
@@ -30,6 +31,7 @@ use crate::inflight::{
 };
 use crate::ring::Completion;
 use crate::runtime::current;
+use crate::sys;
 
 /// Chunks that wait for their stream to be polled at which it is stopped: more than the kernel
 /// takes from one socket at a time, so that a stream that keeps up is never stopped.
@@ -47,6 +49,12 @@ impl ChunkSource {
     /// A file with positions is read at an offset, so that a dropped read loses nothing.
     fn fits(self, handle: &Handle) -> bool {
         self == ChunkSource::Socket || handle.is_stream()
+    }
+
+    /// Does one entry bring chunk after chunk? Of inotify's descriptors, which the kernel reads by an
+    /// older way, a multishot read brings nothing; and of those like it nobody reads much.
+    fn is_repeated(self, handle: &Handle) -> bool {
+        self == ChunkSource::Socket || !sys::is_of_events(handle.as_fd())
     }
 
     /// The entry of one receive of at most `length` bytes, or of many.
@@ -132,6 +140,7 @@ impl<'h> Chunks<'h> {
             Ok(pool) => pool,
             Err(error) => return Poll::Ready(Some(Err(error))),
         };
+        self.receive.kind.multishot &= source.is_repeated(self.receive.handle());
         let mut entry =
             source.entry(self.receive.handle(), self.receive.kind.multishot, pool.buffer_size());
         if self.receive.kind.multishot

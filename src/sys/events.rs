@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
+use super::calls::Status;
 use super::descriptor::Descriptor;
 
 /// eventfd(2), close-on-exec; its reads and writes wait. `is_semaphore`: a read takes one, and not
@@ -50,6 +51,13 @@ pub(crate) fn remove_watch(inotify: BorrowedFd<'_>, watch: i32) -> io::Result<()
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Is it, of what has no positions, an eventfd, an inotify or the like, which have no type, and no
+/// pipe, terminal or socket?
+pub(crate) fn is_of_events(descriptor: BorrowedFd<'_>) -> bool {
+    let known = [libc::S_IFIFO, libc::S_IFCHR, libc::S_IFSOCK];
+    Status::of(descriptor).is_some_and(|status| !known.contains(&status.file_type))
 }
 
 fn new_descriptor(number: RawFd) -> io::Result<Descriptor> {

@@ -28,7 +28,9 @@ pub(crate) use calls::{
 };
 pub(crate) use clock::{clock, monotonic_nanoseconds, now};
 pub(crate) use descriptor::{Descriptor, duplicate};
-pub(crate) use events::{add_watch, event_counter, inotify, read_events, remove_watch};
+pub(crate) use events::{
+    add_watch, event_counter, inotify, is_of_events, read_events, remove_watch,
+};
 pub(crate) use files::{Whence, appends, seek};
 pub(crate) use futex::wake_waiters;
 pub(crate) use option::lingers;

@@ -1,7 +1,9 @@
 //! Changes of files and directories, as the kernel tells them.
 
+use std::ffi::CString;
 use std::fs;
 use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -55,6 +57,44 @@ fn what_happens_in_a_directory_is_told_in_order_with_names() {
             assert!(!event.is_overflow());
         }
         assert!(nothing_comes(&inotify).await);
+    });
+}
+
+#[test]
+fn a_file_of_events_by_another_library_is_read_in_chunks_and_none_is_lost() {
+    run(async || {
+        let directory = scratch_dir();
+        let (one, two) = (directory.path().join("one"), directory.path().join("two"));
+        // SAFETY: the call takes no memory, and makes a descriptor that nobody else knows.
+        let events = unsafe { OwnedFd::from_raw_fd(libc::inotify_init1(libc::IN_CLOEXEC)) };
+        let path = CString::new(directory.path().as_os_str().as_bytes()).unwrap();
+        // SAFETY: the path outlives the call.
+        let added = unsafe {
+            libc::inotify_add_watch(events.as_raw_fd(), path.as_ptr(), libc::IN_MOVED_TO)
+        };
+        assert!(added >= 0);
+        fs::write(&one, "").unwrap();
+        let events = annulus::fs::File::from(events);
+        let rename = || {
+            fs::rename(&one, &two).unwrap();
+            fs::rename(&two, &one).unwrap();
+        };
+        const EVENT: usize = 32;
+        let mut seen = 0;
+        for dropped_after in 0..20 {
+            let mut chunks = events.chunks();
+            if let Some(chunk) = chunks.next().now_or_never() {
+                seen += chunk.unwrap().unwrap().len() / EVENT;
+            }
+            rename();
+            turns(dropped_after % 3).await;
+            if dropped_after % 2 == 0 {
+                seen += chunks.next().await.unwrap().unwrap().len() / EVENT;
+            }
+        }
+        while seen < 40 {
+            seen += events.read_chunk().await.unwrap().len() / EVENT;
+        }
     });
 }
 
