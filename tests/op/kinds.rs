@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::Write;
 use std::net;
+use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use annulus::fs::{self, File};
-use annulus::io::PollFd;
+use annulus::io::{EventFd, PollFd};
 use annulus::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
+use annulus::process::{Command, Stdio};
 use annulus::time;
 
 use crate::common::{Pool, Tracked, poll_once};
@@ -93,6 +95,10 @@ fn drain(stream: Rc<unix::net::UnixStream>) -> impl FnOnce() {
 
 fn buffers(pool: &Pool) -> Vec<Tracked> {
     vec![pool.empty(512), pool.empty(512)]
+}
+
+fn say_one(mut adder: impl Write) {
+    adder.write_all(&1u64.to_ne_bytes()).expect("there is room");
 }
 
 fn say(mut stream: impl Write) {
@@ -381,6 +387,19 @@ pub(crate) const ALL: &[(&str, Make)] = &[
         let (reader, writer) = std::io::pipe().expect("a pipe");
         let descriptor = PollFd::new(reader);
         Case::new(async move { drop(descriptor.readable().await) }).triggered(move || say(writer))
+    }),
+    ("event_fd_read", |_, _| {
+        let event = EventFd::new(0).expect("a counter");
+        let adder = event.as_fd().try_clone_to_owned().expect("a descriptor");
+        Case::new(async move { drop(event.read().await) })
+            .triggered(move || say_one(std::fs::File::from(adder)))
+    }),
+    ("child_wait", |_, _| {
+        let mut command = Command::new("cat");
+        command.stdin(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("it is everywhere");
+        let input = child.stdin.take();
+        Case::new(async move { drop(child.wait().await) }).triggered(move || drop(input))
     }),
     ("sleep", |_, _| Case { on_ring: false, ..Case::new(time::sleep(Duration::from_micros(1))) }),
     ("long_sleep", |_, _| Case {
