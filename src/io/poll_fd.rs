@@ -71,10 +71,7 @@ impl PollFd {
 
     /// Waits until a write would not wait: there is room, or it would fail.
     ///
-    /// The kernel's ring ends it also when the other side of a socket has shut down its writing,
-    /// with room or without: then [`is_writable`](super::Ready::is_writable) is false. A wait that
-    /// begins after that ends at once, so a program that cannot write and waits again would turn
-    /// round without a pause.
+    /// A socket whose other side has shut down its writing is no more writable for that.
     ///
     /// Dropping it is as with [`readable`](PollFd::readable). Yields `io::Result<Ready>`.
     ///
@@ -90,7 +87,8 @@ impl PollFd {
     /// kernel. Dropping it is as with [`readable`](PollFd::readable). Yields `io::Result<Ready>`.
     ///
     /// # Errors
-    /// The kernel's; no file is known to have one.
+    /// The kernel's. `EMFILE` if the process may have no further descriptor, which a wait without
+    /// [`READABLE`](Interest::READABLE) needs on a socket whose other side writes no more.
     pub fn ready(&self, interest: Interest) -> Op<'_, Poll> {
         Poll::op(&self.resource, interest)
     }

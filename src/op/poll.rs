@@ -7,11 +7,14 @@
 use std::fmt;
 use std::io;
 use std::ops::BitOr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 use io_uring::{opcode, squeue};
 
-use crate::inflight::{Handle, Op, Operation, Step};
+use crate::inflight::{Handle, Op, Operation, Resource, Step};
 use crate::ring::Completion;
+use crate::sys;
 
 const INPUT: u32 = libc::POLLIN as u32;
 const OUTPUT: u32 = libc::POLLOUT as u32;
@@ -119,27 +122,68 @@ fn names(f: &mut fmt::Formatter<'_>, what: &str, mask: u32) -> fmt::Result {
 }
 
 /// Waits for events on a descriptor, and yields those that have come.
+///
+/// io_uring ends every poll of a socket whose other side writes no more (`POLLRDHUP`), whatever was
+/// asked for, and one that begins after that at once. Who waits for room to write would turn round
+/// without a pause. So where that is all that has come, and nobody has asked for it, the wait goes on
+/// in an epoll instance, which tells only what was asked for, and the ring waits for that.
 pub struct Poll {
     handle: Handle,
     interest: Interest,
+    /// The epoll instance, if one is needed.
+    exact: Option<Resource>,
 }
 
 impl Poll {
-    pub(crate) fn op(handle: &Handle, interest: Interest) -> Op<'_, Poll> {
-        Op::new(Poll { handle: handle.clone(), interest })
+    pub(crate) fn op<'h>(handle: &Handle, interest: Interest) -> Op<'h, Poll> {
+        Op::new(Poll { handle: handle.clone(), interest, exact: None })
+    }
+
+    /// Goes on to wait in an epoll instance.
+    fn wait_exactly(mut self) -> Step<Self> {
+        let epoll = sys::epoll().and_then(|epoll| {
+            let add = libc::EPOLL_CTL_ADD;
+            sys::epoll_control(epoll.as_fd(), add, self.handle.as_raw_fd(), self.interest.0, 0)?;
+            Ok(epoll)
+        });
+        match epoll {
+            Ok(epoll) => {
+                self.exact = Some(Resource::of_file(epoll.into()));
+                Step::Again(self)
+            }
+            Err(error) => Step::Done(Err(error)),
+        }
     }
 }
 
-// SAFETY: the entry names no memory; the handle keeps the descriptor open.
+// SAFETY: the entry names no memory; the handle, and the resource of the epoll instance, which belongs
+// to the operation, keep their descriptors open.
 unsafe impl Operation for Poll {
     type Output = io::Result<Ready>;
 
     fn entry(&mut self) -> squeue::Entry {
-        opcode::PollAdd::new(self.handle.target(), self.interest.0).build()
+        match &self.exact {
+            None => opcode::PollAdd::new(self.handle.target(), self.interest.0).build(),
+            Some(epoll) => opcode::PollAdd::new(epoll.target(), INPUT).build(),
+        }
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
-        Step::Done(completion.result().map(|events| Ready(events as u32)))
+        let events = match completion.result() {
+            Ok(events) => events as u32,
+            Err(error) => return Step::Done(Err(error)),
+        };
+        let Some(epoll) = &self.exact else {
+            let is_asked_for = events & (self.interest.0 | ERROR | HANG_UP) != 0;
+            return if is_asked_for { Step::Done(Ok(Ready(events))) } else { self.wait_exactly() };
+        };
+        let mut event = [libc::epoll_event { events: 0, u64: 0 }];
+        match sys::epoll_wait(epoll.as_fd(), &mut event, Some(Duration::ZERO)) {
+            // Somebody was faster.
+            Ok(0) => Step::Again(self),
+            Ok(_) => Step::Done(Ok(Ready(event[0].events))),
+            Err(error) => Step::Done(Err(error)),
+        }
     }
 }
 

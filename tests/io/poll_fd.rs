@@ -85,6 +85,40 @@ fn a_reader_that_has_gone_is_an_error_and_ends_a_wait_for_room() {
 }
 
 #[test]
+fn a_wait_for_room_does_not_end_since_the_other_side_writes_no_more() {
+    run(async || {
+        for dropped in [true, false] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            theirs.set_nonblocking(true).unwrap();
+            while (&ours).write(&[1; 4096]).is_ok() {}
+            let descriptor = PollFd::duplicate(&ours).unwrap();
+            let mut before = descriptor.writable();
+            assert!(poll_in_task(&mut before).await.is_pending());
+            turns(1).await;
+            theirs.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut after = descriptor.writable();
+            for _ in 0..4 {
+                assert!(poll_in_task(&mut before).await.is_pending(), "there is no room");
+                assert!(poll_in_task(&mut after).await.is_pending(), "there is no room");
+                turns(1).await;
+            }
+            assert!(descriptor.readable().await.unwrap().is_read_closed());
+            if dropped {
+                continue;
+            }
+            let _ = std::io::copy(&mut theirs, &mut std::io::sink());
+            assert!(before.await.unwrap().is_writable());
+            assert!(after.await.unwrap().is_writable());
+            drop(theirs);
+            let ended = descriptor.ready(Interest::PRIORITY).await.unwrap();
+            assert!(ended.is_read_closed(), "hung up, which nobody need ask for: {ended:?}");
+        }
+        quiet().await;
+    });
+}
+
+#[test]
 fn a_regular_file_is_always_ready() {
     run(async || {
         let directory = scratch_dir();
