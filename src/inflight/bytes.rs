@@ -132,8 +132,9 @@ pub(crate) fn peek<B: IoBufMut>(socket: &Handle, buffer: &mut B) -> Option<io::R
         let bytes = match left {
             Left::Failed(errno) => return Some(Err(io::Error::from_raw_os_error(*errno))),
             Left::Bytes { bytes, start } => &bytes[*start..],
+            Left::Message { bytes, .. } => bytes,
             Left::Chunk(chunk) => chunk,
-            _ => return None,
+            Left::Datagram { .. } | Left::Connection(_) => return None,
         };
         let count = room.min(bytes.len());
         // SAFETY: there are no more bytes than the buffer has room for, and its memory is not the

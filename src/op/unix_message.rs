@@ -182,7 +182,7 @@ fn cut_off() -> io::Error {
 }
 
 /// Receives one message, or what has come of a stream.
-pub struct ReceiveMessage<B, W> {
+pub struct ReceiveUnixMessage<B, W> {
     socket: Handle,
     buffer: B,
     header: MessageHeader,
@@ -190,22 +190,22 @@ pub struct ReceiveMessage<B, W> {
     wanted: PhantomData<W>,
 }
 
-impl<B: IoBufMut, W: Wanted> ReceiveMessage<B, W> {
+impl<B: IoBufMut, W: Wanted> ReceiveUnixMessage<B, W> {
     /// Of a socket that keeps messages apart.
-    pub(crate) fn op(socket: &Handle, buffer: B) -> Op<'_, ReceiveMessage<B, W>> {
-        ReceiveMessage::new(socket, buffer, false)
+    pub(crate) fn op(socket: &Handle, buffer: B) -> Op<'_, ReceiveUnixMessage<B, W>> {
+        ReceiveUnixMessage::new(socket, buffer, false)
     }
 
-    pub(crate) fn of_stream(socket: &Handle, buffer: B) -> Op<'_, ReceiveMessage<B, W>> {
-        ReceiveMessage::new(socket, buffer, true)
+    pub(crate) fn of_stream(socket: &Handle, buffer: B) -> Op<'_, ReceiveUnixMessage<B, W>> {
+        ReceiveUnixMessage::new(socket, buffer, true)
     }
 
-    fn new(socket: &Handle, buffer: B, is_stream: bool) -> Op<'_, ReceiveMessage<B, W>> {
+    fn new(socket: &Handle, buffer: B, is_stream: bool) -> Op<'_, ReceiveUnixMessage<B, W>> {
         let refused = needs_room(&buffer);
         let header = MessageHeader::for_any_address();
         let wanted = PhantomData;
         Op::settled(
-            ReceiveMessage { socket: socket.clone(), buffer, header, is_stream, wanted },
+            ReceiveUnixMessage { socket: socket.clone(), buffer, header, is_stream, wanted },
             refused,
         )
     }
@@ -213,7 +213,7 @@ impl<B: IoBufMut, W: Wanted> ReceiveMessage<B, W> {
 
 // SAFETY: the buffer, the header and its control messages belong to the operation, on the heap; the
 // handle keeps the descriptor open.
-unsafe impl<B: IoBufMut, W: Wanted> Operation for ReceiveMessage<B, W> {
+unsafe impl<B: IoBufMut, W: Wanted> Operation for ReceiveUnixMessage<B, W> {
     type Output = Result<W::Output<B>, Error<B>>;
 
     const TURNS: Option<Turns<Self>> =
@@ -237,7 +237,7 @@ unsafe impl<B: IoBufMut, W: Wanted> Operation for ReceiveMessage<B, W> {
     }
 }
 
-impl<B: IoBufMut, W: Wanted> ReceiveMessage<B, W> {
+impl<B: IoBufMut, W: Wanted> ReceiveUnixMessage<B, W> {
     fn brought(mut self, completion: Completion) -> Result<Brought<B>, Error<B>> {
         let (count, buffer) = filled(self.buffer, completion.result())?;
         let flags = self.header.message_flags();
@@ -335,7 +335,7 @@ struct Rest {
 }
 
 /// Sends one message, to an address or with descriptors.
-pub struct SendMessage<B> {
+pub struct SendUnixMessage<B> {
     socket: Handle,
     buffer: B,
     header: MessageHeader,
@@ -346,20 +346,27 @@ pub struct SendMessage<B> {
     manner: Manner,
 }
 
-impl<B: IoBuf> SendMessage<B> {
+impl<B: IoBuf> SendUnixMessage<B> {
     /// Sends a datagram to an address.
     pub(crate) fn to(
         socket: &Handle,
         buffer: B,
         address: io::Result<SockAddr>,
-    ) -> Op<'_, SendMessage<B>> {
+    ) -> Op<'_, SendUnixMessage<B>> {
         let (header, refusal) = match address {
             Ok(address) => (MessageHeader::for_address(&address), None),
             Err(error) => (MessageHeader::for_no_address(), Some(error)),
         };
         let (socket, duplicates) = (socket.clone(), Guests::default());
-        SendMessage { socket, buffer, header, duplicates, refusal, manner: Manner::AfterDropped }
-            .start()
+        SendUnixMessage {
+            socket,
+            buffer,
+            header,
+            duplicates,
+            refusal,
+            manner: Manner::AfterDropped,
+        }
+        .start()
     }
 
     /// Sends a message to the connected peer, with descriptors.
@@ -368,7 +375,7 @@ impl<B: IoBuf> SendMessage<B> {
         buffer: B,
         descriptors: &[impl AsFd],
         is_stream: bool,
-    ) -> Op<'h, SendMessage<B>> {
+    ) -> Op<'h, SendUnixMessage<B>> {
         let mut header = MessageHeader::for_no_address();
         let (duplicates, refusal) = if is_stream && buffer.init_len() == 0 {
             (Guests::default(), Some(nothing_to_go_along_with()))
@@ -384,10 +391,10 @@ impl<B: IoBuf> SendMessage<B> {
         }
         let manner = if is_stream { Manner::Alone } else { Manner::AfterDropped };
         let socket = socket.clone();
-        SendMessage { socket, buffer, header, duplicates, refusal, manner }.start()
+        SendUnixMessage { socket, buffer, header, duplicates, refusal, manner }.start()
     }
 
-    fn start<'h>(self) -> Op<'h, SendMessage<B>> {
+    fn start<'h>(self) -> Op<'h, SendUnixMessage<B>> {
         let refused = self.refusal.is_some().then_some(-libc::EINVAL);
         Op::settled(self, refused)
     }
@@ -418,7 +425,7 @@ fn nothing_to_go_along_with() -> io::Error {
 
 // SAFETY: the buffer, the header and its control messages belong to the operation, on the heap; the
 // handle keeps the descriptor open, and the descriptors that go along are the operation's.
-unsafe impl<B: IoBuf> Operation for SendMessage<B> {
+unsafe impl<B: IoBuf> Operation for SendUnixMessage<B> {
     type Output = Result<(usize, B), Error<B>>;
 
     const TURNS: Option<Turns<Self>> = Some(Turns::of(Self::lane));
@@ -446,7 +453,7 @@ unsafe impl<B: IoBuf> Operation for SendMessage<B> {
     }
 }
 
-impl<B: IoBuf> SendMessage<B> {
+impl<B: IoBuf> SendUnixMessage<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
         Some((&self.socket, Direction::Outbound, self.manner))
     }

@@ -10,6 +10,7 @@ mod common;
 mod accept;
 mod chunks;
 mod datagrams;
+mod descriptors;
 mod queues;
 mod reads;
 mod standing;

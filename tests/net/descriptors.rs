@@ -243,6 +243,23 @@ fn of_a_stream_the_descriptors_come_with_the_first_byte_and_the_rest_waits() {
 }
 
 #[test]
+fn a_peek_sees_the_bytes_and_takes_no_descriptor() {
+    run(async || {
+        let (a, b) = UnixStream::pair().unwrap();
+        let writer = leave!(a, b, "look");
+        assert_eq!(b.peek(vec![0; 2]).await.unwrap(), (2, b"lo".to_vec()));
+        let message = b.recv_with_fds(vec![0; 16]).await.unwrap();
+        assert_eq!(message.buffer, b"look");
+        assert_reads(only(message), writer, "left by a dropped receive");
+        let (reader, writer) = pipe();
+        a.send_with_fds("look", &[&reader]).await.unwrap();
+        drop(reader);
+        assert_eq!(b.peek(vec![0; 16]).await.unwrap(), (4, b"look".to_vec()));
+        assert_reads(only(b.recv_with_fds(vec![0; 16]).await.unwrap()), writer, "in the kernel");
+    });
+}
+
+#[test]
 fn a_dropped_send_leaves_no_duplicate_open() {
     run(async || {
         for_every_kind!(|a, b, kind| {

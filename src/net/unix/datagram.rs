@@ -12,7 +12,7 @@ use crate::buf::{IoBuf, IoBufMut};
 use crate::inflight::{Handle, Op, Resource};
 use crate::net::adopt::{Kind, adopt, adopt_surely};
 use crate::op::socket::{Connect, Send};
-use crate::op::unix_message::{Bytes, BytesFrom, ReceiveMessage, SendMessage};
+use crate::op::unix_message::{Bytes, BytesFrom, ReceiveUnixMessage, SendUnixMessage};
 use crate::sys::{self, Domain, SockAddr, Type, option};
 
 /// A socket for datagrams between processes of one machine.
@@ -131,8 +131,12 @@ impl UnixDatagram {
     ///
     /// # Errors
     /// As [`send`](UnixDatagram::send) and [`connect`](UnixDatagram::connect).
-    pub fn send_to<B: IoBuf>(&self, buffer: B, path: impl AsRef<Path>) -> Op<'_, SendMessage<B>> {
-        SendMessage::to(&self.handle, buffer, sys::unix_address_at(path.as_ref()))
+    pub fn send_to<B: IoBuf>(
+        &self,
+        buffer: B,
+        path: impl AsRef<Path>,
+    ) -> Op<'_, SendUnixMessage<B>> {
+        SendUnixMessage::to(&self.handle, buffer, sys::unix_address_at(path.as_ref()))
     }
 
     /// As [`send_to`](UnixDatagram::send_to), to an address: a path or a name in the abstract
@@ -146,8 +150,8 @@ impl UnixDatagram {
         &self,
         buffer: B,
         address: &SocketAddr,
-    ) -> Op<'_, SendMessage<B>> {
-        SendMessage::to(&self.handle, buffer, sys::kernel_unix_address(address))
+    ) -> Op<'_, SendUnixMessage<B>> {
+        SendUnixMessage::to(&self.handle, buffer, sys::kernel_unix_address(address))
     }
 
     /// Receives one datagram, and returns its length and the buffer; recvmsg(2).
@@ -158,8 +162,8 @@ impl UnixDatagram {
     ///
     /// # Errors
     /// The kernel's, with the buffer; `InvalidInput` for a buffer without room.
-    pub fn recv<B: IoBufMut>(&self, buffer: B) -> Op<'_, ReceiveMessage<B, Bytes>> {
-        ReceiveMessage::op(&self.handle, buffer)
+    pub fn recv<B: IoBufMut>(&self, buffer: B) -> Op<'_, ReceiveUnixMessage<B, Bytes>> {
+        ReceiveUnixMessage::op(&self.handle, buffer)
     }
 
     /// Receives one datagram, and returns its length, where it came from, and the buffer;
@@ -173,8 +177,8 @@ impl UnixDatagram {
     ///
     /// # Errors
     /// As [`recv`](UnixDatagram::recv).
-    pub fn recv_from<B: IoBufMut>(&self, buffer: B) -> Op<'_, ReceiveMessage<B, BytesFrom>> {
-        ReceiveMessage::op(&self.handle, buffer)
+    pub fn recv_from<B: IoBufMut>(&self, buffer: B) -> Op<'_, ReceiveUnixMessage<B, BytesFrom>> {
+        ReceiveUnixMessage::op(&self.handle, buffer)
     }
 
     descriptor_methods!(false, op);

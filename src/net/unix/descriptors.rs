@@ -36,8 +36,8 @@ macro_rules! descriptor_methods {
             &self,
             buffer: B,
             fds: &[impl std::os::fd::AsFd],
-        ) -> $crate::Op<'_, $crate::op::unix_message::SendMessage<B>> {
-            $crate::op::unix_message::SendMessage::with_descriptors(
+        ) -> $crate::Op<'_, $crate::op::unix_message::SendUnixMessage<B>> {
+            $crate::op::unix_message::SendUnixMessage::with_descriptors(
                 self.handle(),
                 buffer,
                 fds,
@@ -70,9 +70,9 @@ macro_rules! descriptor_methods {
             buffer: B,
         ) -> $crate::Op<
             '_,
-            $crate::op::unix_message::ReceiveMessage<B, $crate::op::unix_message::Everything>,
+            $crate::op::unix_message::ReceiveUnixMessage<B, $crate::op::unix_message::Everything>,
         > {
-            $crate::op::unix_message::ReceiveMessage::$receive(self.handle(), buffer)
+            $crate::op::unix_message::ReceiveUnixMessage::$receive(self.handle(), buffer)
         }
     };
 }

@@ -15,7 +15,7 @@ use crate::net::adopt::{Kind, adopt, adopt_surely};
 use crate::op::Incoming;
 use crate::op::accept::{Accept, Accepted, Listening};
 use crate::op::socket::{Connect, Send};
-use crate::op::unix_message::{ReceiveMessage, WholeMessage};
+use crate::op::unix_message::{ReceiveUnixMessage, WholeMessage};
 use crate::sys::{self, Descriptor, Domain, SockAddr, Type, option};
 
 /// A socket that takes connections at a path, which keep messages apart.
@@ -207,8 +207,8 @@ impl UnixSeqpacket {
     /// `EMSGSIZE` if the message was longer than the buffer has room for: its first part is in the
     /// buffer, [`transferred`](crate::Error::transferred) counts it, and the rest is lost. Else the
     /// kernel's, with the buffer; `InvalidInput` for a buffer without room.
-    pub fn recv<B: IoBufMut>(&self, buffer: B) -> Op<'_, ReceiveMessage<B, WholeMessage>> {
-        ReceiveMessage::op(&self.handle, buffer)
+    pub fn recv<B: IoBufMut>(&self, buffer: B) -> Op<'_, ReceiveUnixMessage<B, WholeMessage>> {
+        ReceiveUnixMessage::op(&self.handle, buffer)
     }
 
     descriptor_methods!(false, op);
