@@ -318,6 +318,7 @@
 //! | 5.19 | a table of registered buffers that can be changed | a [`BufferPool`](buf::BufferPool) is plain memory |
 //! | 5.19 | `COOP_TASKRUN`, `TASKRUN_FLAG`, buffer rings | each completion interrupts the program |
 //! | 5.19 | multishot `ACCEPT` | [`incoming`](net::TcpListener::incoming) takes the software path |
+//! | 5.19 | `GETXATTR`, `SETXATTR`, `FGETXATTR`, `FSETXATTR` | [`fs::get_xattr`], [`fs::set_xattr`] and those of a file take the software path |
 //! | 5.18 | `SUBMIT_ALL`, the registered ring descriptor | a look-up for each system call |
 //! | 5.18 | `MSG_RING` | wakes from other threads go through an eventfd |
 //! | 5.15 | `MKDIRAT`, control messages (5.12), the worker bound | [`fs::create_dir`] and messages with control data, as [`send_msg`](net::UdpSocket::send_msg), take the software path; [`Builder::max_workers`] fails |

@@ -34,14 +34,18 @@ mod file;
 mod inotify;
 mod metadata;
 mod open_options;
+mod statfs;
+mod xattr;
 
 use std::io;
 use std::path::Path;
 
-pub use file::{Advice, File};
+pub use file::{Advice, FallocateMode, File, SyncRangeMode, TryLockError};
 pub use inotify::{Event, Events, Inotify, Watch, WatchMask};
 pub use metadata::Metadata;
 pub use open_options::OpenOptions;
+pub use statfs::{StatFs, statfs};
+pub use xattr::{XattrMode, get_xattr, list_xattr, remove_xattr, set_xattr, set_xattr_with};
 
 use crate::blocking::spawn_blocking;
 use crate::buf::{IoBuf, IoBufMut};

@@ -10,6 +10,7 @@ pub(crate) mod chunks;
 pub(crate) mod datagram;
 mod datagrams;
 pub(crate) mod event;
+pub(crate) mod extent;
 pub(crate) mod file;
 pub(crate) mod futex;
 mod incoming;
@@ -24,6 +25,7 @@ pub(crate) mod socket;
 pub(crate) mod stream_file;
 pub(crate) mod unix_message;
 pub(crate) mod vectored;
+pub(crate) mod xattr;
 pub(crate) mod zero_copy;
 
 pub use batch::SendBatch;

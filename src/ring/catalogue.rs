@@ -135,9 +135,12 @@ catalogue! {
     /// On an open file as a whole.
     File(FileCode) {
         Fsync "FSYNC" (5, 1) Costs("`File::sync_all` and `sync_data` say `Unsupported`");
-        Fallocate "FALLOCATE" (5, 6) Unused;
+        SyncFileRange "SYNC_FILE_RANGE" (5, 2) Costs("`File::sync_range` says `Unsupported`");
+        Fallocate "FALLOCATE" (5, 6) Costs("`File::fallocate` says `Unsupported`");
         Close "CLOSE" (5, 6) Unused;
         Fadvise "FADVISE" (5, 6) Costs("`File::advise` says `Unsupported`");
+        FSetXattr "FSETXATTR" (5, 19) Software;
+        FGetXattr "FGETXATTR" (5, 19) Software;
         Ftruncate "FTRUNCATE" (6, 9) Software;
     }
     /// On names.
@@ -147,6 +150,8 @@ catalogue! {
         RenameAt "RENAMEAT" (5, 11) Software;
         UnlinkAt "UNLINKAT" (5, 11) Software;
         MkDirAt "MKDIRAT" (5, 15) Software;
+        SetXattr "SETXATTR" (5, 19) Software;
+        GetXattr "GETXATTR" (5, 19) Software;
     }
     /// That end at an instant, or move one.
     Time(TimeCode) {

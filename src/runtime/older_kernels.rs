@@ -77,6 +77,10 @@ fn the_report_names_what_takes_the_software_path_and_a_recent_kernel_needs_none(
         "RENAMEAT",
         "UNLINKAT",
         "MKDIRAT",
+        "FSETXATTR",
+        "SETXATTR",
+        "FGETXATTR",
+        "GETXATTR",
         "FTRUNCATE",
         "multishot ACCEPT",
         "multishot RECV",
@@ -200,6 +204,28 @@ fn chains_have_the_same_results_whoever_runs_their_members() {
         theirs.read_to_string(&mut received).expect("to the end");
         assert_eq!(received, "answer");
         file.set_len(0).await.expect("cut");
+    });
+}
+
+#[test]
+fn extended_attributes_are_set_and_read() {
+    // On a disk, since not every kernel has them on tmpfs.
+    let scratch = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+    on_each(async || {
+        let path = scratch.path().join("file");
+        let file = fs::File::create(&path).await.expect("made");
+        match file.set_xattr("user.one", "1").await {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                return println!("skipped: no extended attributes here");
+            }
+            outcome => outcome.expect("set"),
+        }
+        fs::set_xattr(&path, "user.two", vec![2; 1000]).await.expect("set");
+        let two = file.get_xattr("user.two").await.expect("read");
+        assert_eq!(two, Some(vec![2; 1000]));
+        let one = fs::get_xattr(&path, "user.one").await.expect("read");
+        assert_eq!(one.as_deref(), Some(&b"1"[..]));
+        assert_eq!(fs::get_xattr(&path, "user.three").await.expect("asked"), None);
     });
 }
 

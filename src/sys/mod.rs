@@ -31,7 +31,10 @@ pub(crate) use descriptor::{Descriptor, duplicate};
 pub(crate) use events::{
     add_watch, event_counter, inotify, is_of_events, read_events, remove_watch,
 };
-pub(crate) use files::{Whence, appends, seek};
+pub(crate) use files::{
+    FileSystemStatus, Lock, Whence, Which, appends, copy_range, file_system_status,
+    list_attributes, lock, remove_attribute, seek, set_permissions, set_times, share_blocks,
+};
 pub(crate) use futex::wake_waiters;
 pub(crate) use option::lingers;
 pub use peer::UCred;

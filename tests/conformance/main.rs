@@ -95,13 +95,18 @@ fn programs_made_at_random_do_the_same_on_every_kernel_ring() {
 
 /// Operations of the software ring that programs made at random do not contain. Advice, registered
 /// buffers, zero-copy sends and messages have tests in `by_hand`.
-const NOT_AT_RANDOM: [&str; 8] = [
+const NOT_AT_RANDOM: [&str; 13] = [
     "READ_FIXED",
     "WRITE_FIXED",
     "POLL_REMOVE",
+    "SYNC_FILE_RANGE",
     "FALLOCATE",
     "FADVISE",
     "MSG_RING",
+    "FSETXATTR",
+    "SETXATTR",
+    "FGETXATTR",
+    "GETXATTR",
     "SEND_ZC",
     "SENDMSG_ZC",
 ];

@@ -9,11 +9,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attributes;
 mod direct;
 mod events;
+mod extent;
 mod inotify;
 mod iopoll;
 mod limits;
+mod lock;
 mod one_by_one;
 mod open;
 mod paths;

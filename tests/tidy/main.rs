@@ -136,7 +136,7 @@ const WAYS_TO_THE_MACHINE: [(&str, &[&str]); 7] = [
     ("std::thread", &["unwind.rs"]),
     ("std::env", &[]),
     // The type in conversions.
-    ("std::fs", &["fs/file/mod.rs"]),
+    ("std::fs", &["fs/file/mod.rs", "fs/file/attributes.rs"]),
     // Conversions from and into what the user has.
     (
         "OwnedFd",

@@ -2,7 +2,10 @@
 
 mod as_io;
 mod at;
+mod attributes;
 mod chunks;
+mod extent;
+mod lock;
 mod standing;
 mod whole;
 
@@ -13,6 +16,8 @@ use std::path::Path;
 use super::OpenOptions;
 use crate::inflight::Resource;
 
+pub use extent::{FallocateMode, SyncRangeMode};
+pub use lock::TryLockError;
 pub use whole::Advice;
 
 /// An open file. Reads and writes at an offset can be in flight in any number at once; those where

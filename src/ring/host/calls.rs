@@ -114,8 +114,9 @@ pub(super) fn on_socket(call: &SocketCall, may_wait: MayWait) -> i32 {
 }
 
 pub(super) fn on_file(call: &FileCall) -> i32 {
-    // SAFETY: the calls take no memory. Whoever pushed an entry that closes a descriptor gives it
-    // up.
+    // SAFETY: the calls take no memory but the name and the value of an attribute, which belong to
+    // the operation until its last completion. Whoever pushed an entry that closes a descriptor
+    // gives it up.
     answer(i64::from(unsafe {
         match *call {
             FileCall::Fsync { fd, data_only: false } => libc::fsync(fd),
@@ -129,12 +130,22 @@ pub(super) fn on_file(call: &FileCall) -> i32 {
                 // It returns the errno.
                 return -libc::posix_fadvise(fd, offset as i64, length as i64, advice as i32);
             }
+            FileCall::SyncRange { fd, offset, length, flags } => {
+                libc::sync_file_range(fd, offset as i64, length.into(), flags)
+            }
+            FileCall::GetAttribute { fd, name, value, length } => {
+                let (name, value) = (name.pointer(), value.pointer());
+                return answer(libc::fgetxattr(fd, name, value, length as usize) as i64);
+            }
+            FileCall::SetAttribute { fd, name, value, length, flags } => {
+                libc::fsetxattr(fd, name.pointer(), value.pointer(), length as usize, flags as i32)
+            }
         }
     }))
 }
 
 pub(super) fn on_path(call: &PathCall, may_wait: MayWait) -> i32 {
-    // SAFETY: paths and the status structure belong to the operation until its last completion.
+    // SAFETY: paths, attributes and the status structure belong to the operation until its last completion.
     answer(i64::from(unsafe {
         match *call {
             PathCall::OpenAt { directory, path, flags, mode } => {
@@ -152,6 +163,17 @@ pub(super) fn on_path(call: &PathCall, may_wait: MayWait) -> i32 {
             PathCall::MkdirAt { directory, path, mode } => {
                 libc::mkdirat(directory, path.pointer(), mode)
             }
+            PathCall::GetAttribute { path, name, value, length } => {
+                let (path, name, value) = (path.pointer(), name.pointer(), value.pointer());
+                return answer(libc::getxattr(path, name, value, length as usize) as i64);
+            }
+            PathCall::SetAttribute { path, name, value, length, flags } => libc::setxattr(
+                path.pointer(),
+                name.pointer(),
+                value.pointer(),
+                length as usize,
+                flags as i32,
+            ),
         }
     }))
 }

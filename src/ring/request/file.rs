@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 use super::common::{Waits, never_began};
 use super::raw::RawEntry;
 use crate::ring::catalogue::FileCode;
+use crate::ring::memory::Address;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileCall {
@@ -32,6 +33,27 @@ pub(crate) enum FileCall {
         length: u64,
         advice: u32,
     },
+    /// `length` 0: to the end.
+    SyncRange {
+        fd: RawFd,
+        offset: u64,
+        length: u32,
+        flags: u32,
+    },
+    /// `length` is the room for the value.
+    GetAttribute {
+        fd: RawFd,
+        name: Address,
+        value: Address,
+        length: u32,
+    },
+    SetAttribute {
+        fd: RawFd,
+        name: Address,
+        value: Address,
+        length: u32,
+        flags: u32,
+    },
 }
 
 pub(super) fn decode(code: FileCode, raw: &RawEntry) -> Result<FileCall, i32> {
@@ -48,8 +70,26 @@ pub(super) fn decode(code: FileCode, raw: &RawEntry) -> Result<FileCall, i32> {
             let length = if raw.address == 0 { raw.length.into() } else { raw.address };
             FileCall::Fadvise { fd, offset: raw.offset, length, advice: flags }
         }
-        // Flags that they do not have, and a file of a table that there is not.
-        FileCode::Fsync | FileCode::Close => return Err(libc::EINVAL),
+        FileCode::SyncFileRange if raw.address == 0 => {
+            FileCall::SyncRange { fd, offset: raw.offset, length: raw.length, flags }
+        }
+        FileCode::FGetXattr if flags == 0 => FileCall::GetAttribute {
+            fd,
+            name: raw.first_address(),
+            value: raw.second_address(),
+            length: raw.length,
+        },
+        FileCode::FSetXattr => FileCall::SetAttribute {
+            fd,
+            name: raw.first_address(),
+            value: raw.second_address(),
+            length: raw.length,
+            flags,
+        },
+        // Flags and fields that they do not have, and a file of a table that there is not.
+        FileCode::Fsync | FileCode::Close | FileCode::SyncFileRange | FileCode::FGetXattr => {
+            return Err(libc::EINVAL);
+        }
     })
 }
 
@@ -60,7 +100,10 @@ impl FileCall {
             FileCall::Fsync { fd, .. }
             | FileCall::Ftruncate { fd, .. }
             | FileCall::Fallocate { fd, .. }
-            | FileCall::Fadvise { fd, .. } => Some(fd),
+            | FileCall::Fadvise { fd, .. }
+            | FileCall::SyncRange { fd, .. }
+            | FileCall::GetAttribute { fd, .. }
+            | FileCall::SetAttribute { fd, .. } => Some(fd),
             FileCall::Close { .. } => None,
         }
     }
@@ -71,7 +114,10 @@ impl FileCall {
             FileCall::Fsync { .. }
             | FileCall::Ftruncate { .. }
             | FileCall::Fallocate { .. }
-            | FileCall::Fadvise { .. } => None,
+            | FileCall::Fadvise { .. }
+            | FileCall::SyncRange { .. }
+            | FileCall::GetAttribute { .. }
+            | FileCall::SetAttribute { .. } => None,
         }
     }
 
@@ -81,13 +127,20 @@ impl FileCall {
             FileCall::Fsync { .. }
             | FileCall::Ftruncate { .. }
             | FileCall::Fallocate { .. }
-            | FileCall::Fadvise { .. } => Waits::Regardless,
+            | FileCall::Fadvise { .. }
+            | FileCall::SyncRange { .. }
+            | FileCall::GetAttribute { .. }
+            | FileCall::SetAttribute { .. } => Waits::Regardless,
         }
     }
 
     pub(super) fn breaks_chain(&self, result: i32) -> bool {
         match self {
-            FileCall::Fsync { .. } | FileCall::Ftruncate { .. } => never_began(result),
+            FileCall::Fsync { .. }
+            | FileCall::Ftruncate { .. }
+            | FileCall::SyncRange { .. }
+            | FileCall::GetAttribute { .. }
+            | FileCall::SetAttribute { .. } => never_began(result),
             FileCall::Fallocate { .. } | FileCall::Close { .. } | FileCall::Fadvise { .. } => {
                 result < 0
             }

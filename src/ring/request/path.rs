@@ -9,11 +9,50 @@ use crate::ring::memory::Address;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PathCall {
-    OpenAt { directory: RawFd, path: Address, flags: u32, mode: u32 },
-    Statx { directory: RawFd, path: Address, flags: u32, mask: u32, status: Address },
-    RenameAt { from_directory: RawFd, from: Address, to_directory: RawFd, to: Address, flags: u32 },
-    UnlinkAt { directory: RawFd, path: Address, flags: u32 },
-    MkdirAt { directory: RawFd, path: Address, mode: u32 },
+    OpenAt {
+        directory: RawFd,
+        path: Address,
+        flags: u32,
+        mode: u32,
+    },
+    Statx {
+        directory: RawFd,
+        path: Address,
+        flags: u32,
+        mask: u32,
+        status: Address,
+    },
+    RenameAt {
+        from_directory: RawFd,
+        from: Address,
+        to_directory: RawFd,
+        to: Address,
+        flags: u32,
+    },
+    UnlinkAt {
+        directory: RawFd,
+        path: Address,
+        flags: u32,
+    },
+    MkdirAt {
+        directory: RawFd,
+        path: Address,
+        mode: u32,
+    },
+    /// `length` is the room for the value.
+    GetAttribute {
+        path: Address,
+        name: Address,
+        value: Address,
+        length: u32,
+    },
+    SetAttribute {
+        path: Address,
+        name: Address,
+        value: Address,
+        length: u32,
+        flags: u32,
+    },
 }
 
 pub(super) fn decode(code: PathCode, raw: &RawEntry) -> Result<PathCall, i32> {
@@ -38,6 +77,20 @@ pub(super) fn decode(code: PathCode, raw: &RawEntry) -> Result<PathCall, i32> {
         },
         PathCode::UnlinkAt => PathCall::UnlinkAt { directory, path, flags },
         PathCode::MkDirAt => PathCall::MkdirAt { directory, path, mode: raw.length },
+        PathCode::GetXattr if flags != 0 => return Err(libc::EINVAL),
+        PathCode::GetXattr => PathCall::GetAttribute {
+            path: raw.third_address(),
+            name: raw.first_address(),
+            value: raw.second_address(),
+            length: raw.length,
+        },
+        PathCode::SetXattr => PathCall::SetAttribute {
+            path: raw.third_address(),
+            name: raw.first_address(),
+            value: raw.second_address(),
+            length: raw.length,
+            flags,
+        },
     })
 }
 
@@ -48,7 +101,9 @@ impl PathCall {
             PathCall::Statx { .. }
             | PathCall::RenameAt { .. }
             | PathCall::UnlinkAt { .. }
-            | PathCall::MkdirAt { .. } => Waits::Regardless,
+            | PathCall::MkdirAt { .. }
+            | PathCall::GetAttribute { .. }
+            | PathCall::SetAttribute { .. } => Waits::Regardless,
         }
     }
 
@@ -59,7 +114,9 @@ impl PathCall {
             PathCall::Statx { .. }
             | PathCall::RenameAt { .. }
             | PathCall::UnlinkAt { .. }
-            | PathCall::MkdirAt { .. } => false,
+            | PathCall::MkdirAt { .. }
+            | PathCall::GetAttribute { .. }
+            | PathCall::SetAttribute { .. } => false,
         }
     }
 
@@ -69,7 +126,9 @@ impl PathCall {
             PathCall::Statx { .. }
             | PathCall::RenameAt { .. }
             | PathCall::UnlinkAt { .. }
-            | PathCall::MkdirAt { .. } => never_began(result),
+            | PathCall::MkdirAt { .. }
+            | PathCall::GetAttribute { .. }
+            | PathCall::SetAttribute { .. } => never_began(result),
         }
     }
 }

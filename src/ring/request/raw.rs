@@ -64,6 +64,11 @@ impl RawEntry {
         Address::vouched(self.offset)
     }
 
+    /// That of operations which name three, in a field of its own.
+    pub(super) fn third_address(&self) -> Address {
+        Address::vouched(self.address_3)
+    }
+
     /// The group of provided buffers that its memory comes from.
     pub(super) fn selected_group(&self) -> Option<u16> {
         (self.flags & BUFFER_SELECT != 0).then_some(self.group)

@@ -31,6 +31,7 @@ wrapped! {
 /// Addresses that nobody follows.
 const ONE: u64 = 0x1000_0000_1000;
 const TWO: u64 = 0x2000_0000_2000;
+const THREE: u64 = 0x3000_0000_3000;
 const FD: types::Fd = types::Fd(7);
 const HERE: types::Fd = types::Fd(libc::AT_FDCWD);
 
@@ -155,6 +156,30 @@ fn reads_writes_and_calls_on_files_come_out_as_they_were_built() {
     let advice = opcode::Fadvise::new(FD, 9, 4).offset(5).build();
     is(advice, FileCall::Fadvise { fd: 7, offset: 5, length: 9, advice: 4 });
     is(opcode::Close::new(FD).build(), FileCall::Close { fd: 7 });
+    let sync = opcode::SyncFileRange::new(FD, 9).offset(5).flags(2).build();
+    is(sync, FileCall::SyncRange { fd: 7, offset: 5, length: 9, flags: 2 });
+}
+
+#[test]
+fn calls_on_extended_attributes_come_out_as_they_were_built() {
+    let (name, value) = (Address::vouched(ONE), Address::vouched(TWO));
+    let path = Address::vouched(THREE);
+    is(
+        opcode::FGetXattr::new(FD, pointer(ONE), pointer(TWO), 9).build(),
+        FileCall::GetAttribute { fd: 7, name, value, length: 9 },
+    );
+    is(
+        opcode::FSetXattr::new(FD, pointer(ONE), pointer(TWO), 9).flags(1).build(),
+        FileCall::SetAttribute { fd: 7, name, value, length: 9, flags: 1 },
+    );
+    is(
+        opcode::GetXattr::new(pointer(ONE), pointer(TWO), pointer(THREE), 9).build(),
+        PathCall::GetAttribute { path, name, value, length: 9 },
+    );
+    is(
+        opcode::SetXattr::new(pointer(ONE), pointer(TWO), pointer(THREE), 9).flags(1).build(),
+        PathCall::SetAttribute { path, name, value, length: 9, flags: 1 },
+    );
 }
 
 #[test]

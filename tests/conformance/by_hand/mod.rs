@@ -5,6 +5,7 @@
 //! of an errno, `fd` for a descriptor; `+` behind it says that more will come, `!` that it is a
 //! zero-copy notification. `|` stands between answers of which io_uring promises none.
 
+mod attributes;
 mod buffers;
 mod cancels;
 mod files;
