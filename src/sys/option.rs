@@ -435,6 +435,50 @@ mod tests {
     }
 
     #[test]
+    fn memberships_lie_in_memory_as_the_kernel_wants_them() {
+        let [a, b, c] = [1, 2, 3].map(|last| Ipv4Addr::new(10, 0, 0, last));
+        let bytes =
+            |words: &[c_int]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
+        assert_eq!(bytes(&GroupV4(a, b).into_words()), [10, 0, 0, 1, 10, 0, 0, 2]);
+        assert_eq!(size_of::<libc::ip_mreq>(), 8);
+        let source = SourceV4(a, b, c).into_words();
+        assert_eq!(bytes(&source), [10, 0, 0, 1, 10, 0, 0, 2, 10, 0, 0, 3]);
+        assert_eq!(size_of::<libc::ip_mreq_source>(), 12);
+        let group: Ipv6Addr = "ff02::1234".parse().expect("an address");
+        let words = bytes(&GroupV6(group, 7).into_words());
+        assert_eq!((&words[..16], &words[16..]), (&group.octets()[..], &7u32.to_ne_bytes()[..]));
+        assert_eq!(size_of::<libc::ipv6_mreq>(), words.len());
+        let source: Ipv6Addr = "fd00::9".parse().expect("an address");
+        let words = bytes(&SourceV6(group, 7, source).into_words());
+        let storage = size_of::<libc::sockaddr_storage>();
+        assert_eq!(words.len(), 8 + 2 * storage);
+        assert_eq!(words[..4], 7u32.to_ne_bytes());
+        for (start, address) in [(8, group), (8 + storage, source)] {
+            assert_eq!(words[start..start + 2], (libc::AF_INET6 as u16).to_ne_bytes());
+            assert_eq!(words[start + 8..start + 24], address.octets());
+        }
+    }
+
+    #[test]
+    fn times_are_rounded_up_and_names_have_fifteen_bytes() {
+        for (time, seconds, milliseconds) in [
+            (Duration::ZERO, 0, 0),
+            (Duration::from_nanos(1), 1, 1),
+            (Duration::from_millis(1000), 1, 1000),
+            (Duration::from_micros(1_000_001), 2, 1001),
+            (Duration::MAX, c_int::MAX, c_int::MAX),
+        ] {
+            assert_eq!(Seconds(time).into_words(), [seconds]);
+            assert_eq!(Milliseconds(time).into_words(), [milliseconds]);
+        }
+        for name in [&b""[..], b"lo", b"fifteen bytes.."] {
+            let name_there = Name::of_words(Name::new(name).expect("a name").into_words());
+            assert_eq!(name_there.as_bytes(), name);
+        }
+        assert!(Name::new(b"sixteen bytes...").is_none() && Name::new(b"a\0b").is_none());
+    }
+
+    #[test]
     fn what_is_no_socket_has_no_options() {
         let (pipe, _writer) = io::pipe().expect("a pipe");
         assert_eq!(
