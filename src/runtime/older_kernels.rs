@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use io_uring::opcode;
 
 use crate::buf::ChunkPoolConfig;
-use crate::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
+use crate::net::{Ecn, MessageOptions, TcpListener, TcpStream, UdpSocket, UnixStream};
 use crate::process::{Command, Stdio};
 use crate::ring::catalogue::{self, OLDEST};
 use crate::ring::{Config, Ring};
@@ -336,6 +336,44 @@ fn chunks_and_datagrams_come_in_buffers_of_the_runtime_on_numbers_that_were_used
         }
         drop(datagrams);
         assert_eq!(crate::metrics().chunk_buffers_lent, 0);
+    });
+}
+
+#[test]
+fn datagrams_tell_their_address_and_ecn_and_batches_go_out() {
+    on_each(async || {
+        let ours = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
+        ours.set_recv_pktinfo(true).expect("told");
+        ours.set_recv_tos(true).expect("told");
+        let theirs = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
+        let here = ours.local_addr().expect("an address");
+        let to = MessageOptions::new().to(here).ecn(Ecn::Ect0);
+        let mut messages = ours.messages();
+        for round in 0..5 {
+            for sent in theirs.send_batch([(vec![round; 9], to), (vec![round; 3], to)]).await {
+                sent.expect("sent");
+            }
+            for length in [9, 3] {
+                let message = messages.next().await.expect("endless").expect("received");
+                assert_eq!(message.chunk, vec![round; length]);
+                assert_eq!(
+                    (message.info.local, message.info.ecn()),
+                    (Some(here.ip()), Some(Ecn::Ect0))
+                );
+            }
+        }
+        drop(messages);
+        let mut waits = Box::pin(ours.recv_msg(vec![0; 20]));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        theirs.send_msg("cut in three", &to.segment_size(4)).await.expect("sent");
+        let (_, info, buffer) = waits.await.expect("received");
+        assert_eq!((&buffer[..], info.ecn()), (&b"cut "[..], Some(Ecn::Ect0)));
+        assert_eq!(ours.peek(vec![0; 20]).await.expect("there").1, b"in t");
+        for part in ["in t", "hree"] {
+            assert_eq!(ours.recv_msg(vec![0; 20]).await.expect("received").2, part.as_bytes());
+        }
+        let late = ours.recv_msg(vec![0; 20]).timeout(Duration::from_millis(1)).await;
+        assert_eq!(late.expect_err("nothing comes").kind(), ErrorKind::TimedOut);
     });
 }
 

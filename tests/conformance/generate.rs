@@ -307,11 +307,16 @@ impl Maker<'_> {
             (_, 0..2) => Op::Recv { on, length, flags },
             (_, 2) => Op::Read { on, length, offset },
             (_, 3) => Op::Readv { on, lengths, offset },
+            (_, 4) if random.chance(3) => {
+                let room = [0, 8, 24, 80][random.below(4)];
+                Op::RecvControl { on, length: message_length, room }
+            }
             (_, 4) => Op::RecvMsg { on, length: message_length },
             (_, 5) => Op::Send { on, length, flags },
             // Nothing can be written to a socket that is not connected, or that is an error.
             (_, 6) => Op::Write { on, length: length.max(1), offset },
             (_, 7) => Op::Writev { on, lengths, offset },
+            (_, 8) if random.chance(3) => Op::SendControl { on, length },
             (_, 8) => Op::SendMsg { on, length },
             (_, 9) => Op::Fsync { on },
             (_, 10) if random.chance(4) => Op::Close { on },

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -81,6 +81,27 @@ impl Thing {
             }
             Object::Datagram => {
                 let (ours, peer) = UnixDatagram::pair()?;
+                (thing.ours, thing.peer) = (Some(ours.into()), Some(peer.into()));
+            }
+            Object::Udp => {
+                let (ours, peer) =
+                    (UdpSocket::bind((own_address(), 0))?, UdpSocket::bind((own_address(), 0))?);
+                ours.connect(peer.local_addr()?)?;
+                peer.connect(ours.local_addr()?)?;
+                for option in [libc::IP_RECVTTL, libc::IP_RECVTOS] {
+                    let on: libc::c_int = 1;
+                    // SAFETY: the value outlives the call.
+                    let set = unsafe {
+                        libc::setsockopt(
+                            ours.as_raw_fd(),
+                            libc::IPPROTO_IP,
+                            option,
+                            (&raw const on).cast(),
+                            size_of_val(&on) as u32,
+                        )
+                    };
+                    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+                }
                 (thing.ours, thing.peer) = (Some(ours.into()), Some(peer.into()));
             }
             Object::Tcp => {

@@ -18,6 +18,9 @@ pub(crate) enum Object {
     Unix,
     /// A pair of datagram sockets.
     Datagram,
+    /// A pair of UDP sockets over loopback. This end is told the time to live and the type of
+    /// service of what comes.
+    Udp,
     /// A connection over loopback.
     Tcp,
     /// Listens on loopback; the peer connects.
@@ -38,7 +41,7 @@ pub(crate) enum Object {
 
 pub(crate) use Object::{
     Append, Bad, Datagram, Directory, File, Listener, PipeReader, PipeWriter, ReadOnly, Socket,
-    Tcp, Unix,
+    Tcp, Udp, Unix,
 };
 
 /// How long is it until a timeout?
@@ -111,6 +114,17 @@ pub(crate) enum Op {
         on: usize,
         length: u32,
     },
+    /// With so many bytes of room for control messages.
+    RecvControl {
+        on: usize,
+        length: u32,
+        room: u32,
+    },
+    /// With a control message by which UDP sends datagrams of three bytes.
+    SendControl {
+        on: usize,
+        length: u32,
+    },
     /// Into the buffers that the program provides.
     RecvProvided {
         on: usize,
@@ -123,6 +137,11 @@ pub(crate) enum Op {
     /// Into these, one message after the other, each behind a head.
     RecvMsgMultishot {
         on: usize,
+    },
+    /// The same with room for control messages in each buffer.
+    RecvControlMultishot {
+        on: usize,
+        room: u32,
     },
     ReadMultishot {
         on: usize,
@@ -241,6 +260,8 @@ impl Op {
             Op::Fsync { on } | Op::Truncate { on, .. } | Op::Close { on } => Some(on),
             Op::Recv { on, .. } | Op::Send { on, .. } | Op::SendZc { on, .. } => Some(on),
             Op::RecvMsg { on, .. } | Op::SendMsg { on, .. } => Some(on),
+            Op::RecvControl { on, .. } | Op::SendControl { on, .. } => Some(on),
+            Op::RecvControlMultishot { on, .. } => Some(on),
             Op::RecvProvided { on, .. } | Op::ReadProvided { on, .. } => Some(on),
             Op::RecvMsgMultishot { on } | Op::ReadMultishot { on } => Some(on),
             Op::Accept { on, .. }
@@ -265,7 +286,12 @@ impl Op {
 
     /// Does it take the buffers that the program provides?
     pub(crate) fn takes_buffers(&self) -> bool {
-        let messages = matches!(self, Op::RecvMsgMultishot { .. } | Op::ReadMultishot { .. });
+        let messages = matches!(
+            self,
+            Op::RecvMsgMultishot { .. }
+                | Op::RecvControlMultishot { .. }
+                | Op::ReadMultishot { .. }
+        );
         messages || matches!(self, Op::RecvProvided { .. } | Op::ReadProvided { .. })
     }
 
@@ -276,7 +302,11 @@ impl Op {
             || waits
             || matches!(
                 self,
-                Op::Read { .. } | Op::Readv { .. } | Op::Recv { .. } | Op::RecvMsg { .. }
+                Op::Read { .. }
+                    | Op::Readv { .. }
+                    | Op::Recv { .. }
+                    | Op::RecvMsg { .. }
+                    | Op::RecvControl { .. }
             )
     }
 
@@ -294,6 +324,7 @@ impl Op {
                 | Op::Send { .. }
                 | Op::SendZc { .. }
                 | Op::SendMsg { .. }
+                | Op::SendControl { .. }
                 | Op::Poll { .. }
         )
     }

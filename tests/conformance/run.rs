@@ -297,6 +297,8 @@ impl Runner {
                 !self.world.may_wait(on)
             }
             Op::RecvMsg { on, .. } | Op::SendMsg { on, .. } => !self.world.may_wait(on),
+            Op::RecvControl { on, .. } | Op::SendControl { on, .. } => !self.world.may_wait(on),
+            Op::RecvControlMultishot { on, .. } => !self.world.may_wait(on),
             Op::Accept { .. } | Op::Poll { .. } => false,
             Op::RecvProvided { on, .. } | Op::ReadProvided { on, .. } => !self.world.may_wait(on),
             Op::RecvMsgMultishot { on } | Op::ReadMultishot { on } => !self.world.may_wait(on),

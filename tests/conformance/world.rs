@@ -41,6 +41,7 @@ struct Memory {
     buffers: Vec<Box<[u8]>>,
     vectors: Box<[libc::iovec]>,
     header: Option<Box<libc::msghdr>>,
+    control: Box<[u8]>,
     timespec: Option<Box<Timespec>>,
     paths: Vec<CString>,
     status: Option<Box<libc::statx>>,
@@ -194,6 +195,21 @@ impl World {
                 let header = memory.message(payload(length));
                 opcode::SendMsg::new(self.fd(on), header).flags(libc::MSG_NOSIGNAL as u32).build()
             }
+            Op::RecvControl { on, length, room: control } => {
+                let header = memory.message(room(length));
+                memory.control(room(control));
+                opcode::RecvMsg::new(self.fd(on), header).build()
+            }
+            Op::SendControl { on, length } => {
+                let header = memory.message(payload(length));
+                memory.control(segments_of(3));
+                opcode::SendMsg::new(self.fd(on), header).flags(libc::MSG_NOSIGNAL as u32).build()
+            }
+            Op::RecvControlMultishot { on, room: control } => {
+                let header = memory.message(room(0));
+                memory.control(room(control));
+                opcode::RecvMsgMulti::new(self.fd(on), header, GROUP).build()
+            }
             Op::RecvProvided { on, multishot: true } => {
                 opcode::RecvMulti::new(self.fd(on), GROUP).build()
             }
@@ -319,6 +335,14 @@ impl World {
                 let all =
                     self.memory[number].buffers.iter().flat_map(|buffer| buffer.iter().copied());
                 all.take(length).collect()
+            }
+            Op::RecvControl { .. } if result >= 0 => {
+                let memory = &self.memory[number];
+                let header = memory.header.as_ref().expect("kept");
+                let mut all = memory.buffers[0][..length.min(memory.buffers[0].len())].to_vec();
+                all.extend_from_slice(&memory.control[..header.msg_controllen]);
+                all.extend_from_slice(&header.msg_flags.to_ne_bytes());
+                all
             }
             op if op.takes_buffers() => {
                 let taken =
@@ -458,6 +482,23 @@ impl Memory {
         header.msg_iovlen = self.vectors.len();
         &raw mut **self.header.insert(header)
     }
+
+    /// Gives the message control messages, or room for some.
+    fn control(&mut self, control: Box<[u8]>) {
+        self.control = control;
+        let header = self.header.as_mut().expect("a message");
+        header.msg_control = self.control.as_mut_ptr().cast();
+        header.msg_controllen = self.control.len();
+    }
+}
+
+/// The control message by which UDP cuts what is sent into datagrams of that length.
+fn segments_of(length: u16) -> Box<[u8]> {
+    let mut bytes = 18usize.to_ne_bytes().to_vec();
+    bytes.extend([libc::SOL_UDP, libc::UDP_SEGMENT].map(libc::c_int::to_ne_bytes).as_flattened());
+    bytes.extend(length.to_ne_bytes());
+    bytes.resize(24, 0);
+    bytes.into_boxed_slice()
 }
 
 /// Ends everything that a ring has in flight.

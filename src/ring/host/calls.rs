@@ -290,7 +290,8 @@ fn receive_into_provided(fd: RawFd, message: Address, flags: i32, buffer: Messag
     (header.msg_iov, header.msg_iovlen) = (&mut payload, 1);
     if buffer.head.is_some() {
         let name = buffer.address.after(MessageHead::LENGTH);
-        header.msg_name = name.pointer();
+        // Without room for a name the head says that there is none.
+        header.msg_name = if header.msg_namelen > 0 { name.pointer() } else { ptr::null_mut() };
         header.msg_control = name.after(header.msg_namelen).pointer();
     }
     let control_room = header.msg_controllen;

@@ -183,6 +183,22 @@ fn messages_come_behind_a_head_that_says_how_long_they_are() {
 }
 
 #[test]
+fn control_messages_stand_between_the_head_and_the_message() {
+    for room in [0, 20, 24, 48, 80] {
+        let receive = || Submit(vec![RecvControlMultishot { on: 0, room }.alone()]);
+        let roomy = || Provide { buffers: 3, length: 24 + room };
+        let (short, long) = (format!("{}+", 19 + room), format!("{}+", 24 + room));
+        let expected = format!("{short} {long} ECANCELED");
+        expect(program([Udp], [roomy(), receive(), write(3), write(20)]), [&*expected]);
+        expect(program([Datagram], [roomy(), receive(), write(3), write(20)]), [&*expected]);
+        expect(program([Unix], [roomy(), receive(), write(3), write(8)]), [&*expected]);
+        // A buffer without room for all of it is none.
+        let small = Provide { buffers: 3, length: 15 + room };
+        expect(program([Udp], [small, write(3), receive()]), ["EFAULT"]);
+    }
+}
+
+#[test]
 fn a_multishot_read_takes_what_comes_to_a_pipe_and_refuses_files() {
     let read = || Submit(vec![ReadMultishot { on: 0 }.alone()]);
     for object in [PipeReader, Unix, Tcp] {

@@ -181,6 +181,98 @@ fn bytes_arrive_as_they_were_sent() {
 }
 
 #[test]
+fn control_messages_come_with_what_is_received_as_far_as_there_is_room() {
+    for room in [0, 15, 16, 17, 20, 24, 41, 48, 200] {
+        let receive = || RecvControl { on: 0, length: 8, room }.alone();
+        expect(program([Udp], [PeerWrites { on: 0, length: 5 }, Submit(vec![receive()])]), ["5"]);
+        expect(
+            program(
+                [Udp],
+                [
+                    Submit(vec![receive()]),
+                    PeerWrites { on: 0, length: 20 },
+                    Submit(vec![receive()]),
+                    PeerWrites { on: 0, length: 1 },
+                ],
+            ),
+            ["8", "1"],
+        );
+        // Other sockets have none to tell.
+        for object in [Unix, Tcp, Datagram] {
+            expect(
+                program([object], [Submit(vec![receive()]), PeerWrites { on: 0, length: 5 }]),
+                ["5"],
+            );
+        }
+    }
+    let receive = RecvControl { on: 0, length: 8, room: 48 };
+    expect(
+        program([Udp], [Submit(vec![receive.alone()]), Submit(vec![Cancel { target: 0 }.alone()])]),
+        ["ECANCELED", "0"],
+    );
+}
+
+#[test]
+fn control_messages_go_along_with_what_is_sent() {
+    let reads = || PeerReads { on: 0, length: 20 };
+    expect(
+        program(
+            [Udp],
+            [
+                Submit(vec![SendControl { on: 0, length: 7 }.alone()]),
+                reads(),
+                reads(),
+                reads(),
+                reads(),
+            ],
+        ),
+        ["7"],
+    );
+    for object in [Unix, Tcp, Datagram] {
+        expect(
+            program([object], [Submit(vec![SendControl { on: 0, length: 7 }.alone()]), reads()]),
+            ["7"],
+        );
+    }
+    expect(
+        program([PipeWriter], [Submit(vec![SendControl { on: 0, length: 7 }.alone()])]),
+        ["ENOTSOCK"],
+    );
+}
+
+#[test]
+fn what_is_peeked_at_is_received_again() {
+    let peek = || recv(8, libc::MSG_PEEK);
+    for object in [Unix, Tcp, Datagram, Udp] {
+        expect(
+            program(
+                [object],
+                [
+                    PeerWrites { on: 0, length: 5 },
+                    Submit(vec![peek().alone()]),
+                    Submit(vec![peek().alone()]),
+                    Submit(vec![recv(8, 0).alone()]),
+                ],
+            ),
+            ["5", "5", "5"],
+        );
+        expect(
+            program(
+                [object],
+                [
+                    Submit(vec![peek().alone()]),
+                    PeerWrites { on: 0, length: 5 },
+                    Submit(vec![recv(8, 0).alone()]),
+                ],
+            ),
+            ["5", "5"],
+        );
+    }
+    expect(program([Tcp], [Submit(vec![peek().alone()]), PeerShuts { on: 0 }]), ["0"]);
+    expect(program([Tcp], [Submit(vec![peek().alone()]), PeerResets { on: 0 }]), ["ECONNRESET"]);
+}
+
+#[test]
 fn zero_copy_sends_complete_twice_and_so_do_their_failures() {
     expect(
         program(
