@@ -34,10 +34,10 @@ fn a_program_that_is_not_there_or_is_none_is_named_with_the_reason() {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(&garbage, mode).unwrap();
         assert_refused(
-            &mut Command::new("no-such-program"),
+            &mut Command::new("/no/such-program"),
             ErrorKind::NotFound,
             libc::ENOENT,
-            "no-such-program",
+            "/no/such-program",
         );
         let name = file.display().to_string();
         assert_refused(&mut Command::new(&file), ErrorKind::PermissionDenied, libc::EACCES, &name);
@@ -48,11 +48,11 @@ fn a_program_that_is_not_there_or_is_none_is_named_with_the_reason() {
         assert_refused(&mut elsewhere, ErrorKind::NotFound, libc::ENOENT, "true");
         // The same from the calls that also wait.
         assert_eq!(
-            Command::new("no-such-program").status().await.unwrap_err().kind(),
+            Command::new("/no/such-program").status().await.unwrap_err().kind(),
             ErrorKind::NotFound
         );
         assert_eq!(
-            Command::new("no-such-program").output().await.unwrap_err().kind(),
+            Command::new("/no/such-program").output().await.unwrap_err().kind(),
             ErrorKind::NotFound
         );
     });
