@@ -52,6 +52,8 @@ async fn tail(path: &Path) -> io::Result<()> {
         let own = file.metadata().await?;
         match fs::metadata(path).await {
             Ok(named) if (named.dev(), named.ino()) != (own.dev(), own.ino()) => {
+                // What came between the last look and the new name.
+                show(&file, offset, false).await?;
                 eprintln!("tail: {} is another file now", path.display());
                 (file, offset) = (File::open(path).await?, 0);
                 continue;
