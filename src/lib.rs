@@ -19,7 +19,8 @@
 //! | [`signal`] | Ctrl-C and other signals, as streams |
 //! | [`time`] | Sleeping, time-outs around any future, intervals |
 //! | [`buf`] | What can be given to an operation as a buffer; slices; memory for `O_DIRECT` |
-//! | this page | [`block_on`], [`spawn`], [`JoinSet`], [`spawn_blocking`], [`yield_now`], [`Runtime`], [`Builder`], [`Op`], [`Error`] |
+//! | [`custom`] | Operations of one's own on the ring |
+//! | this page | [`block_on`], [`spawn`], [`JoinSet`], [`spawn_blocking`], [`yield_now`], [`Runtime`], [`Builder`], [`Op`], [`Chain`], [`Error`] |
 //!
 //! Guides, whose programs are compiled with the tests:
 //!
@@ -373,6 +374,7 @@ pub use doctor::{Diagnosis, Shortfall, diagnose};
 pub use exec::{AbortHandle, JoinError, JoinHandle};
 pub use inflight::{Cancel, Chain, Deadline, Expire, Op};
 pub use join_set::JoinSet;
+pub use op::custom;
 pub use op::{Chunks, Datagram, Datagrams, no_op};
 pub use ring::{Limit, Refusal, RingKind, RingReport, Seccomp, SetupError};
 pub use runtime::{

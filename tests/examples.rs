@@ -551,6 +551,17 @@ fn copy_refuses_to_copy_a_file_onto_itself_under_any_name() {
 }
 
 #[test]
+fn custom_operation_adds_two_operations_or_says_that_the_ring_lacks_them() {
+    let output = run("custom_operation", &[]);
+    assert!(output.status.success(), "{}", cried(&output));
+    let text = said(&output);
+    let (options, tee) = text.trim_end().split_once('\n').expect("two lines");
+    let expected = "options of a socket, set by the ring: keepalive true, no delay true";
+    assert!(options == expected || options.contains("skipped"), "{text}");
+    assert!(tee.contains("both pipes hold") || tee.contains("skipped"), "{text}");
+}
+
+#[test]
 fn copy_needs_two_arguments() {
     bounded(|| {
         for arguments in [&[][..], &[&"one" as &dyn AsRef<OsStr>], &[&"one", &"two", &"three"]] {

@@ -91,7 +91,7 @@ impl Handle {
     }
 
     /// Of a file, which may be a pipe or a terminal.
-    pub(super) fn of_file(descriptor: Descriptor) -> Handle {
+    pub(crate) fn of_file(descriptor: Descriptor) -> Handle {
         let is_stream = !sys::has_position(descriptor.as_fd());
         Handle::of(descriptor, is_stream, Naming::Unknown)
     }

@@ -15,6 +15,7 @@ use super::stream::{Stream, reading_methods, writing_methods, zero_copy_methods}
 use crate::inflight::{Handle, Op, Resource};
 use crate::op::Incoming;
 use crate::op::accept::{Accept, Accepted, Listening};
+use crate::op::custom::Fd;
 use crate::op::socket::Connect;
 use crate::sys::{self, Descriptor, Domain, Protocol, SockAddr, Type, option};
 
@@ -410,6 +411,12 @@ impl From<OwnedFd> for TcpStream {
     }
 }
 
+impl From<&TcpListener> for Fd {
+    fn from(listener: &TcpListener) -> Fd {
+        Fd::of(listener.handle.handle())
+    }
+}
+
 impl AsFd for TcpListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.handle.handle().as_fd()
@@ -419,6 +426,12 @@ impl AsFd for TcpListener {
 impl AsRawFd for TcpListener {
     fn as_raw_fd(&self) -> RawFd {
         self.handle.handle().as_raw_fd()
+    }
+}
+
+impl From<&TcpStream> for Fd {
+    fn from(stream: &TcpStream) -> Fd {
+        Fd::of(&stream.handle)
     }
 }
 

@@ -11,6 +11,7 @@ use super::options::{accessors, internet_options};
 use crate::buf::{IoBuf, IoBufMut};
 use crate::inflight::{Handle, Op, Resource};
 use crate::op::Datagrams;
+use crate::op::custom::Fd;
 use crate::op::datagram::{PeekDatagram, PeekFrom, ReceiveDatagram, ReceiveFrom, SendTo};
 use crate::op::socket::{Connect, Send};
 use crate::op::zero_copy::SendZeroCopy;
@@ -314,6 +315,12 @@ impl From<OwnedFd> for UdpSocket {
     #[track_caller]
     fn from(descriptor: OwnedFd) -> UdpSocket {
         UdpSocket { handle: adopt_surely(descriptor, Kind::Udp) }
+    }
+}
+
+impl From<&UdpSocket> for Fd {
+    fn from(socket: &UdpSocket) -> Fd {
+        Fd::of(&socket.handle)
     }
 }
 

@@ -7,6 +7,7 @@
 pub(crate) mod accept;
 mod batch;
 pub(crate) mod chunks;
+pub mod custom;
 pub(crate) mod datagram;
 mod datagrams;
 pub(crate) mod event;

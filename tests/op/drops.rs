@@ -111,7 +111,7 @@ tests_of_kinds! {
     metadata open create fs_write fs_read rename unlink mkdir
     tcp_accept unix_accept tcp_connect tcp_read unix_read read_append tcp_read_exact read_vectored
     write write_that_waits write_all_that_waits write_vectored
-    send_with_fds send_with_fds_that_waits recv_with_fds unix_recv_from unix_send_to chain_of_a_file chain_of_a_stream shutdown stream_close
+    send_with_fds send_with_fds_that_waits recv_with_fds unix_recv_from unix_send_to chain_of_a_file chain_of_a_stream custom_receive shutdown stream_close
     send_to recv_from udp_send udp_recv read_with_a_timeout poll_fd_readable event_fd_read child_wait sleep long_sleep timeout
 }
 

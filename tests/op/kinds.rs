@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use annulus::custom;
 use annulus::fs::{self, File};
 use annulus::io::{EventFd, PollFd};
 use annulus::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
@@ -334,6 +335,19 @@ pub(crate) const ALL: &[(&str, Make)] = &[
         Case::new(async move {
             let asked = stream.write_all(request).then(stream.read_exact(header));
             drop(asked.then(stream.read_exact(body)).await);
+            drop(theirs);
+        })
+        .triggered(move || (&*peer).write_all(&[2; 16]).expect("room"))
+    }),
+    ("custom_receive", |pool, _| {
+        let ((stream, theirs), buffer) = (unix_stream(), pool.empty(64));
+        let theirs = Rc::new(theirs);
+        let peer = Rc::clone(&theirs);
+        Case::new(async move {
+            let receive = custom::into_buffer(&stream, buffer, |fd, bytes, capacity| {
+                custom::opcode::Recv::new(fd, bytes, capacity).build()
+            });
+            drop(receive.await);
             drop(theirs);
         })
         .triggered(move || (&*peer).write_all(&[2; 16]).expect("room"))

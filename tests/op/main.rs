@@ -5,6 +5,7 @@
 mod common;
 
 mod cancel;
+mod custom;
 mod drops;
 mod kinds;
 mod links;

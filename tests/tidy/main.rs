@@ -156,6 +156,7 @@ const WAYS_TO_THE_MACHINE: [(&str, &[&str]); 7] = [
             "net/unix/seqpacket.rs",
             "net/unix/stream.rs",
             "net/vsock.rs",
+            "op/custom.rs",
             "op/unix_message.rs",
             "process/stdio.rs",
             "io/pipe.rs",

@@ -15,6 +15,7 @@ use std::path::Path;
 
 use super::OpenOptions;
 use crate::inflight::Resource;
+use crate::op::custom::Fd;
 
 pub use extent::{FallocateMode, SyncRangeMode};
 pub use lock::TryLockError;
@@ -154,6 +155,12 @@ impl From<std::fs::File> for File {
 impl From<OwnedFd> for File {
     fn from(descriptor: OwnedFd) -> File {
         File { handle: Resource::of_file(descriptor.into()) }
+    }
+}
+
+impl From<&File> for Fd {
+    fn from(file: &File) -> Fd {
+        Fd::of(&file.handle)
     }
 }
 

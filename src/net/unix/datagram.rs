@@ -11,6 +11,7 @@ use super::descriptors::descriptor_methods;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::inflight::{Handle, Op, Resource};
 use crate::net::adopt::{Kind, adopt, adopt_surely};
+use crate::op::custom::Fd;
 use crate::op::socket::{Connect, Send};
 use crate::op::unix_message::{Bytes, BytesFrom, ReceiveUnixMessage, SendUnixMessage};
 use crate::sys::{self, Domain, SockAddr, Type, option};
@@ -259,6 +260,12 @@ impl From<OwnedFd> for UnixDatagram {
     #[track_caller]
     fn from(descriptor: OwnedFd) -> UnixDatagram {
         UnixDatagram { handle: adopt_surely(descriptor, Kind::UnixDatagram) }
+    }
+}
+
+impl From<&UnixDatagram> for Fd {
+    fn from(socket: &UnixDatagram) -> Fd {
+        Fd::of(&socket.handle)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::inflight::Op;
 use crate::net::adopt::{Kind, adopt, adopt_surely};
 use crate::op::Incoming;
 use crate::op::accept::{Accept, Listening};
+use crate::op::custom::Fd;
 use crate::sys::{self, Domain, SockAddr, Type, option};
 
 /// Connections that wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
@@ -163,6 +164,12 @@ impl From<OwnedFd> for UnixListener {
     #[track_caller]
     fn from(descriptor: OwnedFd) -> UnixListener {
         UnixListener { handle: Listening::new(adopt_surely(descriptor, Kind::Unix)) }
+    }
+}
+
+impl From<&UnixListener> for Fd {
+    fn from(listener: &UnixListener) -> Fd {
+        Fd::of(listener.handle.handle())
     }
 }
 

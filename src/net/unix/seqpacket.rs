@@ -14,6 +14,7 @@ use crate::inflight::{Handle, Op, Resource};
 use crate::net::adopt::{Kind, adopt, adopt_surely};
 use crate::op::Incoming;
 use crate::op::accept::{Accept, Accepted, Listening};
+use crate::op::custom::Fd;
 use crate::op::socket::{Connect, Send};
 use crate::op::unix_message::{ReceiveUnixMessage, WholeMessage};
 use crate::sys::{self, Descriptor, Domain, SockAddr, Type, option};
@@ -294,6 +295,12 @@ impl From<OwnedFd> for UnixSeqpacketListener {
     }
 }
 
+impl From<&UnixSeqpacketListener> for Fd {
+    fn from(listener: &UnixSeqpacketListener) -> Fd {
+        Fd::of(listener.handle.handle())
+    }
+}
+
 impl AsFd for UnixSeqpacketListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.handle.handle().as_fd()
@@ -312,6 +319,12 @@ impl From<OwnedFd> for UnixSeqpacket {
     #[track_caller]
     fn from(descriptor: OwnedFd) -> UnixSeqpacket {
         UnixSeqpacket { handle: adopt_surely(descriptor, Kind::UnixSeqpacket) }
+    }
+}
+
+impl From<&UnixSeqpacket> for Fd {
+    fn from(socket: &UnixSeqpacket) -> Fd {
+        Fd::of(&socket.handle)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::net::adopt::{Kind, adopt, adopt_surely};
 use crate::net::split::{ReadHalf, WriteHalf, split};
 use crate::net::stream::{Stream, reading_methods, writing_methods};
 use crate::op::accept::Accepted;
+use crate::op::custom::Fd;
 use crate::op::socket::Connect;
 use crate::sys::{self, Descriptor, Domain, SockAddr, Type, option};
 
@@ -158,6 +159,12 @@ impl From<OwnedFd> for UnixStream {
     #[track_caller]
     fn from(descriptor: OwnedFd) -> UnixStream {
         UnixStream { handle: adopt_surely(descriptor, Kind::Unix) }
+    }
+}
+
+impl From<&UnixStream> for Fd {
+    fn from(stream: &UnixStream) -> Fd {
+        Fd::of(&stream.handle)
     }
 }
 

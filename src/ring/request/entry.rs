@@ -14,7 +14,7 @@ use io_uring::squeue;
 
 use super::common::Modifiers;
 use super::kinds::{self, Call, Request};
-use super::raw::{BUFFER_SELECT, DRAIN, EntryFlags, FIXED_FILE, RawEntry};
+use super::raw::{ASYNC, BUFFER_SELECT, DRAIN, EntryFlags, FIXED_FILE, RawEntry};
 use super::socket::SocketCall;
 use super::transfer::TransferCall;
 use crate::ring::catalogue::{FileCode, Opcode, SocketCode, TransferCode};
@@ -90,6 +90,14 @@ pub(crate) fn in_whole(entry: &squeue::Entry) -> squeue::Entry {
     if let Some(Opcode::Socket(SocketCode::Send | SocketCode::Recv)) = raw.opcode() {
         raw.operation_flags |= libc::MSG_WAITALL as u32;
     }
+    raw.to_entry()
+}
+
+/// An entry that is tied to no other and has a completion of its own, in the place of one that says
+/// otherwise.
+pub(crate) fn untied(entry: &squeue::Entry) -> squeue::Entry {
+    let mut raw = RawEntry::of(entry);
+    raw.flags &= FIXED_FILE | ASYNC;
     raw.to_entry()
 }
 

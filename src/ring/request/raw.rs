@@ -74,6 +74,11 @@ impl RawEntry {
         (self.flags & BUFFER_SELECT != 0).then_some(self.group)
     }
 
+    /// Are the fields 0 that no other method tells of?
+    pub(super) fn has_nothing_else(&self) -> bool {
+        (self.ioprio, self.group, self.personality, self._reserved) == (0, 0, 0, 0)
+    }
+
     /// Refuses what an operation does not know of the bits that many use for modifiers.
     pub(super) fn allow_modifiers(&self, known: u16) -> Result<(), i32> {
         if self.ioprio & !known != 0 { Err(libc::EINVAL) } else { Ok(()) }
@@ -90,7 +95,7 @@ pub(super) const FIXED_FILE: u8 = 1 << 0;
 pub(super) const DRAIN: u8 = 1 << 1;
 const LINK: u8 = 1 << 2;
 const HARD_LINK: u8 = 1 << 3;
-const ASYNC: u8 = 1 << 4;
+pub(super) const ASYNC: u8 = 1 << 4;
 pub(super) const BUFFER_SELECT: u8 = 1 << 5;
 const SKIP_SUCCESS: u8 = 1 << 6;
 
@@ -108,6 +113,11 @@ impl EntryFlags {
     /// Does it belong on a worker from the start?
     pub(crate) fn is_async(self) -> bool {
         self.bits & ASYNC != 0
+    }
+
+    /// All but whether a worker has it.
+    pub(super) fn bits_but_async(self) -> u8 {
+        self.bits & !ASYNC
     }
 
     /// Is a success not worth a completion?
