@@ -8,6 +8,7 @@
 //! they copy from the processor's cache. Echoes go over a socket pair within one thread, so both
 //! sides' work counts.
 
+mod copies;
 mod wakes;
 
 use std::cell::{Cell, RefCell};
@@ -47,6 +48,8 @@ pub(crate) const CASES: &[Case] = &[
     guarded("unix_echo_64", echo_owned),
     guarded("unix_echo_64_chunks", echo_chunks),
     timed("timers_100000", timers),
+    timed("copy_file_to_socket_1mib", copies::by_copy),
+    timed("sendfile_file_to_socket_1mib", copies::by_sendfile),
     timed("wake_from_a_thread_busy", wakes::of_a_busy_target),
     timed("wake_from_a_thread_parked", wakes::of_a_parked_target),
 ];

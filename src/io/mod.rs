@@ -20,11 +20,29 @@
 //!     stream.shutdown().await
 //! }
 //! ```
+//!
+//! # What copy does not do
+//! [`copy`] of a file to a socket reads and writes. sendfile(2) and splice(2), on a thread, were
+//! measured beside it and left out: 512 MiB of a cached file to TCP on the loopback device, another
+//! process reads, two cores, medians of three rounds.
+//!
+//! | Way | GiB/s | CPU, s/GiB |
+//! |---|---|---|
+//! | [`copy`], 256 KiB at a time | 1.85 | 0.48 |
+//! | the same with 64 KiB | 1.25 | 0.78 |
+//! | the same with 1 MiB | 1.82 | 0.54 |
+//! | sendfile, 1 MiB at a time | 2.04 | 0.43 |
+//! | splice through a pipe of 1 MiB | 1.86 | 0.35 |
+//!
+//! The throughput is the same within the spread of the rounds (±10 %). The processor time that they
+//! save has a price: a thread for each copy, as long as the peer takes, and no cancel reaches it.
+//! `cargo bench --bench micro -- file_to_socket` measures copy and sendfile.
 
 mod buf_reader;
 mod buf_writer;
 mod by_reference;
 mod chain;
+mod copy;
 mod event_fd;
 mod lines;
 mod memory;
@@ -42,7 +60,6 @@ pub use crate::op::poll::{Interest, Ready};
 pub use buf_reader::BufReader;
 pub use buf_writer::BufWriter;
 pub use chain::Chain;
-pub use event_fd::EventFd;
 pub use lines::{Lines, Split};
 pub use memory::{Empty, Repeat, Sink, empty, repeat, sink};
 pub(crate) use own_methods::{reads_by_own_methods, writes_by_own_methods};
