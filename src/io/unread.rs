@@ -68,6 +68,28 @@ impl Unread {
         }
     }
 
+    /// Puts bytes behind the rest, in memory for `whole` bytes if that is more.
+    pub(super) fn append(&mut self, more: &[u8], whole: usize) {
+        let room = whole.max(self.bytes().len() + more.len());
+        match self {
+            Unread::Heap { bytes, start } => {
+                // What is consumed goes before it would make the memory grow.
+                if *start > 0 && bytes.capacity() < bytes.len() + more.len() {
+                    bytes.drain(..*start);
+                    *start = 0;
+                }
+                bytes.reserve((*start + room).saturating_sub(bytes.len()));
+                bytes.extend_from_slice(more);
+            }
+            Unread::Chunk(chunk) => {
+                let mut bytes = Vec::with_capacity(room);
+                bytes.extend_from_slice(chunk);
+                bytes.extend_from_slice(more);
+                *self = Unread::of(bytes);
+            }
+        }
+    }
+
     /// Puts bytes in front of the rest.
     pub(super) fn put_back(&mut self, mut bytes: Vec<u8>) {
         bytes.extend_from_slice(self.bytes());

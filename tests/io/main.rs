@@ -12,6 +12,7 @@ mod buf_reader;
 mod buf_writer;
 mod copy;
 mod event_fd;
+mod framing;
 mod pipes;
 mod poll_fd;
 mod stdio;
