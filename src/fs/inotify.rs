@@ -23,7 +23,8 @@ use futures_util::stream::FusedStream;
 use super::c_path::c_path;
 use crate::exec::Budget;
 use crate::inflight::{Op, Resource};
-use crate::op::path::Open;
+use crate::op::open::Open;
+use crate::op::path::Place;
 use crate::op::poll::{self, Interest};
 use crate::sys;
 
@@ -261,7 +262,7 @@ impl Inotify {
             flags |= libc::O_DIRECTORY;
         }
         let path = c_path(path.as_ref())?;
-        let found = Open::op(path.clone(), flags, 0).await?;
+        let found = Open::op(Place::here(path.clone()), flags, 0).await?;
         let link = CString::new(format!("/proc/thread-self/fd/{}", found.as_raw_fd()))
             .expect("no zero is in it");
         // The link is to be followed, to where the flags have led.

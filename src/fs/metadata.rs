@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
+use super::file_type::FileType;
 use crate::op::path::Status;
+use crate::sys::names::Permissions;
 
 /// What a file is, how large, whose, and when it changed. The fields are those of statx(2).
 #[derive(Clone)]
@@ -37,6 +40,16 @@ impl Metadata {
     /// Is it a symbolic link?
     pub fn is_symlink(&self) -> bool {
         self.kind() == libc::S_IFLNK
+    }
+
+    /// What kind of file it is.
+    pub fn file_type(&self) -> FileType {
+        FileType::of_mode(self.mode())
+    }
+
+    /// What it may be used for, as std has it.
+    pub fn permissions(&self) -> Permissions {
+        Permissions::from_mode(self.mode())
     }
 
     fn kind(&self) -> libc::mode_t {

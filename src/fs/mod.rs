@@ -4,19 +4,23 @@
 //! Those where the file stands ([`File::read`]) happen one after the other. All functions take what [`std::path::Path`] can be made of; relative paths start at the
 //! process's current directory.
 //!
-//! # What the ring does not speed up
-//! Opening with `create`, metadata, sync, advice, rename, remove, making directories, buffered
-//! writes, and everything on tmpfs run on worker threads of the kernel (about 20 µs of CPU one at a
-//! time). Cached reads and `O_DIRECT` reads do not.
+//! # Who does it
+//! - **The ring, by itself**: cached reads, `O_DIRECT` reads, opening what is in memory without
+//!   making it, and [`try_exists`].
+//! - **A worker thread of the kernel**, by way of the ring (about 20 µs of CPU one at a time):
+//!   opening with `create`, metadata, sync, advice, rename, remove, making directories and links,
+//!   buffered writes, and everything on tmpfs.
+//! - **Our pool**, the threads of [`spawn_blocking`], since the ring has no operation for it:
+//!   [`remove_dir_all`], [`copy`], [`canonicalize`], [`read_link`], [`set_permissions`], [`set_times`].
 //!
-//! So do transfers that may wait for somebody whatever they are told: those of terminals and other
-//! devices without positions, and of files that a process in user space serves (FUSE). A terminal
-//! whose other side does not read stops nobody.
+//! Workers also make transfers that may wait for somebody whatever they are told: those of terminals
+//! and other devices without positions, and of files that a process in user space serves (FUSE). A
+//! terminal whose other side does not read stops nobody.
 //!
 //! `/proc/thread-self` names whoever opens it, and that may be such a thread: open it with
 //! [`std::fs`].
 //!
-//! Operations that change names run once: `rename`, the `remove` functions, `create_dir` and
+//! Operations that change names run once: `rename`, the `remove` functions, `create_dir`, links and
 //! opening with `create_new` are not started again, even where a file system interrupts them
 //! (`EINTR`).
 //!
@@ -26,38 +30,52 @@
 //! `InvalidInput`. `ECANCELED`, where nobody has cancelled, is the kernel's word for a worker
 //! thread that it could not start: `RLIMIT_NPROC` or a cgroup's `pids.max` is reached, and was for
 //! half a second (before Linux 5.12 it waits for a thread instead). What the kernel's ring does not
-//! have (renaming and removing before Linux 5.11, making directories before 5.15) takes the
+//! have (renaming and removing before Linux 5.11, making directories and links before 5.15) takes the
 //! [software path](crate::docs::software_ring).
 
+mod attributes;
+mod base;
 mod c_path;
+mod dir_builder;
 mod file;
+mod file_type;
 mod inotify;
 mod metadata;
+mod names;
 mod open_options;
+mod resolve;
 mod statfs;
 mod xattr;
 
 use std::io;
 use std::path::Path;
 
+pub use attributes::{
+    FileTimes, metadata, set_permissions, set_times, symlink_metadata, try_exists,
+};
+pub use dir_builder::{DirBuilder, create_dir, create_dir_all};
 pub use file::{Advice, FallocateMode, File, SyncRangeMode, TryLockError};
+pub use file_type::FileType;
 pub use inotify::{Event, Events, Inotify, Watch, WatchMask};
 pub use metadata::Metadata;
+pub use names::{
+    canonicalize, hard_link, read_link, remove_dir, remove_dir_all, remove_file, rename,
+    rename_exchange, rename_noreplace, symlink,
+};
 pub use open_options::OpenOptions;
 pub use statfs::{StatFs, statfs};
 pub use xattr::{XattrMode, get_xattr, list_xattr, remove_xattr, set_xattr, set_xattr_with};
+pub use resolve::Resolve;
+
+/// What a file may be used for: std's.
+pub use crate::sys::names::Permissions;
 
 use crate::blocking::spawn_blocking;
 use crate::buf::{IoBuf, IoBufMut};
-use crate::op::path::{MakeDirectory, Rename, Statx, Unlink};
 use crate::sys;
-use c_path::c_path;
 
 /// What [`read`] asks for first. It doubles from there, as far as the file goes.
 const FIRST_READ: usize = 16 * 1024;
-
-/// What new directories may be used for, less the umask.
-const DIRECTORY_MODE: libc::mode_t = 0o777;
 
 /// Reads a whole file.
 ///
@@ -139,80 +157,4 @@ pub async fn write(path: impl AsRef<Path>, content: impl IoBuf) -> io::Result<()
 pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
     let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
     spawn_blocking(move || sys::copy_file(&from, &to)).await?
-}
-
-/// Gives a file or directory another name, replacing what had it; rename(2). If the future is
-/// dropped it may happen all the same.
-///
-/// # Errors
-/// The kernel's, for example `EXDEV` for another file system.
-pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
-    Rename::op(c_path(from.as_ref())?, c_path(to.as_ref())?).await
-}
-
-/// Removes a file; unlink(2). If the future is dropped it may happen all the same.
-///
-/// # Errors
-/// The kernel's, for example `NotFound`.
-pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
-    Unlink::op(c_path(path.as_ref())?, false).await
-}
-
-/// Removes an empty directory; rmdir(2). If the future is dropped it may happen all the same.
-///
-/// # Errors
-/// The kernel's, for example `DirectoryNotEmpty`.
-pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
-    Unlink::op(c_path(path.as_ref())?, true).await
-}
-
-/// Makes a directory; mkdir(2). If the future is dropped it may happen all the same.
-///
-/// # Errors
-/// The kernel's, for example `AlreadyExists`, or `NotFound` if its parent is missing.
-pub async fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
-    MakeDirectory::op(c_path(path.as_ref())?, DIRECTORY_MODE).await
-}
-
-/// Makes a directory and all its parents that are missing. One that exists is no error.
-///
-/// # Errors
-/// Those of [`create_dir`]; some of the parents may have been made then.
-pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
-    let path = path.as_ref();
-    // From the path itself upwards to the first that can be made or is there, then down again.
-    let mut missing = Vec::new();
-    for ancestor in path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
-        match create_dir_or_find(ancestor).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push(ancestor),
-            Err(error) => return Err(error),
-            Ok(()) => break,
-        }
-    }
-    for directory in missing.into_iter().rev() {
-        create_dir_or_find(directory).await?;
-    }
-    Ok(())
-}
-
-/// Makes a directory, or finds that somebody else has.
-async fn create_dir_or_find(path: &Path) -> io::Result<()> {
-    match create_dir(path).await {
-        Err(error)
-            if error.kind() == io::ErrorKind::AlreadyExists
-                && metadata(path).await.is_ok_and(|found| found.is_dir()) =>
-        {
-            Ok(())
-        }
-        other => other,
-    }
-}
-
-/// What kind of file a path leads to, how large it is, when it changed; statx(2). Symbolic links
-/// are followed.
-///
-/// # Errors
-/// The kernel's, for example `NotFound`.
-pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
-    Statx::of_path(c_path(path.as_ref())?).await.map(Metadata::new)
 }

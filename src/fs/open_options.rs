@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::c_path::c_path;
 use super::file::File;
-use crate::op::path::Open;
+use crate::op::open::Open;
+use crate::op::path::Place;
 
 /// Options of [`open`](OpenOptions::open): std's, with the extensions of
 /// [`std::os::unix::fs::OpenOptionsExt`].
@@ -110,9 +111,15 @@ impl OpenOptions {
     /// `InvalidInput` for options that contradict each other, with std's rules, and for a path with
     /// a NUL byte; else the kernel's.
     pub async fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
-        let flags = self.access()? | self.creation()? | (self.custom_flags & !libc::O_ACCMODE);
-        let handle = Open::op(c_path(path.as_ref())?, flags, self.mode).await?;
+        let (flags, mode) = self.flags_and_mode()?;
+        let handle = Open::op(Place::here(c_path(path.as_ref())?), flags, mode).await?;
         Ok(File::from_handle(handle))
+    }
+
+    /// As open(2) takes them.
+    pub(super) fn flags_and_mode(&self) -> io::Result<(i32, libc::mode_t)> {
+        let flags = self.access()? | self.creation()? | (self.custom_flags & !libc::O_ACCMODE);
+        Ok((flags, self.mode))
     }
 
     fn access(&self) -> io::Result<i32> {

@@ -15,7 +15,8 @@ use crate::buf::{Error, IoBuf, IoBufMut, IoBufs, Slice};
 use crate::inflight::{Handle, Op, Resource};
 use crate::op::Chunks;
 use crate::op::chunks::{ChunkSource, ReadChunk};
-use crate::op::path::Open;
+use crate::op::open::Open;
+use crate::op::path::Place;
 use crate::op::stream_file::{
     Read, ReadExact, ReadVectored, Write, WriteAll, WriteAllVectored, WriteVectored,
 };
@@ -95,7 +96,7 @@ fn c_path(path: &Path) -> io::Result<CString> {
 /// operations wait.
 async fn open_fifo(path: &Path, access: i32) -> io::Result<Resource> {
     let path = c_path(path)?;
-    let handle = Open::op(path, access | libc::O_NONBLOCK | libc::O_NOCTTY, 0).await?;
+    let handle = Open::op(Place::here(path), access | libc::O_NONBLOCK | libc::O_NOCTTY, 0).await?;
     if !sys::is_pipe(handle.as_fd()) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path names no pipe"));
     }

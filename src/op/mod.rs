@@ -17,6 +17,7 @@ pub(crate) mod futex;
 mod incoming;
 pub(crate) mod message;
 mod no_op;
+pub(crate) mod open;
 pub(crate) mod path;
 pub(crate) mod place;
 pub(crate) mod poll;

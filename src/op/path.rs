@@ -1,9 +1,9 @@
-//! Operations on paths: open, rename, unlink, mkdir, statx. openat(2), renameat2(2), unlinkat(2),
-//! mkdirat(2), statx(2).
+//! Operations on names: rename, unlink, mkdir, link, symlink, statx. renameat2(2), unlinkat(2),
+//! mkdirat(2), linkat(2), symlinkat(2), statx(2).
 //!
 //! # Safety
-//! Paths and the status structure belong to the operations, on the heap. A descriptor that the
-//! kernel returns belongs to the output from then on.
+//! Paths and the status structure belong to the operations, on the heap. The handle of a directory
+//! keeps its descriptor open.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -12,66 +12,64 @@ use std::mem;
 
 use io_uring::{opcode, squeue, types};
 
-use crate::inflight::{Habits, Handle, Op, Operation, Resource, Step};
+use crate::inflight::{Habits, Handle, Op, Operation, Step};
 use crate::ring::Completion;
-use crate::sys::Descriptor;
 
 const HERE: types::Fd = types::Fd(libc::AT_FDCWD);
 
-/// Opens a file.
-pub(crate) struct Open {
+/// A path, and the directory in which it begins unless it is absolute: an open one, or the
+/// process's current directory.
+pub(crate) struct Place<'d> {
+    directory: Option<&'d Handle>,
     path: CString,
-    flags: i32,
-    mode: libc::mode_t,
 }
 
-impl Open {
-    pub(crate) fn op(path: CString, flags: i32, mode: libc::mode_t) -> Op<'static, Open> {
-        // Without O_LARGEFILE some targets refuse files over 2 GiB; on those with a 64-bit offset
-        // it is 0.
-        Op::new(Open { path, flags: flags | libc::O_CLOEXEC | libc::O_LARGEFILE, mode })
+impl Place<'_> {
+    pub(crate) fn here(path: CString) -> Place<'static> {
+        Place { directory: None, path }
+    }
+
+    pub(crate) fn within(directory: &Handle, path: CString) -> Place<'_> {
+        Place { directory: Some(directory), path }
+    }
+
+    pub(super) fn held(self) -> HeldPlace {
+        HeldPlace { directory: self.directory.cloned(), path: self.path }
     }
 }
 
-// SAFETY: the path belongs to the operation, on the heap.
-unsafe impl Operation for Open {
-    type Output = io::Result<Resource>;
-
-    const HABITS: Habits<Self> = Habits { restarts: Self::restarts, ..Habits::USUAL };
-
-    fn entry(&mut self) -> squeue::Entry {
-        opcode::OpenAt::new(HERE, self.path.as_ptr()).flags(self.flags).mode(self.mode).build()
-    }
-
-    fn complete(self, completion: Completion) -> Step<Self> {
-        Step::Done(completion.result().map(|_| {
-            // SAFETY: the kernel has made this descriptor for this operation, and nobody else knows
-            // its number.
-            Resource::of_file(unsafe { Descriptor::of_number(completion.result) })
-        }))
-    }
+/// What an operation has of a place.
+pub(super) struct HeldPlace {
+    directory: Option<Handle>,
+    path: CString,
 }
 
-impl Open {
-    /// A second run would find the file that the first has made.
-    fn restarts(&self) -> bool {
-        self.flags & libc::O_EXCL == 0
+impl HeldPlace {
+    /// A worker looks the directory up when it begins.
+    pub(super) fn directory(&self) -> types::Fd {
+        self.directory.as_ref().map_or(HERE, Handle::target_for_worker)
+    }
+
+    pub(super) fn path(&self) -> *const libc::c_char {
+        self.path.as_ptr()
     }
 }
 
 /// Gives a file another name.
 pub(crate) struct Rename {
-    from: CString,
-    to: CString,
+    from: HeldPlace,
+    to: HeldPlace,
+    /// `RENAME_*`.
+    flags: u32,
 }
 
 impl Rename {
-    pub(crate) fn op(from: CString, to: CString) -> Op<'static, Rename> {
-        Op::new(Rename { from, to })
+    pub(crate) fn op<'d>(from: Place<'d>, to: Place<'d>, flags: u32) -> Op<'d, Rename> {
+        Op::new(Rename { from: from.held(), to: to.held(), flags })
     }
 }
 
-// SAFETY: the paths belong to the operation, on the heap.
+// SAFETY: the paths belong to the operation, on the heap; the handles keep the directories open.
 unsafe impl Operation for Rename {
     type Output = io::Result<()>;
 
@@ -79,7 +77,10 @@ unsafe impl Operation for Rename {
     const HABITS: Habits<Self> = Habits::RUNS_ONCE;
 
     fn entry(&mut self) -> squeue::Entry {
-        opcode::RenameAt::new(HERE, self.from.as_ptr(), HERE, self.to.as_ptr()).build()
+        let (from, to) = (&self.from, &self.to);
+        opcode::RenameAt::new(from.directory(), from.path(), to.directory(), to.path())
+            .flags(self.flags)
+            .build()
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
@@ -89,17 +90,17 @@ unsafe impl Operation for Rename {
 
 /// Removes a name: of a file, or of an empty directory.
 pub(crate) struct Unlink {
-    path: CString,
-    directory: bool,
+    name: HeldPlace,
+    is_directory: bool,
 }
 
 impl Unlink {
-    pub(crate) fn op(path: CString, directory: bool) -> Op<'static, Unlink> {
-        Op::new(Unlink { path, directory })
+    pub(crate) fn op(name: Place<'_>, is_directory: bool) -> Op<'_, Unlink> {
+        Op::new(Unlink { name: name.held(), is_directory })
     }
 }
 
-// SAFETY: the path belongs to the operation, on the heap.
+// SAFETY: the path belongs to the operation, on the heap; the handle keeps the directory open.
 unsafe impl Operation for Unlink {
     type Output = io::Result<()>;
 
@@ -107,8 +108,8 @@ unsafe impl Operation for Unlink {
     const HABITS: Habits<Self> = Habits::RUNS_ONCE;
 
     fn entry(&mut self) -> squeue::Entry {
-        let flags = if self.directory { libc::AT_REMOVEDIR } else { 0 };
-        opcode::UnlinkAt::new(HERE, self.path.as_ptr()).flags(flags).build()
+        let flags = if self.is_directory { libc::AT_REMOVEDIR } else { 0 };
+        opcode::UnlinkAt::new(self.name.directory(), self.name.path()).flags(flags).build()
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
@@ -118,17 +119,17 @@ unsafe impl Operation for Unlink {
 
 /// Makes a directory.
 pub(crate) struct MakeDirectory {
-    path: CString,
+    name: HeldPlace,
     mode: libc::mode_t,
 }
 
 impl MakeDirectory {
-    pub(crate) fn op(path: CString, mode: libc::mode_t) -> Op<'static, MakeDirectory> {
-        Op::new(MakeDirectory { path, mode })
+    pub(crate) fn op(name: Place<'_>, mode: libc::mode_t) -> Op<'_, MakeDirectory> {
+        Op::new(MakeDirectory { name: name.held(), mode })
     }
 }
 
-// SAFETY: the path belongs to the operation, on the heap.
+// SAFETY: the path belongs to the operation, on the heap; the handle keeps the directory open.
 unsafe impl Operation for MakeDirectory {
     type Output = io::Result<()>;
 
@@ -136,7 +137,69 @@ unsafe impl Operation for MakeDirectory {
     const HABITS: Habits<Self> = Habits::RUNS_ONCE;
 
     fn entry(&mut self) -> squeue::Entry {
-        opcode::MkDirAt::new(HERE, self.path.as_ptr()).mode(self.mode).build()
+        opcode::MkDirAt::new(self.name.directory(), self.name.path()).mode(self.mode).build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(completion.result().map(drop))
+    }
+}
+
+/// Gives a file one more name.
+pub(crate) struct Link {
+    from: HeldPlace,
+    to: HeldPlace,
+    /// `AT_*`.
+    flags: i32,
+}
+
+impl Link {
+    pub(crate) fn op<'d>(from: Place<'d>, to: Place<'d>, flags: i32) -> Op<'d, Link> {
+        Op::new(Link { from: from.held(), to: to.held(), flags })
+    }
+}
+
+// SAFETY: the paths belong to the operation, on the heap; the handles keep the directories open.
+unsafe impl Operation for Link {
+    type Output = io::Result<()>;
+
+    // A second run would find what the first has done.
+    const HABITS: Habits<Self> = Habits::RUNS_ONCE;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let (from, to) = (&self.from, &self.to);
+        opcode::LinkAt::new(from.directory(), from.path(), to.directory(), to.path())
+            .flags(self.flags)
+            .build()
+    }
+
+    fn complete(self, completion: Completion) -> Step<Self> {
+        Step::Done(completion.result().map(drop))
+    }
+}
+
+/// Makes a symbolic link, which is a path as its text.
+pub(crate) struct MakeSymlink {
+    text: CString,
+    name: HeldPlace,
+}
+
+impl MakeSymlink {
+    pub(crate) fn op(text: CString, name: Place<'_>) -> Op<'_, MakeSymlink> {
+        Op::new(MakeSymlink { text, name: name.held() })
+    }
+}
+
+// SAFETY: text and path belong to the operation, on the heap; the handle keeps the directory open.
+unsafe impl Operation for MakeSymlink {
+    type Output = io::Result<()>;
+
+    // A second run would find what the first has done.
+    const HABITS: Habits<Self> = Habits::RUNS_ONCE;
+
+    fn entry(&mut self) -> squeue::Entry {
+        let text = self.text.as_ptr();
+        opcode::SymlinkAt::new(self.name.directory(), text, self.name.path()).build()
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
@@ -147,26 +210,33 @@ unsafe impl Operation for MakeDirectory {
 /// What statx(2) says.
 pub(crate) type Status = libc::statx;
 
-/// Asks for the metadata of a path or of an open file.
+/// Asks for the metadata of a name or of an open file.
 pub(crate) struct Statx {
-    /// The open file, or `None` for a path.
-    file: Option<Handle>,
-    path: CString,
+    /// The open file is the directory of an empty path.
+    name: HeldPlace,
+    /// `AT_*`.
+    flags: i32,
     status: Box<Status>,
 }
 
 impl Statx {
-    pub(crate) fn of_path(path: CString) -> Op<'static, Statx> {
-        Op::new(Statx::new(None, path))
+    /// Of what the path leads to.
+    pub(crate) fn of_target(name: Place<'_>) -> Op<'_, Statx> {
+        Statx::op(name, 0)
+    }
+
+    /// Of the name itself, which may be a symbolic link.
+    pub(crate) fn of_name(name: Place<'_>) -> Op<'_, Statx> {
+        Statx::op(name, libc::AT_SYMLINK_NOFOLLOW)
     }
 
     pub(crate) fn of_file(file: &Handle) -> Op<'_, Statx> {
-        Op::new(Statx::new(Some(file.clone()), CString::default()))
+        Statx::op(Place::within(file, CString::default()), libc::AT_EMPTY_PATH)
     }
 
-    fn new(file: Option<Handle>, path: CString) -> Statx {
+    fn op(name: Place<'_>, flags: i32) -> Op<'_, Statx> {
         // SAFETY: all zeroes is a value of this C structure.
-        Statx { file, path, status: Box::new(unsafe { mem::zeroed() }) }
+        Op::new(Statx { name: name.held(), flags, status: Box::new(unsafe { mem::zeroed() }) })
     }
 }
 
@@ -176,13 +246,9 @@ unsafe impl Operation for Statx {
     type Output = io::Result<Box<Status>>;
 
     fn entry(&mut self) -> squeue::Entry {
-        let (descriptor, flags) = match &self.file {
-            Some(file) => (file.target_for_worker(), libc::AT_EMPTY_PATH),
-            None => (HERE, 0),
-        };
         let status: *mut Status = &mut *self.status;
-        opcode::Statx::new(descriptor, self.path.as_ptr(), status.cast())
-            .flags(flags | libc::AT_STATX_SYNC_AS_STAT)
+        opcode::Statx::new(self.name.directory(), self.name.path(), status.cast())
+            .flags(self.flags | libc::AT_STATX_SYNC_AS_STAT)
             .mask(libc::STATX_BASIC_STATS | libc::STATX_BTIME)
             .build()
     }

@@ -146,10 +146,13 @@ catalogue! {
     /// On names.
     Path(PathCode) {
         OpenAt "OPENAT" (5, 6) Costs("opening files says `Unsupported`");
+        OpenAt2 "OPENAT2" (5, 6) Costs("opening files within a `Dir` says `Unsupported`");
         Statx "STATX" (5, 6) Costs("`metadata` says `Unsupported`");
         RenameAt "RENAMEAT" (5, 11) Software;
         UnlinkAt "UNLINKAT" (5, 11) Software;
         MkDirAt "MKDIRAT" (5, 15) Software;
+        SymlinkAt "SYMLINKAT" (5, 15) Software;
+        LinkAt "LINKAT" (5, 15) Software;
         SetXattr "SETXATTR" (5, 19) Software;
         GetXattr "GETXATTR" (5, 19) Software;
     }

@@ -77,6 +77,8 @@ fn the_report_names_what_takes_the_software_path_and_a_recent_kernel_needs_none(
         "RENAMEAT",
         "UNLINKAT",
         "MKDIRAT",
+        "SYMLINKAT",
+        "LINKAT",
         "FSETXATTR",
         "SETXATTR",
         "FGETXATTR",
@@ -126,6 +128,12 @@ fn files_and_directories_are_made_renamed_cut_and_removed() {
         file.set_len(4).await.expect("cut");
         file.close().await.expect("closed");
         assert_eq!(fs::read_to_string(&two).await.expect("read"), "some");
+        fs::hard_link(&two, &one).await.expect("one more name");
+        assert_eq!(fs::metadata(&two).await.expect("known").nlink(), 2);
+        fs::remove_file(&one).await.expect("removed");
+        fs::symlink("two", &one).await.expect("a link");
+        assert_eq!(fs::read_to_string(&one).await.expect("read"), "some");
+        fs::remove_file(&one).await.expect("removed");
         fs::remove_file(&two).await.expect("removed");
         fs::remove_dir(&directory).await.expect("removed");
         assert!(!directory.exists());

@@ -9,6 +9,7 @@ mod descriptor;
 mod events;
 mod files;
 mod futex;
+pub(crate) mod names;
 pub(crate) mod option;
 mod peer;
 mod pipe;

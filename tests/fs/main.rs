@@ -17,6 +17,7 @@ mod inotify;
 mod iopoll;
 mod limits;
 mod lock;
+mod names;
 mod one_by_one;
 mod open;
 mod paths;

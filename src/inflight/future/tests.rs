@@ -12,7 +12,8 @@ use crate::buf::{ChunkPoolConfig, Error};
 use crate::inflight::{Direction, Resource};
 use crate::op::datagram::{ReceiveDatagram, ReceiveFrom, SendTo};
 use crate::op::file::{Fsync, ReadAt, ReadExactAt, WriteAllAt, WriteAt};
-use crate::op::path::{MakeDirectory, Open, Rename, Unlink};
+use crate::op::open::{Open, OpenHeld};
+use crate::op::path::{Link, MakeDirectory, MakeSymlink, Place, Rename, Unlink};
 use crate::op::socket::{Receive, ReceiveExact, Send, SendAll};
 use crate::op::vectored::{ReadVectoredAt, ReceiveVectored, SendVectored, WriteVectoredAt};
 use crate::ring::{Config, Ring};
@@ -70,14 +71,19 @@ fn what_a_second_run_would_find_done_does_not_run_again() {
         [libc::EINTR, libc::ECANCELED].map(|errno| operation.is_interrupted(-errno))
     }
     block_on(async {
-        let path = || std::ffi::CString::new("never used").expect("no NUL");
+        let text = || std::ffi::CString::new("never used").expect("no NUL");
+        let path = || Place::here(text());
         let exclusive = libc::O_CREAT | libc::O_EXCL;
-        assert_eq!(runs_again(Rename::op(path(), path())), [false; 2]);
+        assert_eq!(runs_again(Rename::op(path(), path(), 0)), [false; 2]);
         assert_eq!(runs_again(Unlink::op(path(), false)), [false; 2]);
         assert_eq!(runs_again(MakeDirectory::op(path(), 0o777)), [false; 2]);
+        assert_eq!(runs_again(Link::op(path(), path(), 0)), [false; 2]);
+        assert_eq!(runs_again(MakeSymlink::op(text(), path())), [false; 2]);
         assert_eq!(runs_again(Open::op(path(), exclusive, 0o666)), [false; 2]);
+        assert_eq!(runs_again(OpenHeld::op(path(), exclusive, 0o666, 0)), [false; 2]);
         let on_kernel = current().is_on_kernel();
         assert_eq!(runs_again(Open::op(path(), libc::O_CREAT, 0o666)), [true, on_kernel]);
+        assert_eq!(runs_again(OpenHeld::op(path(), 0, 0, 0)), [true, on_kernel]);
         assert_eq!(runs_again(ReadAt::op(&handle(), vec![0; 8], 0)), [true, on_kernel]);
     });
 }

@@ -151,6 +151,9 @@ pub(super) fn on_path(call: &PathCall, may_wait: MayWait) -> i32 {
             PathCall::OpenAt { directory, path, flags, mode } => {
                 return open(directory, path.pointer(), flags as i32, mode, may_wait);
             }
+            PathCall::OpenAt2 { directory, path, how, size } => {
+                return open_held(directory, path, how, size, may_wait);
+            }
             PathCall::Statx { directory, path, flags, mask, status } => {
                 libc::statx(directory, path.pointer(), flags as i32, mask, status.pointer())
             }
@@ -172,6 +175,16 @@ pub(super) fn on_path(call: &PathCall, may_wait: MayWait) -> i32 {
                 name.pointer(),
                 value.pointer(),
                 length as usize,
+                flags as i32,
+            ),
+            PathCall::SymlinkAt { text, directory, path } => {
+                libc::symlinkat(text.pointer(), directory, path.pointer())
+            }
+            PathCall::LinkAt { from_directory, from, to_directory, to, flags } => libc::linkat(
+                from_directory,
+                from.pointer(),
+                to_directory,
+                to.pointer(),
                 flags as i32,
             ),
         }
@@ -433,23 +446,68 @@ fn open(
     mode: u32,
     may_wait: MayWait,
 ) -> i32 {
-    let nonblocking = flags | libc::O_NONBLOCK;
-    let result = match may_wait {
-        MayWait::No if flags & (libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE) != 0 => {
-            -libc::EAGAIN
+    unhurried(flags, may_wait, |flags| match may_wait {
+        MayWait::No => {
+            let how = how(flags as u32 as u64, 0, libc::RESOLVE_CACHED);
+            open_from_memory(directory, path, &how)
         }
-        MayWait::No => open_from_memory(directory, path, nonblocking),
         // SAFETY: the path belongs to the operation until its last completion.
-        MayWait::Yes => answer(unsafe { libc::openat(directory, path, nonblocking, mode) }.into()),
-    };
-    match result {
-        // Somebody's lease on the file is to be broken first.
-        e if e == -libc::EAGAIN && may_wait == MayWait::Yes => {
-            // SAFETY: as above.
-            answer(unsafe { libc::openat(directory, path, flags, mode) }.into())
+        MayWait::Yes => answer(unsafe { libc::openat(directory, path, flags, mode) }.into()),
+    })
+}
+
+/// The same for a path that is held to its directory.
+fn open_held(
+    directory: RawFd,
+    path: Address,
+    structure: Address,
+    size: u32,
+    may_wait: MayWait,
+) -> i32 {
+    let path = path.pointer();
+    if size as usize != size_of::<libc::open_how>() {
+        // What the kernel says to it, whether it knows more or less than is known here.
+        // SAFETY: path and structure belong to the operation until its last completion.
+        return answer(unsafe {
+            libc::syscall(
+                libc::SYS_openat2,
+                directory,
+                path,
+                structure.pointer::<u8>(),
+                size as usize,
+            )
+        });
+    }
+    // SAFETY: as above. It is as long as it has to be, and its fields are integers.
+    let asked: libc::open_how =
+        unsafe { structure.pointer::<libc::open_how>().cast_const().read_unaligned() };
+    let (known, other) = (asked.flags as u32 as i32, asked.flags & !u64::from(u32::MAX));
+    unhurried(known, may_wait, |flags| {
+        let flags = other | u64::from(flags as u32);
+        match may_wait {
+            MayWait::No => {
+                let how = how(flags, asked.mode, asked.resolve | libc::RESOLVE_CACHED);
+                open_from_memory(directory, path, &how)
+            }
+            MayWait::Yes => open_as(directory, path, &how(flags, asked.mode, asked.resolve)),
         }
-        fd if fd >= 0 && flags & libc::O_NONBLOCK == 0 => {
-            // A descriptor that only names a file has no such flag, and refuses.
+    })
+}
+
+/// Opens with `O_NONBLOCK`, so that nobody is waited for, and takes that back.
+fn unhurried(flags: i32, may_wait: MayWait, open: impl Fn(i32) -> i32) -> i32 {
+    let makes =
+        flags & (libc::O_CREAT | libc::O_TRUNC) != 0 || flags & libc::O_TMPFILE == libc::O_TMPFILE;
+    if may_wait == MayWait::No && makes {
+        return -libc::EAGAIN;
+    }
+    // A descriptor that only names a file has no such flag, and openat2(2) refuses it.
+    let only_names = flags & libc::O_PATH != 0;
+    let hurried = if only_names { flags } else { flags | libc::O_NONBLOCK };
+    match open(hurried) {
+        // Somebody's lease on the file is to be broken first.
+        e if e == -libc::EAGAIN && may_wait == MayWait::Yes && !only_names => open(flags),
+        fd if fd >= 0 && hurried != flags => {
             // SAFETY: the call takes no memory, and nobody else knows the descriptor yet.
             unsafe { libc::fcntl(fd, libc::F_SETFL, flags) };
             fd
@@ -458,24 +516,31 @@ fn open(
     }
 }
 
-fn open_from_memory(directory: RawFd, path: *const libc::c_char, flags: i32) -> i32 {
-    // SAFETY: plain numbers, of which zero is one.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = u64::from(flags as u32);
-    how.resolve = libc::RESOLVE_CACHED;
-    // SAFETY: the path belongs to the operation until its last completion; `how` is a local
-    // variable.
-    match answer(unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            directory,
-            path,
-            ptr::from_ref(&how),
-            size_of::<libc::open_how>(),
-        )
-    }) {
+fn open_from_memory(directory: RawFd, path: *const libc::c_char, how: &libc::open_how) -> i32 {
+    match open_as(directory, path, how) {
         result if result >= 0 || result == -libc::ENOENT => result,
         // Whatever else it is, a worker finds it out.
         _ => -libc::EAGAIN,
     }
+}
+
+fn how(flags: u64, mode: u64, resolve: u64) -> libc::open_how {
+    // SAFETY: plain numbers, of which zero is one.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    (how.flags, how.mode, how.resolve) = (flags, mode, resolve);
+    how
+}
+
+fn open_as(directory: RawFd, path: *const libc::c_char, how: &libc::open_how) -> i32 {
+    // SAFETY: the path belongs to the operation until its last completion; `how` is borrowed for
+    // the call, and as long as it is told.
+    answer(unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            directory,
+            path,
+            ptr::from_ref(how),
+            size_of::<libc::open_how>(),
+        )
+    })
 }

@@ -15,6 +15,13 @@ pub(crate) enum PathCall {
         flags: u32,
         mode: u32,
     },
+    /// `how` names a `struct open_how` of that size.
+    OpenAt2 {
+        directory: RawFd,
+        path: Address,
+        how: Address,
+        size: u32,
+    },
     Statx {
         directory: RawFd,
         path: Address,
@@ -53,14 +60,29 @@ pub(crate) enum PathCall {
         length: u32,
         flags: u32,
     },
+    SymlinkAt {
+        text: Address,
+        directory: RawFd,
+        path: Address,
+    },
+    LinkAt {
+        from_directory: RawFd,
+        from: Address,
+        to_directory: RawFd,
+        to: Address,
+        flags: u32,
+    },
 }
 
 pub(super) fn decode(code: PathCode, raw: &RawEntry) -> Result<PathCall, i32> {
     let (directory, path, flags) = (raw.fd, raw.first_address(), raw.operation_flags);
     Ok(match code {
         // A descriptor of the ring's own table is nothing that this side has.
-        PathCode::OpenAt if raw.file_index != 0 => return Err(libc::EINVAL),
+        PathCode::OpenAt | PathCode::OpenAt2 if raw.file_index != 0 => return Err(libc::EINVAL),
         PathCode::OpenAt => PathCall::OpenAt { directory, path, flags, mode: raw.length },
+        PathCode::OpenAt2 => {
+            PathCall::OpenAt2 { directory, path, how: raw.second_address(), size: raw.length }
+        }
         PathCode::Statx => PathCall::Statx {
             directory,
             path,
@@ -91,17 +113,29 @@ pub(super) fn decode(code: PathCode, raw: &RawEntry) -> Result<PathCall, i32> {
             length: raw.length,
             flags,
         },
+        PathCode::SymlinkAt => {
+            PathCall::SymlinkAt { text: path, directory, path: raw.second_address() }
+        }
+        PathCode::LinkAt => PathCall::LinkAt {
+            from_directory: directory,
+            from: path,
+            to_directory: raw.length as i32,
+            to: raw.second_address(),
+            flags,
+        },
     })
 }
 
 impl PathCall {
     pub(crate) fn waits(&self) -> Waits {
         match self {
-            PathCall::OpenAt { .. } => Waits::UnlessAsked,
+            PathCall::OpenAt { .. } | PathCall::OpenAt2 { .. } => Waits::UnlessAsked,
             PathCall::Statx { .. }
             | PathCall::RenameAt { .. }
             | PathCall::UnlinkAt { .. }
             | PathCall::MkdirAt { .. }
+            | PathCall::SymlinkAt { .. }
+            | PathCall::LinkAt { .. }
             | PathCall::GetAttribute { .. }
             | PathCall::SetAttribute { .. } => Waits::Regardless,
         }
@@ -110,11 +144,13 @@ impl PathCall {
     /// Is a success a descriptor that was not there before?
     pub(super) fn makes_descriptor(&self) -> bool {
         match self {
-            PathCall::OpenAt { .. } => true,
+            PathCall::OpenAt { .. } | PathCall::OpenAt2 { .. } => true,
             PathCall::Statx { .. }
             | PathCall::RenameAt { .. }
             | PathCall::UnlinkAt { .. }
             | PathCall::MkdirAt { .. }
+            | PathCall::SymlinkAt { .. }
+            | PathCall::LinkAt { .. }
             | PathCall::GetAttribute { .. }
             | PathCall::SetAttribute { .. } => false,
         }
@@ -122,11 +158,13 @@ impl PathCall {
 
     pub(super) fn breaks_chain(&self, result: i32) -> bool {
         match self {
-            PathCall::OpenAt { .. } => result < 0,
+            PathCall::OpenAt { .. } | PathCall::OpenAt2 { .. } => result < 0,
             PathCall::Statx { .. }
             | PathCall::RenameAt { .. }
             | PathCall::UnlinkAt { .. }
             | PathCall::MkdirAt { .. }
+            | PathCall::SymlinkAt { .. }
+            | PathCall::LinkAt { .. }
             | PathCall::GetAttribute { .. }
             | PathCall::SetAttribute { .. } => never_began(result),
         }

@@ -153,6 +153,26 @@ fn reads_writes_and_calls_on_files_come_out_as_they_were_built() {
         mkdir,
         PathCall::MkdirAt { directory: libc::AT_FDCWD, path: Address::vouched(ONE), mode: 0o755 },
     );
+    let how = types::OpenHow::new();
+    is(
+        opcode::OpenAt2::new(FD, pointer(ONE), &how).build(),
+        PathCall::OpenAt2 {
+            directory: 7,
+            path: Address::vouched(ONE),
+            how: Address::vouched(std::ptr::from_ref(&how).addr() as u64),
+            size: 24,
+        },
+    );
+    is(
+        opcode::SymlinkAt::new(FD, pointer(ONE), pointer(TWO)).build(),
+        PathCall::SymlinkAt {
+            text: Address::vouched(ONE),
+            directory: 7,
+            path: Address::vouched(TWO),
+        },
+    );
+    let link = opcode::LinkAt::new(HERE, pointer(ONE), FD, pointer(TWO)).flags(1).build();
+    is(link, PathCall::LinkAt { from_directory, from, to_directory, to, flags: 1 });
     let advice = opcode::Fadvise::new(FD, 9, 4).offset(5).build();
     is(advice, FileCall::Fadvise { fd: 7, offset: 5, length: 9, advice: 4 });
     is(opcode::Close::new(FD).build(), FileCall::Close { fd: 7 });

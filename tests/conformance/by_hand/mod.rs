@@ -13,6 +13,7 @@ mod futexes;
 mod links;
 mod messages;
 mod multishot;
+mod names;
 mod processes;
 mod sockets;
 mod timeouts;
