@@ -11,7 +11,8 @@
 //!   opening with `create`, metadata, sync, advice, rename, remove, making directories and links,
 //!   buffered writes, and everything on tmpfs.
 //! - **Our pool**, the threads of [`spawn_blocking`], since the ring has no operation for it:
-//!   [`remove_dir_all`], [`copy`], [`canonicalize`], [`read_link`], [`set_permissions`], [`set_times`].
+//!   [`read_dir`] and [`walk`], a batch of entries at a time; [`remove_dir_all`], [`copy`],
+//!   [`canonicalize`], [`read_link`], [`set_permissions`], [`set_times`].
 //!
 //! Workers also make transfers that may wait for somebody whatever they are told: those of terminals
 //! and other devices without positions, and of files that a process in user space serves (FUSE). A
@@ -43,9 +44,11 @@ mod inotify;
 mod metadata;
 mod names;
 mod open_options;
+mod read_dir;
 mod resolve;
 mod statfs;
 mod xattr;
+mod walk;
 
 use std::io;
 use std::path::Path;
@@ -65,7 +68,9 @@ pub use names::{
 pub use open_options::OpenOptions;
 pub use statfs::{StatFs, statfs};
 pub use xattr::{XattrMode, get_xattr, list_xattr, remove_xattr, set_xattr, set_xattr_with};
+pub use read_dir::{DirEntry, ReadDir, read_dir};
 pub use resolve::Resolve;
+pub use walk::{Walk, WalkEntry, WalkError, walk};
 
 /// What a file may be used for: std's.
 pub use crate::sys::names::Permissions;

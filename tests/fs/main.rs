@@ -22,6 +22,7 @@ mod one_by_one;
 mod open;
 mod paths;
 mod pool;
+mod read_dir;
 mod registered_files;
 mod standing;
 

@@ -215,6 +215,7 @@ async fn on_one_name(path: &Path) -> Vec<(&'static str, io::Result<()>, io::Resu
         ("remove_dir", fs::remove_dir(path).await, std_fs::remove_dir(path)),
         ("create_dir", fs::create_dir(path).await, std_fs::create_dir(path)),
         ("create_dir_all", fs::create_dir_all(path).await, std_fs::create_dir_all(path)),
+        ("read_dir", fs::read_dir(path).await.map(drop), std_fs::read_dir(path).map(drop)),
         ("read_link", fs::read_link(path).await.map(drop), std_fs::read_link(path).map(drop)),
         (
             "canonicalize",
