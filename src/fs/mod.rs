@@ -37,6 +37,7 @@
 mod attributes;
 mod base;
 mod c_path;
+mod dir;
 mod dir_builder;
 mod file;
 mod file_type;
@@ -48,6 +49,7 @@ mod read_dir;
 mod resolve;
 mod statfs;
 mod xattr;
+mod temporary;
 mod walk;
 
 use std::io;
@@ -56,6 +58,7 @@ use std::path::Path;
 pub use attributes::{
     FileTimes, metadata, set_permissions, set_times, symlink_metadata, try_exists,
 };
+pub use dir::Dir;
 pub use dir_builder::{DirBuilder, create_dir, create_dir_all};
 pub use file::{Advice, FallocateMode, File, SyncRangeMode, TryLockError};
 pub use file_type::FileType;
@@ -70,6 +73,7 @@ pub use statfs::{StatFs, statfs};
 pub use xattr::{XattrMode, get_xattr, list_xattr, remove_xattr, set_xattr, set_xattr_with};
 pub use read_dir::{DirEntry, ReadDir, read_dir};
 pub use resolve::Resolve;
+pub use temporary::{TempFile, tempfile, tempfile_in};
 pub use walk::{Walk, WalkEntry, WalkError, walk};
 
 /// What a file may be used for: std's.

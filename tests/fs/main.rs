@@ -10,6 +10,7 @@
 mod common;
 
 mod attributes;
+mod dir;
 mod direct;
 mod events;
 mod extent;
@@ -26,9 +27,11 @@ mod read_dir;
 mod registered_files;
 mod standing;
 
+mod temporary;
 mod terminals;
 mod transfer;
 mod user_space;
+mod walk;
 
 use std::fmt::Debug;
 use std::io;

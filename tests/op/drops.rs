@@ -109,6 +109,7 @@ tests_of_kinds! {
     no_op
     read_at read_exact_at read_vectored_at write_at write_all_at write_vectored_at sync_all sync_data set_len file_metadata file_close
     metadata open create fs_write fs_read rename unlink mkdir
+    hard_link symlink try_exists dir_open dir_create dir_metadata dir_rename dir_mkdir dir_unlink dir_link dir_symlink tempfile persist
     tcp_accept unix_accept tcp_connect tcp_read unix_read read_append tcp_read_exact read_vectored
     write write_that_waits write_all_that_waits write_vectored
     send_with_fds send_with_fds_that_waits recv_with_fds unix_recv_from unix_send_to chain_of_a_file chain_of_a_stream custom_receive shutdown stream_close

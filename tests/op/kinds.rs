@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io::Write;
 use std::net;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use annulus::custom;
-use annulus::fs::{self, File};
+use annulus::fs::{self, Dir, File, TempFile};
 use annulus::io::{EventFd, PollFd};
 use annulus::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use annulus::process::{Command, Stdio};
@@ -47,6 +47,14 @@ fn file(directory: &Path) -> File {
     let path = directory.join(name());
     std::fs::write(&path, vec![7; 64 * 1024]).expect("a file");
     File::from(std::fs::File::options().read(true).write(true).open(path).expect("open"))
+}
+
+/// A directory with a directory in it, with a file in that.
+fn dir(directory: &Path) -> Dir {
+    let path = directory.join(name());
+    std::fs::create_dir_all(path.join("inner")).expect("a directory");
+    std::fs::write(path.join("inner/file"), "content").expect("a file");
+    Dir::from(OwnedFd::from(std::fs::File::open(path).expect("open")))
 }
 
 /// A name that no other case uses.
@@ -191,6 +199,64 @@ pub(crate) const ALL: &[(&str, Make)] = &[
     ("mkdir", |_, directory| {
         let path = directory.join(name());
         Case::new(async move { drop(fs::create_dir(path).await) })
+    }),
+    ("hard_link", |_, directory| {
+        let (original, link) = (directory.join(name()), directory.join(name()));
+        std::fs::write(&original, "content").expect("a file");
+        Case::new(async move { drop(fs::hard_link(original, link).await) })
+    }),
+    ("symlink", |_, directory| {
+        let link = directory.join(name());
+        Case::new(async move { drop(fs::symlink("anywhere", link).await) })
+    }),
+    ("try_exists", |_, directory| {
+        let path = directory.to_owned();
+        Case::new(async move { drop(fs::try_exists(path).await) })
+    }),
+    ("dir_open", |_, directory| {
+        let directory = dir(directory);
+        Case::new(async move { drop(directory.open("inner/file").await) })
+    }),
+    ("dir_create", |_, directory| {
+        let directory = dir(directory);
+        Case::new(async move { drop(directory.create(Path::new("inner").join(name())).await) })
+    }),
+    ("dir_metadata", |_, directory| {
+        let directory = dir(directory);
+        Case::new(async move { drop(directory.metadata("inner/file").await) })
+    }),
+    ("dir_rename", |_, directory| {
+        let directory = dir(directory);
+        let to = Path::new("inner").join(name());
+        Case::new(async move { drop(directory.rename("inner/file", &directory, to).await) })
+    }),
+    ("dir_mkdir", |_, directory| {
+        let (directory, path) = (dir(directory), Path::new("inner").join(name()));
+        Case::new(async move { drop(directory.create_dir(path).await) })
+    }),
+    ("dir_unlink", |_, directory| {
+        let directory = dir(directory);
+        Case::new(async move { drop(directory.remove_file("inner/file").await) })
+    }),
+    ("dir_link", |_, directory| {
+        let (directory, path) = (dir(directory), Path::new("inner").join(name()));
+        Case::new(async move { drop(directory.hard_link("inner/file", &directory, path).await) })
+    }),
+    ("dir_symlink", |_, directory| {
+        let (directory, path) = (dir(directory), Path::new("inner").join(name()));
+        Case::new(async move { drop(directory.symlink("file", path).await) })
+    }),
+    ("tempfile", |_, directory| {
+        let path = directory.to_owned();
+        Case::new(async move { drop(fs::tempfile_in(path).await) })
+    }),
+    ("persist", |_, directory| {
+        let directory = directory.to_owned();
+        Case::new(async move {
+            if let Ok(mut file) = TempFile::new_in(&directory).await {
+                drop(file.persist(directory.join(name())).await);
+            }
+        })
     }),
     ("tcp_accept", |_, _| {
         let listener = net::TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -141,6 +141,7 @@ const WAYS_TO_THE_MACHINE: [(&str, &[&str]); 7] = [
     (
         "OwnedFd",
         &[
+            "fs/dir.rs",
             "fs/file/mod.rs",
             "io/event_fd.rs",
             "io/pipe.rs",

@@ -50,6 +50,10 @@ impl File {
         File { handle }
     }
 
+    pub(super) fn handle(&self) -> &Resource {
+        &self.handle
+    }
+
     /// Opens a file for reading.
     ///
     /// # Errors
