@@ -103,14 +103,14 @@ impl DirBuilder {
             Err(error) => error,
             Ok(()) => return Ok(()),
         };
-        let may_be_there =
-            matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::InvalidInput);
-        if !may_be_there {
-            return Err(error);
-        }
+        let is_no_name = match error.kind() {
+            io::ErrorKind::AlreadyExists => false,
+            io::ErrorKind::InvalidInput => true,
+            _ => return Err(error),
+        };
         match metadata_in(base, path, true).await {
             Ok(found) if found.is_dir() => Ok(()),
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound => Err(missing),
+            Err(missing) if is_no_name && missing.kind() == io::ErrorKind::NotFound => Err(missing),
             _ => Err(error),
         }
     }

@@ -1,8 +1,9 @@
 //! Files and directories: std's names and shapes, with operations of the ring.
 //!
 //! Reads and writes at an offset ([`File::read_at`]) can be in flight in any number on one file.
-//! Those where the file stands ([`File::read`]) happen one after the other. All functions take what [`std::path::Path`] can be made of; relative paths start at the
-//! process's current directory.
+//! Those where the file stands ([`File::read`]) happen one after the other. All functions take what
+//! [`std::path::Path`] can be made of; relative paths start at the process's current directory, or,
+//! in the methods of [`Dir`], at that directory.
 //!
 //! # Who does it
 //! - **The ring, by itself**: cached reads, `O_DIRECT` reads, opening what is in memory without
@@ -31,8 +32,8 @@
 //! `InvalidInput`. `ECANCELED`, where nobody has cancelled, is the kernel's word for a worker
 //! thread that it could not start: `RLIMIT_NPROC` or a cgroup's `pids.max` is reached, and was for
 //! half a second (before Linux 5.12 it waits for a thread instead). What the kernel's ring does not
-//! have (renaming and removing before Linux 5.11, making directories and links before 5.15) takes the
-//! [software path](crate::docs::software_ring).
+//! have (renaming and removing before Linux 5.11, making directories and links before 5.15) takes
+//! the [software path](crate::docs::software_ring).
 
 mod attributes;
 mod base;
