@@ -49,9 +49,9 @@ mod open_options;
 mod read_dir;
 mod resolve;
 mod statfs;
-mod xattr;
 mod temporary;
 mod walk;
+mod xattr;
 
 use std::io;
 use std::path::Path;
@@ -70,12 +70,12 @@ pub use names::{
     rename_exchange, rename_noreplace, symlink,
 };
 pub use open_options::OpenOptions;
-pub use statfs::{StatFs, statfs};
-pub use xattr::{XattrMode, get_xattr, list_xattr, remove_xattr, set_xattr, set_xattr_with};
 pub use read_dir::{DirEntry, ReadDir, read_dir};
 pub use resolve::Resolve;
+pub use statfs::{StatFs, statfs};
 pub use temporary::{TempFile, tempfile, tempfile_in};
 pub use walk::{Walk, WalkEntry, WalkError, walk};
+pub use xattr::{XattrMode, get_xattr, list_xattr, remove_xattr, set_xattr, set_xattr_with};
 
 /// What a file may be used for: std's.
 pub use crate::sys::names::Permissions;
