@@ -129,12 +129,25 @@ fn is_at_the_door(name: &str) -> bool {
 }
 
 /// What asks the machine, or owns what is its, and who else may name that, with the reason.
-const WAYS_TO_THE_MACHINE: [(&str, &[&str]); 7] = [
+const WAYS_TO_THE_MACHINE: [(&str, &[&str]); 8] = [
     ("Instant::now", &[]),
     ("SystemTime::now", &[]),
     // `thread::panicking`, which asks nobody.
     ("std::thread", &["unwind.rs"]),
     ("std::env", &[]),
+    // std's builder and its child, which that room wraps; and the end of a process in which nothing
+    // can be trusted any more.
+    (
+        "std::process",
+        &[
+            "process/child.rs",
+            "process/command.rs",
+            "process/mod.rs",
+            "process/orphans.rs",
+            "process/stdio.rs",
+            "buf/chunk_arena.rs",
+        ],
+    ),
     // The type in conversions.
     ("std::fs", &["fs/file/mod.rs", "fs/file/attributes.rs"]),
     // Conversions from and into what the user has.
