@@ -1,7 +1,7 @@
 //! cargo run --example tail -- /var/log/syslog
 //!
-//! The end of a file, and what is appended to it, as `tail -F`: it goes on when the file is cut, and
-//! when another takes its name.
+//! The end of a file, and what is appended to it, as `tail -F`: it goes on when the file is cut,
+//! and when another takes its name.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -37,8 +37,8 @@ async fn show(file: &File, mut offset: u64, mut is_first: bool) -> io::Result<u6
 }
 
 async fn tail(path: &Path) -> io::Result<()> {
-    // The directory is watched, and not the file: so a new file of that name is told, too. It begins
-    // before the first look, so nothing falls in between.
+    // The directory is watched, and not the file: so a new file of that name is told, too. It
+    // begins before the first look, so nothing falls in between.
     let inotify = Inotify::new()?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let kinds = WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO;

@@ -1,9 +1,9 @@
 //! Waiting for a number in memory, as locks are made of. futex(2).
 //!
-//! Whoever wants to wait looks at the number, and waits while it is what was seen. Whoever changes it
-//! wakes those who wait. The kernel compares the number and begins to wait in one step, so no wake falls
-//! in between. This is for numbers that threads without a runtime, C code or other processes wait for,
-//! too. Within a program of futures, a channel or a lock is simpler.
+//! Whoever wants to wait looks at the number, and waits while it is what was seen. Whoever changes
+//! it wakes those who wait. The kernel compares the number and begins to wait in one step, so no
+//! wake falls in between. This is for numbers that threads without a runtime, C code or other
+//! processes wait for, too. Within a program of futures, a channel or a lock is simpler.
 //!
 //! ```
 //! use annulus::futex;
@@ -19,7 +19,8 @@
 //! });
 //! while word.load(Ordering::Acquire) == 0 {
 //!     match futex::wait(Arc::clone(&word), 0).await {
-//!         Err(error) if error.kind() == std::io::ErrorKind::Unsupported => break, // before Linux 6.7
+//!         // Before Linux 6.7.
+//!         Err(error) if error.kind() == std::io::ErrorKind::Unsupported => break,
 //!         waited => waited?,
 //!     };
 //! }
@@ -37,8 +38,8 @@ use crate::sys;
 
 /// Waits for a wake, if the number is `expected`. Waiters and wakers are of this process.
 ///
-/// Yields `io::Result<bool>`: `true` for a wake, and `false` at once if the number was another. Look at
-/// the number again after either, since wakes may come for other reasons.
+/// Yields `io::Result<bool>`: `true` for a wake, and `false` at once if the number was another.
+/// Look at the number again after either, since wakes may come for other reasons.
 ///
 /// The ring waits (FUTEX_WAIT). If it is dropped, a wake that had come to it goes on to the next
 /// waiter. The owner of the number is kept until the kernel has let go of it.
@@ -58,9 +59,9 @@ pub fn wait_shared<W: FutexWord>(word: W, expected: u32) -> Op<'static, FutexWai
     FutexWait::op(word, expected, true)
 }
 
-/// Wakes at most `count` of those who wait for the number in this process, futures and threads, and says
-/// how many it were. A system call that does not wait, from any thread: it costs less than an entry of
-/// the ring, and takes effect at once.
+/// Wakes at most `count` of those who wait for the number in this process, futures and threads, and
+/// says how many it were. A system call that does not wait, from any thread: it costs less than an
+/// entry of the ring, and takes effect at once.
 ///
 /// # Errors
 /// None that the kernel is known to have.

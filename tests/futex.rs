@@ -113,7 +113,8 @@ fn a_wake_that_a_dropped_wait_took_goes_to_the_next() {
             let mut kept = wait(Arc::clone(&word), 0);
             assert!(poll_in_task(&mut kept).await.is_pending());
             turns(2).await;
-            // The first in the kernel's queue is the one that is dropped, before it has heard of it.
+            // The first in the kernel's queue is the one that is dropped, before it has heard of
+            // it.
             assert_eq!(wake(&word, 1).unwrap(), 1);
             turns(random.below(2)).await;
             drop(dropped);

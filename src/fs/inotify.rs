@@ -1,9 +1,10 @@
 //! Changes of files and directories as a stream. inotify(7).
 //!
-//! The ring waits until there are events, and a system call that does not wait takes them: the kernel
-//! makes a read of this kind of file only on a thread that may wait, or not at all, and a wait that
-//! takes nothing loses nothing when it is dropped. The kernel never divides an event between two
-//! reads. What is left of a read when a stream is dropped waits here for the next stream.
+//! The ring waits until there are events, and a system call that does not wait takes them: the
+//! kernel makes a read of this kind of file only on a thread that may wait, or not at all, and a
+//! wait that takes nothing loses nothing when it is dropped. The kernel never divides an event
+//! between two reads. What is left of a read when a stream is dropped waits here for the next
+//! stream.
 
 use std::cell::RefCell;
 use std::ffi::{CString, OsString};
@@ -53,13 +54,13 @@ const ROOM: usize = 4096;
 /// ```
 ///
 /// # What the kernel keeps, and what not
-/// Events wait in the kernel, up to `/proc/sys/fs/inotify/max_queued_events` of them. What comes then
-/// is lost, and one event says so: [`Event::is_overflow`]. A program looks at its files anew then.
-/// Two equal events in a row that nobody has read are one.
+/// Events wait in the kernel, up to `/proc/sys/fs/inotify/max_queued_events` of them. What comes
+/// then is lost, and one event says so: [`Event::is_overflow`]. A program looks at its files anew
+/// then. Two equal events in a row that nobody has read are one.
 ///
-/// A watch is of a file and not of its name: it goes with the file when that is renamed. Directories
-/// are watched without what is below their entries. Changes from other machines, by `mmap`, and in
-/// `/proc` and `/sys` are not told.
+/// A watch is of a file and not of its name: it goes with the file when that is renamed.
+/// Directories are watched without what is below their entries. Changes from other machines, by
+/// `mmap`, and in `/proc` and `/sys` are not told.
 ///
 /// # Dropping
 /// All watches end with it. Events that a dropped stream had read wait for the next stream.
@@ -249,8 +250,8 @@ impl Inotify {
     /// meanwhile. If it is dropped, the watch is not added.
     ///
     /// # Errors
-    /// The kernel's: `NotFound`, `PermissionDenied` for what the process may not read, `ENOSPC` at the
-    /// user's limit of watches (`/proc/sys/fs/inotify/max_user_watches`), `AlreadyExists` with
+    /// The kernel's: `NotFound`, `PermissionDenied` for what the process may not read, `ENOSPC` at
+    /// the user's limit of watches (`/proc/sys/fs/inotify/max_user_watches`), `AlreadyExists` with
     /// [`MASK_CREATE`](WatchMask::MASK_CREATE), `InvalidInput` for a mask without events or a path
     /// with a NUL byte, `NotADirectory` with [`ONLYDIR`](WatchMask::ONLYDIR).
     pub async fn add(&self, path: impl AsRef<Path>, mask: WatchMask) -> io::Result<Watch> {
@@ -288,9 +289,9 @@ impl Inotify {
 
     /// The events as they come, for ever.
     ///
-    /// The ring waits for them (POLL_ADD), on every kernel. Dropping the stream, or the future of its
-    /// next item, loses no event: they wait for the next stream. Of two streams at a time, each event
-    /// goes to one.
+    /// The ring waits for them (POLL_ADD), on every kernel. Dropping the stream, or the future of
+    /// its next item, loses no event: they wait for the next stream. Of two streams at a time, each
+    /// event goes to one.
     ///
     /// # Errors
     /// Its items: the kernel's; none is known to happen.

@@ -20,10 +20,10 @@ use crate::sys;
 ///
 /// # Which descriptor
 /// A `PollFd` has a descriptor of its own: that which was given to it, or a
-/// [duplicate](PollFd::duplicate) of a borrowed one. It is closed when the `PollFd` has been dropped
-/// and all its waits have ended, which are cancelled then. So the borrowed one may be closed at any
-/// time, and a wait never sees another file that got its number. The open file lives as long as the
-/// duplicate: drop the `PollFd` first where a close is to tell the other side.
+/// [duplicate](PollFd::duplicate) of a borrowed one. It is closed when the `PollFd` has been
+/// dropped and all its waits have ended, which are cancelled then. So the borrowed one may be
+/// closed at any time, and a wait never sees another file that got its number. The open file lives
+/// as long as the duplicate: drop the `PollFd` first where a close is to tell the other side.
 ///
 /// ```
 /// use annulus::io::PollFd;

@@ -1,8 +1,8 @@
 //! Waiting for a number in memory to be another. futex(2), io_uring_enter(2).
 //!
 //! # Safety
-//! The number lies where its owner promises to keep it, and the operation has the owner until its last
-//! completion. The kernel only reads it, as an atomic.
+//! The number lies where its owner promises to keep it, and the operation has the owner until its
+//! last completion. The kernel only reads it, as an atomic.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -22,12 +22,12 @@ const PRIVATE: u32 = libc::FUTEX_PRIVATE_FLAG as u32;
 /// `FUTEX_BITSET_MATCH_ANY`: woken by whoever wakes.
 const ANYBODY: u64 = 0xffff_ffff;
 
-/// An owner of a number that can be waited for: `Arc<AtomicU32>`, `Rc<AtomicU32>`, `&'static AtomicU32`,
-/// or one of your own, for memory that is shared with other processes.
+/// An owner of a number that can be waited for: `Arc<AtomicU32>`, `Rc<AtomicU32>`, `&'static
+/// AtomicU32`, or one of your own, for memory that is shared with other processes.
 ///
 /// # Safety
-/// [`word`](FutexWord::word) gives the same reference each time, also after the owner was moved, and what
-/// it refers to stays until the owner is dropped.
+/// [`word`](FutexWord::word) gives the same reference each time, also after the owner was moved,
+/// and what it refers to stays until the owner is dropped.
 pub unsafe trait FutexWord: 'static {
     /// The number.
     fn word(&self) -> &AtomicU32;
@@ -67,8 +67,8 @@ impl<W: FutexWord> FutexWait<W> {
     }
 }
 
-// SAFETY: the number stays where it is while the operation has its owner, which `FutexWord` promises.
-// Others may change it meanwhile, since it is an atomic.
+// SAFETY: the number stays where it is while the operation has its owner, which `FutexWord`
+// promises. Others may change it meanwhile, since it is an atomic.
 unsafe impl<W: FutexWord> Operation for FutexWait<W> {
     type Output = io::Result<bool>;
 

@@ -125,8 +125,8 @@ fn names(f: &mut fmt::Formatter<'_>, what: &str, mask: u32) -> fmt::Result {
 ///
 /// io_uring ends every poll of a socket whose other side writes no more (`POLLRDHUP`), whatever was
 /// asked for, and one that begins after that at once. Who waits for room to write would turn round
-/// without a pause. So where that is all that has come, and nobody has asked for it, the wait goes on
-/// in an epoll instance, which tells only what was asked for, and the ring waits for that.
+/// without a pause. So where that is all that has come, and nobody has asked for it, the wait goes
+/// on in an epoll instance, which tells only what was asked for, and the ring waits for that.
 pub struct Poll {
     handle: Handle,
     interest: Interest,
@@ -156,8 +156,8 @@ impl Poll {
     }
 }
 
-// SAFETY: the entry names no memory; the handle, and the resource of the epoll instance, which belongs
-// to the operation, keep their descriptors open.
+// SAFETY: the entry names no memory; the handle, and the resource of the epoll instance, which
+// belongs to the operation, keep their descriptors open.
 unsafe impl Operation for Poll {
     type Output = io::Result<Ready>;
 

@@ -1,7 +1,7 @@
 //! Waiting until a child has ended. waitid(2), pidfd_open(2).
 //!
-//! Its status stays where it is (`WNOWAIT`). An operation that took it could be dropped with it, and
-//! nobody would ever learn how the child ended.
+//! Its status stays where it is (`WNOWAIT`). An operation that took it could be dropped with it,
+//! and nobody would ever learn how the child ended.
 //!
 //! # Safety
 //! The entry names no memory: the kernel is asked for no information.
@@ -17,11 +17,11 @@ use crate::inflight::{Op, Operation, Resource, Step};
 use crate::ring::Completion;
 use crate::sys;
 
-/// Waits until a child has ended, whose id is not used again while nobody has taken its status. If it
-/// is dropped, nothing has happened.
+/// Waits until a child has ended, whose id is not used again while nobody has taken its status. If
+/// it is dropped, nothing has happened.
 ///
-/// Without the operation it polls a descriptor of the process, and without such a descriptor a thread
-/// waits.
+/// Without the operation it polls a descriptor of the process, and without such a descriptor a
+/// thread waits.
 pub(crate) async fn child_has_ended(id: u32) -> io::Result<()> {
     match WaitId::op(id).await {
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}

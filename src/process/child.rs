@@ -17,8 +17,8 @@ const FIRST_READ: usize = 4096;
 ///
 /// # Dropping
 /// The child goes on, unless [`kill_on_drop`](super::Command::kill_on_drop) says otherwise, and its
-/// status is taken when it ends; see [no zombies](super#no-zombies). The pipes that are still in it are
-/// closed.
+/// status is taken when it ends; see [no zombies](super#no-zombies). The pipes that are still in it
+/// are closed.
 pub struct Child {
     /// The pipe to its standard input, if there is one. [`wait`](Child::wait) closes it.
     pub stdin: Option<ChildStdin>,
@@ -39,7 +39,8 @@ impl Child {
         }
     }
 
-    /// The id of the process; `None` once its status has been taken, since it may be another's then.
+    /// The id of the process; `None` once its status has been taken, since it may be another's
+    /// then.
     pub fn id(&self) -> Option<u32> {
         match self.process.status {
             Some(_) => None,
@@ -49,9 +50,9 @@ impl Child {
 
     /// Closes the child's standard input, waits until it has ended, and says how; waitid(2).
     ///
-    /// The ring waits; see [who does it](super#who-does-it). It may be called again, and gives the same
-    /// answer. Dropping it loses nothing: the status stays where it is until it is taken in the last
-    /// step. Output that nobody reads may keep a child from ending:
+    /// The ring waits; see [who does it](super#who-does-it). It may be called again, and gives the
+    /// same answer. Dropping it loses nothing: the status stays where it is until it is taken in
+    /// the last step. Output that nobody reads may keep a child from ending:
     /// [`wait_with_output`](Child::wait_with_output) reads it.
     ///
     /// # Errors
@@ -96,10 +97,12 @@ impl Child {
         self.wait().await.map(drop)
     }
 
-    /// Closes the child's standard input, reads its output to the end, and waits until it has ended.
+    /// Closes the child's standard input, reads its output to the end, and waits until it has
+    /// ended.
     ///
-    /// Both pipes are read at the same time, so neither holds the child up. What has no pipe is empty.
-    /// If it is dropped, what was read is lost, and the child goes on as with a dropped [`Child`].
+    /// Both pipes are read at the same time, so neither holds the child up. What has no pipe is
+    /// empty. If it is dropped, what was read is lost, and the child goes on as with a dropped
+    /// [`Child`].
     ///
     /// # Errors
     /// As [`wait`](Child::wait) and those of reading a pipe; `OutOfMemory` for more than fits.

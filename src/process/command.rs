@@ -91,7 +91,8 @@ impl Command {
         self
     }
 
-    /// The child's standard input: this process's by default, nothing for [`output`](Command::output).
+    /// The child's standard input: this process's by default, nothing for
+    /// [`output`](Command::output).
     pub fn stdin(&mut self, stream: impl Into<Stdio>) -> &mut Command {
         self.std.stdin(stream);
         self.is_set[0] = true;
@@ -126,8 +127,8 @@ impl Command {
         self
     }
 
-    /// The process group that the child joins, or, for 0, begins: signals of the terminal then do not
-    /// reach it. setpgid(2).
+    /// The process group that the child joins, or, for 0, begins: signals of the terminal then do
+    /// not reach it. setpgid(2).
     pub fn process_group(&mut self, group: i32) -> &mut Command {
         self.std.process_group(group);
         self
@@ -145,8 +146,9 @@ impl Command {
     /// # Errors
     /// The sentence names the program, the kind is the kernel's (`NotFound`, `PermissionDenied`,
     /// `ArgumentListTooLong`, an errno of `EMFILE` when no descriptor is left …), and
-    /// [`source`](error::Error::source) is its own error with the errno. `InvalidInput` for a NUL byte
-    /// in the program, an argument or a variable. Nothing is left of a child that could not be started.
+    /// [`source`](error::Error::source) is its own error with the errno. `InvalidInput` for a NUL
+    /// byte in the program, an argument or a variable. Nothing is left of a child that could not be
+    /// started.
     pub fn spawn(&mut self) -> io::Result<Child> {
         orphans::sweep();
         let started = self.std.spawn();
@@ -174,14 +176,15 @@ impl Command {
     /// Starts the child, reads its output to the end, and waits until it has ended.
     ///
     /// As in std, the two outputs are pipes and the input is empty, unless they were set on this
-    /// `Command`. The child starts with the call. If the future is dropped, the output is lost and the
-    /// child goes on, as with a dropped [`Child`].
+    /// `Command`. The child starts with the call. If the future is dropped, the output is lost and
+    /// the child goes on, as with a dropped [`Child`].
     ///
     /// ```
     /// use annulus::process::Command;
     ///
     /// # annulus::block_on(async {
-    /// let output = Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]).output().await?;
+    /// let script = "echo out; echo err >&2; exit 3";
+    /// let output = Command::new("sh").args(["-c", script]).output().await?;
     /// assert_eq!(output.status.code(), Some(3));
     /// assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
     /// # std::io::Result::Ok(()) }).unwrap();
@@ -215,8 +218,8 @@ impl Command {
         &self.std
     }
 
-    /// std's command, for what is not here. Standard streams that are set there count as not set for
-    /// [`output`](Command::output).
+    /// std's command, for what is not here. Standard streams that are set there count as not set
+    /// for [`output`](Command::output).
     pub fn as_std_mut(&mut self) -> &mut process::Command {
         &mut self.std
     }

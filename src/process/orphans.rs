@@ -1,6 +1,7 @@
 //! Children whose `Child` was dropped while they ran: somebody takes their status when they end.
 //!
-//! A task of the runtime waits for each. If the runtime ends before, or there is none, a thread does.
+//! A task of the runtime waits for each. If the runtime ends before, or there is none, a thread
+//! does.
 
 use std::process::Child;
 use std::sync::{Mutex, MutexGuard, PoisonError};

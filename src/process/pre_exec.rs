@@ -13,13 +13,13 @@ impl Command {
     /// Runs a closure in the child, after the fork and before its program begins. std's
     /// [`pre_exec`](CommandExt::pre_exec).
     ///
-    /// Its error becomes that of [`spawn`](Command::spawn). Several run in the order in which they were
-    /// added. The child starts by `fork` then, which takes longer in a large process.
+    /// Its error becomes that of [`spawn`](Command::spawn). Several run in the order in which they
+    /// were added. The child starts by `fork` then, which takes longer in a large process.
     ///
     /// # Safety
-    /// The child is a copy of the process with one thread. The closure may call only what may be called
-    /// in a signal handler (signal-safety(7)): no allocation, no lock, no environment. Nothing of this
-    /// crate may be used in it: the memory of rings is not there.
+    /// The child is a copy of the process with one thread. The closure may call only what may be
+    /// called in a signal handler (signal-safety(7)): no allocation, no lock, no environment.
+    /// Nothing of this crate may be used in it: the memory of rings is not there.
     pub unsafe fn pre_exec<F>(&mut self, function: F) -> &mut Command
     where
         F: FnMut() -> io::Result<()> + Send + Sync + 'static,

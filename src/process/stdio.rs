@@ -9,8 +9,8 @@ use crate::sys;
 
 /// The pipe to a child's standard input.
 ///
-/// The child sees the end when this is dropped. When the child has closed its end, a write fails with
-/// `BrokenPipe`.
+/// The child sees the end when this is dropped. When the child has closed its end, a write fails
+/// with `BrokenPipe`.
 pub type ChildStdin = PipeWriter;
 
 /// The pipe from a child's standard output. It is not made non-blocking, on neither side.
@@ -19,8 +19,8 @@ pub type ChildStdout = PipeReader;
 /// The pipe from a child's standard error.
 pub type ChildStderr = PipeReader;
 
-/// So that the output of one child is the input of the next. It fails with `EMFILE` if the process may
-/// have no further descriptor. What a dropped read of the pipe took is not carried over.
+/// So that the output of one child is the input of the next. It fails with `EMFILE` if the process
+/// may have no further descriptor. What a dropped read of the pipe took is not carried over.
 impl TryFrom<PipeReader> for Stdio {
     type Error = io::Error;
 

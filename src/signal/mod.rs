@@ -1,15 +1,16 @@
 //! Signals of the process: names and rules are tokio's.
 //!
-//! A signal is counted in an eventfd by a handler, and a read of the ring waits for that. So nothing
-//! runs in the handler but one system call, no thread's signal mask changes, and children inherit
-//! nothing. Each [`unix::Signal`] has a counter of its own: several in one program, on one runtime or
-//! on many, all hear of each signal.
+//! A signal is counted in an eventfd by a handler, and a read of the ring waits for that. So the
+//! handler makes two system calls and nothing else, no thread's signal mask changes, and children
+//! inherit nothing. Each [`unix::Signal`] has a counter of its own: several in one program, on one
+//! runtime or on many, all hear of each signal.
 //!
 //! # What a handler changes
 //! The first listener for a signal takes the place of its default action, for the rest of the
-//! process's life: dropping all listeners does not bring that back. A program that has once listened
-//! for `SIGINT` and listens no more ignores Ctrl-C. Handlers of others, set before or by the same
-//! library (`signal-hook-registry`, which tokio and `signal-hook` also use), are called as well.
+//! process's life: dropping all listeners does not bring that back. A program that has once
+//! listened for `SIGINT` and listens no more ignores Ctrl-C. Handlers of others, set before or by
+//! the same library (`signal-hook-registry`, which tokio and `signal-hook` also use), are called as
+//! well.
 //!
 //! ```no_run
 //! # annulus::block_on(async {

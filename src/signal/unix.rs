@@ -103,8 +103,8 @@ impl From<SignalKind> for i32 {
 /// lost: whatever comes after [`signal`] has returned makes an item, polled or not. Dropping the
 /// future of [`recv`](Signal::recv) loses nothing either.
 ///
-/// A read of the ring is in flight from the first poll on until the signal comes or this is dropped.
-/// It may be polled on any runtime of its thread, one after the other.
+/// A read of the ring is in flight from the first poll on until the signal comes or this is
+/// dropped. It may be polled on any runtime of its thread, one after the other.
 pub struct Signal {
     kind: SignalKind,
     /// The read in flight. It goes before the descriptor.
@@ -117,7 +117,8 @@ pub struct Signal {
 /// Begins to listen for a signal.
 ///
 /// It needs no runtime yet. From now on the signal's default action does not happen any more, also
-/// after the stream has been dropped; see the [module page](crate::signal). It takes two descriptors.
+/// after the stream has been dropped; see the [module page](crate::signal). It takes two
+/// descriptors.
 ///
 /// # Errors
 /// `InvalidInput` for a signal that nobody can handle (`SIGKILL`, `SIGSTOP`, `SIGILL`, `SIGFPE`,
@@ -131,7 +132,8 @@ pub fn signal(kind: SignalKind) -> io::Result<Signal> {
 impl Signal {
     /// Waits for the signal, or for nothing if it has come since the last time.
     ///
-    /// It yields `Some(())`; `None` only when its runtime is about to end. Dropping it loses nothing.
+    /// It yields `Some(())`; `None` only when its runtime is about to end. Dropping it loses
+    /// nothing.
     ///
     /// ```
     /// use annulus::signal::unix::{SignalKind, signal};

@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //! The handler runs in the middle of anything. It makes two system calls, which may be made there
-//! (signal-safety(7)), and looks at memory that only the registration owns. The `signal-hook-registry`
-//! crate keeps `errno`, and drops the handler only when no thread runs it.
+//! (signal-safety(7)), and looks at memory that only the registration owns. The
+//! `signal-hook-registry` crate keeps `errno`, and drops the handler only when no thread runs it.
 #![allow(unsafe_code)]
 
 use std::io;

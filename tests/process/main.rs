@@ -23,7 +23,8 @@ fn shell(script: &str) -> Command {
     command
 }
 
-/// Is there a process with this id, if only one that has ended and waits to be asked for its status?
+/// Is there a process with this id, if only one that has ended and waits to be asked for its
+/// status?
 fn exists(id: u32) -> bool {
     // SAFETY: the call sends nothing, and takes no memory.
     unsafe { libc::kill(id as i32, 0) == 0 }

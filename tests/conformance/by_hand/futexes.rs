@@ -1,5 +1,5 @@
-//! io_uring_enter(2), `IORING_OP_FUTEX_WAIT`: a number in memory, for which only the kernel's ring knows
-//! how to wait.
+//! io_uring_enter(2), `IORING_OP_FUTEX_WAIT`: a number in memory, for which only the kernel's ring
+//! knows how to wait.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,5 +1,5 @@
-//! io_uring_enter(2), `IORING_OP_WAITID`: the end of a child, which only the kernel's ring knows how
-//! to wait for.
+//! io_uring_enter(2), `IORING_OP_WAITID`: the end of a child, which only the kernel's ring knows
+//! how to wait for.
 
 use std::process::{Child, Command, Stdio};
 
