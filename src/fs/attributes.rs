@@ -9,7 +9,7 @@ use super::c_path::c_path;
 use super::metadata::Metadata;
 use crate::blocking::spawn_blocking;
 use crate::op::path::{Place, Statx};
-use crate::sys::names::{self, Permissions};
+use crate::sys::names::{self, Permissions, Times};
 
 /// What kind of file a path leads to, how large it is, when it changed; statx(2). Symbolic links
 /// are followed. A worker thread of the kernel does it (about 20 µs of CPU).
@@ -91,47 +91,24 @@ pub(super) async fn set_permissions_in(
     spawn_blocking(move || names::set_permissions_of(&found, permissions)).await?
 }
 
-/// Times to be set of a file, in the shape of [`std::fs::FileTimes`]. What is not chosen stays as
-/// it is.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct FileTimes {
-    times: names::Times,
-}
-
-impl FileTimes {
-    /// Nothing chosen.
-    #[must_use]
-    pub fn new() -> FileTimes {
-        FileTimes::default()
-    }
-
-    /// When it was last read.
-    #[must_use]
-    pub fn set_accessed(mut self, time: SystemTime) -> FileTimes {
-        self.times.accessed = Some(time);
-        self
-    }
-
-    /// When its content last changed.
-    #[must_use]
-    pub fn set_modified(mut self, time: SystemTime) -> FileTimes {
-        self.times.modified = Some(time);
-        self
-    }
-}
-
-/// Sets the times of what the path leads to; utimensat(2). Our pool does it, since the ring cannot.
-/// If the future is dropped it may happen all the same.
+/// Sets when what the path leads to was last read and written; utimensat(2). `None` leaves a time as
+/// it is. Our pool does it, since the ring cannot. If the future is dropped it may happen all the
+/// same.
+///
+/// It takes the two times, since [`std::fs::FileTimes`] tells nobody which it holds.
 ///
 /// # Errors
 /// The kernel's; `InvalidInput` for a time beyond 64 bits of seconds. A file system that knows
 /// fewer years sets the last that it knows.
-pub async fn set_times(path: impl AsRef<Path>, times: FileTimes) -> io::Result<()> {
-    set_times_in(&Base::HERE, path.as_ref(), times).await
+pub async fn set_times(
+    path: impl AsRef<Path>,
+    accessed: Option<SystemTime>,
+    modified: Option<SystemTime>,
+) -> io::Result<()> {
+    set_times_in(&Base::HERE, path.as_ref(), Times { accessed, modified }).await
 }
 
-pub(super) async fn set_times_in(base: &Base, path: &Path, times: FileTimes) -> io::Result<()> {
-    let times = times.times;
+pub(super) async fn set_times_in(base: &Base, path: &Path, times: Times) -> io::Result<()> {
     if base.handle().is_none() {
         let path = path.to_owned();
         return spawn_blocking(move || names::set_times(&path, times)).await?;

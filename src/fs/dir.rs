@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::attributes::{exists_in, metadata_in, set_permissions_in, set_times_in};
 use super::base::Base;
@@ -12,10 +13,10 @@ use super::names::{
 use super::resolve::Resolve;
 use super::temporary::TempFile;
 use super::walk::Walk;
-use super::{DirBuilder, File, FileTimes, Metadata, OpenOptions, Permissions, ReadDir};
+use super::{DirBuilder, File, Metadata, OpenOptions, Permissions, ReadDir};
 use crate::inflight::Resource;
 use crate::op::file::Fsync;
-use crate::sys::names;
+use crate::sys::{self, names};
 
 /// An open directory. Its paths begin in it, wherever it is moved, and do not lead out of it; the
 /// names are those of the crate cap-std.
@@ -90,8 +91,8 @@ impl Dir {
     /// # Errors
     /// `EMFILE`.
     pub fn try_clone(&self) -> io::Result<Dir> {
-        let descriptor = names::duplicate(self.as_fd())?;
-        Ok(Dir { base: Base::of(Resource::of_file(descriptor), self.resolve()) })
+        let descriptor = sys::duplicate(self.as_fd())?;
+        Ok(Dir { base: Base::of(Resource::of_file(descriptor.into()), self.resolve()) })
     }
 
     /// Opens a file for reading; openat2(2).
@@ -336,7 +337,13 @@ impl Dir {
     ///
     /// # Errors
     /// As [`open`](Dir::open).
-    pub async fn set_times(&self, path: impl AsRef<Path>, times: FileTimes) -> io::Result<()> {
+    pub async fn set_times(
+        &self,
+        path: impl AsRef<Path>,
+        accessed: Option<SystemTime>,
+        modified: Option<SystemTime>,
+    ) -> io::Result<()> {
+        let times = names::Times { accessed, modified };
         set_times_in(&self.base, path.as_ref(), times).await
     }
 

@@ -56,9 +56,7 @@ mod xattr;
 use std::io;
 use std::path::Path;
 
-pub use attributes::{
-    FileTimes, metadata, set_permissions, set_times, symlink_metadata, try_exists,
-};
+pub use attributes::{metadata, set_permissions, set_times, symlink_metadata, try_exists};
 pub use dir::Dir;
 pub use dir_builder::{DirBuilder, create_dir, create_dir_all};
 pub use file::{Advice, FallocateMode, File, SyncRangeMode, TryLockError};

@@ -8,7 +8,7 @@ use super::base::Base;
 use super::c_path::c_path;
 use crate::blocking::spawn_blocking;
 use crate::op::path::{Link, MakeSymlink, Rename, Unlink};
-use crate::sys;
+use crate::sys::{self, Descriptor};
 
 /// Gives a file or directory another name, replacing what had it; rename(2). If the future is
 /// dropped it may happen all the same. A worker thread of the kernel does it (about 20 µs of CPU).
@@ -173,6 +173,6 @@ pub(super) async fn remove_tree_in(base: &Base, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
         return spawn_blocking(move || sys::names::remove_tree(&path)).await?;
     };
-    let (parent, name) = (sys::names::duplicate(parent.as_fd())?, name.clone());
+    let (parent, name) = (Descriptor::from(sys::duplicate(parent.as_fd())?), name.clone());
     spawn_blocking(move || sys::names::remove_tree_in(&parent, name)).await?
 }

@@ -24,7 +24,7 @@ use crate::blocking::spawn_blocking;
 use crate::exec::{Budget, JoinHandle};
 use crate::inflight::Resource;
 use crate::op::path::{Place, Statx};
-use crate::sys::{Descriptor, names};
+use crate::sys::{self, Descriptor, names};
 
 /// The entries of a directory, without `.` and `..`, in the file system's order.
 ///
@@ -90,7 +90,7 @@ impl ReadDir {
     }
 
     fn of(directory: Resource, path: &Path) -> io::Result<ReadDir> {
-        let descriptor = names::duplicate(directory.as_fd())?;
+        let descriptor = sys::duplicate(directory.as_fd())?.into();
         Ok(ReadDir {
             reader: Reader::Idle(descriptor),
             batch: Vec::new().into_iter(),

@@ -96,7 +96,7 @@ pub(crate) fn set_permissions_of(file: &Descriptor, permissions: Permissions) ->
 }
 
 /// When a file was last read and written, or `None` to leave that as it is.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
     pub(crate) accessed: Option<SystemTime>,
     pub(crate) modified: Option<SystemTime>,
@@ -231,11 +231,6 @@ pub(crate) fn temporary_directory() -> PathBuf {
 pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0u8)
-}
-
-/// Another descriptor of the same open file; fcntl(2).
-pub(crate) fn duplicate(descriptor: BorrowedFd<'_>) -> io::Result<Descriptor> {
-    Ok(descriptor.try_clone_to_owned()?.into())
 }
 
 #[cfg(test)]
