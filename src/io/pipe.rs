@@ -35,8 +35,9 @@ pub struct PipeReader {
 /// The writing end of a pipe.
 ///
 /// # No signal
-/// Rust's runtime ignores `SIGPIPE`, so a write that nobody reads is the error `EPIPE`. A program
-/// that gives the signal its default action back is ended by it, as with std's pipes.
+/// A write that nobody reads is the error `EPIPE`. Since Linux 6.18 no `SIGPIPE` comes with it
+/// (`RWF_NOSIGNAL`). Before that it does, and Rust's runtime ignores it: only a program that has
+/// given the signal its default action back is ended by it, as with std's pipes.
 ///
 /// # Dropping
 /// The end is closed when `drop` returns, and dropped operations of it that are in flight are

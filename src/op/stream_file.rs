@@ -18,6 +18,7 @@ use crate::inflight::{
     clamp, end_of_file, filled, incomplete, leave, needs_room, write_zero, written,
 };
 use crate::ring::Completion;
+use crate::sys;
 
 /// The position that a file has, or none.
 const HERE: u64 = u64::MAX;
@@ -40,20 +41,50 @@ fn reading(file: &Handle, address: *mut u8, length: usize) -> squeue::Entry {
         .flags(target.flags)
 }
 
-fn writing(file: &Handle, address: *const u8, length: usize) -> squeue::Entry {
+fn writing(file: &Handle, address: *const u8, length: usize, signal: Signal) -> squeue::Entry {
     let target = file.target_of_transfer();
     opcode::Write::new(target.number, address, clamp(length))
+        .rw_flags(signal.flags())
         .offset(HERE)
         .build()
         .flags(target.flags)
 }
 
-fn writing_vectors(file: &Handle, vectors: &[libc::iovec]) -> squeue::Entry {
+fn writing_vectors(file: &Handle, vectors: &[libc::iovec], signal: Signal) -> squeue::Entry {
     let target = file.target_of_transfer();
     opcode::Writev::new(target.number, vectors.as_ptr(), vectors.len() as u32)
+        .rw_flags(signal.flags())
         .offset(HERE)
         .build()
         .flags(target.flags)
+}
+
+/// What comes with the error of a write that nobody reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    /// Nothing, where the kernel can do that.
+    Never,
+    /// `SIGPIPE`, if the program has not ignored it: the file knows no flags.
+    Perhaps,
+}
+
+impl Signal {
+    fn flags(self) -> i32 {
+        match self {
+            Signal::Never => sys::without_signal(),
+            Signal::Perhaps => 0,
+        }
+    }
+
+    /// Is the write to be made again, without flags?
+    fn is_refused(&mut self, completion: &Completion) -> bool {
+        let refused =
+            *self == Signal::Never && completion.result == -libc::EOPNOTSUPP && self.flags() != 0;
+        if refused {
+            *self = Signal::Perhaps;
+        }
+        refused
+    }
 }
 
 /// One read.
@@ -218,11 +249,12 @@ impl<B: IoBufMut> ReadVectored<B> {
 pub struct Write<B> {
     file: Handle,
     buffer: B,
+    signal: Signal,
 }
 
 impl<B: IoBuf> Write<B> {
     pub(crate) fn op(file: &Handle, buffer: B) -> Op<'_, Write<B>> {
-        Op::new(Write { file: file.clone(), buffer })
+        Op::new(Write { file: file.clone(), buffer, signal: Signal::Never })
     }
 }
 
@@ -234,10 +266,13 @@ unsafe impl<B: IoBuf> Operation for Write<B> {
     const TURNS: Option<Turns<Self>> = Some(Turns::of(|write| outbound(&write.file)));
 
     fn entry(&mut self) -> squeue::Entry {
-        writing(&self.file, self.buffer.as_init_ptr(), self.buffer.init_len())
+        writing(&self.file, self.buffer.as_init_ptr(), self.buffer.init_len(), self.signal)
     }
 
-    fn complete(self, completion: Completion) -> Step<Self> {
+    fn complete(mut self, completion: Completion) -> Step<Self> {
+        if self.signal.is_refused(&completion) {
+            return Step::Again(self);
+        }
         Step::Done(written(self.buffer, completion.result()))
     }
 }
@@ -247,11 +282,12 @@ pub struct WriteAll<B> {
     file: Handle,
     buffer: B,
     written: usize,
+    signal: Signal,
 }
 
 impl<B: IoBuf> WriteAll<B> {
     pub(crate) fn op(file: &Handle, buffer: B) -> Op<'_, WriteAll<B>> {
-        Op::new(WriteAll { file: file.clone(), buffer, written: 0 })
+        Op::new(WriteAll { file: file.clone(), buffer, written: 0, signal: Signal::Never })
     }
 }
 
@@ -266,10 +302,13 @@ unsafe impl<B: IoBuf> Operation for WriteAll<B> {
     fn entry(&mut self) -> squeue::Entry {
         // SAFETY: `written` bytes of the buffer lie before this address.
         let address = unsafe { self.buffer.as_init_ptr().add(self.written) };
-        writing(&self.file, address, self.buffer.init_len() - self.written)
+        writing(&self.file, address, self.buffer.init_len() - self.written, self.signal)
     }
 
     fn complete(mut self, completion: Completion) -> Step<Self> {
+        if self.signal.is_refused(&completion) {
+            return Step::Again(self);
+        }
         match advance(&mut self.written, self.buffer.init_len(), completion.result(), write_zero) {
             Progress::Partial => Step::Again(self),
             Progress::Complete => Step::Done(Ok(self.buffer)),
@@ -285,12 +324,13 @@ pub struct WriteVectored<S> {
     file: Handle,
     buffers: S,
     vectors: Vectors,
+    signal: Signal,
 }
 
 impl<S: IoBufs> WriteVectored<S> {
     pub(crate) fn op(file: &Handle, buffers: S) -> Op<'_, WriteVectored<S>> {
         let vectors = Vectors::of_all(&buffers);
-        Op::new(WriteVectored { file: file.clone(), buffers, vectors })
+        Op::new(WriteVectored { file: file.clone(), buffers, vectors, signal: Signal::Never })
     }
 }
 
@@ -301,10 +341,13 @@ unsafe impl<S: IoBufs> Operation for WriteVectored<S> {
     const TURNS: Option<Turns<Self>> = Some(Turns::of(|write| outbound(&write.file)));
 
     fn entry(&mut self) -> squeue::Entry {
-        writing_vectors(&self.file, self.vectors.of_next_call())
+        writing_vectors(&self.file, self.vectors.of_next_call(), self.signal)
     }
 
-    fn complete(self, completion: Completion) -> Step<Self> {
+    fn complete(mut self, completion: Completion) -> Step<Self> {
+        if self.signal.is_refused(&completion) {
+            return Step::Again(self);
+        }
         Step::Done(written(self.buffers, completion.result()))
     }
 }
@@ -316,12 +359,20 @@ pub struct WriteAllVectored<S> {
     vectors: Vectors,
     written: usize,
     whole: usize,
+    signal: Signal,
 }
 
 impl<S: IoBufs> WriteAllVectored<S> {
     pub(crate) fn op(file: &Handle, buffers: S) -> Op<'_, WriteAllVectored<S>> {
         let (vectors, whole) = (Vectors::of_all(&buffers), buffers.total_len());
-        Op::new(WriteAllVectored { file: file.clone(), buffers, vectors, written: 0, whole })
+        Op::new(WriteAllVectored {
+            file: file.clone(),
+            buffers,
+            vectors,
+            written: 0,
+            whole,
+            signal: Signal::Never,
+        })
     }
 }
 
@@ -333,10 +384,13 @@ unsafe impl<S: IoBufs> Operation for WriteAllVectored<S> {
         Some(Turns { moved: |write| write.written, ..Turns::of(|write| outbound(&write.file)) });
 
     fn entry(&mut self) -> squeue::Entry {
-        writing_vectors(&self.file, self.vectors.of_next_call())
+        writing_vectors(&self.file, self.vectors.of_next_call(), self.signal)
     }
 
     fn complete(mut self, completion: Completion) -> Step<Self> {
+        if self.signal.is_refused(&completion) {
+            return Step::Again(self);
+        }
         let before = self.written;
         match advance(&mut self.written, self.whole, completion.result(), write_zero) {
             Progress::Complete => Step::Done(Ok(self.buffers)),

@@ -40,7 +40,7 @@ pub(crate) use futex::wake_waiters;
 pub(crate) use option::lingers;
 pub use peer::UCred;
 pub(crate) use peer::{peer_cred, peer_groups, peer_pidfd};
-pub(crate) use pipe::{is_pipe, make_fifo, open_pipe};
+pub(crate) use pipe::{is_pipe, make_fifo, open_pipe, without_signal};
 pub(crate) use processes::{open_process, wait_for_child};
 pub(crate) use signals::SignalCounter;
 pub(crate) use socket::{

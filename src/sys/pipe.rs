@@ -1,12 +1,14 @@
 //! Pipes, with a name or without. pipe2(2), mkfifo(3).
 //!
 //! # Safety
-//! The one call of libc reads a path that its caller keeps until it has returned.
+//! The calls of libc read a path that their caller keeps until they have returned, or a local
+//! variable.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use super::{Descriptor, Status};
 
@@ -28,4 +30,21 @@ pub(crate) fn make_fifo(path: &CStr, mode: libc::mode_t) -> io::Result<()> {
 /// Is it a pipe, named or not?
 pub(crate) fn is_pipe(descriptor: BorrowedFd<'_>) -> bool {
     Status::of(descriptor).is_some_and(|status| status.file_type == libc::S_IFIFO)
+}
+
+/// `RWF_NOSIGNAL`, since Linux 6.18.
+const NO_SIGNAL: i32 = 0x100;
+
+/// The flag of a write that sends no `SIGPIPE` with its `EPIPE`; 0 where the kernel has none.
+pub(crate) fn without_signal() -> i32 {
+    static FLAG: OnceLock<i32> = OnceLock::new();
+    FLAG.get().copied().unwrap_or_else(|| {
+        // Without descriptors it is asked again next time.
+        let Ok((_reader, writer)) = io::pipe() else { return 0 };
+        let mut byte = 0u8;
+        let byte = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+        // SAFETY: the vector and its byte are local variables, and are read during the call only.
+        let written = unsafe { libc::pwritev2(writer.as_raw_fd(), &byte, 1, -1, NO_SIGNAL) };
+        *FLAG.get_or_init(|| if written == 1 { NO_SIGNAL } else { 0 })
+    })
 }

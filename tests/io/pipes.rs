@@ -294,3 +294,31 @@ fn what_is_no_named_pipe_is_refused() {
         });
     });
 }
+
+fn has_writes_without_signal() -> bool {
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let byte = libc::iovec { iov_base: [0u8; 1].as_ptr().cast_mut().cast(), iov_len: 1 };
+    // SAFETY: the vector and its byte, which is static, are read during the call only.
+    unsafe { libc::pwritev2(writer.as_raw_fd(), &byte, 1, -1, 0x100) == 1 }
+}
+
+#[test]
+fn a_write_that_nobody_reads_is_an_error_where_the_signal_has_its_default_action() {
+    in_own_process(|| {
+        if !has_writes_without_signal() {
+            println!("skipped: this kernel has no RWF_NOSIGNAL");
+            return;
+        }
+        // SAFETY: the call takes no memory of ours.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        run_here(async {
+            let (reader, writer) = pipe().unwrap();
+            drop(reader);
+            for _ in 0..3 {
+                let error = writer.write("x").await.unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
+                assert!(writer.write_all_vectored(["x", "y"]).await.is_err());
+            }
+        });
+    });
+}
