@@ -82,10 +82,15 @@ impl Chunk {
 
     /// A chunk with a copy of these bytes, at most [`MOST_BYTES`].
     pub(crate) fn copied(bytes: &[u8]) -> Chunk {
+        Chunk::of_bytes(bytes.to_vec())
+    }
+
+    /// A chunk of these bytes, at most [`MOST_BYTES`], without a copy.
+    pub(crate) fn of_bytes(bytes: Vec<u8>) -> Chunk {
         assert!(bytes.len() <= MOST_BYTES, "{} bytes are too many for one chunk", bytes.len());
         Chunk {
-            place: ChunkArena::of_copy(bytes),
             length: bytes.len() as u32,
+            place: ChunkArena::of_bytes(bytes),
             offset: [0; 3],
             present: Present::Yes,
         }

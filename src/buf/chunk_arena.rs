@@ -81,10 +81,10 @@ impl ChunkArena {
     }
 
     /// A copy of these bytes. It is the memory of a pool that has closed and left one chunk.
-    pub(super) fn of_copy(bytes: &[u8]) -> NonNull<BufferPlace> {
-        let mut copy = bytes.to_vec();
-        let start = NonNull::new(copy.as_mut_ptr()).expect("a vector's pointer is never null");
-        let arena = ChunkArena::allocate(Memory::Heap(copy), start, bytes.len(), 1);
+    pub(super) fn of_bytes(mut bytes: Vec<u8>) -> NonNull<BufferPlace> {
+        let start = NonNull::new(bytes.as_mut_ptr()).expect("a vector's pointer is never null");
+        let length = bytes.len();
+        let arena = ChunkArena::allocate(Memory::Heap(bytes), start, length, 1);
         // SAFETY: nobody else knows the arena yet, and the caller gets the one chunk that keeps it.
         unsafe {
             ChunkArena::close(arena, 1);

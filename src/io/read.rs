@@ -114,8 +114,9 @@ pub trait AsyncRead {
     /// # Errors
     /// The reader's.
     async fn read_chunk(&mut self) -> io::Result<Chunk> {
-        let (count, bytes) = self.read(Vec::with_capacity(BYTES_OF_A_CHUNK)).await?;
-        Ok(Chunk::copied(&bytes[..count]))
+        let (count, mut bytes) = self.read(Vec::with_capacity(BYTES_OF_A_CHUNK)).await?;
+        bytes.truncate(count);
+        Ok(Chunk::of_bytes(bytes))
     }
 
     /// The bytes as they come, to the end, as a stream of [`Chunk`]s.
@@ -136,8 +137,8 @@ pub trait AsyncRead {
     /// The capacity of a `Vec` may be larger than was asked for: [`slice(..n)`](crate::buf::IoBuf::slice) reads
     /// exactly `n` bytes.
     ///
-    /// If the future is dropped, sockets and pipes keep what it had read for the next call. With
-    /// other readers it goes with the buffer.
+    /// If the future is dropped, sockets, pipes and [`BufReader`](crate::io::BufReader) keep what it
+    /// had read for the next call. With other readers it goes with the buffer.
     ///
     /// # Errors
     /// `UnexpectedEof` if the end comes before, else the reader's;

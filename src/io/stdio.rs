@@ -168,8 +168,9 @@ impl Stdin {
         if self.handle().is_stream() {
             return ReadChunk::op(self.handle(), ChunkSource::File).await;
         }
-        let (count, bytes) = self.read(Vec::with_capacity(16 << 10)).await?;
-        Ok(Chunk::copied(&bytes[..count]))
+        let (count, mut bytes) = self.read(Vec::with_capacity(16 << 10)).await?;
+        bytes.truncate(count);
+        Ok(Chunk::of_bytes(bytes))
     }
 
     /// The bytes as they come, to the end, as a stream, which has to be pinned. Dropping it loses
