@@ -6,7 +6,9 @@
 #![allow(unsafe_code)]
 
 #[allow(unreachable_pub, clippy::unwrap_used)]
+#[path = "../common/mod.rs"]
 mod common;
+mod proxy;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
