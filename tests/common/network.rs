@@ -1,6 +1,7 @@
 //! A network of one's own: interfaces and addresses that nobody else has.
 
 use std::io;
+use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::process::Command;
 
 /// Gives this thread, and what it starts from now on, a network of its own: the loopback, and
@@ -28,7 +29,20 @@ pub(crate) fn own_network() -> bool {
             }
         }
     }
+    await_routes();
     true
+}
+
+/// The kernel sets up IPv6 when it has noticed that both ends of the cable are up, a little later.
+fn await_routes() {
+    let group = "ff02::789".parse::<Ipv6Addr>().expect("an address");
+    let to = SocketAddrV6::new(group, 9, 0, interface("left"));
+    let probe = || UdpSocket::bind(("fd09::7", 0)).and_then(|socket| socket.connect(to));
+    while let Err(error) = probe() {
+        // Whoever waits for ever is ended by the watchdog.
+        assert_ne!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
+        std::thread::yield_now();
+    }
 }
 
 /// The number of an interface.
