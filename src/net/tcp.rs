@@ -25,6 +25,9 @@ const DEFAULT_BACKLOG: u32 = 1024;
 
 /// How a listener is to be made: what [`TcpListener::bind`] does, with other choices.
 ///
+/// It looks up names and tries all of their addresses. A [`TcpSocket`](super::TcpSocket) is for one
+/// address, and has all options of sockets.
+///
 /// ```
 /// use annulus::net::ListenOptions;
 /// # annulus::block_on(async {
