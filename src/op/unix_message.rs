@@ -2,8 +2,8 @@
 //! credentials. sendmsg(2), recvmsg(2), unix(7).
 //!
 //! # Safety
-//! The buffer, the header and its control messages belong to the operation, on the heap. The
-//! descriptors that a send names are the operation's own duplicates.
+//! The buffer, the header and its control messages, and the length of a pause belong to the
+//! operation, on the heap. The descriptors that a send names are the operation's own duplicates.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::SocketAddr;
 use std::ptr;
 
-use io_uring::{opcode, squeue};
+use io_uring::{opcode, squeue, types};
 
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::inflight::{
@@ -334,7 +334,11 @@ struct Rest {
     luggage: Luggage,
 }
 
-/// Sends one message, to an address or with descriptors.
+/// Sends one message, to an address or to the connected peer, perhaps with descriptors.
+///
+/// A socket that keeps messages apart is asked not to wait, and then polled. The kernel's ring would
+/// send an empty message: it has copied the bytes when it finds that the receiver has no room, and
+/// copies on where it was when it tries again.
 pub struct SendUnixMessage<B> {
     socket: Handle,
     buffer: B,
@@ -343,8 +347,40 @@ pub struct SendUnixMessage<B> {
     duplicates: Guests,
     /// Why it is not sent at all.
     refusal: Option<io::Error>,
-    manner: Manner,
+    kind: MessageKind,
+    next: Attempt,
+    /// The pause that is under way, for the kernel to read.
+    pause: Option<Box<types::Timespec>>,
+    /// The length of the next one.
+    next_pause: u32,
 }
+
+/// Where a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MessageKind {
+    /// To the connected peer, among the bytes of a stream.
+    InStream,
+    /// To the connected peer, apart from others.
+    ToPeer,
+    /// To an address. Polling does not tell whether there is room.
+    ToAddress,
+}
+
+/// What is done next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// `polled`: there is said to be room.
+    Send {
+        polled: bool,
+    },
+    Poll,
+    Pause,
+}
+
+/// How long a receiver without room is left alone where polling does not tell, in nanoseconds: at
+/// first, and after some attempts.
+const SHORTEST_PAUSE: u32 = 1_000_000;
+const LONGEST_PAUSE: u32 = 16_000_000;
 
 impl<B: IoBuf> SendUnixMessage<B> {
     /// Sends a datagram to an address.
@@ -357,16 +393,14 @@ impl<B: IoBuf> SendUnixMessage<B> {
             Ok(address) => (MessageHeader::for_address(&address), None),
             Err(error) => (MessageHeader::for_no_address(), Some(error)),
         };
-        let (socket, duplicates) = (socket.clone(), Guests::default());
-        SendUnixMessage {
-            socket,
-            buffer,
-            header,
-            duplicates,
-            refusal,
-            manner: Manner::AfterDropped,
-        }
-        .start()
+        let refused = (Guests::default(), refusal);
+        SendUnixMessage::start(socket, buffer, header, refused, MessageKind::ToAddress)
+    }
+
+    /// Sends a message to the connected peer.
+    pub(crate) fn to_peer(socket: &Handle, buffer: B) -> Op<'_, SendUnixMessage<B>> {
+        let (header, nothing) = (MessageHeader::for_no_address(), (Guests::default(), None));
+        SendUnixMessage::start(socket, buffer, header, nothing, MessageKind::ToPeer)
     }
 
     /// Sends a message to the connected peer, with descriptors.
@@ -389,14 +423,30 @@ impl<B: IoBuf> SendUnixMessage<B> {
         if !duplicates.0.is_empty() {
             header.control().push_descriptors(duplicates.0.iter().map(Descriptor::as_fd));
         }
-        let manner = if is_stream { Manner::Alone } else { Manner::AfterDropped };
-        let socket = socket.clone();
-        SendUnixMessage { socket, buffer, header, duplicates, refusal, manner }.start()
+        let kind = if is_stream { MessageKind::InStream } else { MessageKind::ToPeer };
+        SendUnixMessage::start(socket, buffer, header, (duplicates, refusal), kind)
     }
 
-    fn start<'h>(self) -> Op<'h, SendUnixMessage<B>> {
-        let refused = self.refusal.is_some().then_some(-libc::EINVAL);
-        Op::settled(self, refused)
+    fn start(
+        socket: &Handle,
+        buffer: B,
+        header: MessageHeader,
+        (duplicates, refusal): (Guests, Option<io::Error>),
+        kind: MessageKind,
+    ) -> Op<'_, SendUnixMessage<B>> {
+        let refused = refusal.is_some().then_some(-libc::EINVAL);
+        let send = SendUnixMessage {
+            socket: socket.clone(),
+            buffer,
+            header,
+            duplicates,
+            refusal,
+            kind,
+            next: Attempt::Send { polled: false },
+            pause: None,
+            next_pause: SHORTEST_PAUSE,
+        };
+        Op::settled(send, refused)
     }
 }
 
@@ -431,30 +481,60 @@ unsafe impl<B: IoBuf> Operation for SendUnixMessage<B> {
     const TURNS: Option<Turns<Self>> = Some(Turns::of(Self::lane));
 
     fn entry(&mut self) -> squeue::Entry {
+        match self.next {
+            Attempt::Send { .. } => {}
+            Attempt::Poll => {
+                return opcode::PollAdd::new(self.socket.target(), libc::POLLOUT as u32).build();
+            }
+            Attempt::Pause => {
+                let pause = types::Timespec::new().nsec(self.next_pause);
+                self.next_pause = LONGEST_PAUSE.min(self.next_pause * 2);
+                let pause: *const types::Timespec = &raw const **self.pause.insert(Box::new(pause));
+                return opcode::Timeout::new(pause).build();
+            }
+        }
         let length = self.buffer.init_len().min(MOST_BYTES);
         let buffer =
             libc::iovec { iov_base: self.buffer.as_init_ptr().cast_mut().cast(), iov_len: length };
-        let with_address = self.header.address_length() > 0;
-        let mut message = self.header.message_of_one(buffer, with_address);
+        let mut message = self.header.message_of_one(buffer, self.kind == MessageKind::ToAddress);
         if !self.duplicates.0.is_empty() {
             message = self.header.with_control();
         }
-        // Without MSG_WAITALL: before Linux 6.7 the descriptors would go along with each part.
-        opcode::SendMsg::new(self.socket.target(), message).flags(libc::MSG_NOSIGNAL as u32).build()
+        // Of a stream without MSG_WAITALL: before Linux 6.7 the descriptors would go along with
+        // each part.
+        let waits = if self.kind == MessageKind::InStream { 0 } else { libc::MSG_DONTWAIT };
+        opcode::SendMsg::new(self.socket.target(), message)
+            .flags((libc::MSG_NOSIGNAL | waits) as u32)
+            .build()
     }
 
     fn complete(mut self, completion: Completion) -> Step<Self> {
-        self.header.control().clear();
-        let result = match self.refusal {
-            Some(refusal) => Err(refusal),
-            None => completion.result(),
+        let (no_room, is_over) = (-libc::EAGAIN, -libc::ETIME);
+        self.next = match (self.next, completion.result) {
+            (Attempt::Send { polled: true }, result)
+                if result == no_room && self.kind == MessageKind::ToAddress =>
+            {
+                Attempt::Pause
+            }
+            (Attempt::Send { .. }, result) if result == no_room => Attempt::Poll,
+            (Attempt::Poll, 0..) => Attempt::Send { polled: true },
+            (Attempt::Pause, result) if result == is_over => Attempt::Poll,
+            _ => {
+                self.header.control().clear();
+                let result = self.refusal.take().map_or(completion.result(), Err);
+                return Step::Done(written(self.buffer, result));
+            }
         };
-        Step::Done(written(self.buffer, result))
+        Step::Again(self)
     }
 }
 
 impl<B: IoBuf> SendUnixMessage<B> {
     fn lane(&self) -> Option<(&Handle, Direction, Manner)> {
-        Some((&self.socket, Direction::Outbound, self.manner))
+        let manner = match self.kind {
+            MessageKind::InStream => Manner::Alone,
+            MessageKind::ToPeer | MessageKind::ToAddress => Manner::AfterDropped,
+        };
+        Some((&self.socket, Direction::Outbound, manner))
     }
 }

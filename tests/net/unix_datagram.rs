@@ -1,11 +1,14 @@
 //! Unix datagrams.
 
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net as std_unix;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use annulus::net::{Shutdown, UnixDatagram};
+use annulus::net::{Shutdown, UnixDatagram, UnixSeqpacket};
+use annulus::time;
 
 use crate::LONG;
 use crate::common::{Random, poll_in_task, quiet, run, scratch_dir, seed, turns};
@@ -171,6 +174,108 @@ fn a_send_waits_for_room_and_a_dropped_one_is_never_behind_a_later_one() {
     });
 }
 
+/// Sends until the peer has no room, lets one more wait, makes room, and looks at what comes.
+macro_rules! the_send_that_waited_arrives_whole {
+    ($a:ident, $b:ident, $send:expr) => {{
+        let send = $send;
+        let mut sent = 0;
+        while send("fill").timeout(crate::SHORT).await.is_ok() {
+            sent += 1;
+        }
+        let mut waiting = Box::pin(send("last"));
+        assert!(poll_in_task(&mut waiting).await.is_pending());
+        turns(2).await;
+        assert!(poll_in_task(&mut waiting).await.is_pending());
+        for _ in 0..sent {
+            assert_eq!($b.recv(vec![0; 9]).timeout(LONG).await.unwrap(), (4, b"fill".to_vec()));
+        }
+        assert_eq!(waiting.await.unwrap(), (4, "last"));
+        assert_eq!($b.recv(vec![0; 9]).timeout(LONG).await.unwrap(), (4, b"last".to_vec()));
+    }};
+}
+
+#[test]
+fn a_message_that_waited_for_room_arrives_whole() {
+    run(async || {
+        let none: [OwnedFd; 0] = [];
+        let (a, b) = UnixDatagram::pair().unwrap();
+        the_send_that_waited_arrives_whole!(a, b, |text| a.send(text));
+        the_send_that_waited_arrives_whole!(a, b, |text| a.send_with_fds(text, &none));
+        let (a, b) = UnixSeqpacket::pair().unwrap();
+        the_send_that_waited_arrives_whole!(a, b, |text| a.send(text));
+        the_send_that_waited_arrives_whole!(a, b, |text| a.send_with_fds(text, &none));
+    });
+}
+
+#[test]
+fn a_message_that_waited_behind_those_of_others_arrives_whole() {
+    run(async || {
+        let name = format!("annulus-datagram-others-{}", std::process::id());
+        let address = std_unix::SocketAddr::from_abstract_name(&name).unwrap();
+        for stage in 0..4 {
+            let full = UnixDatagram::bind_addr(&address).unwrap();
+            let (connected, unconnected) =
+                (UnixDatagram::unbound().unwrap(), UnixDatagram::unbound().unwrap());
+            connected.connect_addr(&address).await.unwrap();
+            let other = std_unix::UnixDatagram::unbound().unwrap();
+            other.set_nonblocking(true).unwrap();
+            let mut sent = 0;
+            while other.send_to_addr(b"fill", &address).is_ok() {
+                sent += 1;
+            }
+            let mut to_peer = Box::pin(connected.send("to the peer"));
+            let mut to_address = Box::pin(unconnected.send_to_addr("to the address", &address));
+            assert!(poll_in_task(&mut to_peer).await.is_pending());
+            assert!(poll_in_task(&mut to_address).await.is_pending());
+            turns(stage * 3).await;
+            for _ in 0..sent {
+                let fill = full.recv(vec![0; 20]).timeout(LONG).await.unwrap();
+                assert_eq!(fill, (4, b"fill".to_vec()));
+            }
+            let (one, other) = futures_util::future::join(to_peer, to_address).await;
+            assert_eq!((one.unwrap().0, other.unwrap().0), (11, 14));
+            let mut lengths = [
+                full.recv(vec![0; 20]).timeout(LONG).await.unwrap().0,
+                full.recv(vec![0; 20]).timeout(LONG).await.unwrap().0,
+            ];
+            lengths.sort_unstable();
+            assert_eq!(lengths, [11, 14]);
+        }
+    });
+}
+
+#[test]
+fn a_send_to_an_address_waits_for_room_there_and_others_go_on() {
+    run(async || {
+        let name = format!("annulus-datagram-full-{}", std::process::id());
+        let address = std_unix::SocketAddr::from_abstract_name(&name).unwrap();
+        let full = UnixDatagram::bind_addr(&address).unwrap();
+        let ours = UnixDatagram::unbound().unwrap();
+        let mut sent = 0u32;
+        while ours.send_to_addr("fill", &address).timeout(crate::SHORT).await.is_ok() {
+            sent += 1;
+        }
+        let mut waiting = Box::pin(ours.send_to_addr("last", &address));
+        assert!(poll_in_task(&mut waiting).await.is_pending());
+        // The loop goes on meanwhile.
+        let (a, b) = UnixDatagram::pair().unwrap();
+        for _ in 0..10 {
+            a.send("x").await.unwrap();
+            b.recv(vec![0; 1]).await.unwrap();
+        }
+        assert!(poll_in_task(&mut waiting).await.is_pending());
+        let before = annulus::metrics();
+        time::sleep(Duration::from_millis(100)).await;
+        let turns = annulus::metrics().enters - before.enters;
+        assert!(turns < 1000, "it asks again and again: {turns} turns in 100 ms");
+        for _ in 0..sent {
+            assert_eq!(full.recv(vec![0; 9]).timeout(LONG).await.unwrap(), (4, b"fill".to_vec()));
+        }
+        assert_eq!(waiting.await.unwrap(), (4, "last"));
+        assert_eq!(full.recv(vec![0; 9]).await.unwrap(), (4, b"last".to_vec()));
+    });
+}
+
 #[test]
 fn datagrams_come_in_order_through_receives_dropped_at_random() {
     let random = Random::new(seed());
@@ -213,7 +318,7 @@ fn sockets_of_std_are_taken_over_and_given_back() {
             assert_eq!(theirs.recv(&mut buffer).unwrap(), 1);
         }
         let (stream, _other) = std_unix::UnixStream::pair().unwrap();
-        let stream = std_unix::UnixDatagram::from(std::os::fd::OwnedFd::from(stream));
+        let stream = std_unix::UnixDatagram::from(OwnedFd::from(stream));
         let error = UnixDatagram::from_std(stream).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("UnixStream"), "{error}");

@@ -12,7 +12,7 @@ use crate::buf::{IoBuf, IoBufMut};
 use crate::inflight::{Handle, Op, Resource};
 use crate::net::adopt::{Kind, adopt, adopt_surely};
 use crate::op::custom::Fd;
-use crate::op::socket::{Connect, Send};
+use crate::op::socket::Connect;
 use crate::op::unix_message::{Bytes, BytesFrom, ReceiveUnixMessage, SendUnixMessage};
 use crate::sys::{self, Domain, SockAddr, Type, option};
 
@@ -111,7 +111,7 @@ impl UnixDatagram {
         &self.handle
     }
 
-    /// Sends one datagram to the connected peer; send(2). Waits while that has no room.
+    /// Sends one datagram to the connected peer; sendmsg(2). Waits while that has no room.
     ///
     /// If the future is dropped it may be sent all the same, but not after a later one.
     ///
@@ -120,8 +120,8 @@ impl UnixDatagram {
     /// # Errors
     /// The kernel's, with the buffer: `ENOTCONN` without a peer, `ECONNREFUSED` when the peer has
     /// gone, `EMSGSIZE` for a datagram that is too long. There is no `SIGPIPE`.
-    pub fn send<B: IoBuf>(&self, buffer: B) -> Op<'_, Send<B>> {
-        Send::datagram(&self.handle, buffer)
+    pub fn send<B: IoBuf>(&self, buffer: B) -> Op<'_, SendUnixMessage<B>> {
+        SendUnixMessage::to_peer(&self.handle, buffer)
     }
 
     /// Sends one datagram to the socket at `path`; sendmsg(2). Waits while that has no room.

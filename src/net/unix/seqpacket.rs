@@ -15,8 +15,8 @@ use crate::net::adopt::{Kind, adopt, adopt_surely};
 use crate::op::Incoming;
 use crate::op::accept::{Accept, Accepted, Listening};
 use crate::op::custom::Fd;
-use crate::op::socket::{Connect, Send};
-use crate::op::unix_message::{ReceiveUnixMessage, WholeMessage};
+use crate::op::socket::Connect;
+use crate::op::unix_message::{ReceiveUnixMessage, SendUnixMessage, WholeMessage};
 use crate::sys::{self, Descriptor, Domain, SockAddr, Type, option};
 
 /// A socket that takes connections at a path, which keep messages apart.
@@ -182,7 +182,7 @@ impl UnixSeqpacket {
         &self.handle
     }
 
-    /// Sends one message; send(2). Waits while the peer has no room.
+    /// Sends one message; sendmsg(2). Waits while the peer has no room.
     ///
     /// If the future is dropped it may be sent all the same, but not after a later one.
     ///
@@ -191,8 +191,8 @@ impl UnixSeqpacket {
     /// # Errors
     /// The kernel's, with the buffer: `EPIPE` or `ECONNRESET` when the peer has gone, `EMSGSIZE`
     /// for a message that is too long. There is no `SIGPIPE`.
-    pub fn send<B: IoBuf>(&self, buffer: B) -> Op<'_, Send<B>> {
-        Send::datagram(&self.handle, buffer)
+    pub fn send<B: IoBuf>(&self, buffer: B) -> Op<'_, SendUnixMessage<B>> {
+        SendUnixMessage::to_peer(&self.handle, buffer)
     }
 
     /// Receives one message, and returns its length and the buffer; recvmsg(2). 0 is the end, or an
