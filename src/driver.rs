@@ -190,7 +190,13 @@ impl Driver {
 
     /// There is a read of a file, and nothing is in flight. May it be made past the ring?
     pub(crate) fn allows_read_past_the_ring(&mut self, length: u32) -> bool {
-        self.one_by_one.allows(length) && self.ring.as_ref().is_some_and(|ring| !ring.is_software())
+        self.one_by_one.allows(length) && self.may_read_past_the_ring()
+    }
+
+    /// Does a read without the ring cost less than one by it, if it need not wait? Not on the
+    /// software ring, where it is the same.
+    pub(crate) fn may_read_past_the_ring(&self) -> bool {
+        self.ring.as_ref().is_some_and(|ring| !ring.is_software())
     }
 
     /// A read was tried past the ring. `false`: it would have had to wait.
@@ -416,6 +422,15 @@ impl Driver {
             self.complete(completion, deliveries);
         }
         Ok(())
+    }
+
+    /// Submits what is queued now, and waits for nothing: what a user computes until the next turn
+    /// then does not hold it up. An error of the ring comes again with the turn.
+    pub(crate) fn submit_early(&mut self) {
+        self.push_backlog();
+        if let Some(ring) = &mut self.ring {
+            let _ = ring.submit_alone();
+        }
     }
 
     #[inline]

@@ -154,6 +154,13 @@ impl BufferPool {
         BufferPool { shared: Rc::new(SharedPool { registered, books, _areas: areas, count, size }) }
     }
 
+    /// A pool of plain aligned memory.
+    pub(crate) fn unregistered(count: usize, size: usize) -> BufferPool {
+        BufferPool::with(count, size, &mut |_| {
+            Err(io::Error::new(io::ErrorKind::Unsupported, "nobody has asked for a registration"))
+        })
+    }
+
     /// Waits for a buffer, which comes empty. Those who wait are served in order.
     ///
     /// Dropping the future gives the place in the queue up, and loses no buffer.

@@ -59,7 +59,10 @@ use std::path::Path;
 pub use attributes::{metadata, set_permissions, set_times, symlink_metadata, try_exists};
 pub use dir::Dir;
 pub use dir_builder::{DirBuilder, create_dir, create_dir_all};
-pub use file::{Advice, FallocateMode, File, SyncRangeMode, TryLockError};
+pub use file::{
+    Advice, Durability, FallocateMode, File, FileSink, FileStream, SinkError, SyncRangeMode,
+    TryLockError,
+};
 pub use file_type::FileType;
 pub use inotify::{Event, Events, Inotify, Watch, WatchMask};
 pub use metadata::Metadata;

@@ -6,6 +6,7 @@
 
 pub(crate) mod accept;
 mod batch;
+pub(crate) mod cached;
 pub(crate) mod chunks;
 pub mod custom;
 pub(crate) mod datagram;

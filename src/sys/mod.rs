@@ -6,6 +6,7 @@ mod calls;
 mod clock;
 pub(crate) mod control;
 mod descriptor;
+mod direct;
 mod events;
 mod files;
 mod futex;
@@ -29,6 +30,7 @@ pub(crate) use calls::{
 };
 pub(crate) use clock::{clock, monotonic_nanoseconds, now};
 pub(crate) use descriptor::{Descriptor, duplicate};
+pub(crate) use direct::{direct_alignment, set_direct};
 pub(crate) use events::{
     add_watch, event_counter, inotify, is_of_events, read_events, remove_watch,
 };

@@ -25,8 +25,10 @@ mod paths;
 mod pool;
 mod read_dir;
 mod registered_files;
+mod served;
+mod sink;
 mod standing;
-
+mod stream;
 mod temporary;
 mod terminals;
 mod transfer;

@@ -23,7 +23,7 @@ const CONTENT: &[u8] = b"served from user space";
 
 /// A file system with one file, in a mount namespace of this thread's. `false`: that is not to be
 /// had here.
-fn mount(directory: &Path, device: &std_fs::File) -> bool {
+pub(crate) fn mount(directory: &Path, device: &std_fs::File) -> bool {
     let target = CString::new(directory.as_os_str().as_bytes()).unwrap();
     let options =
         CString::new(format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd()))
@@ -52,21 +52,22 @@ fn mount(directory: &Path, device: &std_fs::File) -> bool {
 }
 
 /// What the kernel asks, and all that is answered.
-mod opcode {
-    pub(super) const LOOKUP: u32 = 1;
-    pub(super) const GETATTR: u32 = 3;
-    pub(super) const OPEN: u32 = 14;
-    pub(super) const READ: u32 = 15;
-    pub(super) const WRITE: u32 = 16;
-    pub(super) const RELEASE: u32 = 18;
-    pub(super) const FLUSH: u32 = 25;
-    pub(super) const INIT: u32 = 26;
-    pub(super) const FORGET: u32 = 2;
-    pub(super) const INTERRUPT: u32 = 36;
-    pub(super) const BATCH_FORGET: u32 = 42;
+pub(crate) mod opcode {
+    pub(crate) const LOOKUP: u32 = 1;
+    pub(crate) const GETATTR: u32 = 3;
+    pub(crate) const OPEN: u32 = 14;
+    pub(crate) const READ: u32 = 15;
+    pub(crate) const WRITE: u32 = 16;
+    pub(crate) const RELEASE: u32 = 18;
+    pub(crate) const FSYNC: u32 = 20;
+    pub(crate) const FLUSH: u32 = 25;
+    pub(crate) const INIT: u32 = 26;
+    pub(crate) const FORGET: u32 = 2;
+    pub(crate) const INTERRUPT: u32 = 36;
+    pub(crate) const BATCH_FORGET: u32 = 42;
 }
 
-fn words(words: &[u32]) -> Vec<u8> {
+pub(crate) fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 

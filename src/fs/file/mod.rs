@@ -6,7 +6,10 @@ mod attributes;
 mod chunks;
 mod extent;
 mod lock;
+mod read_ahead;
+mod sink;
 mod standing;
+mod stream;
 mod whole;
 
 use std::io;
@@ -19,6 +22,8 @@ use crate::op::custom::Fd;
 
 pub use extent::{FallocateMode, SyncRangeMode};
 pub use lock::TryLockError;
+pub use sink::{Durability, FileSink, SinkError};
+pub use stream::FileStream;
 pub use whole::Advice;
 
 /// An open file. Reads and writes at an offset can be in flight in any number at once; those where
