@@ -30,6 +30,7 @@ mod error;
 mod io_buf;
 mod io_bufs;
 mod mapping;
+mod parts;
 mod slice;
 
 pub use aligned::AlignedBuffer;
@@ -42,4 +43,5 @@ pub use error::Error;
 pub(crate) use io_buf::Registration;
 pub use io_buf::{IoBuf, IoBufMut};
 pub use io_bufs::IoBufs;
+pub(crate) use parts::{Part, SharedPart, VecInParts};
 pub use slice::Slice;

@@ -38,6 +38,7 @@
 mod attributes;
 mod base;
 mod c_path;
+mod content;
 mod dir;
 mod dir_builder;
 mod file;
@@ -57,6 +58,7 @@ use std::io;
 use std::path::Path;
 
 pub use attributes::{metadata, set_permissions, set_times, symlink_metadata, try_exists};
+pub use content::{read, read_to_string, write};
 pub use dir::Dir;
 pub use dir_builder::{DirBuilder, create_dir, create_dir_all};
 pub use file::{
@@ -82,69 +84,7 @@ pub use xattr::{XattrMode, get_xattr, list_xattr, remove_xattr, set_xattr, set_x
 pub use crate::sys::names::Permissions;
 
 use crate::blocking::spawn_blocking;
-use crate::buf::{IoBuf, IoBufMut};
 use crate::sys;
-
-/// What [`read`] asks for first. It doubles from there, as far as the file goes.
-const FIRST_READ: usize = 16 * 1024;
-
-/// Reads a whole file.
-///
-/// ```
-/// # annulus::block_on(async {
-/// let manifest = annulus::fs::read("Cargo.toml").await?;
-/// assert!(manifest.starts_with(b"[package]"));
-/// # std::io::Result::Ok(()) }).unwrap();
-/// ```
-///
-/// # Errors
-/// Those of [`File::open`] and [`File::read_at`].
-pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
-    let file = File::open(path).await?;
-    let mut content = Vec::with_capacity(FIRST_READ);
-    loop {
-        // Growing in place is cheaper than a look at the metadata, which the kernel hands to a
-        // worker thread.
-        if content.len() == content.capacity() {
-            content.try_reserve(content.len())?;
-        }
-        let offset = content.len() as u64;
-        let (count, slice) = file.read_at(content.spare(), offset).await?;
-        content = slice.into_inner();
-        if count == 0 {
-            return Ok(content);
-        }
-    }
-}
-
-/// Reads a whole file of UTF-8 text.
-///
-/// # Errors
-/// As [`read`], and `InvalidData` if the file is not UTF-8.
-pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
-    let content = read(path).await?;
-    String::from_utf8(content)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the file is not valid UTF-8"))
-}
-
-/// Writes a whole file, which is made if need be and else emptied first.
-///
-/// ```
-/// # annulus::block_on(async {
-/// let path = std::env::temp_dir().join(format!("annulus-{}", std::process::id()));
-/// annulus::fs::write(&path, b"content").await?;
-/// assert_eq!(annulus::fs::read(&path).await?, b"content");
-/// annulus::fs::remove_file(&path).await?;
-/// # std::io::Result::Ok(()) }).unwrap();
-/// ```
-///
-/// # Errors
-/// Those of [`File::create`] and [`File::write_all_at`]; part of the file may be written then.
-pub async fn write(path: impl AsRef<Path>, content: impl IoBuf) -> io::Result<()> {
-    let file = File::create(path).await?;
-    file.write_all_at(content, 0).await?;
-    file.close().await
-}
 
 /// Copies the content and the permissions of a file to another, which is made if need be and else
 /// replaced, and returns the number of bytes.

@@ -10,6 +10,7 @@
 mod common;
 
 mod attributes;
+mod content;
 mod dir;
 mod direct;
 mod events;

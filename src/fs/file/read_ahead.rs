@@ -133,6 +133,15 @@ impl<'f, S: Buffers> ReadAhead<'f, S> {
         matches!(self.stage, Stage::Ended)
     }
 
+    pub(in crate::fs) fn buffers_mut(&mut self) -> &mut S {
+        &mut self.buffers
+    }
+
+    /// The buffers, once nothing is read any more.
+    pub(in crate::fs) fn into_buffers(self) -> S {
+        self.buffers
+    }
+
     /// The next piece.
     pub(in crate::fs) fn poll_next(
         &mut self,

@@ -1,6 +1,7 @@
 //! The content of a file as a stream of buffers, with several reads in flight.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::os::fd::AsFd;
@@ -12,7 +13,7 @@ use futures_util::stream::FusedStream;
 
 use super::File;
 use super::read_ahead::{Buffers, Plan, ReadAhead, expected_end};
-use crate::buf::{BufferPool, IoBuf, PoolBuffer, Slice};
+use crate::buf::{BufferPool, IoBuf, Part, PoolBuffer, Slice, VecInParts};
 use crate::inflight::Handle;
 use crate::sys;
 
@@ -20,6 +21,9 @@ use crate::sys;
 const USUAL_CHUNK: usize = 128 << 10;
 /// Reads in flight unless [`FileStream::depth`] says otherwise.
 const USUAL_DEPTH: usize = 8;
+/// The parts in which a whole file is read. Their memory is new to the processor's cache anyway.
+const WHOLE_FILE_PIECE: usize = 512 << 10;
+const WHOLE_FILE_DEPTH: usize = 4;
 /// The largest chunk: what is registered as one area.
 const LARGEST_CHUNK: usize = 1 << 30;
 /// Registering a pool pays if each of its buffers is used that often.
@@ -66,6 +70,41 @@ impl File {
             depth: USUAL_DEPTH,
             state: State::New(start..end),
         }
+    }
+}
+
+impl File {
+    /// How many bytes the file is expected to have behind the first `read`, if there are any.
+    pub(in crate::fs) fn expected_rest(&self, read: usize) -> Option<usize> {
+        let rest = expected_end(&self.handle).checked_sub(read as u64)?;
+        usize::try_from(rest).ok().filter(|rest| *rest > 0)
+    }
+
+    /// Reads what comes behind the bytes in a vector, which are the first of the file, until its
+    /// capacity is full or the file ends.
+    pub(in crate::fs) async fn read_parts(&self, content: Vec<u8>) -> io::Result<Vec<u8>> {
+        let plan = Plan {
+            range: content.len() as u64..content.capacity() as u64,
+            piece: WHOLE_FILE_PIECE,
+            depth: WHOLE_FILE_DEPTH,
+            alignment: 1,
+            expected_end: expected_end(&self.handle),
+        };
+        // In a box, since the future of a short read would pay for its space.
+        let mut reading = Box::new(ReadAhead::new(&self.handle, plan, VecInParts::new(content)));
+        while let Some(item) = poll_fn(|context| reading.poll_next(context)).await {
+            let (part, _) = item?;
+            reading.buffers_mut().give_back(part);
+        }
+        Ok(reading.into_buffers().into_vec())
+    }
+}
+
+impl Buffers for VecInParts {
+    type Buffer = Part;
+
+    fn take(&mut self, length: usize) -> Part {
+        VecInParts::take(self, length)
     }
 }
 
