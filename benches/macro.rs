@@ -2,7 +2,8 @@
 //! `cargo bench --bench macro`, about five minutes.
 //!
 //! The yardsticks are `raw`, a loop on the `io-uring` crate, `epoll`, a loop on libc, and `pread`,
-//! blocking calls; they live in `benches/contenders`. How it is measured is told in
+//! blocking calls; they live in `benches/contenders`. Direct reads of a whole file are compared with
+//! fio, if it is there. How it is measured is told in
 //! `benches/harness`. Some ways to ask:
 //!
 //! ```text
@@ -15,6 +16,7 @@
 mod contenders {
     pub(crate) mod annulus;
     pub(crate) mod epoll;
+    pub(crate) mod fio;
     pub(crate) mod pread;
     pub(crate) mod raw;
 }
@@ -28,7 +30,7 @@ use contenders::annulus::{
     ANNULUS, ANNULUS_IOPOLL, ANNULUS_MIN_WAIT, ANNULUS_OWNED, ANNULUS_REGISTERED_FILES,
     ANNULUS_SOFTWARE, ANNULUS_SPIN, ANNULUS_SQPOLL, ANNULUS_ZERO_COPY,
 };
-use contenders::{epoll::EPOLL, pread::PREAD, raw::RAW, raw::RAW_REGISTERED};
+use contenders::{epoll::EPOLL, fio::FIO, pread::PREAD, raw::RAW, raw::RAW_REGISTERED};
 use harness::workloads::all_rows;
 use harness::{Contender, Options, Suite};
 
@@ -46,6 +48,7 @@ const CONTENDERS: &[Contender] = &[
     RAW_REGISTERED,
     EPOLL,
     PREAD,
+    FIO,
 ];
 
 /// Compares annulus with loops written by hand: echo, memory of idle connections, reads and copies

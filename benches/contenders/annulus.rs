@@ -49,7 +49,7 @@ pub(crate) const ANNULUS_SOFTWARE: Contender = Contender {
 pub(crate) const ANNULUS_OWNED: Contender = Contender {
     name: "annulus-owned",
     is_optional: true,
-    takes: |work| *work != Work::Copy,
+    takes: |work| !matches!(work, Work::Copy | Work::Stream { .. }),
     serve: |job, control| serve(job, Style::OwnedBuffers, control),
     ..ANNULUS
 };
@@ -138,6 +138,7 @@ const LONGEST_IDLE: Duration = Duration::from_millis(10);
 fn serve(job: &Job, style: Style, control: &mut Control) -> Result<(), Failure> {
     match job {
         Job::Echo(job) => serve_echo(job, style, control),
+        Job::Read(job) if job.is_stream => serve_stream(job, style, control),
         Job::Read(job) => serve_reads(job, style, control),
         Job::Copy(job) => serve_copies(job, control),
     }
@@ -279,6 +280,32 @@ async fn check_that_it_is_polled(file: &File, block_size: usize) -> io::Result<(
         ));
     }
     Ok(())
+}
+
+/// The whole file, again and again.
+fn serve_stream(job: &ReadJob, style: Style, control: &mut Control) -> Result<(), Failure> {
+    let runtime = style.runtime()?;
+    let flags = if job.direct { libc::O_DIRECT } else { 0 };
+    let file =
+        runtime.block_on(OpenOptions::new().read(true).custom_flags(flags).open(&job.path))?;
+    answer_with_slices(control, runtime.ring().to_string(), |duration_ms, seed| {
+        let mut order = BlockOrder::new(job, seed);
+        let mut books = SliceBooks::open(duration_ms, Some(runtime.metrics().enters));
+        runtime.block_on(async {
+            loop {
+                let mut stream = file.stream(..).chunk_size(job.block_size).depth(job.depth);
+                loop {
+                    let begun = books.begin();
+                    let Some(block) = stream.next().await else { break };
+                    check_block(job, order.choose(), &block?)?;
+                    if !books.end(begun) {
+                        return Ok::<(), Failure>(());
+                    }
+                }
+            }
+        })?;
+        Ok(books.close(Some(runtime.metrics().enters)))
+    })
 }
 
 /// What the tasks of one slice share.

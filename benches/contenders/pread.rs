@@ -8,7 +8,6 @@ use crate::harness::child::{
     Control, CopyJob, Job, ReadJob, SliceBooks, SliceReply, answer_with_slices,
 };
 use crate::harness::data_file::{BLOCK_SIZE, BlockOrder, check_block};
-use crate::harness::workloads::Work;
 use crate::harness::{Contender, Failure};
 
 pub(crate) const PREAD: Contender = Contender {
@@ -17,7 +16,7 @@ pub(crate) const PREAD: Contender = Contender {
     is_optional: false,
     is_pool: false,
     environment: &[],
-    takes: |work| matches!(work, Work::RandomRead { .. } | Work::SequentialRead | Work::Copy),
+    takes: |work| work.needs_file(),
     serve,
 };
 

@@ -47,7 +47,7 @@ pub(crate) const RAW: Contender = Contender {
 pub(crate) const RAW_REGISTERED: Contender = Contender {
     name: "raw-registered",
     is_optional: true,
-    takes: |work| matches!(work, Work::RandomRead { .. } | Work::SequentialRead),
+    takes: |work| work.needs_file() && *work != Work::Copy,
     serve: |job, control| match job {
         Job::Read(job) => serve_reads(job, Registration::FileAndBuffers, control),
         _ => Err("only files are read with registered buffers".into()),

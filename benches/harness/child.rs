@@ -61,6 +61,8 @@ pub(crate) struct ReadJob {
     pub(crate) file_size: u64,
     pub(crate) block_size: usize,
     pub(crate) is_sequential: bool,
+    /// Contenders that have streams of files use them.
+    pub(crate) is_stream: bool,
     pub(crate) direct: bool,
     pub(crate) depth: usize,
 }
@@ -118,11 +120,11 @@ impl Counters {
 /// and count.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SliceReply {
-    operations: u64,
-    elapsed_ns: u64,
-    cpu_ns: u64,
-    enters: Option<u64>,
-    latencies: Vec<(u64, u64)>,
+    pub(crate) operations: u64,
+    pub(crate) elapsed_ns: u64,
+    pub(crate) cpu_ns: u64,
+    pub(crate) enters: Option<u64>,
+    pub(crate) latencies: Vec<(u64, u64)>,
 }
 
 impl SliceReply {

@@ -17,6 +17,10 @@ use super::{Contender, Failure, system};
 const SMALLEST_READ: usize = 4096;
 /// What a sequential read takes: as much as std's buffered copies, and many programs, read at once.
 pub(crate) const SEQUENTIAL_READ: usize = 64 << 10;
+/// What a stream of a whole file takes at a time.
+const STREAM_READ: usize = 128 << 10;
+/// Reads of a stream in flight.
+const STREAM_DEPTH: usize = 8;
 /// Few enough messages that a backlog or a buffer is never full while connections are opened.
 const IDLE_MESSAGE_SIZE: usize = 64;
 
@@ -70,6 +74,11 @@ pub(crate) fn all_rows() -> Vec<Row> {
     rows.extend([1, 32].map(|depth| read("read_cached", false, depth)));
     rows.extend([1, 32, 128].map(|depth| read("read_direct", true, depth)));
     rows.push(Row::new("read_sequential", Work::SequentialRead));
+    let stream = |name: &str, direct| {
+        let work = Work::Stream { direct, depth: STREAM_DEPTH };
+        Row::new(format!("{name}_x{STREAM_DEPTH}"), work)
+    };
+    rows.extend([stream("stream_cached", false), stream("stream_direct", true)]);
     rows.push(Row::new("copy", Work::Copy));
     rows
 }
@@ -101,12 +110,20 @@ pub(crate) enum Work {
     },
     /// One read after the other, from the page cache.
     SequentialRead,
+    /// A whole file from front to back, several reads in flight.
+    Stream {
+        direct: bool,
+        depth: usize,
+    },
     Copy,
 }
 
 impl Work {
     pub(crate) fn needs_file(self) -> bool {
-        matches!(self, Work::RandomRead { .. } | Work::SequentialRead | Work::Copy)
+        matches!(
+            self,
+            Work::RandomRead { .. } | Work::SequentialRead | Work::Stream { .. } | Work::Copy
+        )
     }
 
     /// Is a server to be as busy as it can? One that serves a single connection waits for it.
@@ -115,7 +132,7 @@ impl Work {
     }
 
     pub(crate) fn is_direct(self) -> bool {
-        matches!(self, Work::RandomRead { direct: true, .. })
+        matches!(self, Work::RandomRead { direct: true, .. } | Work::Stream { direct: true, .. })
     }
 
     pub(crate) fn describe(self, file: Option<&DataFile>) -> String {
@@ -150,6 +167,13 @@ impl Work {
             Work::SequentialRead => format!(
                 "sequential 64 KiB reads, page-cached, of {file}, one in flight; every read checked"
             ),
+            Work::Stream { direct, depth } => {
+                let kind =
+                    if direct { "O_DIRECT" } else { "page-cached (warmed before each round)" };
+                format!(
+                    "sequential 128 KiB reads, {kind}, of {file}, up to {depth} in flight; every read checked, but those of fio"
+                )
+            }
             Work::Copy => format!("a page-cached copy of {file}; an operation is one MiB"),
         }
     }
@@ -162,6 +186,16 @@ impl Work {
                 file_size,
                 block_size: BLOCK_SIZE,
                 is_sequential: false,
+                is_stream: false,
+                direct,
+                depth,
+            })),
+            Work::Stream { direct, depth } => Some(Job::Read(ReadJob {
+                path,
+                file_size,
+                block_size: STREAM_READ,
+                is_sequential: true,
+                is_stream: true,
                 direct,
                 depth,
             })),
@@ -172,6 +206,7 @@ impl Work {
                     file_size,
                     block_size,
                     is_sequential: true,
+                    is_stream: false,
                     direct: false,
                     depth: 1,
                 }))

@@ -21,7 +21,7 @@ pub(crate) const PEER: Contender = Contender {
     environment: &[],
     takes: |work| match work {
         Work::Echo { .. } | Work::Idle { .. } | Work::RandomRead { .. } => true,
-        Work::SequentialRead | Work::Copy => false,
+        Work::SequentialRead | Work::Stream { .. } | Work::Copy => false,
     },
     serve: |_, _| Err("a peer has work of its own".into()),
 };
