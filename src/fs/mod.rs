@@ -26,6 +26,12 @@
 //! opening with `create_new` are not started again, even where a file system interrupts them
 //! (`EINTR`).
 //!
+//! # Limits
+//! A write beyond `RLIMIT_FSIZE` fails with `EFBIG`, and the signal `SIGXFSZ` does not end the
+//! process: the thread of a runtime blocks that signal, alone, as long as the runtime is there, also
+//! for what else the program writes on that thread. A transfer that does not fit `O_DIRECT` is
+//! `InvalidInput`, with a sentence that says what it should have been a multiple of.
+//!
 //! # Errors
 //! All functions return the kernel's errno as
 //! [`io::Error::raw_os_error`](std::io::Error::raw_os_error). A path with a NUL byte in it is

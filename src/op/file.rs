@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 
 use io_uring::{opcode, squeue, types};
 
+use super::alignment::explain;
 use super::place::{Place, check_offset};
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::inflight::{
@@ -59,6 +60,12 @@ fn writing<B: IoBuf>(
         _ => opcode::Write::new(target.number, address, length).offset(offset).build(),
     };
     entry.flags(target.flags)
+}
+
+/// What an entry named of a buffer, to be looked at.
+fn part_of<B: IoBuf>(buffer: &B, start: usize, end: usize) -> libc::iovec {
+    let address = buffer.as_init_ptr().wrapping_add(start).cast_mut();
+    libc::iovec { iov_base: address.cast(), iov_len: clamp(end - start) as usize }
 }
 
 /// Reads from the page cache, where a program reads one by one: see `driver/one_by_one.rs`. `None`:
@@ -124,7 +131,11 @@ unsafe impl<B: IoBufMut, P: Place> Operation for ReadAt<B, P> {
     #[inline(always)]
     fn complete(self, completion: Completion) -> Step<Self> {
         self.place.has_read(&self.file, completion.count());
-        Step::Done(filled(self.buffer, completion.result()))
+        let result = completion.result().map_err(|error| {
+            let part = part_of(&self.buffer, 0, self.buffer.capacity());
+            explain(error, &self.file, &[part], self.place.of_read(&self.file, 0))
+        });
+        Step::Done(filled(self.buffer, result))
     }
 }
 
@@ -205,7 +216,11 @@ unsafe impl<B: IoBufMut, P: Place> Operation for ReadExactAt<B, P> {
 
     #[inline(always)]
     fn complete(mut self, completion: Completion) -> Step<Self> {
-        match advance(&mut self.filled, self.buffer.capacity(), completion.result(), end_of_file) {
+        let result = completion.result().map_err(|error| {
+            let part = part_of(&self.buffer, self.filled, self.buffer.capacity());
+            explain(error, &self.file, &[part], self.place.of_read(&self.file, self.filled))
+        });
+        match advance(&mut self.filled, self.buffer.capacity(), result, end_of_file) {
             Progress::Partial => Step::Again(self),
             Progress::Complete => {
                 self.place.has_read(&self.file, self.filled);
@@ -296,7 +311,11 @@ unsafe impl<B: IoBuf, P: Place> Operation for WriteAt<B, P> {
     #[inline(always)]
     fn complete(self, completion: Completion) -> Step<Self> {
         self.place.has_written(&self.file, completion.count());
-        Step::Done(written(self.buffer, completion.result()))
+        let result = completion.result().map_err(|error| {
+            let part = part_of(&self.buffer, 0, self.buffer.init_len());
+            explain(error, &self.file, &[part], self.place.of_write(&self.file, 0))
+        });
+        Step::Done(written(self.buffer, result))
     }
 }
 
@@ -349,7 +368,11 @@ unsafe impl<B: IoBuf, P: Place> Operation for WriteAllAt<B, P> {
     #[inline(always)]
     fn complete(mut self, completion: Completion) -> Step<Self> {
         self.place.has_written(&self.file, completion.count());
-        match advance(&mut self.written, self.buffer.init_len(), completion.result(), write_zero) {
+        let result = completion.result().map_err(|error| {
+            let part = part_of(&self.buffer, self.written, self.buffer.init_len());
+            explain(error, &self.file, &[part], self.place.of_write(&self.file, self.written))
+        });
+        match advance(&mut self.written, self.buffer.init_len(), result, write_zero) {
             Progress::Partial => Step::Again(self),
             Progress::Complete => Step::Done(Ok(self.buffer)),
             Progress::Failed(error) => {

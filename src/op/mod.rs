@@ -5,6 +5,7 @@
 #![allow(missing_debug_implementations)]
 
 pub(crate) mod accept;
+mod alignment;
 mod batch;
 pub(crate) mod cached;
 pub(crate) mod chunks;

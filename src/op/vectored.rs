@@ -11,6 +11,7 @@ use std::ptr;
 
 use io_uring::{opcode, squeue};
 
+use super::alignment::explain;
 use super::place::Place;
 use crate::buf::{Error, IoBufMut, IoBufs};
 use crate::inflight::{
@@ -187,7 +188,10 @@ unsafe impl<B: IoBufMut, P: Place> Operation for ReadVectoredAt<B, P> {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         self.place.has_read(&self.file, completion.count());
-        Step::Done(filled(self.buffers, completion.result()))
+        let result = completion.result().map_err(|error| {
+            explain(error, &self.file, &self.vectors.0, self.place.of_read(&self.file, 0))
+        });
+        Step::Done(filled(self.buffers, result))
     }
 }
 
@@ -246,7 +250,10 @@ unsafe impl<S: IoBufs, P: Place> Operation for WriteVectoredAt<S, P> {
 
     fn complete(self, completion: Completion) -> Step<Self> {
         self.place.has_written(&self.file, completion.count());
-        Step::Done(written(self.buffers, completion.result()))
+        let result = completion.result().map_err(|error| {
+            explain(error, &self.file, &self.vectors.0, self.place.of_write(&self.file, 0))
+        });
+        Step::Done(written(self.buffers, result))
     }
 }
 
@@ -293,7 +300,11 @@ unsafe impl<S: IoBufs, P: Place> Operation for WriteAllVectoredAt<S, P> {
     fn complete(mut self, completion: Completion) -> Step<Self> {
         self.place.has_written(&self.file, completion.count());
         let before = self.written;
-        match advance(&mut self.written, self.whole, completion.result(), write_zero) {
+        let result = completion.result().map_err(|error| {
+            let offset = self.place.of_write(&self.file, self.written);
+            explain(error, &self.file, self.vectors.of_next_call(), offset)
+        });
+        match advance(&mut self.written, self.whole, result, write_zero) {
             Progress::Complete => Step::Done(Ok(self.buffers)),
             Progress::Failed(error) => {
                 Step::Done(Err(Error::new(error, self.buffers).with_transferred(self.written)))

@@ -463,60 +463,6 @@ pub(crate) fn has_position(file: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Is there a limit on the size of files? A write beyond it fails with `EFBIG`, and sends
-/// `SIGXFSZ`; setrlimit(2).
-pub(crate) fn limits_file_sizes() -> bool {
-    limit(libc::RLIMIT_FSIZE).is_ok_and(|(soft, _)| soft != libc::RLIM_INFINITY)
-}
-
-/// Keeps `SIGXFSZ`, which ends a process, from the calling thread, until this is dropped: the
-/// kernel sends it to the thread whose write is too long. As io_uring does, the error alone tells
-/// of it. sigprocmask(2).
-pub(crate) struct SignalOfLargeFiles {
-    before: libc::sigset_t,
-}
-
-impl SignalOfLargeFiles {
-    pub(crate) fn off() -> SignalOfLargeFiles {
-        let mut before = std::mem::MaybeUninit::uninit();
-        // SAFETY: both sets are local variables. The call fails only for what it does not know, and
-        // fills in the second.
-        let before = unsafe {
-            libc::pthread_sigmask(
-                libc::SIG_BLOCK,
-                &SignalOfLargeFiles::alone(),
-                before.as_mut_ptr(),
-            );
-            before.assume_init()
-        };
-        SignalOfLargeFiles { before }
-    }
-
-    fn alone() -> libc::sigset_t {
-        let mut set = std::mem::MaybeUninit::uninit();
-        // SAFETY: the set is a local variable, which the first call fills in.
-        unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            libc::sigaddset(set.as_mut_ptr(), libc::SIGXFSZ);
-            set.assume_init()
-        }
-    }
-}
-
-impl Drop for SignalOfLargeFiles {
-    fn drop(&mut self) {
-        let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the sets and the time are local variables or this structure's. A signal that
-        // waits for this thread is taken, unless the thread kept it off before, too.
-        unsafe {
-            if libc::sigismember(&self.before, libc::SIGXFSZ) == 0 {
-                libc::sigtimedwait(&SignalOfLargeFiles::alone(), std::ptr::null_mut(), &at_once);
-            }
-            libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut());
-        }
-    }
-}
-
 /// close(2). The number is given up whatever the outcome; an error is that of the file's flush.
 pub(crate) fn close(descriptor: OwnedFd) -> io::Result<()> {
     // SAFETY: the descriptor belongs to the caller, who gives it up.

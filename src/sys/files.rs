@@ -144,6 +144,7 @@ pub(crate) fn copy_range(
     to: (BorrowedFd<'_>, u64),
     length: u64,
 ) -> io::Result<u64> {
+    let _off = super::SignalOfLargeFiles::off();
     let out_of_range = || io::Error::from_raw_os_error(libc::EINVAL);
     let mut from_offset = i64::try_from(from.1).map_err(|_| out_of_range())?;
     let mut to_offset = i64::try_from(to.1).map_err(|_| out_of_range())?;
@@ -190,4 +191,23 @@ pub(crate) fn set_permissions(file: OwnedFd, permissions: fs::Permissions) -> io
 /// Sets the times of a file; futimens(2). Waits for the disk.
 pub(crate) fn set_times(file: OwnedFd, times: fs::FileTimes) -> io::Result<()> {
     fs::File::from(file).set_times(times)
+}
+
+/// What buffers' addresses, and offsets and lengths, of transfers around the page cache must be
+/// multiples of; statx(2). `None`: the kernel does not say (before Linux 6.1, or this file system).
+pub(crate) fn direct_alignment(file: BorrowedFd<'_>) -> Option<(u32, u32)> {
+    let mut status = MaybeUninit::<libc::statx>::uninit();
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    let (file, mask) = (file.as_raw_fd(), libc::STATX_DIOALIGN);
+    // SAFETY: the path is static, and the structure a local variable, which is read only if the
+    // call has filled it in.
+    let status = unsafe {
+        if libc::statx(file, c"".as_ptr(), flags, mask, status.as_mut_ptr()) < 0 {
+            return None;
+        }
+        status.assume_init()
+    };
+    let known = status.stx_mask & libc::STATX_DIOALIGN != 0;
+    let alignment = (status.stx_dio_mem_align, status.stx_dio_offset_align);
+    (known && alignment.0 > 0 && alignment.1 > 0).then_some(alignment)
 }

@@ -10,6 +10,7 @@ mod direct;
 mod events;
 mod files;
 mod futex;
+mod large_files;
 pub(crate) mod names;
 pub(crate) mod option;
 mod peer;
@@ -23,10 +24,9 @@ mod unix_address;
 
 pub(crate) use calls::{
     ENTER_GETEVENTS, ENTER_NO_IOWAIT, ENTER_REGISTERED_RING, ENTER_SQ_WAIT, ENTER_SQ_WAKEUP,
-    SignalOfLargeFiles, Status, advise_huge_pages, enter, enter_min_wait, epoll, epoll_control,
-    epoll_wait, event, file_system, has_position, is_direct, limit, limits_file_sizes,
-    make_buffer_table, read_cached, register_ring_fd, retry, send_msg_ring, unregister_ring_fd,
-    update_buffer_table,
+    Status, advise_huge_pages, enter, enter_min_wait, epoll, epoll_control, epoll_wait, event,
+    file_system, has_position, is_direct, limit, make_buffer_table, read_cached, register_ring_fd,
+    retry, send_msg_ring, unregister_ring_fd, update_buffer_table,
 };
 pub(crate) use clock::{clock, monotonic_nanoseconds, now};
 pub(crate) use descriptor::{Descriptor, duplicate};
@@ -35,10 +35,12 @@ pub(crate) use events::{
     add_watch, event_counter, inotify, is_of_events, read_events, remove_watch,
 };
 pub(crate) use files::{
-    FileSystemStatus, Lock, Whence, Which, appends, copy_range, file_system_status,
-    list_attributes, lock, remove_attribute, seek, set_permissions, set_times, share_blocks,
+    FileSystemStatus, Lock, Whence, Which, appends, copy_range, direct_alignment,
+    file_system_status, list_attributes, lock, remove_attribute, seek, set_permissions, set_times,
+    share_blocks,
 };
 pub(crate) use futex::wake_waiters;
+pub(crate) use large_files::{NoSignalOfLargeFiles, SignalOfLargeFiles, limits_file_sizes};
 pub(crate) use option::lingers;
 pub use peer::UCred;
 pub(crate) use peer::{peer_cred, peer_groups, peer_pidfd};

@@ -50,5 +50,6 @@ pub(crate) fn resolve(host: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
 
 /// Copies the content and the permissions of a file. Waits for the disk; copy_file_range(2).
 pub(crate) fn copy_file(from: &Path, to: &Path) -> io::Result<u64> {
+    let _off = super::SignalOfLargeFiles::off();
     std::fs::copy(from, to)
 }

@@ -57,12 +57,8 @@ pub(crate) async fn writes_and_reads(directory: &Path) {
     // What does not fit the device some file systems refuse, and others read through the page
     // cache.
     let std = std::fs::File::from(file.as_fd().try_clone_to_owned().unwrap());
-    let expected = std.read_at(&mut block(0), 1).map_err(|error| error.raw_os_error());
-    let odd = file
-        .read_at(block(0), 1)
-        .await
-        .map(|(count, _)| count)
-        .map_err(|error| error.raw_os_error());
+    let expected = std.read_at(&mut block(0), 1).map_err(|error| error.kind());
+    let odd = file.read_at(block(0), 1).await.map(|(count, _)| count).map_err(|error| error.kind());
     assert_eq!(odd, expected);
 }
 

@@ -32,6 +32,7 @@ mod standing;
 mod stream;
 mod temporary;
 mod terminals;
+mod too_large;
 mod transfer;
 mod user_space;
 mod walk;

@@ -40,7 +40,7 @@ use crate::ring::seam::{
 use crate::ring::setup::Opened;
 use crate::ring::unpark::Unparker;
 use crate::ring::{buffer_table, refusal, setup};
-use crate::sys;
+use crate::sys::{self, NoSignalOfLargeFiles};
 
 /// Most times that a flush lets other threads run, the kernel's submission thread among them,
 /// before it gives up.
@@ -74,6 +74,8 @@ pub(crate) struct KernelRing {
     buffers: Option<FreeIndices>,
     /// The free indices of the table of registered files.
     pub(super) files: Option<FreeIndices>,
+    /// A direct write is made in the very enter that submits it, by this thread.
+    _no_signal: NoSignalOfLargeFiles,
 }
 
 impl KernelRing {
@@ -114,6 +116,7 @@ impl KernelRing {
             counters: Arc::default(),
             buffers: None,
             files: None,
+            _no_signal: NoSignalOfLargeFiles::here(),
         };
         ring.ask_for_index();
         ring.ask_for_idle_waits()?;

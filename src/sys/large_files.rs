@@ -1,0 +1,148 @@
+//! The signal that comes with the error of a write beyond the limit on the size of files, kept from
+//! a thread.
+//!
+//! The kernel sends `SIGXFSZ` to the thread whose write is too long, and it ends the process. A
+//! completion tells the error, so nobody here has a use for it.
+//!
+//! # Safety
+//! Every block is a system call of the thread on its own signals, with sets that are local variables
+//! or belong to the structures here.
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+/// Is there a limit on the size of files? A write beyond it fails with `EFBIG`, and sends
+/// `SIGXFSZ`; setrlimit(2).
+pub(crate) fn limits_file_sizes() -> bool {
+    super::limit(libc::RLIMIT_FSIZE).is_ok_and(|(soft, _)| soft != libc::RLIM_INFINITY)
+}
+
+/// Keeps `SIGXFSZ`, which ends a process, from the calling thread, until this is dropped: the
+/// kernel sends it to the thread whose write is too long. sigprocmask(2).
+pub(crate) struct SignalOfLargeFiles {
+    before: libc::sigset_t,
+}
+
+impl SignalOfLargeFiles {
+    pub(crate) fn off() -> SignalOfLargeFiles {
+        let mut before = MaybeUninit::uninit();
+        // SAFETY: both sets are local variables. The call fails only for what it does not know, and
+        // fills in the second.
+        let before = unsafe {
+            libc::pthread_sigmask(libc::SIG_BLOCK, &alone(), before.as_mut_ptr());
+            before.assume_init()
+        };
+        SignalOfLargeFiles { before }
+    }
+}
+
+impl Drop for SignalOfLargeFiles {
+    fn drop(&mut self) {
+        // SAFETY: the set is this structure's.
+        if unsafe { libc::sigismember(&self.before, libc::SIGXFSZ) } == 0 {
+            take_what_waits();
+        }
+        // SAFETY: as above.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut()) };
+    }
+}
+
+/// Keeps the signal from the calling thread as long as any of these lives there: for a ring by
+/// which the kernel makes writes of the thread in any of its system calls.
+///
+/// They may go in any order. What else becomes of the thread's mask meanwhile stays as it is.
+#[derive(Debug)]
+pub(crate) struct NoSignalOfLargeFiles {
+    /// It is for the thread that has made it.
+    _of_thread: PhantomData<*const ()>,
+}
+
+thread_local! {
+    /// How many there are on this thread, and whether the signal was kept off before the first.
+    static ON_THREAD: Cell<(u32, bool)> = const { Cell::new((0, false)) };
+}
+
+impl NoSignalOfLargeFiles {
+    pub(crate) fn here() -> NoSignalOfLargeFiles {
+        let (count, mut was_off) = ON_THREAD.get();
+        if count == 0 {
+            let mut before = MaybeUninit::uninit();
+            // SAFETY: both sets are local variables, of which the call fills in the second.
+            was_off = unsafe {
+                libc::pthread_sigmask(libc::SIG_BLOCK, &alone(), before.as_mut_ptr());
+                libc::sigismember(before.as_ptr(), libc::SIGXFSZ) == 1
+            };
+        }
+        ON_THREAD.set((count + 1, was_off));
+        NoSignalOfLargeFiles { _of_thread: PhantomData }
+    }
+}
+
+impl Drop for NoSignalOfLargeFiles {
+    fn drop(&mut self) {
+        let (count, was_off) = ON_THREAD.get();
+        ON_THREAD.set((count - 1, was_off));
+        if count == 1 && !was_off {
+            take_what_waits();
+            // SAFETY: the set is a local variable.
+            unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &alone(), std::ptr::null_mut()) };
+        }
+    }
+}
+
+/// Takes the signal if it waits for this thread, which keeps it off.
+fn take_what_waits() {
+    let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the set and the time are local variables.
+    unsafe { libc::sigtimedwait(&alone(), std::ptr::null_mut(), &at_once) };
+}
+
+/// The set of this signal alone.
+fn alone() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the set is a local variable, which the first call fills in.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGXFSZ);
+        set.assume_init()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_off() -> bool {
+        let mut mask = MaybeUninit::uninit();
+        // SAFETY: the set is a local variable, which the call fills in.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), mask.as_mut_ptr());
+            libc::sigismember(mask.as_ptr(), libc::SIGXFSZ) == 1
+        }
+    }
+
+    #[test]
+    fn the_signal_is_off_as_long_as_one_of_several_is_there_and_what_came_meanwhile_is_taken() {
+        assert!(!is_off());
+        let (first, second) = (NoSignalOfLargeFiles::here(), NoSignalOfLargeFiles::here());
+        drop(first);
+        assert!(is_off(), "the second is there");
+        // SAFETY: the signal goes to this thread, which keeps it off.
+        assert_eq!(unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGXFSZ) }, 0);
+        drop(SignalOfLargeFiles::off());
+        assert!(is_off());
+        drop(second);
+        // Else the process would have ended here.
+        assert!(!is_off());
+    }
+
+    #[test]
+    fn a_thread_that_keeps_the_signal_off_itself_goes_on_to() {
+        // SAFETY: the set is a local variable.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &alone(), std::ptr::null_mut()) };
+        drop(NoSignalOfLargeFiles::here());
+        assert!(is_off());
+    }
+}
