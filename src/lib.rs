@@ -12,8 +12,7 @@
 //! |---|---|
 //! | [`fs`] | Files: open, read and write at an offset, sync, metadata; directories |
 //! | [`net`] | TCP, UDP and Unix streams; name look-up |
-//! | [`io`] | Traits for code over any stream, and what is built on them; readiness of any descriptor |
-//! | [`io`] | Readiness of any descriptor; counters to wait for |
+//! | [`io`] | Traits for code over any stream; lines, copies, frames; pipes, standard streams; readiness of any descriptor; counters to wait for |
 //! | [`futex`] | Waiting for a number in memory |
 //! | [`process`] | Child processes |
 //! | [`signal`] | Ctrl-C and other signals, as streams |
@@ -284,8 +283,8 @@
 //! # When not to use it
 //!
 //! - On anything but Linux.
-//! - With libraries that need `Send` futures, tokio's reactor, or `AsyncRead`/`AsyncWrite` streams.
-//!   There are no adapters.
+//! - With libraries that need `Send` futures, tokio's reactor, or streams of tokio's or futures-io's
+//!   traits, which lend a buffer to a poll. Those of [`io`] own theirs; there are no adapters.
 //! - For buffered writes, metadata, and files on tmpfs. The kernel hands these to worker threads,
 //!   which costs about 20 µs of CPU for each operation, one at a time. [`fs`] says which operations
 //!   that concerns.

@@ -9,6 +9,15 @@
 //! The names are those of tokio and of the crate futures-io, and the traits are others: they own
 //! their buffers, so a type of those crates does not implement them.
 //!
+//! | What for | Items |
+//! |---|---|
+//! | lines, and small writes | [`BufReader`], [`BufWriter`] |
+//! | frames | [`FramedRead`], [`FramedWrite`] with [`LengthDelimited`], [`LinesCodec`], or a codec of your own |
+//! | copies, proxies | [`copy`], [`copy_bidirectional`] |
+//! | pipes | [`pipe()`], [`PipeReader::open`], [`PipeWriter::open`], [`mkfifo`] |
+//! | standard streams | [`stdin`], [`stdout`], [`stderr`] |
+//! | other descriptors | [`PollFd`], [`EventFd`] |
+//!
 //! ```
 //! use std::io;
 //! use annulus::io::{AsyncRead, AsyncWrite};

@@ -88,6 +88,15 @@ fn reads_writes_and_calls_on_files_come_out_as_they_were_built() {
         opcode::Write::new(FD, pointer(ONE), 100).offset(5).build(),
         TransferCall::Write(transfer(5)),
     );
+    let unsignalled = Transfer { flags: 0x100, ..transfer(u64::MAX) };
+    is(
+        opcode::Write::new(FD, pointer(ONE), 100).offset(u64::MAX).rw_flags(0x100).build(),
+        TransferCall::Write(unsignalled),
+    );
+    is(
+        opcode::Writev::new(FD, pointer(ONE), 100).offset(u64::MAX).rw_flags(0x100).build(),
+        TransferCall::Writev(unsignalled),
+    );
     is(
         opcode::ReadFixed::new(FD, pointer(ONE), 100, 3).offset(5).build(),
         TransferCall::Read(transfer(5)),
