@@ -41,7 +41,7 @@ pub(super) fn explain(
     if error.raw_os_error() != Some(libc::EINVAL) || !file.is_direct() {
         return error;
     }
-    let known = sys::direct_alignment(file.as_fd());
+    let known = sys::alignment_of_direct_transfers(file.as_fd());
     let (of_memory, of_offset) = known.unwrap_or((SECTOR, SECTOR));
     let fits = |number: u64, alignment: u32| number.is_multiple_of(alignment.into());
     let misfit = memory.iter().find_map(|part| {

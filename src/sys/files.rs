@@ -195,7 +195,7 @@ pub(crate) fn set_times(file: OwnedFd, times: fs::FileTimes) -> io::Result<()> {
 
 /// What buffers' addresses, and offsets and lengths, of transfers around the page cache must be
 /// multiples of; statx(2). `None`: the kernel does not say (before Linux 6.1, or this file system).
-pub(crate) fn direct_alignment(file: BorrowedFd<'_>) -> Option<(u32, u32)> {
+pub(crate) fn alignment_of_direct_transfers(file: BorrowedFd<'_>) -> Option<(u32, u32)> {
     let mut status = MaybeUninit::<libc::statx>::uninit();
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
     let (file, mask) = (file.as_raw_fd(), libc::STATX_DIOALIGN);

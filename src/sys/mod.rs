@@ -35,7 +35,7 @@ pub(crate) use events::{
     add_watch, event_counter, inotify, is_of_events, read_events, remove_watch,
 };
 pub(crate) use files::{
-    FileSystemStatus, Lock, Whence, Which, appends, copy_range, direct_alignment,
+    FileSystemStatus, Lock, Whence, Which, alignment_of_direct_transfers, appends, copy_range,
     file_system_status, list_attributes, lock, remove_attribute, seek, set_permissions, set_times,
     share_blocks,
 };
