@@ -4,10 +4,11 @@
 //! each type says which of them it has.
 
 use std::io;
+use std::net::Ipv6Addr;
 use std::os::fd::AsFd;
 
 use crate::sys::Domain;
-use crate::sys::option::{self, Name, SocketOption};
+use crate::sys::option::{self, FlowLabel, Name, SocketOption};
 
 /// Declares a setter and a getter for each option.
 macro_rules! accessors {
@@ -120,6 +121,24 @@ macro_rules! internet_options {
         pub fn device(&self) -> std::io::Result<Option<Vec<u8>>> {
             let name = $crate::sys::option::DEVICE.get(self)?;
             Ok(Some(name.as_bytes().to_vec()).filter(|name| !name.is_empty()))
+        }
+
+        /// Lets packets to an address carry a flow label of 20 bits: `IPV6_FLOWLABEL_MGR` and
+        /// `IPV6_FLOWINFO_SEND`.
+        ///
+        /// It is used where the address names it, in the order of bytes of the network:
+        /// `SocketAddrV6::new(address, port, label.to_be(), 0)`. A label that was not allowed is
+        /// refused with `EINVAL` while any socket of the machine has a label for itself alone.
+        ///
+        /// # Errors
+        /// `InvalidInput` for a label of more than 20 bits, and for 0; else the kernel's: `ENOBUFS`
+        /// for too many labels.
+        pub fn allow_flow_label(
+            &self,
+            label: u32,
+            address: std::net::Ipv6Addr,
+        ) -> std::io::Result<()> {
+            $crate::net::options::allow_flow_label(self, label, address)
         }
 
         /// Allows it to be bound to an address that no interface has (yet): `IP_FREEBIND`, or
@@ -322,6 +341,19 @@ pub(super) fn of_family<T>(
     v6: SocketOption<T>,
 ) -> io::Result<SocketOption<T>> {
     Ok(if option::DOMAIN.get(socket)? == Domain::IPV6 { v6 } else { v4 })
+}
+
+pub(super) fn allow_flow_label(
+    socket: &impl AsFd,
+    label: u32,
+    address: Ipv6Addr,
+) -> io::Result<()> {
+    if label == 0 || label >= 1 << 20 {
+        let sentence = "a flow label has 20 bits, of which one at least is set";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
+    }
+    option::FLOW_LABEL.set(socket, FlowLabel(label, address))?;
+    option::SENDS_FLOW_LABEL.set(socket, true)
 }
 
 pub(super) fn bind_device(socket: &impl AsFd, interface: Option<&[u8]>) -> io::Result<()> {

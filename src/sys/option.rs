@@ -71,6 +71,7 @@ pub(crate) const TYPE_OF_SERVICE: SocketOption<u32> = row(IPPROTO_IP, IP_TOS);
 
 /// Of IPv6; ipv6(7).
 pub(crate) const AUTO_FLOW_LABEL: SocketOption<bool> = row(IPPROTO_IPV6, IPV6_AUTOFLOWLABEL);
+pub(crate) const FLOW_LABEL: SocketOption<FlowLabel> = row(IPPROTO_IPV6, IPV6_FLOWLABEL_MGR);
 pub(crate) const FREE_BIND_V6: SocketOption<bool> = row(IPPROTO_IPV6, IPV6_FREEBIND);
 pub(crate) const HOPS_V6: SocketOption<u32> = row(IPPROTO_IPV6, IPV6_UNICAST_HOPS);
 pub(crate) const JOIN_V6: SocketOption<GroupV6> = row(IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP);
@@ -83,6 +84,8 @@ pub(crate) const MULTICAST_HOPS_V6: SocketOption<u32> = row(IPPROTO_IPV6, IPV6_M
 pub(crate) const MULTICAST_INTERFACE_V6: SocketOption<u32> = row(IPPROTO_IPV6, IPV6_MULTICAST_IF);
 pub(crate) const MULTICAST_LOOP_V6: SocketOption<bool> = row(IPPROTO_IPV6, IPV6_MULTICAST_LOOP);
 pub(crate) const ONLY_V6: SocketOption<bool> = row(IPPROTO_IPV6, IPV6_V6ONLY);
+/// Are flow labels that an address names used?
+pub(crate) const SENDS_FLOW_LABEL: SocketOption<bool> = row(IPPROTO_IPV6, IPV6_FLOWINFO_SEND);
 pub(crate) const TELLS_DESTINATION_V6: SocketOption<bool> = row(IPPROTO_IPV6, IPV6_RECVPKTINFO);
 pub(crate) const TELLS_TRAFFIC_CLASS: SocketOption<bool> = row(IPPROTO_IPV6, IPV6_RECVTCLASS);
 pub(crate) const TRAFFIC_CLASS: SocketOption<u32> = row(IPPROTO_IPV6, IPV6_TCLASS);
@@ -104,6 +107,9 @@ pub(crate) const USER_TIMEOUT: SocketOption<Milliseconds> = row(IPPROTO_TCP, TCP
 /// Of UDP; udp(7).
 pub(crate) const COALESCES: SocketOption<bool> = row(SOL_UDP, UDP_GRO);
 
+/// Of the kernel's in6.h.
+const IPV6_FLOWLABEL_MGR: c_int = 32;
+const IPV6_FLOWINFO_SEND: c_int = 33;
 /// Of the kernel's in.h; RFC 3678.
 const MCAST_JOIN_SOURCE_GROUP: c_int = 46;
 const MCAST_LEAVE_SOURCE_GROUP: c_int = 47;
@@ -319,6 +325,25 @@ impl Settable for SourceV6 {
             words[first + 2..first + 6].copy_from_slice(&into_words::<4>(&address.octets()));
         }
         words
+    }
+}
+
+/// A flow label that anybody may use, for packets to an address; `struct in6_flowlabel_req`.
+#[derive(Debug)]
+pub(crate) struct FlowLabel(pub(crate) u32, pub(crate) Ipv6Addr);
+
+impl Settable for FlowLabel {
+    type Set = [c_int; 8];
+
+    fn into_words(self) -> [c_int; 8] {
+        const GET: u8 = 0;
+        const ANYBODY: u8 = 255;
+        const CREATE: u16 = 1;
+        let [a, b, c, d] = into_words(&self.1.octets());
+        let [create, more] = CREATE.to_ne_bytes();
+        // Behind them are two times of leases, which the kernel chooses for 0.
+        let [how] = into_words(&[GET, ANYBODY, create, more]);
+        [a, b, c, d, self.0.to_be() as c_int, how, 0, 0]
     }
 }
 

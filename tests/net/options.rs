@@ -1,9 +1,10 @@
 //! Options of sockets: what is set is read again, by std's and socket2's calls, too.
 
 use std::io::ErrorKind;
+use std::net::{Ipv6Addr, SocketAddrV6};
 use std::time::Duration;
 
-use annulus::net::{TcpListener, TcpSocket, UdpSocket};
+use annulus::net::{SocketAddr, TcpListener, TcpSocket, UdpSocket};
 use socket2::SockRef;
 
 use crate::common::{in_own_process, own_network, run};
@@ -142,6 +143,34 @@ fn options_of_ipv6_are_read_as_they_were_set() {
         let _listener = socket.listen(4).unwrap();
         let v4 = TcpListener::bind(("0.0.0.0", port)).await;
         assert!(v4.is_ok(), "IPv4 is left alone: {v4:?}");
+    });
+}
+
+#[test]
+fn a_flow_label_that_was_allowed_is_that_of_the_connection() {
+    run(async || {
+        if !has_ipv6() {
+            return;
+        }
+        let label = 0x1_2345u32;
+        let to = |label: u32| {
+            SocketAddr::from(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 9, label.to_be(), 0))
+        };
+        let socket = UdpSocket::bind("[::1]:0").await.unwrap();
+        socket.connect(to(label)).await.unwrap();
+        let flow = |address| match address {
+            SocketAddr::V6(address) => address.flowinfo(),
+            SocketAddr::V4(_) => panic!("{address}"),
+        };
+        assert_eq!(flow(socket.peer_addr().unwrap()), 0, "nobody has allowed it");
+        let socket = UdpSocket::bind("[::1]:0").await.unwrap();
+        socket.allow_flow_label(label, Ipv6Addr::LOCALHOST).unwrap();
+        socket.connect(to(label)).await.unwrap();
+        assert_eq!(flow(socket.peer_addr().unwrap()), label.to_be());
+        for label in [0, 1 << 20] {
+            let error = socket.allow_flow_label(label, Ipv6Addr::LOCALHOST).unwrap_err();
+            assert!(error.to_string().contains("20 bits"), "{error}");
+        }
     });
 }
 
