@@ -136,10 +136,11 @@
 //! of it.
 //!
 //! Most operations are an [`Op`]: also `accept`, `shutdown`, `sync_all`, `sync_data` and `set_len`,
-//! which have no buffer. An `Op` is lazy: its first poll submits it, together with everything else
+//! which have no buffer, and single calls on names, such as `rename`, `remove_file` and
+//! `create_dir`. An `Op` is lazy: its first poll submits it, together with everything else
 //! that this turn of the loop starts. It does not need to be pinned. Other operations are plain
-//! futures: those that open, connect, close, look up names, read metadata or work on directories,
-//! and `read_append`. For a `read_append` with a deadline write
+//! futures: those that open, connect, close, look up names, read metadata or work on whole
+//! directories, and `read_append`. For a `read_append` with a deadline write
 //! `stream.read(buffer.spare()).timeout(…)`.
 //!
 //! All methods take `&self`, so several operations on one file can be in flight at once. The

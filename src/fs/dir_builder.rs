@@ -5,6 +5,8 @@ use std::path::Path;
 
 use super::attributes::metadata_in;
 use super::base::Base;
+use super::names::here;
+use crate::inflight::Op;
 use crate::op::path::MakeDirectory;
 
 /// What new directories may be used for, less the umask.
@@ -14,10 +16,12 @@ const MODE: libc::mode_t = 0o777;
 /// thread of the kernel does it (about 20 µs of CPU); before Linux 5.15 it takes the [software
 /// path](crate::docs::software_ring).
 ///
+/// Yields `io::Result<()>`.
+///
 /// # Errors
 /// The kernel's, for example `AlreadyExists`, or `NotFound` if its parent is missing.
-pub async fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
-    DirBuilder::new().create(path).await
+pub fn create_dir(path: impl AsRef<Path>) -> Op<'static, MakeDirectory> {
+    MakeDirectory::op(here(path.as_ref()), MODE)
 }
 
 /// Makes a directory and all its parents that are missing. One that exists is no error.

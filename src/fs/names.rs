@@ -1,5 +1,6 @@
 //! Names: given, changed, removed, and what links say.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -7,27 +8,31 @@ use std::path::{Path, PathBuf};
 use super::base::Base;
 use super::c_path::c_path;
 use crate::blocking::spawn_blocking;
-use crate::op::path::{Link, MakeSymlink, Rename, Unlink};
+use crate::inflight::Op;
+use crate::op::path::{Link, MakeSymlink, Place, Rename, Unlink};
 use crate::sys::{self, Descriptor};
 
 /// Gives a file or directory another name, replacing what had it; rename(2). If the future is
 /// dropped it may happen all the same. A worker thread of the kernel does it (about 20 µs of CPU).
 ///
+/// Yields `io::Result<()>`.
+///
 /// # Errors
 /// The kernel's, for example `EXDEV` for another file system.
-pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
-    rename_from(&Base::HERE, from.as_ref(), &Base::HERE, to.as_ref(), 0).await
+pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Op<'static, Rename> {
+    Rename::op(here(from.as_ref()), here(to.as_ref()), 0)
 }
 
 /// Gives a file or directory another name that nobody has; renameat2(2) with `RENAME_NOREPLACE`. It
 /// is otherwise as [`rename`].
 ///
+/// Yields `io::Result<()>`.
+///
 /// # Errors
 /// `AlreadyExists` if the name is taken, `InvalidInput` on a file system that cannot do it, else as
 /// [`rename`].
-pub async fn rename_noreplace(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
-    let flags = libc::RENAME_NOREPLACE;
-    rename_from(&Base::HERE, from.as_ref(), &Base::HERE, to.as_ref(), flags).await
+pub fn rename_noreplace(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Op<'static, Rename> {
+    Rename::op(here(from.as_ref()), here(to.as_ref()), libc::RENAME_NOREPLACE)
 }
 
 /// Exchanges two names, in one step: neither is ever missing; renameat2(2) with `RENAME_EXCHANGE`.
@@ -46,12 +51,18 @@ pub async fn rename_noreplace(from: impl AsRef<Path>, to: impl AsRef<Path>) -> i
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 ///
+/// Yields `io::Result<()>`.
+///
 /// # Errors
 /// `NotFound` if one of them is missing, `InvalidInput` on a file system that cannot do it, else as
 /// [`rename`].
-pub async fn rename_exchange(one: impl AsRef<Path>, two: impl AsRef<Path>) -> io::Result<()> {
-    let flags = libc::RENAME_EXCHANGE;
-    rename_from(&Base::HERE, one.as_ref(), &Base::HERE, two.as_ref(), flags).await
+pub fn rename_exchange(one: impl AsRef<Path>, two: impl AsRef<Path>) -> Op<'static, Rename> {
+    Rename::op(here(one.as_ref()), here(two.as_ref()), libc::RENAME_EXCHANGE)
+}
+
+/// A path from the current directory on. What is none is told by its operation.
+pub(super) fn here(path: &Path) -> Place<'static> {
+    Place::checked(c_path(path))
 }
 
 pub(super) async fn rename_from(
@@ -69,11 +80,13 @@ pub(super) async fn rename_from(
 /// the future is dropped it may happen all the same. A worker thread of the kernel does it; before
 /// Linux 5.15 it takes the [software path](crate::docs::software_ring).
 ///
+/// Yields `io::Result<()>`.
+///
 /// # Errors
 /// The kernel's, for example `AlreadyExists`, `EXDEV` for another file system, or
 /// `PermissionDenied` for a directory.
-pub async fn hard_link(original: impl AsRef<Path>, link: impl AsRef<Path>) -> io::Result<()> {
-    hard_link_from(&Base::HERE, original.as_ref(), &Base::HERE, link.as_ref()).await
+pub fn hard_link(original: impl AsRef<Path>, link: impl AsRef<Path>) -> Op<'static, Link> {
+    Link::op(here(original.as_ref()), here(link.as_ref()), 0)
 }
 
 pub(super) async fn hard_link_from(
@@ -94,10 +107,15 @@ pub(super) async fn hard_link_from(
 /// If the future is dropped it may happen all the same. A worker thread of the kernel does it;
 /// before Linux 5.15 it takes the [software path](crate::docs::software_ring).
 ///
+/// Yields `io::Result<()>`.
+///
 /// # Errors
 /// The kernel's, for example `AlreadyExists`.
-pub async fn symlink(original: impl AsRef<Path>, link: impl AsRef<Path>) -> io::Result<()> {
-    symlink_in(&Base::HERE, original.as_ref(), link.as_ref()).await
+pub fn symlink(original: impl AsRef<Path>, link: impl AsRef<Path>) -> Op<'static, MakeSymlink> {
+    match c_path(original.as_ref()) {
+        Ok(text) => MakeSymlink::op(text, here(link.as_ref())),
+        Err(error) => MakeSymlink::op(CString::default(), Place::checked(Err(error))),
+    }
 }
 
 pub(super) async fn symlink_in(base: &Base, text: &Path, link: &Path) -> io::Result<()> {
@@ -135,19 +153,23 @@ pub async fn canonicalize(path: impl AsRef<Path>) -> io::Result<PathBuf> {
 /// Removes a file; unlink(2). If the future is dropped it may happen all the same. A worker thread
 /// of the kernel does it (about 20 µs of CPU).
 ///
+/// Yields `io::Result<()>`.
+///
 /// # Errors
 /// The kernel's, for example `NotFound`.
-pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
-    remove_in(&Base::HERE, path.as_ref(), false).await
+pub fn remove_file(path: impl AsRef<Path>) -> Op<'static, Unlink> {
+    Unlink::op(here(path.as_ref()), false)
 }
 
 /// Removes an empty directory; rmdir(2). If the future is dropped it may happen all the same. A
 /// worker thread of the kernel does it.
 ///
+/// Yields `io::Result<()>`.
+///
 /// # Errors
 /// The kernel's, for example `DirectoryNotEmpty`.
-pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
-    remove_in(&Base::HERE, path.as_ref(), true).await
+pub fn remove_dir(path: impl AsRef<Path>) -> Op<'static, Unlink> {
+    Unlink::op(here(path.as_ref()), true)
 }
 
 pub(super) async fn remove_in(base: &Base, path: &Path, is_directory: bool) -> io::Result<()> {

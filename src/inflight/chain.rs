@@ -2,8 +2,9 @@
 //! it, in one submission where the ring links them.
 //!
 //! A chain goes in rounds. A round is a run of members whose entries are pushed together, and which
-//! have their turns at once. It ends before a member that would have to wait for its turn, or whose
-//! predecessor needs more than one entry. So no member waits for a lane while another of its chain
+//! have their turns at once. It ends before a member that would have to wait for its turn, and
+//! behind one that may not be followed: it needs more than one entry, or the ring would start the
+//! next one although it has failed. So no member waits for a lane while another of its chain
 //! keeps one, and two chains never wait for each other. Where the ring links nothing, each round
 //! has one member.
 //!
@@ -39,9 +40,10 @@ use crate::runtime::{Core, Timer, current};
 
 /// Operations one after the other, as one future: made by [`Op::then`].
 ///
-/// Each member starts when the one before it has done **all** that was asked of it, without a
-/// round through the program: where it can, the ring gets all of them in one submission, linked
-/// (`IOSQE_IO_LINK`, io_uring_linked_requests(7)). An error or a short transfer ends the rest.
+/// Each member starts when the one before it has done **all** that was asked of it. An error or a
+/// short transfer ends the rest. Members that [can go together](#what-goes-out-together) are one
+/// submission, linked (`IOSQE_IO_LINK`, io_uring_linked_requests(7)): the kernel starts the next one
+/// without a round through the program.
 ///
 /// It yields a tuple with the result of each, in order. A member that did not run has the error
 /// `ECANCELED`, with its buffer.
@@ -74,10 +76,16 @@ use crate::runtime::{Core, Timer, current};
 /// [`cancel`](Chain::cancel), [`timeout`](Chain::timeout) and [`deadline`](Chain::deadline) wait for
 /// all members, and give all results and buffers.
 ///
-/// # Where the members run one by one
-/// Before Linux 6.1, and where a member must wait for its turn (as behind a dropped write), or moves
-/// more than 2,147,479,552 bytes, the next member is submitted when the one before it has ended. The
-/// results are the same. The software ring links by itself.
+/// # What goes out together
+/// The kernel breaks a chain at a read or a write that fails or is short, and so do all members
+/// that transfer bytes, allocate or connect. It does *not* see that a sync, a `set_len`, a call on
+/// names or a `shutdown` has failed. What stands behind one of these is therefore submitted when it
+/// has ended: `write_all_at(…).then(sync_data()).then(rename(…))` is two submissions, the write with
+/// the sync, and then the name, which no file gets whose content is not safe.
+///
+/// The same holds for a member that must wait for its turn, as behind a dropped write, or that moves
+/// more than 2,147,479,552 bytes; and before Linux 6.1 for all. The results are the same
+/// everywhere. The software ring links by the same rules.
 ///
 /// # Panics
 /// When first polled outside a runtime, or polled again after it has yielded its output.
@@ -93,8 +101,9 @@ impl<'h, O: Link> Op<'h, O> {
     /// [`Chain`].
     ///
     /// Operations that can stand in a chain are reads, writes, syncs, `set_len` and allocation of a
-    /// [`File`](crate::fs::File); renaming, removing and making directories; reads and writes of
-    /// streams, but not the zero-copy ones; [`no_op`](crate::no_op).
+    /// [`File`](crate::fs::File) at an offset; renaming, linking, removing a name and making a
+    /// directory, in [`fs`](crate::fs); reads, writes and `shutdown` of streams, but not the
+    /// zero-copy ones; [`no_op`](crate::no_op).
     pub fn then<P: Link>(self, next: Op<'h, P>) -> Chain<'h, (O, P)> {
         let members = (Linked::Running(self), Linked::Running(next));
         Chain { members: Some(members), course: Course::default() }
@@ -308,7 +317,7 @@ fn follow(
     next: &mut dyn Member,
     core: &Rc<Core>,
 ) -> Option<(squeue::Entry, bool)> {
-    if !round.last()?.asks_for_all() {
+    if !round.last()?.may_be_followed() {
         return None;
     }
     let entry = next.next_entry()?;

@@ -25,11 +25,12 @@ pub trait Link: Operation {
     /// Its share in the descriptor that its entry names, unless entries name that for a worker.
     fn named(&self) -> Option<&Handle>;
 
-    /// Does its next entry ask for all that is left to do? Else nothing may stand behind it yet,
-    /// since the kernel looks at one entry only.
-    fn asks_for_all(&self) -> bool {
-        true
-    }
+    /// May another stand behind its next entry: does the ring see all that must keep that from
+    /// starting? Not if a further entry is needed, since the ring looks at one only. And not if a
+    /// failure does not break a chain: of syncs, `set_len`, calls on names and `shutdown` the kernel
+    /// does not mark it (`req_set_fail` is missing since Linux 5.19; `breaks_chain` in
+    /// `ring/request/` has the rule of each).
+    fn may_be_followed(&self) -> bool;
 
     /// Has it done all that was asked of it, so that the next one starts?
     fn is_whole(output: &Self::Output) -> bool;
@@ -63,7 +64,7 @@ pub(super) trait Member {
 
     fn enters_quietly(&mut self) -> bool;
 
-    fn asks_for_all(&self) -> bool;
+    fn may_be_followed(&self) -> bool;
 
     /// Its entry, as it is if others stand behind it.
     fn followed(&self, entry: squeue::Entry) -> squeue::Entry;
@@ -155,8 +156,8 @@ impl<O: Link> Member for Linked<'_, O> {
         }
     }
 
-    fn asks_for_all(&self) -> bool {
-        self.running().and_then(Op::look).is_some_and(Link::asks_for_all)
+    fn may_be_followed(&self) -> bool {
+        self.running().and_then(Op::look).is_some_and(Link::may_be_followed)
     }
 
     fn followed(&self, entry: squeue::Entry) -> squeue::Entry {

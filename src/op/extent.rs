@@ -52,6 +52,10 @@ impl Link for Fallocate {
         None
     }
 
+    fn may_be_followed(&self) -> bool {
+        true
+    }
+
     fn is_whole(output: &io::Result<()>) -> bool {
         output.is_ok()
     }
@@ -104,6 +108,10 @@ unsafe impl Operation for SyncRange {
 impl Link for SyncRange {
     fn named(&self) -> Option<&Handle> {
         None
+    }
+
+    fn may_be_followed(&self) -> bool {
+        false
     }
 
     fn is_whole(output: &io::Result<()>) -> bool {

@@ -172,6 +172,10 @@ impl<B: IoBufMut> Link for ReadAt<B> {
         Some(&self.file)
     }
 
+    fn may_be_followed(&self) -> bool {
+        true
+    }
+
     fn is_whole(output: &Self::Output) -> bool {
         matches!(output, Ok((count, buffer)) if *count == clamp(buffer.capacity()) as usize)
     }
@@ -272,7 +276,7 @@ impl<B: IoBufMut> Link for ReadExactAt<B> {
         Some(&self.file)
     }
 
-    fn asks_for_all(&self) -> bool {
+    fn may_be_followed(&self) -> bool {
         self.buffer.capacity() - self.filled <= MOST_BYTES
     }
 
@@ -328,6 +332,10 @@ impl<B: IoBuf, P: Place> WriteAt<B, P> {
 impl<B: IoBuf> Link for WriteAt<B> {
     fn named(&self) -> Option<&Handle> {
         Some(&self.file)
+    }
+
+    fn may_be_followed(&self) -> bool {
+        true
     }
 
     fn is_whole(output: &Self::Output) -> bool {
@@ -397,7 +405,7 @@ impl<B: IoBuf> Link for WriteAllAt<B> {
         Some(&self.file)
     }
 
-    fn asks_for_all(&self) -> bool {
+    fn may_be_followed(&self) -> bool {
         self.buffer.init_len() - self.written <= MOST_BYTES
     }
 
@@ -446,6 +454,10 @@ impl Link for Fsync {
         Some(&self.file)
     }
 
+    fn may_be_followed(&self) -> bool {
+        false
+    }
+
     fn is_whole(output: &Self::Output) -> bool {
         output.is_ok()
     }
@@ -489,6 +501,10 @@ impl Link for Truncate {
         Some(&self.file)
     }
 
+    fn may_be_followed(&self) -> bool {
+        false
+    }
+
     fn is_whole(output: &Self::Output) -> bool {
         output.is_ok()
     }
@@ -525,6 +541,10 @@ unsafe impl Operation for Advise {
 impl Link for Advise {
     fn named(&self) -> Option<&Handle> {
         Some(&self.file)
+    }
+
+    fn may_be_followed(&self) -> bool {
+        true
     }
 
     fn is_whole(output: &Self::Output) -> bool {

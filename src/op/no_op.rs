@@ -54,6 +54,10 @@ impl Link for NoOp {
         None
     }
 
+    fn may_be_followed(&self) -> bool {
+        true
+    }
+
     fn is_whole(output: &Self::Output) -> bool {
         output.is_ok()
     }

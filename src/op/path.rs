@@ -12,7 +12,7 @@ use std::mem;
 
 use io_uring::{opcode, squeue, types};
 
-use crate::inflight::{Habits, Handle, Op, Operation, Step};
+use crate::inflight::{self, Habits, Handle, Op, Operation, Step};
 use crate::ring::Completion;
 
 const HERE: types::Fd = types::Fd(libc::AT_FDCWD);
@@ -22,19 +22,29 @@ const HERE: types::Fd = types::Fd(libc::AT_FDCWD);
 pub(crate) struct Place<'d> {
     directory: Option<&'d Handle>,
     path: CString,
+    /// Why it is none: its operation says so when its turn has come.
+    error: Option<io::Error>,
 }
 
 impl Place<'_> {
     pub(crate) fn here(path: CString) -> Place<'static> {
-        Place { directory: None, path }
+        Place { directory: None, path, error: None }
+    }
+
+    /// Of a path that may be none.
+    pub(crate) fn checked(path: io::Result<CString>) -> Place<'static> {
+        match path {
+            Ok(path) => Place::here(path),
+            Err(error) => Place { error: Some(error), ..Place::here(CString::default()) },
+        }
     }
 
     pub(crate) fn within(directory: &Handle, path: CString) -> Place<'_> {
-        Place { directory: Some(directory), path }
+        Place { directory: Some(directory), path, error: None }
     }
 
     pub(super) fn held(self) -> HeldPlace {
-        HeldPlace { directory: self.directory.cloned(), path: self.path }
+        HeldPlace { directory: self.directory.cloned(), path: self.path, error: self.error }
     }
 }
 
@@ -42,6 +52,7 @@ impl Place<'_> {
 pub(super) struct HeldPlace {
     directory: Option<Handle>,
     path: CString,
+    error: Option<io::Error>,
 }
 
 impl HeldPlace {
@@ -53,10 +64,24 @@ impl HeldPlace {
     pub(super) fn path(&self) -> *const libc::c_char {
         self.path.as_ptr()
     }
+
+    /// The result of an operation that is not submitted, since it is none.
+    fn refused(&self) -> Option<i32> {
+        self.error.as_ref().map(|_| -libc::EINVAL)
+    }
+}
+
+/// How a call on these places has ended.
+fn ended<const N: usize>(completion: Completion, places: [HeldPlace; N]) -> io::Result<()> {
+    let error = places.into_iter().find_map(|place| place.error);
+    match error {
+        Some(error) if completion.result == -libc::EINVAL => Err(error),
+        _ => completion.result().map(drop),
+    }
 }
 
 /// Gives a file another name.
-pub(crate) struct Rename {
+pub struct Rename {
     from: HeldPlace,
     to: HeldPlace,
     /// `RENAME_*`.
@@ -65,7 +90,9 @@ pub(crate) struct Rename {
 
 impl Rename {
     pub(crate) fn op<'d>(from: Place<'d>, to: Place<'d>, flags: u32) -> Op<'d, Rename> {
-        Op::new(Rename { from: from.held(), to: to.held(), flags })
+        let operation = Rename { from: from.held(), to: to.held(), flags };
+        let refused = operation.from.refused().or(operation.to.refused());
+        Op::settled(operation, refused)
     }
 }
 
@@ -84,19 +111,35 @@ unsafe impl Operation for Rename {
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
-        Step::Done(completion.result().map(drop))
+        Step::Done(ended(completion, [self.from, self.to]))
+    }
+}
+
+impl inflight::Link for Rename {
+    fn named(&self) -> Option<&Handle> {
+        None
+    }
+
+    fn may_be_followed(&self) -> bool {
+        false
+    }
+
+    fn is_whole(output: &io::Result<()>) -> bool {
+        output.is_ok()
     }
 }
 
 /// Removes a name: of a file, or of an empty directory.
-pub(crate) struct Unlink {
+pub struct Unlink {
     name: HeldPlace,
     is_directory: bool,
 }
 
 impl Unlink {
     pub(crate) fn op(name: Place<'_>, is_directory: bool) -> Op<'_, Unlink> {
-        Op::new(Unlink { name: name.held(), is_directory })
+        let operation = Unlink { name: name.held(), is_directory };
+        let refused = operation.name.refused();
+        Op::settled(operation, refused)
     }
 }
 
@@ -113,19 +156,35 @@ unsafe impl Operation for Unlink {
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
-        Step::Done(completion.result().map(drop))
+        Step::Done(ended(completion, [self.name]))
+    }
+}
+
+impl inflight::Link for Unlink {
+    fn named(&self) -> Option<&Handle> {
+        None
+    }
+
+    fn may_be_followed(&self) -> bool {
+        false
+    }
+
+    fn is_whole(output: &io::Result<()>) -> bool {
+        output.is_ok()
     }
 }
 
 /// Makes a directory.
-pub(crate) struct MakeDirectory {
+pub struct MakeDirectory {
     name: HeldPlace,
     mode: libc::mode_t,
 }
 
 impl MakeDirectory {
     pub(crate) fn op(name: Place<'_>, mode: libc::mode_t) -> Op<'_, MakeDirectory> {
-        Op::new(MakeDirectory { name: name.held(), mode })
+        let operation = MakeDirectory { name: name.held(), mode };
+        let refused = operation.name.refused();
+        Op::settled(operation, refused)
     }
 }
 
@@ -141,12 +200,26 @@ unsafe impl Operation for MakeDirectory {
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
-        Step::Done(completion.result().map(drop))
+        Step::Done(ended(completion, [self.name]))
+    }
+}
+
+impl inflight::Link for MakeDirectory {
+    fn named(&self) -> Option<&Handle> {
+        None
+    }
+
+    fn may_be_followed(&self) -> bool {
+        false
+    }
+
+    fn is_whole(output: &io::Result<()>) -> bool {
+        output.is_ok()
     }
 }
 
 /// Gives a file one more name.
-pub(crate) struct Link {
+pub struct Link {
     from: HeldPlace,
     to: HeldPlace,
     /// `AT_*`.
@@ -155,7 +228,9 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn op<'d>(from: Place<'d>, to: Place<'d>, flags: i32) -> Op<'d, Link> {
-        Op::new(Link { from: from.held(), to: to.held(), flags })
+        let operation = Link { from: from.held(), to: to.held(), flags };
+        let refused = operation.from.refused().or(operation.to.refused());
+        Op::settled(operation, refused)
     }
 }
 
@@ -174,19 +249,35 @@ unsafe impl Operation for Link {
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
-        Step::Done(completion.result().map(drop))
+        Step::Done(ended(completion, [self.from, self.to]))
+    }
+}
+
+impl inflight::Link for Link {
+    fn named(&self) -> Option<&Handle> {
+        None
+    }
+
+    fn may_be_followed(&self) -> bool {
+        false
+    }
+
+    fn is_whole(output: &io::Result<()>) -> bool {
+        output.is_ok()
     }
 }
 
 /// Makes a symbolic link, which is a path as its text.
-pub(crate) struct MakeSymlink {
+pub struct MakeSymlink {
     text: CString,
     name: HeldPlace,
 }
 
 impl MakeSymlink {
     pub(crate) fn op(text: CString, name: Place<'_>) -> Op<'_, MakeSymlink> {
-        Op::new(MakeSymlink { text, name: name.held() })
+        let operation = MakeSymlink { text, name: name.held() };
+        let refused = operation.name.refused();
+        Op::settled(operation, refused)
     }
 }
 
@@ -203,7 +294,21 @@ unsafe impl Operation for MakeSymlink {
     }
 
     fn complete(self, completion: Completion) -> Step<Self> {
-        Step::Done(completion.result().map(drop))
+        Step::Done(ended(completion, [self.name]))
+    }
+}
+
+impl inflight::Link for MakeSymlink {
+    fn named(&self) -> Option<&Handle> {
+        None
+    }
+
+    fn may_be_followed(&self) -> bool {
+        false
+    }
+
+    fn is_whole(output: &io::Result<()>) -> bool {
+        output.is_ok()
     }
 }
 

@@ -55,6 +55,10 @@ impl Link for Connect {
         Some(&self.socket)
     }
 
+    fn may_be_followed(&self) -> bool {
+        true
+    }
+
     fn is_whole(output: &Self::Output) -> bool {
         output.is_ok()
     }
@@ -112,6 +116,10 @@ impl<B: IoBufMut> Receive<B> {
 impl<B: IoBufMut> Link for Receive<B> {
     fn named(&self) -> Option<&Handle> {
         Some(&self.socket)
+    }
+
+    fn may_be_followed(&self) -> bool {
+        true
     }
 
     fn is_whole(output: &Self::Output) -> bool {
@@ -242,7 +250,7 @@ impl<B: IoBufMut> Link for ReceiveExact<B> {
         Some(&self.socket)
     }
 
-    fn asks_for_all(&self) -> bool {
+    fn may_be_followed(&self) -> bool {
         self.buffer.capacity() - self.filled <= MOST_BYTES
     }
 
@@ -301,6 +309,10 @@ impl<B: IoBuf> Link for Send<B> {
 
     fn named(&self) -> Option<&Handle> {
         Some(&self.socket)
+    }
+
+    fn may_be_followed(&self) -> bool {
+        true
     }
 
     fn is_whole(output: &Self::Output) -> bool {
@@ -367,7 +379,7 @@ impl<B: IoBuf> Link for SendAll<B> {
         Some(&self.socket)
     }
 
-    fn asks_for_all(&self) -> bool {
+    fn may_be_followed(&self) -> bool {
         self.buffer.init_len() - self.sent <= MOST_BYTES
     }
 
@@ -413,6 +425,10 @@ unsafe impl Operation for Shutdown {
 impl Link for Shutdown {
     fn named(&self) -> Option<&Handle> {
         Some(&self.socket)
+    }
+
+    fn may_be_followed(&self) -> bool {
+        false
     }
 
     fn is_whole(output: &Self::Output) -> bool {

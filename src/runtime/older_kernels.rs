@@ -184,6 +184,15 @@ fn chains_have_the_same_results_whoever_runs_their_members() {
             }
         });
         futures_util::future::join_all(chains).await;
+        let path = |name: &str| scratch.path().join(name);
+        let (made, renamed, written, removed) = fs::create_dir(path("directory"))
+            .then(fs::rename(path("chained"), path("directory/chained")))
+            .then(file.write_all_at(vec![7; 8], 0))
+            .then(fs::rename(path("directory/chained"), path("chained")))
+            .await;
+        written.expect("written");
+        made.and(renamed).and(removed).expect("renamed twice");
+        fs::remove_dir(path("directory")).await.expect("it is empty");
         let (written, cut, cancelled) = file
             .write_all_at("x", u64::MAX)
             .then(file.set_len(0))

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use annulus::buf::IoBuf;
-use annulus::fs::{File, OpenOptions};
+use annulus::fs::{self, File, OpenOptions};
 use annulus::net::UnixStream;
 use annulus::{Builder, no_op};
 use futures_util::future::{join, join_all};
@@ -122,6 +122,84 @@ fn what_is_refused_before_the_ring_sees_it_ends_the_rest_in_its_place() {
         // Nothing to do is a success.
         let (nothing, something) = file.read_exact_at(vec![0; 0], 0).then(file.sync_all()).await;
         assert!(nothing.is_ok() && something.is_ok());
+    });
+}
+
+#[test]
+fn a_file_gets_its_name_when_its_content_is_there() {
+    let directory = scratch_dir();
+    let (new, name) = (directory.path().join("new"), directory.path().join("name"));
+    run_here(async {
+        for round in 0..50u8 {
+            let file = File::create(&new).await.expect("made");
+            let parent = File::open(directory.path()).await.expect("opened");
+            let (written, synced, renamed, kept) = file
+                .write_all_at(vec![round; 1000], 0)
+                .then(file.sync_data())
+                .then(fs::rename(&new, &name))
+                .then(parent.sync_all())
+                .await;
+            written.expect("written");
+            synced.and(renamed).and(kept).expect("durable");
+            assert_eq!(std::fs::read(&name).expect("there"), vec![round; 1000]);
+            assert!(!new.exists());
+        }
+        let (made, removed, again) = fs::create_dir(&new)
+            .then(fs::remove_file(directory.path().join("missing")))
+            .then(fs::remove_dir(&new))
+            .await;
+        made.expect("made");
+        assert_eq!(removed.expect_err("missing").kind(), ErrorKind::NotFound);
+        assert_eq!(again.expect_err("not begun").raw_os_error(), Some(libc::ECANCELED));
+        // A path that is none is refused when its turn comes, with what is wrong.
+        let (linked, refused, never) = fs::hard_link(&name, directory.path().join("other"))
+            .then(fs::rename("no\0path", &name))
+            .then(fs::remove_dir(&new))
+            .await;
+        linked.expect("linked");
+        let error = refused.expect_err("no path");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("NUL"), "{error}");
+        assert_eq!(never.expect_err("not begun").raw_os_error(), Some(libc::ECANCELED));
+        fs::remove_dir(&new).await.expect("it is there");
+    });
+}
+
+#[test]
+fn a_failure_that_the_kernel_does_not_mark_ends_the_rest_too() {
+    let directory = scratch_dir();
+    run_here(async {
+        let file = new_file(directory.path(), "file");
+        file.write_all_at("content", 0).await.expect("written");
+        let options = std::fs::File::open(directory.path().join("file"));
+        let read_only = File::from(options.expect("opened"));
+        let (no_file, _reader) = pipe();
+        let missing = || directory.path().join("missing");
+        let there = || directory.path().join("file");
+        macro_rules! ends_the_rest {
+            ($failing:expr) => {
+                let (failed, cut, renamed) =
+                    $failing.then(file.set_len(0)).then(fs::rename(there(), missing())).await;
+                let error = failed.expect_err(stringify!($failing));
+                assert_ne!(error.raw_os_error(), Some(libc::ECANCELED), stringify!($failing));
+                for result in [cut, renamed] {
+                    let error = result.expect_err(stringify!($failing));
+                    assert_eq!(error.raw_os_error(), Some(libc::ECANCELED));
+                }
+                assert_eq!(std::fs::read(there()).expect("as it was"), b"content");
+            };
+        }
+        ends_the_rest!(no_file.sync_data());
+        ends_the_rest!(read_only.set_len(0));
+        ends_the_rest!(fs::rename(missing(), there()));
+        ends_the_rest!(fs::rename_noreplace(there(), there()));
+        ends_the_rest!(fs::remove_file(missing()));
+        ends_the_rest!(fs::remove_dir(there()));
+        ends_the_rest!(fs::create_dir(there()));
+        ends_the_rest!(fs::hard_link(missing(), there()));
+        ends_the_rest!(fs::symlink("text", there()));
+        ends_the_rest!(no_file.read_at(vec![0; 8], 0));
+        ends_the_rest!(read_only.write_at("x", 0));
     });
 }
 

@@ -14,6 +14,11 @@ use super::*;
 use crate::buf::ChunkPoolConfig;
 use crate::inflight::handle::Handle;
 use crate::inflight::operation::{Operation, Step};
+use crate::inflight::resource::Resource;
+use crate::op::file::{Advise, Fsync, ReadAt, ReadExactAt, Truncate, WriteAllAt, WriteAt};
+use crate::op::path::{Link as HardLink, MakeDirectory, Place, Rename, Unlink};
+use crate::op::socket::{Receive, ReceiveExact, Send, SendAll, Shutdown};
+use crate::ring::request::{self, Submission};
 use crate::ring::{Completion, Config, Ring, RingKind};
 use crate::runtime::{Builder, Runtime};
 
@@ -83,7 +88,7 @@ impl Link for Scripted {
         None
     }
 
-    fn asks_for_all(&self) -> bool {
+    fn may_be_followed(&self) -> bool {
         self.entries.len() <= 1 || self.entries.last() != Some(&Nop)
     }
 
@@ -170,4 +175,44 @@ fn an_operation_that_the_ring_does_not_know_is_told_in_its_place() {
         let (results, _) = chain_of([vec![Nop], vec![Unknown], vec![Nop]]).await;
         assert_eq!(results, [Ok(()), Err(Some(libc::EOPNOTSUPP)), CANCELED]);
     });
+}
+
+/// Does the ring break a chain where the next member must not start?
+fn is_seen_by_the_ring<O: Link>(what: &str, mut operation: Op<'_, O>) {
+    let entry = operation.next_entry().expect("it is to be submitted");
+    let member = Linked::Running(operation);
+    // SAFETY: nothing is executed.
+    let decoded = unsafe { request::decode(&member.followed(entry)) };
+    let Submission { request, modifiers, .. } = decoded.expect("a known operation");
+    let whole = i64::from(request.length());
+    let breaks = |result: i32| request.breaks_chain(result, whole, &modifiers);
+    assert_eq!(member.may_be_followed(), breaks(-libc::EIO), "{what} when it fails");
+    if O::IN_WHOLE {
+        assert!(breaks(whole as i32 - 1) && !breaks(whole as i32), "{what} when it is short");
+    }
+}
+
+#[test]
+fn what_may_be_followed_breaks_a_chain_when_it_fails() {
+    let descriptor = std::fs::File::open("/dev/null").expect("a file");
+    let handle = Resource::new(std::os::fd::OwnedFd::from(descriptor).into());
+    let path = || Place::here(std::ffi::CString::new("never used").expect("no NUL"));
+    let bytes = || vec![1u8; 8];
+    is_seen_by_the_ring("no_op", crate::op::no_op());
+    is_seen_by_the_ring("read_at", ReadAt::op(&handle, bytes(), 0));
+    is_seen_by_the_ring("read_exact_at", ReadExactAt::op(&handle, bytes(), 0));
+    is_seen_by_the_ring("write_at", WriteAt::op(&handle, bytes(), 0));
+    is_seen_by_the_ring("write_all_at", WriteAllAt::op(&handle, bytes(), 0));
+    is_seen_by_the_ring("sync_data", Fsync::op(&handle, true));
+    is_seen_by_the_ring("set_len", Truncate::op(&handle, 0));
+    is_seen_by_the_ring("advise", Advise::op(&handle, 0, 0, 0));
+    is_seen_by_the_ring("read", Receive::op(&handle, bytes()));
+    is_seen_by_the_ring("read_exact", ReceiveExact::op(&handle, bytes()));
+    is_seen_by_the_ring("write", Send::op(&handle, bytes()));
+    is_seen_by_the_ring("write_all", SendAll::op(&handle, bytes()));
+    is_seen_by_the_ring("shutdown", Shutdown::op(&handle, std::net::Shutdown::Both));
+    is_seen_by_the_ring("rename", Rename::op(path(), path(), 0));
+    is_seen_by_the_ring("remove", Unlink::op(path(), false));
+    is_seen_by_the_ring("create_dir", MakeDirectory::op(path(), 0o777));
+    is_seen_by_the_ring("hard_link", HardLink::op(path(), path(), 0));
 }
