@@ -11,7 +11,7 @@
 //! | Module | What is in it |
 //! |---|---|
 //! | [`fs`] | Files: open, read and write at an offset, sync, metadata; directories |
-//! | [`net`] | TCP, UDP and Unix streams; name look-up |
+//! | [`net`] | TCP, UDP, Unix and vsock sockets; name look-up |
 //! | [`io`] | Traits for code over any stream; lines, copies, frames; pipes, standard streams; readiness of any descriptor; counters to wait for |
 //! | [`futex`] | Waiting for a number in memory |
 //! | [`process`] | Child processes |

@@ -177,7 +177,7 @@ impl Wanted for Everything {
 /// There is room for all that one message carries, so it was not for want of that.
 fn cut_off() -> io::Error {
     io::Error::other(
-        "descriptors that came along were lost: this process has no number left for them (EMFILE), or a security module refused them; those that had come are closed, and the bytes are in the buffer",
+        "some of what came along was lost: this process has no number left for a descriptor (EMFILE), or a security module refused one; those that had come are closed, and the bytes are in the buffer",
     )
 }
 
