@@ -8,6 +8,7 @@
 #[allow(unreachable_pub, clippy::unwrap_used)]
 #[path = "../common/mod.rs"]
 mod common;
+mod grep;
 mod proxy;
 
 use std::collections::BTreeSet;
