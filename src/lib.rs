@@ -23,6 +23,7 @@
 //!
 //! Guides, whose programs are compiled with the tests:
 //!
+//! - [How do I …?](docs::cookbook), fifty short answers
 //! - [What dropping a future does](docs::cancellation), for each operation
 //! - [Coming from tokio](docs::from_tokio)
 //! - [Coming from an epoll loop](docs::from_epoll)
@@ -389,6 +390,9 @@ pub mod docs {
 
     #[doc = include_str!("docs/cancellation.md")]
     pub mod cancellation {}
+
+    #[doc = include_str!("docs/cookbook.md")]
+    pub mod cookbook {}
 
     #[doc = include_str!("docs/cores.md")]
     pub mod cores {}
