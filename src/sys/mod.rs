@@ -30,7 +30,7 @@ pub(crate) use calls::{
 };
 pub(crate) use clock::{clock, monotonic_nanoseconds, now};
 pub(crate) use descriptor::{Descriptor, duplicate};
-pub(crate) use direct::{direct_alignment, set_direct};
+pub(crate) use direct::set_direct;
 pub(crate) use events::{
     add_watch, event_counter, inotify, is_of_events, read_events, remove_watch,
 };

@@ -22,6 +22,8 @@ use crate::op::cached::{has_cached_reads, read_cached, submit_early};
 use crate::op::file::ReadAt;
 use crate::sys;
 
+/// The alignment of direct transfers where the kernel does not tell: enough for every usual disk.
+const USUAL_ALIGNMENT: usize = 4096;
 /// That many bytes are copied from the page cache before others have their turn.
 const BYTES_IN_A_ROW: usize = 512 << 10;
 /// After that many pieces that were cached, beyond a window whose reads have all ended, the next
@@ -341,6 +343,16 @@ impl<'f, B: IoBufMut> Piece<'f, B> {
         };
         PieceState::Settled(Settled { buffer, filled: filled.max(before), outcome })
     }
+}
+
+/// What address, offset and length of each transfer of a file are multiples of, as far as is known;
+/// statx(2).
+pub(in crate::fs) fn alignment_of(file: &Handle) -> usize {
+    if !file.is_direct() {
+        return 1;
+    }
+    sys::alignment_of_direct_transfers(file.as_fd())
+        .map_or(USUAL_ALIGNMENT, |(of_memory, of_offset)| of_memory.max(of_offset) as usize)
 }
 
 /// What a plan must know of a file.

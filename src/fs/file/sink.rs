@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use futures_util::Sink;
 
 use super::File;
+use super::read_ahead::alignment_of;
 use crate::buf::{AlignedBuffer, Error, IoBuf, Slice};
 use crate::inflight::{Handle, Op};
 use crate::op::cached::submit_early;
@@ -129,7 +130,7 @@ impl File {
     pub fn sink_at<B: IoBuf>(&self, offset: u64) -> FileSink<'_, B> {
         let file: &Handle = &self.handle;
         let is_in_order = file.is_stream() || sys::appends(file.as_fd());
-        let alignment = if file.is_direct() { sys::direct_alignment(file.as_fd()) } else { 1 };
+        let alignment = alignment_of(file);
         let failure = (!offset.is_multiple_of(alignment as u64)).then(|| {
             Failure::Untold(io::Error::new(
                 io::ErrorKind::InvalidInput,

@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -12,10 +11,9 @@ use futures_util::Stream;
 use futures_util::stream::FusedStream;
 
 use super::File;
-use super::read_ahead::{Buffers, Plan, ReadAhead, expected_end};
+use super::read_ahead::{Buffers, Plan, ReadAhead, alignment_of, expected_end};
 use crate::buf::{BufferPool, IoBuf, Part, PoolBuffer, Slice, VecInParts};
 use crate::inflight::Handle;
-use crate::sys;
 
 /// What an item holds unless [`FileStream::chunk_size`] says otherwise.
 const USUAL_CHUNK: usize = 128 << 10;
@@ -173,7 +171,7 @@ impl<'f> FileStream<'f> {
             ));
         }
         let is_direct = self.file.is_direct();
-        let alignment = if is_direct { sys::direct_alignment(self.file.as_fd()) } else { 1 };
+        let alignment = alignment_of(self.file);
         let piece = self.chunk_size.next_multiple_of(alignment);
         let expected_end = expected_end(self.file);
         // A device, and what the kernel makes up, have no size.
