@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+mod checksum;
 #[allow(unreachable_pub, clippy::unwrap_used)]
 #[path = "../common/mod.rs"]
 mod common;
