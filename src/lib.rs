@@ -24,6 +24,7 @@
 //! Guides, whose programs are compiled with the tests:
 //!
 //! - [How do I …?](docs::cookbook), fifty short answers
+//! - [The names of std and tokio](docs::names), and where each is here
 //! - [What dropping a future does](docs::cancellation), for each operation
 //! - [Coming from tokio](docs::from_tokio)
 //! - [Coming from an epoll loop](docs::from_epoll)
@@ -405,6 +406,9 @@ pub mod docs {
 
     #[doc = include_str!("docs/from_tokio.md")]
     pub mod from_tokio {}
+
+    #[doc = include_str!("docs/names.md")]
+    pub mod names {}
 
     #[doc = include_str!("docs/performance.md")]
     pub mod performance {}
