@@ -30,7 +30,10 @@ const WRITTEN_AT_A_TIME: usize = 2;
 /// # Errors
 /// Those of [`File::open`] and [`File::read_at`].
 pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
-    let file = File::open(path).await?;
+    read_open(File::open(path).await?).await
+}
+
+pub(super) async fn read_open(file: File) -> io::Result<Vec<u8>> {
     let mut content = Vec::with_capacity(FIRST_READ);
     let mut is_asked = false;
     loop {
@@ -60,7 +63,10 @@ pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As [`read`], and `InvalidData` if the file is not UTF-8.
 pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
-    let content = read(path).await?;
+    text_of(read(path).await?)
+}
+
+pub(super) fn text_of(content: Vec<u8>) -> io::Result<String> {
     String::from_utf8(content)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the file is not valid UTF-8"))
 }
@@ -82,7 +88,11 @@ pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
 /// # Errors
 /// Those of [`File::create`] and [`File::write_all_at`]; part of the file may be written then.
 pub async fn write(path: impl AsRef<Path>, content: impl IoBuf) -> io::Result<()> {
-    let file = File::create(path).await?;
+    write_open(File::create(path).await?, content).await
+}
+
+/// Writes it to a file that is empty.
+pub(super) async fn write_open(file: File, content: impl IoBuf) -> io::Result<()> {
     if content.init_len() > LARGE {
         write_parts(&file, Rc::new(content)).await?;
     } else {

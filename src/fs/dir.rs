@@ -7,13 +7,17 @@ use std::time::SystemTime;
 
 use super::attributes::{exists_in, metadata_in, set_permissions_in, set_times_in};
 use super::base::Base;
+use super::content::{read_open, text_of, write_open};
+use super::copy::copy_open;
 use super::names::{
     hard_link_from, read_link_in, remove_in, remove_tree_in, rename_from, symlink_in,
 };
+use super::owner::set_owner_in;
 use super::resolve::Resolve;
 use super::temporary::TempFile;
 use super::walk::Walk;
 use super::{DirBuilder, File, Metadata, OpenOptions, Permissions, ReadDir};
+use crate::buf::IoBuf;
 use crate::inflight::Resource;
 use crate::op::file::Fsync;
 use crate::sys::{self, names};
@@ -124,6 +128,55 @@ impl Dir {
     ) -> io::Result<File> {
         let (flags, mode) = options.flags_and_mode()?;
         self.base.open(path.as_ref(), flags, mode).await.map(File::from_handle)
+    }
+
+    /// Reads a whole file, as [`fs::read`](super::read).
+    ///
+    /// # Errors
+    /// Those of that function, and `PermissionDenied` for a path that leads out.
+    pub async fn read(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+        read_open(self.open(path).await?).await
+    }
+
+    /// Reads a whole file of UTF-8 text, as [`fs::read_to_string`](super::read_to_string).
+    ///
+    /// # Errors
+    /// As [`read`](Dir::read), and `InvalidData` if the file is not UTF-8.
+    pub async fn read_to_string(&self, path: impl AsRef<Path>) -> io::Result<String> {
+        text_of(self.read(path).await?)
+    }
+
+    /// Writes a whole file, which is made if need be and else emptied first, as
+    /// [`fs::write`](super::write).
+    ///
+    /// # Errors
+    /// Those of that function, and `PermissionDenied` for a path that leads out.
+    pub async fn write(&self, path: impl AsRef<Path>, content: impl IoBuf) -> io::Result<()> {
+        write_open(self.create(path).await?, content).await
+    }
+
+    /// Copies the content and the permissions of a file to another, in this `Dir` or another, as
+    /// [`fs::copy`](super::copy). The ring opens both, and our pool copies.
+    ///
+    /// # Errors
+    /// Those of that function, and `PermissionDenied` for a path that leads out.
+    pub async fn copy(
+        &self,
+        from: impl AsRef<Path>,
+        to_dir: &Dir,
+        to: impl AsRef<Path>,
+    ) -> io::Result<u64> {
+        let from = self.open(from).await?;
+        let metadata = from.metadata().await?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "only a regular file can be copied",
+            ));
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(metadata.mode() & 0o7777);
+        copy_open(from, to_dir.open_with(to, &options).await?).await
     }
 
     /// Opens a directory, whose paths are held as those of this one.
@@ -345,6 +398,34 @@ impl Dir {
     ) -> io::Result<()> {
         let times = names::Times { accessed, modified };
         set_times_in(&self.base, path.as_ref(), times).await
+    }
+
+    /// Gives what a path leads to another user and group, as [`fs::chown`](super::chown).
+    ///
+    /// # Errors
+    /// Those of that function, and `PermissionDenied` for a path that leads out.
+    pub async fn chown(
+        &self,
+        path: impl AsRef<Path>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    ) -> io::Result<()> {
+        let owner = names::Owner { user: uid, group: gid };
+        set_owner_in(&self.base, path.as_ref(), owner, true).await
+    }
+
+    /// The same of a symbolic link itself, as [`fs::lchown`](super::lchown).
+    ///
+    /// # Errors
+    /// As [`chown`](Dir::chown).
+    pub async fn lchown(
+        &self,
+        path: impl AsRef<Path>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    ) -> io::Result<()> {
+        let owner = names::Owner { user: uid, group: gid };
+        set_owner_in(&self.base, path.as_ref(), owner, false).await
     }
 
     /// Makes a file without a name in this directory, which may get one there; see [`TempFile`].

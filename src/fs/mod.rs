@@ -13,7 +13,7 @@
 //!   buffered writes, and everything on tmpfs.
 //! - **Our pool**, the threads of [`spawn_blocking`], since the ring has no operation for it:
 //!   [`read_dir`] and [`walk`], a batch of entries at a time; [`remove_dir_all`], [`copy`],
-//!   [`canonicalize`], [`read_link`], [`set_permissions`], [`set_times`].
+//!   [`canonicalize`], [`read_link`], [`set_permissions`], [`set_times`], [`chown`].
 //!
 //! Workers also make transfers that may wait for somebody whatever they are told: those of terminals
 //! and other devices without positions, and of files that a process in user space serves (FUSE). A
@@ -45,6 +45,7 @@ mod attributes;
 mod base;
 mod c_path;
 mod content;
+mod copy;
 mod dir;
 mod dir_builder;
 mod file;
@@ -53,6 +54,7 @@ mod inotify;
 mod metadata;
 mod names;
 mod open_options;
+mod owner;
 mod read_dir;
 mod resolve;
 mod statfs;
@@ -60,11 +62,9 @@ mod temporary;
 mod walk;
 mod xattr;
 
-use std::io;
-use std::path::Path;
-
 pub use attributes::{metadata, set_permissions, set_times, symlink_metadata, try_exists};
 pub use content::{read, read_to_string, write};
+pub use copy::copy;
 pub use dir::Dir;
 pub use dir_builder::{DirBuilder, create_dir, create_dir_all};
 pub use file::{
@@ -79,6 +79,7 @@ pub use names::{
     rename_exchange, rename_noreplace, symlink,
 };
 pub use open_options::OpenOptions;
+pub use owner::{chown, fchown, lchown};
 pub use read_dir::{DirEntry, ReadDir, read_dir};
 pub use resolve::Resolve;
 pub use statfs::{StatFs, statfs};
@@ -88,30 +89,3 @@ pub use xattr::{XattrMode, get_xattr, list_xattr, remove_xattr, set_xattr, set_x
 
 /// What a file may be used for: std's.
 pub use crate::sys::names::Permissions;
-
-use crate::blocking::spawn_blocking;
-use crate::sys;
-
-/// Copies the content and the permissions of a file to another, which is made if need be and else
-/// replaced, and returns the number of bytes.
-///
-/// It is [`std::fs::copy`] on a thread of the pool of [`spawn_blocking`]: the kernel copies by
-/// itself (copy_file_range(2)) and may share the blocks instead, and the ring has no operation for
-/// that. If the future is dropped the copy goes on to its end, unless it has not begun.
-///
-/// ```
-/// # annulus::block_on(async {
-/// let path = std::env::temp_dir().join(format!("annulus-copy-{}", std::process::id()));
-/// let count = annulus::fs::copy("Cargo.toml", &path).await?;
-/// assert_eq!(count, annulus::fs::metadata("Cargo.toml").await?.len());
-/// annulus::fs::remove_file(&path).await?;
-/// # std::io::Result::Ok(()) }).unwrap();
-/// ```
-///
-/// # Errors
-/// Those of std: `InvalidInput` if the source is not a regular file, else the kernel's. Part of the
-/// target may be written then.
-pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
-    let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
-    spawn_blocking(move || sys::copy_file(&from, &to)).await?
-}

@@ -51,7 +51,7 @@ pub(crate) use socket::{
     bind, listen, local_address, open_pair, open_socket, peer_address, set_nonblocking, shut_down,
 };
 pub(crate) use standard_streams::{SharedPosition, StandardStream, standard_stream};
-pub(crate) use threads::{copy_file, resolve, run_blocking, run_on_own_thread};
+pub(crate) use threads::{copy_file, copy_open_file, resolve, run_blocking, run_on_own_thread};
 pub(crate) use unix_address::{
     kernel_unix_address, unix_address_at, unix_address_of, unnamed_unix_address,
 };

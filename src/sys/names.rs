@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use super::Descriptor;
@@ -93,6 +93,32 @@ pub(crate) fn set_permissions(path: &Path, permissions: Permissions) -> io::Resu
 /// The same of a file that was opened with `O_PATH`.
 pub(crate) fn set_permissions_of(file: &Descriptor, permissions: Permissions) -> io::Result<()> {
     std::fs::set_permissions(path_of(file), permissions)
+}
+
+/// The user and the group that a file belongs to, or `None` to leave that as it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owner {
+    pub(crate) user: Option<u32>,
+    pub(crate) group: Option<u32>,
+}
+
+/// chown(2), or lchown(2), which does not follow a symbolic link at the end.
+pub(crate) fn set_owner(path: &Path, owner: Owner, follows: bool) -> io::Result<()> {
+    match follows {
+        true => std::os::unix::fs::chown(path, owner.user, owner.group),
+        false => std::os::unix::fs::lchown(path, owner.user, owner.group),
+    }
+}
+
+/// The same of an open file; fchown(2).
+pub(crate) fn set_owner_of_open(file: &Descriptor, owner: Owner) -> io::Result<()> {
+    std::os::unix::fs::fchown(file, owner.user, owner.group)
+}
+
+/// The same of a file that was opened with `O_PATH`; fchownat(2).
+pub(crate) fn set_owner_of(file: &Descriptor, owner: Owner) -> io::Result<()> {
+    let (user, group) = (owner.user.map(Uid::from_raw), owner.group.map(Gid::from_raw));
+    Ok(rustix::fs::chownat(file, c"", user, group, AtFlags::EMPTY_PATH)?)
 }
 
 /// When a file was last read and written, or `None` to leave that as it is.

@@ -4,6 +4,7 @@
 //! block does not say so: it waits for a thread as long as that takes. So whoever has such a call
 //! asks here first, and makes it itself where there is no thread: late is better than never.
 
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
@@ -51,5 +52,15 @@ pub(crate) fn resolve(host: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
 /// Copies the content and the permissions of a file. Waits for the disk; copy_file_range(2).
 pub(crate) fn copy_file(from: &Path, to: &Path) -> io::Result<u64> {
     let _off = super::SignalOfLargeFiles::off();
-    std::fs::copy(from, to)
+    fs::copy(from, to)
+}
+
+/// The same of files that are open, the second of which is empty. Its permissions come first, so
+/// that nobody reads what the first did not let him read.
+pub(crate) fn copy_open_file(mut from: fs::File, mut to: fs::File) -> io::Result<u64> {
+    let _off = super::SignalOfLargeFiles::off();
+    if to.metadata()?.is_file() {
+        to.set_permissions(from.metadata()?.permissions())?;
+    }
+    io::copy(&mut from, &mut to)
 }

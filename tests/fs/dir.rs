@@ -154,6 +154,13 @@ async fn calls(dir: &Dir, path: &str) -> Vec<(&'static str, io::Result<()>)> {
         ("remove_dir_all", dir.remove_dir_all(path).await),
         ("set_permissions", dir.set_permissions(path, Permissions::from_mode(0o0)).await),
         ("set_times", dir.set_times(path, time, time).await),
+        ("chown", dir.chown(path, None, None).await),
+        ("lchown", dir.lchown(path, None, None).await),
+        ("read", dir.read(path).await.map(drop)),
+        ("read_to_string", dir.read_to_string(path).await.map(drop)),
+        ("write", dir.write(path, "content").await),
+        ("copy", dir.copy(path, dir, "a/x").await.map(drop)),
+        ("copy to", dir.copy("a/file", dir, path).await.map(drop)),
     ]
 }
 
@@ -209,6 +216,11 @@ fn no_call_leads_out() {
                     (follow[4], dir.try_exists(path).await.map(drop)),
                     (pool[0], dir.set_permissions(path, Permissions::from_mode(0o0)).await),
                     (pool[1], dir.set_times(path, None, None).await),
+                    ("chown", dir.chown(path, None, None).await),
+                    ("read", dir.read(path).await.map(drop)),
+                    ("write", dir.write(path, "content").await),
+                    ("copy", dir.copy(path, &dir, "a/x").await.map(drop)),
+                    ("copy to", dir.copy("a/file", &dir, path).await.map(drop)),
                     ("create", dir.create(path).await.map(drop)),
                     // With a slash behind it, a link is followed.
                     ("symlink_metadata", dir.symlink_metadata(format!("{path}/")).await.map(drop)),
