@@ -74,6 +74,8 @@ struct Rare {
     is_looked_up_late: Cell<bool>,
     /// Resources besides the first, each of which owns the descriptor.
     more_owners: Cell<u32>,
+    /// Is it a pipe? Known from the first write of a file without positions on.
+    is_pipe: OnceCell<bool>,
     /// Of a file, from its first transfer on.
     fixed_file: FixedFile,
     /// Of a file that is read or written where it stands.
@@ -168,6 +170,18 @@ impl Handle {
     #[inline]
     pub(crate) fn is_stream(&self) -> bool {
         self.shared().is_stream
+    }
+
+    /// What a write of a file is told: that a pipe which nobody reads sends no signal.
+    #[inline]
+    pub(crate) fn flags_of_write(&self) -> i32 {
+        if self.is_stream() { self.flags_of_write_in_order() } else { 0 }
+    }
+
+    #[cold]
+    fn flags_of_write_in_order(&self) -> i32 {
+        let is_pipe = *self.rare_or_new().is_pipe.get_or_init(|| sys::is_pipe(self.as_fd()));
+        if is_pipe { sys::without_signal() } else { 0 }
     }
 
     /// Is it a file that is read by way of the page cache, and by its descriptor?

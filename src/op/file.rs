@@ -57,7 +57,10 @@ fn writing<B: IoBuf>(
         Some(number) if file.is_direct() => {
             opcode::WriteFixed::new(target.number, address, length, number).offset(offset).build()
         }
-        _ => opcode::Write::new(target.number, address, length).offset(offset).build(),
+        _ => opcode::Write::new(target.number, address, length)
+            .rw_flags(file.flags_of_write())
+            .offset(offset)
+            .build(),
     };
     entry.flags(target.flags)
 }

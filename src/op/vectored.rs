@@ -243,6 +243,7 @@ unsafe impl<S: IoBufs, P: Place> Operation for WriteVectoredAt<S, P> {
         let Vectors(vectors) = &self.vectors;
         let target = self.file.target_of_transfer();
         opcode::Writev::new(target.number, vectors.as_ptr(), vectors.len() as u32)
+            .rw_flags(self.file.flags_of_write())
             .offset(self.place.of_write(&self.file, 0))
             .build()
             .flags(target.flags)
@@ -292,6 +293,7 @@ unsafe impl<S: IoBufs, P: Place> Operation for WriteAllVectoredAt<S, P> {
         let vectors = self.vectors.of_next_call();
         let target = self.file.target_of_transfer();
         opcode::Writev::new(target.number, vectors.as_ptr(), vectors.len() as u32)
+            .rw_flags(self.file.flags_of_write())
             .offset(self.place.of_write(&self.file, self.written))
             .build()
             .flags(target.flags)

@@ -21,6 +21,7 @@ mod iopoll;
 mod limits;
 mod lock;
 mod names;
+mod no_signal;
 mod one_by_one;
 mod open;
 mod owner;
