@@ -32,6 +32,7 @@ mod split;
 mod tcp;
 mod tcp_socket;
 mod udp;
+mod udp_pressure;
 mod unix;
 mod unix_datagram;
 mod vsock;
