@@ -10,6 +10,7 @@ use std::process::{self, ExitStatus, Output, Stdio};
 
 use super::child::Child;
 use super::orphans;
+use crate::sys;
 
 /// A program to be started as a child, with its arguments, environment and standard streams: std's
 /// [`Command`](process::Command), whose children are waited for by the ring.
@@ -151,7 +152,7 @@ impl Command {
     /// started.
     pub fn spawn(&mut self) -> io::Result<Child> {
         orphans::sweep();
-        let started = self.std.spawn();
+        let started = sys::with_signal_of_large_files(|| self.std.spawn());
         started
             .map(|child| Child::new(child, self.kill_on_drop))
             .map_err(|error| self.explain(error))

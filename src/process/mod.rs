@@ -23,6 +23,11 @@
 //! that needs one of these starts its children by std's [`Command`](std::process::Command) and
 //! [`spawn_blocking`](crate::spawn_blocking).
 //!
+//! A thread with a kernel ring keeps the signal `SIGXFSZ` from itself, so that a write beyond the
+//! limit on the size of files (`RLIMIT_FSIZE`) is an error and not the end of the process. Children
+//! that this module starts get that signal as usual. Those that a library starts there by std's
+//! `Command` inherit that it is blocked.
+//!
 //! [`Child::wait`] waits by the ring (WAITID, Linux 6.7; before that and on the software ring it
 //! polls a pidfd). No handler for `SIGCHLD` is set, and none of the program's is in the way.
 //!

@@ -92,6 +92,30 @@ impl Drop for NoSignalOfLargeFiles {
     }
 }
 
+/// Starts a child, which inherits the mask of its thread: it gets the signal, unless it was kept
+/// off before any ring of the thread. No write is made meanwhile.
+pub(crate) fn with_signal_of_large_files<T>(start: impl FnOnce() -> T) -> T {
+    /// Keeps the signal off again, also if `start` panics.
+    struct Off;
+
+    impl Drop for Off {
+        fn drop(&mut self) {
+            // SAFETY: the set is a local variable.
+            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &alone(), std::ptr::null_mut()) };
+        }
+    }
+
+    let (count, was_off) = ON_THREAD.get();
+    if count == 0 || was_off {
+        return start();
+    }
+    take_what_waits();
+    let _off = Off;
+    // SAFETY: the set is a local variable.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &alone(), std::ptr::null_mut()) };
+    start()
+}
+
 /// Takes the signal if it waits for this thread, which keeps it off.
 fn take_what_waits() {
     let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -136,6 +160,19 @@ mod tests {
         drop(second);
         // Else the process would have ended here.
         assert!(!is_off());
+    }
+
+    #[test]
+    fn a_child_gets_the_signal_unless_the_thread_kept_it_off_before() {
+        assert!(!with_signal_of_large_files(is_off));
+        let ring = NoSignalOfLargeFiles::here();
+        assert!(!with_signal_of_large_files(is_off) && is_off());
+        drop(ring);
+        assert!(!is_off());
+        // SAFETY: the set is a local variable.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &alone(), std::ptr::null_mut()) };
+        let _ring = NoSignalOfLargeFiles::here();
+        assert!(with_signal_of_large_files(is_off));
     }
 
     #[test]

@@ -10,7 +10,6 @@
 mod common;
 
 use std::io::ErrorKind;
-use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -21,8 +20,7 @@ use annulus::time::timeout;
 use futures_util::{FutureExt, StreamExt};
 
 use common::{
-    Random, bounded, in_flight, in_own_process, open_descriptors, poll_once, run_here, runtime,
-    seed, turns,
+    Random, in_flight, in_own_process, open_descriptors, poll_once, run_here, runtime, seed, turns,
 };
 
 fn send(kind: SignalKind) {
@@ -216,15 +214,9 @@ fn a_child_is_born_with_no_signal_blocked_and_the_usual_actions() {
         run_here(async {
             let mut stream = signal(SignalKind::user_defined1()).unwrap();
             assert!(!has_come(&mut stream).await);
-            let status = || {
-                let output = Command::new("cat")
-                    .arg("/proc/self/status")
-                    .stdin(Stdio::null())
-                    .output()
-                    .unwrap();
-                String::from_utf8(output.stdout).unwrap()
-            };
-            let status = bounded(status);
+            let mut cat = annulus::process::Command::new("cat");
+            let output = cat.arg("/proc/self/status").output().await.unwrap();
+            let status = String::from_utf8(output.stdout).unwrap();
             let mask = |name: &str| {
                 let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
                 u64::from_str_radix(line.trim(), 16).unwrap()
