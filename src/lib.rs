@@ -1,32 +1,32 @@
 //! A completion-based async runtime for Linux, on io_uring.
 //!
 //! A program hands the kernel an operation and a buffer. It gets the result and the buffer back
-//! when the operation has ended. annulus turns that into futures, for files, TCP, UDP and Unix
-//! sockets, and timers. Each operation is an entry in a submission ring, and one system call
-//! submits all entries of one turn of the loop. A runtime is one thread with one ring. Names and
-//! shapes are those of the standard library, and those of tokio where std has none.
+//! when the operation has ended. annulus turns that into futures, for files, sockets, pipes, child
+//! processes, signals and timers. Each operation is an entry in a submission ring, and one system
+//! call submits all entries of one turn of the loop. A runtime is one thread with one ring. Names
+//! and shapes are those of the standard library, and those of tokio where std has none.
 //!
 //! # Contents
 //!
 //! | Module | What is in it |
 //! |---|---|
-//! | [`fs`] | Files: open, read and write at an offset, sync, metadata; directories |
+//! | [`fs`] | Files: read and write at an offset, where they stand, or as a stream; locks, attributes; names, directories, whole trees; changes |
 //! | [`net`] | TCP, UDP, Unix and vsock sockets; name look-up |
 //! | [`io`] | Traits for code over any stream; lines, copies, frames; pipes, standard streams; readiness of any descriptor; counters to wait for |
 //! | [`futex`] | Waiting for a number in memory |
-//! | [`process`] | Child processes |
+//! | [`process`] | Child processes, with pipes |
 //! | [`signal`] | Ctrl-C and other signals, as streams |
 //! | [`time`] | Sleeping, time-outs around any future, intervals |
 //! | [`buf`] | What can be given to an operation as a buffer; slices; memory for `O_DIRECT` |
 //! | [`custom`] | Operations of one's own on the ring |
-//! | this page | [`block_on`], [`spawn`], [`JoinSet`], [`spawn_blocking`], [`yield_now`], [`Runtime`], [`Builder`], [`Op`], [`Chain`], [`Error`] |
+//! | this page | [`block_on`], [`spawn`], [`JoinSet`], [`spawn_blocking`], [`yield_now`], [`Runtime`], [`Builder`], [`Handle`], [`Op`], [`Chain`], [`Error`], [`metrics`] |
 //!
 //! Guides, whose programs are compiled with the tests:
 //!
 //! - [How do I …?](docs::cookbook), fifty short answers
 //! - [The names of std and tokio](docs::names), and where each is here
 //! - [What dropping a future does](docs::cancellation), for each operation
-//! - [Coming from tokio](docs::from_tokio)
+//! - [Coming from tokio](docs::from_tokio): what has another name, and what is different
 //! - [Coming from an epoll loop](docs::from_epoll)
 //! - [More than one core](docs::cores)
 //! - [Where io_uring is blocked](docs::software_ring)
@@ -137,18 +137,18 @@
 //! copied to the heap. So no stream waits because others keep their chunks. [`Metrics`] counts all
 //! of it.
 //!
-//! Most operations are an [`Op`]: also `accept`, `shutdown`, `sync_all`, `sync_data` and `set_len`,
-//! which have no buffer, and single calls on names, such as `rename`, `remove_file` and
-//! `create_dir`. An `Op` is lazy: its first poll submits it, together with everything else
-//! that this turn of the loop starts. It does not need to be pinned. Other operations are plain
-//! futures: those that open, connect, close, look up names, read metadata or work on whole
-//! directories, and `read_append`. For a `read_append` with a deadline write
-//! `stream.read(buffer.spare()).timeout(…)`.
+//! Most operations are an [`Op`]: also `accept`, `shutdown`, `sync_all`, `set_len` and single calls
+//! on names, such as `rename`, `remove_file` and `create_dir`, which have no buffer. An `Op` is
+//! lazy: its first poll submits it, together with everything else that this turn of the loop
+//! starts. It does not need to be pinned, and [`Op::then`] puts another one behind it. Other
+//! operations are plain futures: those that open, connect, close, take locks, look up names, read
+//! metadata or work on whole directories, and `read_append`. For a `read_append` with a deadline
+//! write `stream.read(buffer.spare()).timeout(…)`.
 //!
-//! All methods take `&self`, so several operations on one file can be in flight at once. The
-//! operations of a stream take turns, since the kernel would run two receives, or two sends, in no
-//! particular order: at most one receive and one send are in flight, and further ones wait in
-//! order.
+//! All methods take `&self`, so several operations on one file can be in flight at once, if each
+//! names its offset. The operations of a stream take turns, since the kernel would run two
+//! receives, or two sends, in no particular order: at most one receive and one send are in flight,
+//! and further ones wait in order. Reads and writes where a file stands take turns in the same way.
 //!
 //! # Cancelling
 //!
@@ -211,8 +211,9 @@
 //! # io::Result::Ok(()) }).unwrap();
 //! ```
 //!
-//! A file read that is dropped loses nothing, since the next one names its position again. Sleeps
-//! and intervals can be dropped freely.
+//! A file read that is dropped loses nothing: the bytes are still in the file, and the position of
+//! the file moves only with what a read has given to the program. Sleeps and intervals can be
+//! dropped freely.
 //!
 //! Forgetting an operation in flight (`mem::forget`) leaks its buffer and keeps its descriptor
 //! open; nothing is freed too early. A `close` then waits for ever, and so do later operations of
@@ -246,11 +247,12 @@
 //! ```
 //!
 //! A [`Runtime`] is made, used and dropped on one thread. Wakers work from any thread, so channels
-//! and locks that need no particular runtime work across threads. For more cores, start [a thread
-//! and a runtime for each](docs::cores); with
-//! [`ListenOptions::reuse_port`](net::ListenOptions::reuse_port) they share a port. A task that
-//! does not yield stops everything else on its thread, so work that blocks or computes for long
-//! goes to [`spawn_blocking`].
+//! and locks that need no particular runtime [work across
+//! threads](docs::from_tokio#libraries-that-run-here). For more cores, start [a thread and a
+//! runtime for each](docs::cores); with
+//! [`ListenOptions::reuse_port`](net::ListenOptions::reuse_port) they share a port, and a
+//! [`Handle`] starts tasks on another thread's runtime. A task that does not yield stops everything
+//! else on its thread, so work that blocks or computes for long goes to [`spawn_blocking`].
 //!
 //! When a runtime is dropped it cancels its tasks and operations and waits for the kernel to let go
 //! of their memory, for up to 5 seconds.
@@ -313,7 +315,9 @@
 //! | 6.7 | `FUTEX_WAIT` | [`futex::wait`] says `Unsupported` |
 //! | 6.7 | `READ_MULTISHOT` | `chunks` of a pipe submit each read |
 //! | 6.6 | `NO_SQARRAY` | a little memory traffic |
+//! | 6.5 | `SO_PEERPIDFD` | [`peer_pidfd`](net::UnixStream::peer_pidfd) says `Unsupported` |
 //! | 6.2 | the report of zero-copy sends | [`send_zc`](net::TcpStream::send_zc) and its variants are plain sends |
+//! | 6.1 | links that may be relied on | the members of a [`Chain`] are submitted one by one |
 //! | 6.1 | `DEFER_TASKRUN` | completions interrupt the program; `COOP_TASKRUN` is used |
 //! | 6.1 | `SENDMSG_ZC` | [`send_vectored_zc`](net::TcpStream::send_vectored_zc) and its variants are plain sends |
 //! | 6.0 | `SINGLE_ISSUER`, `SEND_ZC` | a little locking in the kernel; all zero-copy sends are plain ones |

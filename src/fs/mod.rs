@@ -1,19 +1,25 @@
 //! Files and directories: std's names and shapes, with operations of the ring.
 //!
 //! Reads and writes at an offset ([`File::read_at`]) can be in flight in any number on one file.
-//! Those where the file stands ([`File::read`]) happen one after the other. All functions take what
+//! Those where the file stands ([`File::read`]) happen one after the other. [`File::stream`] and
+//! [`File::sink`] move large content, with several transfers in flight. All functions take what
 //! [`std::path::Path`] can be made of; relative paths start at the process's current directory, or,
-//! in the methods of [`Dir`], at that directory.
+//! in the methods of [`Dir`], at that directory. [The table of names](crate::docs::names) has each
+//! call of std and tokio.
 //!
 //! # Who does it
 //! - **The ring, by itself**: cached reads, `O_DIRECT` reads, opening what is in memory without
 //!   making it, and [`try_exists`].
 //! - **A worker thread of the kernel**, by way of the ring (about 20 µs of CPU one at a time):
-//!   opening with `create`, metadata, sync, advice, rename, remove, making directories and links,
-//!   buffered writes, and everything on tmpfs.
-//! - **Our pool**, the threads of [`spawn_blocking`], since the ring has no operation for it:
-//!   [`read_dir`] and [`walk`], a batch of entries at a time; [`remove_dir_all`], [`copy`],
-//!   [`canonicalize`], [`read_link`], [`set_permissions`], [`set_times`], [`chown`].
+//!   opening with `create`, metadata, sync, advice, [`fallocate`](File::fallocate), reading and
+//!   setting extended attributes, rename, remove, making directories and links, buffered writes,
+//!   and everything on tmpfs.
+//! - **Our pool**, the threads of [`spawn_blocking`](crate::spawn_blocking), since the ring has no
+//!   operation for it: [`read_dir`] and [`walk`], a batch of entries at a time; [`remove_dir_all`],
+//!   [`copy`], [`copy_range`](File::copy_range), [`canonicalize`], [`read_link`],
+//!   [`set_permissions`], [`set_times`], [`chown`], [`statfs`], [`list_xattr`], [`remove_xattr`].
+//! - **A system call that does not wait**, on the loop: [`File::lock`] and its kin, and
+//!   [`File::statfs`]. Where the file system is a server or a process, our pool does it.
 //!
 //! Workers also make transfers that may wait for somebody whatever they are told: those of terminals
 //! and other devices without positions, and of files that a process in user space serves (FUSE). A

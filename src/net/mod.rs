@@ -8,6 +8,10 @@
 //! operations of one direction in no particular order. Further ones wait for their turn, in the
 //! order in which they were first polled.
 //!
+//! Options, addresses and the making of sockets are system calls that do not wait; everything else
+//! is an operation of the ring. [The table of names](crate::docs::names) has each call of std and
+//! tokio.
+//!
 //! Addresses that are names (`"localhost:80"`) are looked up off the loop, on the pool of
 //! [`spawn_blocking`](crate::spawn_blocking); [`set_resolver`] puts another resolver in its place.
 //!
