@@ -177,7 +177,8 @@ pub(super) async fn remove_in(base: &Base, path: &Path, is_directory: bool) -> i
 }
 
 /// Removes a directory and all that is in it. A symbolic link is removed itself: neither `path` nor
-/// anything below it is followed, also if somebody puts links there meanwhile.
+/// anything below it is followed, also if somebody puts links there meanwhile. With a slash behind
+/// it, a symbolic link is refused with `NotADirectory`, and nothing is removed.
 ///
 /// It is [`std::fs::remove_dir_all`] on our pool: one thread makes all its calls, each relative to
 /// the open directory that holds the name. If the future is dropped it goes on to its end, unless

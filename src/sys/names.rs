@@ -1,9 +1,9 @@
 //! Calls on names that wait for a file system and that no ring has: for the pool of threads.
 
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -171,9 +171,25 @@ fn timestamp(time: Option<SystemTime>) -> io::Result<Timespec> {
 }
 
 /// Removes a directory and all in it, or a symbolic link. std never follows a link there: it opens
-/// each directory relative to the one that holds it, and removes names relative to that.
+/// each directory relative to the one that holds it, and removes names relative to that. Only a
+/// slash behind the name would have the kernel follow a link, and so the name goes without.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    std::fs::remove_dir_all(path)
+    let bytes = path.as_os_str().as_bytes();
+    let name = without_slashes(bytes);
+    if name.is_empty() || name.len() == bytes.len() {
+        return std::fs::remove_dir_all(path);
+    }
+    let name = Path::new(OsStr::from_bytes(name));
+    if name.is_symlink() {
+        return Err(Errno::NOTDIR.into());
+    }
+    std::fs::remove_dir_all(name)
+}
+
+/// A name without the slashes behind it.
+fn without_slashes(name: &[u8]) -> &[u8] {
+    let end = name.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
+    &name[..end]
 }
 
 /// A directory whose content is being removed.
@@ -186,8 +202,21 @@ struct Level {
 }
 
 /// The same of a name within an open directory. One descriptor is open for each level.
+///
+/// With a slash behind its name a symbolic link is no directory, as for rmdir(2). `O_NOFOLLOW`
+/// would follow it.
 pub(crate) fn remove_tree_in(parent: &Descriptor, name: CString) -> io::Result<()> {
     let mut levels: Vec<Level> = Vec::new();
+    let alone = without_slashes(name.to_bytes());
+    let name = if alone.len() == name.to_bytes().len() {
+        name
+    } else {
+        let alone = CString::new(alone).expect("it is a part of a C string");
+        if is_link(parent.as_fd(), &alone) {
+            return Err(Errno::NOTDIR.into());
+        }
+        alone
+    };
     if let Some(directory) = open_to_empty(parent.as_fd(), &name)? {
         levels.push(Level { directory, name, left: Vec::new() });
     }

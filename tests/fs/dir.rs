@@ -236,6 +236,7 @@ fn no_call_leads_out() {
                     ("hard_link", dir.hard_link(format!("{path}/"), &dir, "x").await),
                     ("remove_file", dir.remove_file(format!("{path}/")).await),
                     ("remove_dir", dir.remove_dir(format!("{path}/")).await),
+                    ("remove_dir_all", dir.remove_dir_all(format!("{path}/")).await),
                 ] {
                     let error = result.expect_err(&format!("{call} of {path}/"));
                     assert_eq!(error.kind(), ErrorKind::NotADirectory, "{call} of {path}/");

@@ -157,9 +157,18 @@ fn a_tree_is_removed_and_what_its_links_lead_to_stays() {
             fs::remove_dir_all(at("tree")).await.unwrap();
             assert!(!at("tree").exists() && at("stays/file").exists());
             symlink("stays", at("link")).unwrap();
+            for path in [at("link/"), at("link//")] {
+                // std empties what the link leads to before it says that.
+                let error = fs::remove_dir_all(&path).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::NotADirectory, "{}", path.display());
+                assert!(at("stays/file").exists(), "{}", path.display());
+            }
             fs::remove_dir_all(at("link")).await.unwrap();
             assert!(!at("link").is_symlink() && at("stays/file").exists());
-            for name in ["missing", "stays/file", "a\0b"] {
+            std_fs::create_dir_all(at("tree/a")).unwrap();
+            fs::remove_dir_all(at("tree//")).await.unwrap();
+            assert!(!at("tree").exists());
+            for name in ["missing", "missing/", "stays/file", "stays/file/", "a\0b"] {
                 let path = at(name);
                 assert_same(name, &fs::remove_dir_all(&path).await, &std_fs::remove_dir_all(&path));
             }
