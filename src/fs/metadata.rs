@@ -71,6 +71,11 @@ impl Metadata {
         self.status.stx_ino
     }
 
+    /// The device that it is, if it is one.
+    pub fn rdev(&self) -> u64 {
+        libc::makedev(self.status.stx_rdev_major, self.status.stx_rdev_minor)
+    }
+
     /// How many names it has.
     pub fn nlink(&self) -> u64 {
         u64::from(self.status.stx_nlink)
@@ -94,6 +99,36 @@ impl Metadata {
     /// What it takes up, in units of 512 bytes.
     pub fn blocks(&self) -> u64 {
         self.status.stx_blocks
+    }
+
+    /// When it was last read: seconds since the epoch, with [`atime_nsec`](Metadata::atime_nsec) behind them.
+    pub fn atime(&self) -> i64 {
+        self.status.stx_atime.tv_sec
+    }
+
+    /// The nanoseconds of [`atime`](Metadata::atime).
+    pub fn atime_nsec(&self) -> i64 {
+        i64::from(self.status.stx_atime.tv_nsec)
+    }
+
+    /// When its content last changed: seconds since the epoch, with [`mtime_nsec`](Metadata::mtime_nsec) behind them.
+    pub fn mtime(&self) -> i64 {
+        self.status.stx_mtime.tv_sec
+    }
+
+    /// The nanoseconds of [`mtime`](Metadata::mtime).
+    pub fn mtime_nsec(&self) -> i64 {
+        i64::from(self.status.stx_mtime.tv_nsec)
+    }
+
+    /// When its content or its metadata last changed: seconds since the epoch, with [`ctime_nsec`](Metadata::ctime_nsec) behind them.
+    pub fn ctime(&self) -> i64 {
+        self.status.stx_ctime.tv_sec
+    }
+
+    /// The nanoseconds of [`ctime`](Metadata::ctime).
+    pub fn ctime_nsec(&self) -> i64 {
+        i64::from(self.status.stx_ctime.tv_nsec)
     }
 
     /// When its content last changed.

@@ -458,7 +458,15 @@ fn assert_same_metadata(ours: &annulus::fs::Metadata, std: &std_fs::Metadata) {
         (ours.dev(), ours.ino(), ours.uid(), ours.gid()),
         (std.dev(), std.ino(), std.uid(), std.gid())
     );
-    assert_eq!((ours.blksize(), ours.blocks()), (std.blksize(), std.blocks()));
+    assert_eq!(
+        (ours.blksize(), ours.blocks(), ours.rdev()),
+        (std.blksize(), std.blocks(), std.rdev())
+    );
+    assert_eq!([ours.atime(), ours.mtime(), ours.ctime()], [std.atime(), std.mtime(), std.ctime()]);
+    assert_eq!(
+        [ours.atime_nsec(), ours.mtime_nsec(), ours.ctime_nsec()],
+        [std.atime_nsec(), std.mtime_nsec(), std.ctime_nsec()]
+    );
     assert_eq!(ours.modified().unwrap(), std.modified().unwrap());
     assert_eq!(ours.accessed().unwrap(), std.accessed().unwrap());
     assert_eq!(
