@@ -101,7 +101,8 @@ impl Metadata {
         self.status.stx_blocks
     }
 
-    /// When it was last read: seconds since the epoch, with [`atime_nsec`](Metadata::atime_nsec) behind them.
+    /// When it was last read: seconds since the epoch, with [`atime_nsec`](Metadata::atime_nsec)
+    /// behind them.
     pub fn atime(&self) -> i64 {
         self.status.stx_atime.tv_sec
     }
@@ -111,7 +112,8 @@ impl Metadata {
         i64::from(self.status.stx_atime.tv_nsec)
     }
 
-    /// When its content last changed: seconds since the epoch, with [`mtime_nsec`](Metadata::mtime_nsec) behind them.
+    /// When its content last changed: seconds since the epoch, with [`mtime_nsec`](Metadata::mtime_nsec)
+    /// behind them.
     pub fn mtime(&self) -> i64 {
         self.status.stx_mtime.tv_sec
     }
@@ -121,7 +123,8 @@ impl Metadata {
         i64::from(self.status.stx_mtime.tv_nsec)
     }
 
-    /// When its content or its metadata last changed: seconds since the epoch, with [`ctime_nsec`](Metadata::ctime_nsec) behind them.
+    /// When its content or its metadata last changed: seconds since the epoch, with
+    /// [`ctime_nsec`](Metadata::ctime_nsec) behind them.
     pub fn ctime(&self) -> i64 {
         self.status.stx_ctime.tv_sec
     }

@@ -20,6 +20,7 @@ mod inotify;
 mod iopoll;
 mod limits;
 mod lock;
+mod metadata;
 mod names;
 mod no_signal;
 mod one_by_one;
