@@ -21,7 +21,7 @@ use crate::sys::Status;
 const SMALLEST_GROWTH: usize = 16 * 1024;
 
 /// Reads from a place on, behind what the content holds, until the file ends.
-pub struct ReadToEnd<P> {
+pub(crate) struct ReadToEnd<P> {
     file: Handle,
     content: Vec<u8>,
     /// What the content held at first.

@@ -10,7 +10,7 @@ use annulus::fs::{File, OpenOptions};
 use annulus::io::{AsyncRead, AsyncWrite};
 use futures_util::future::join_all;
 
-use crate::common::{Random, run, scratch_dir, seed, size};
+use crate::common::{Random, poll_in_task, run, scratch_dir, seed, size, turns};
 use crate::{assert_same, pattern};
 
 async fn open(path: &Path) -> File {
@@ -41,7 +41,8 @@ fn reads_and_writes_go_on_where_the_last_one_ended() {
         let (count, held) = file.read_append(held).await.unwrap();
         assert_eq!((count, &held[..]), (5, &b"-ijklm"[..]));
         file.seek(SeekFrom::Start(10)).await.unwrap();
-        let (count, rest) = file.read_to_end(b"rest:".to_vec()).await.unwrap();
+        let mut rest = b"rest:".to_vec();
+        let count = file.read_to_end(&mut rest).await.unwrap();
         assert_eq!((count, &rest[..]), (3, &b"rest:klm"[..]));
         assert_eq!(file.read(vec![0; 4]).await.unwrap().0, 0, "the end");
         assert_eq!(file.stream_position().await.unwrap(), 13);
@@ -59,12 +60,20 @@ fn operations_at_offsets_leave_the_position_alone() {
         file.read_exact_at(vec![0; 5], 1).await.unwrap();
         assert_eq!(file.stream_position().await.unwrap(), 10);
         file.rewind().await.unwrap();
-        assert_eq!(file.read_to_end(Vec::new()).await.unwrap().1, b"012abcd789");
+        assert_eq!(rest(&file).await.unwrap(), b"012abcd789");
     });
 }
 
 /// What a step did, to be compared with what std's did.
 type Outcome = io::Result<Vec<u8>>;
+
+/// What is left of a file.
+async fn rest(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(3);
+    let count = file.read_to_end(&mut bytes).await?;
+    assert_eq!(count, bytes.len());
+    Ok(bytes)
+}
 
 async fn step(file: &File, kind: u64, number: u64) -> Outcome {
     let length = number as usize % 50;
@@ -79,7 +88,7 @@ async fn step(file: &File, kind: u64, number: u64) -> Outcome {
         4 => file.seek(SeekFrom::End(number as i64 - 70)).await?.to_le_bytes().to_vec(),
         5 => file.set_len(number).await.map(|()| Vec::new())?,
         6 => file.stream_position().await?.to_le_bytes().to_vec(),
-        _ => file.read_to_end(Vec::new()).await?.1,
+        _ => rest(file).await?,
     })
 }
 
@@ -212,7 +221,8 @@ fn the_bytes_of_a_pipe_come_in_order_and_go_nowhere_else() {
             assert_eq!(error.raw_os_error(), Some(libc::ESPIPE));
         }
         drop(writer);
-        let (count, text) = reader.read_to_string("> ".to_owned()).await.unwrap();
+        let mut text = "> ".to_owned();
+        let count = reader.read_to_string(&mut text).await.unwrap();
         assert_eq!((count, text.as_str()), (5, "> third"));
         assert_eq!(reader.read(vec![0; 1]).await.unwrap().0, 0);
     });
@@ -229,8 +239,7 @@ fn special_files_read_as_they_do_in_std() {
                 continue;
             };
             let file = File::open(path).await.unwrap();
-            let (count, content) = file.read_to_end(Vec::new()).await.unwrap();
-            assert_eq!(count, content.len());
+            let content = rest(&file).await.unwrap();
             // The numbers in it change; the lines stay.
             let names = |content: &[u8]| -> Vec<String> {
                 let text = String::from_utf8_lossy(content).into_owned();
@@ -257,14 +266,14 @@ fn special_files_read_as_they_do_in_std() {
         let null = OpenOptions::new().read(true).write(true).open("/dev/null").await.unwrap();
         null.write_all(vec![1; 100]).await.unwrap();
         assert_eq!(null.read(vec![1; 100]).await.unwrap().0, 0);
-        assert_eq!(null.read_to_end(Vec::new()).await.unwrap().0, 0);
+        assert_eq!(rest(&null).await.unwrap(), b"");
         let full = OpenOptions::new().write(true).open("/dev/full").await.unwrap();
         let error = full.write_all("content").await.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
         let directory = File::open("/").await.unwrap();
         let error = directory.read(vec![0; 10]).await.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EISDIR));
-        let error = directory.read_to_end(Vec::new()).await.unwrap_err();
+        let error = rest(&directory).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::IsADirectory);
         let error = directory.write_all("x").await.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EBADF));
@@ -279,8 +288,8 @@ fn a_sparse_file_reads_as_zeroes_and_one_that_changes_as_far_as_it_is_there() {
         file.seek(SeekFrom::Start(1 << 20)).await.unwrap();
         file.write_all("end").await.unwrap();
         file.rewind().await.unwrap();
-        let (count, content) = file.read_to_end(Vec::new()).await.unwrap();
-        assert_eq!(count, (1 << 20) + 3);
+        let content = rest(&file).await.unwrap();
+        assert_eq!(content.len(), (1 << 20) + 3);
         assert!(content[..1 << 20].iter().all(|byte| *byte == 0) && content.ends_with(b"end"));
         // It shrinks under the position, and grows again.
         file.set_len(10).await.unwrap();
@@ -290,7 +299,7 @@ fn a_sparse_file_reads_as_zeroes_and_one_that_changes_as_far_as_it_is_there() {
         assert_eq!((error.kind(), error.transferred()), (ErrorKind::UnexpectedEof, 10));
         assert_eq!(file.stream_position().await.unwrap(), 10, "behind what the error carries");
         file.write_all_at("more", 10).await.unwrap();
-        assert_eq!(file.read_to_end(Vec::new()).await.unwrap().1, b"more");
+        assert_eq!(rest(&file).await.unwrap(), b"more");
     });
 }
 
@@ -301,17 +310,39 @@ fn text_that_is_no_text_is_refused_and_the_string_comes_back() {
     std_fs::write(&path, b"ab\xff").unwrap();
     run(async || {
         let file = File::open(&path).await.unwrap();
-        let error = file.read_to_string("kept".to_owned()).await.unwrap_err();
-        assert_eq!(
-            (error.kind(), error.into_buffer()),
-            (ErrorKind::InvalidData, "kept".to_owned())
-        );
+        let mut text = "kept".to_owned();
+        let error = file.read_to_string(&mut text).await.unwrap_err();
+        assert_eq!((error.kind(), text.as_str()), (ErrorKind::InvalidData, "kept"));
+        assert_eq!(file.stream_position().await.unwrap(), 3);
         let directory = File::open("/").await.unwrap();
-        let error = directory.read_to_string("kept".to_owned()).await.unwrap_err();
-        assert_eq!(
-            (error.kind(), error.into_buffer()),
-            (ErrorKind::IsADirectory, "kept".to_owned())
-        );
+        let error = directory.read_to_string(&mut text).await.unwrap_err();
+        assert_eq!((error.kind(), text.as_str()), (ErrorKind::IsADirectory, "kept"));
+    });
+}
+
+#[test]
+fn a_dropped_read_to_the_end_leaves_the_vector_and_the_bytes() {
+    run(async || {
+        let (reader, writer) = io::pipe().unwrap();
+        let (reader, writer) =
+            (File::from(OwnedFd::from(reader)), File::from(OwnedFd::from(writer)));
+        writer.write_all("come").await.unwrap();
+        let (mut bytes, mut text) = (b"held".to_vec(), "held".to_owned());
+        for _ in 0..3 {
+            let mut read = Box::pin(reader.read_to_end(&mut bytes));
+            assert!(poll_in_task(&mut read).await.is_pending());
+            turns(2).await;
+            assert!(poll_in_task(&mut read).await.is_pending());
+            drop(read);
+            let mut read = Box::pin(reader.read_to_string(&mut text));
+            assert!(poll_in_task(&mut read).await.is_pending());
+            turns(2).await;
+            drop(read);
+        }
+        assert_eq!((&bytes[..], text.as_str()), (&b"held"[..], "held"));
+        drop(writer);
+        assert_eq!(reader.read_to_end(&mut bytes).await.unwrap(), 4);
+        assert_eq!(bytes, b"heldcome");
     });
 }
 

@@ -19,23 +19,6 @@ impl File {
         let (count, bytes) = self.read(Vec::with_capacity(BYTES_OF_A_CHUNK)).await?;
         Ok(Chunk::copied(&bytes[..count]))
     }
-
-    /// Nothing is read into the caller's vector before it is known that it will be there.
-    async fn append_to_end(&self, bytes: &mut Vec<u8>) -> io::Result<usize> {
-        let (read, outcome) = match self.read_to_end(Vec::new()).await {
-            Ok((count, read)) => (read, Ok(count)),
-            Err(error) => {
-                let (error, read) = error.into_parts();
-                (read, Err(error))
-            }
-        };
-        if bytes.is_empty() {
-            *bytes = read;
-        } else {
-            bytes.extend_from_slice(&read);
-        }
-        outcome
-    }
 }
 
 macro_rules! reads_where_it_stands {
@@ -65,7 +48,11 @@ macro_rules! reads_where_it_stands {
             }
 
             async fn read_to_end(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
-                self.append_to_end(bytes).await
+                File::read_to_end(self, bytes).await
+            }
+
+            async fn read_to_string(&mut self, text: &mut String) -> io::Result<usize> {
+                File::read_to_string(self, text).await
             }
         })*
     };

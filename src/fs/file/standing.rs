@@ -1,10 +1,12 @@
 //! Reading and writing an open file where it stands, and moving that place.
 
 use std::io::{self, SeekFrom};
+use std::mem;
 use std::os::fd::AsFd;
 
 use super::File;
 use crate::buf::{Error, IoBuf, IoBufMut, IoBufs, Slice};
+use crate::fs::content::text_of;
 use crate::inflight::Op;
 use crate::op::file::{ReadAt, ReadExactAt, WriteAllAt, WriteAt};
 use crate::op::path::Statx;
@@ -37,9 +39,9 @@ impl File {
     /// let file = File::open("Cargo.toml").await?;
     /// let head = file.read_exact(vec![0; 9].slice(..)).await?;
     /// assert_eq!(&head[..], b"[package]");
-    /// let (count, rest) = file.read_to_end(Vec::new()).await?;
+    /// let mut rest = Vec::new();
+    /// let count = file.read_to_end(&mut rest).await?;
     /// assert_eq!(file.stream_position().await?, 9 + count as u64);
-    /// # drop(rest);
     /// # std::io::Result::Ok(()) }).unwrap();
     /// ```
     ///
@@ -80,47 +82,54 @@ impl File {
         ReadExactAt::op(&self.handle, buffer, Standing)
     }
 
-    /// Reads from where the file stands to its end, behind the bytes that the buffer holds, and
-    /// returns how much that was and the buffer.
+    /// Reads from where the file stands to its end, appends all of it to `bytes`, and returns how
+    /// much that was.
     ///
-    /// It asks for the file's size once, and grows the buffer where that is not enough. A file that
+    /// It asks for the file's size once, and grows the vector where that is not enough. A file that
     /// grows meanwhile is read as far as it has come; `/proc`, whose files have no size, as well.
-    /// Dropping it is as with [`read`](File::read), whatever its parts had read.
+    /// What is in the vector before costs a copy: an empty one is best.
     ///
-    /// Yields `Result<(usize, Vec<u8>), Error<Vec<u8>>>`.
+    /// If the future is dropped, `bytes` holds what it held, and nothing is lost: the position has
+    /// not moved, and of a file without positions the next read gets the bytes.
     ///
     /// # Errors
-    /// The kernel's, and `OutOfMemory`. The buffer that the error carries holds what was read until
-    /// then, and [`transferred`](Error::transferred) counts it.
-    pub fn read_to_end(&self, buffer: Vec<u8>) -> Op<'_, ReadToEnd<Standing>> {
-        ReadToEnd::op(&self.handle, buffer, Standing)
+    /// The kernel's, and `OutOfMemory`. What was read until then is in `bytes`, and the file stands
+    /// behind it.
+    pub async fn read_to_end(&self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        let room = if bytes.is_empty() { mem::take(bytes) } else { Vec::new() };
+        let (read, outcome) = match ReadToEnd::op(&self.handle, room, Standing).await {
+            Ok((count, read)) => (read, Ok(count)),
+            Err(error) => {
+                let (error, read) = error.into_parts();
+                (read, Err(error))
+            }
+        };
+        if bytes.is_empty() {
+            *bytes = read;
+        } else {
+            bytes.extend_from_slice(&read);
+        }
+        outcome
     }
 
-    /// Reads UTF-8 text from where the file stands to its end, behind what the string holds, and
-    /// returns how many bytes that were and the string.
+    /// Reads UTF-8 text from where the file stands to its end, appends all of it to `text`, and
+    /// returns how many bytes that were.
     ///
     /// Dropping it is as with [`read_to_end`](File::read_to_end).
     ///
     /// # Errors
-    /// As [`read_to_end`](File::read_to_end); `InvalidData` if it is not UTF-8. The string that the
-    /// error carries is as it was given; the file stands behind what was read.
-    pub async fn read_to_string(&self, text: String) -> Result<(usize, String), Error<String>> {
-        let before = text.len();
-        let (mut bytes, failure) = match self.read_to_end(text.into_bytes()).await {
-            Ok((_, bytes)) => (bytes, None),
-            Err(error) => {
-                let (error, bytes) = error.into_parts();
-                (bytes, Some(error))
-            }
-        };
-        if let (Ok(_), None) = (str::from_utf8(&bytes[before..]), &failure) {
-            let text = String::from_utf8(bytes).expect("a string and valid text behind it");
-            return Ok((text.len() - before, text));
+    /// As [`read_to_end`](File::read_to_end); `InvalidData` if it is not UTF-8. Then `text` is as it
+    /// was; the file stands behind what was read.
+    pub async fn read_to_string(&self, text: &mut String) -> io::Result<usize> {
+        let mut bytes = Vec::new();
+        let count = self.read_to_end(&mut bytes).await?;
+        let read = text_of(bytes)?;
+        if text.is_empty() {
+            *text = read;
+        } else {
+            text.push_str(&read);
         }
-        bytes.truncate(before);
-        let text = String::from_utf8(bytes).expect("it was a string before");
-        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "the file is not valid UTF-8");
-        Err(Error::new(failure.unwrap_or_else(invalid), text))
+        Ok(count)
     }
 
     /// Reads from where the file stands into several buffers, one after the other; readv(2).
