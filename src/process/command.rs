@@ -142,6 +142,11 @@ impl Command {
         self
     }
 
+    /// Is the child killed then?
+    pub fn get_kill_on_drop(&self) -> bool {
+        self.kill_on_drop
+    }
+
     /// Starts the child, at once; see [who does it](super#who-does-it). It needs no runtime.
     ///
     /// # Errors
@@ -151,8 +156,20 @@ impl Command {
     /// byte in the program, an argument or a variable. Nothing is left of a child that could not be
     /// started.
     pub fn spawn(&mut self) -> io::Result<Child> {
+        self.spawn_with(process::Command::spawn)
+    }
+
+    /// Starts the child by a function of yours, which gets std's command and returns std's child:
+    /// one that sets something in this thread first, or that reports what it starts.
+    ///
+    /// # Errors
+    /// As [`spawn`](Command::spawn), with the function's own error.
+    pub fn spawn_with(
+        &mut self,
+        start: impl FnOnce(&mut process::Command) -> io::Result<process::Child>,
+    ) -> io::Result<Child> {
         orphans::sweep();
-        let started = sys::with_signal_of_large_files(|| self.std.spawn());
+        let started = sys::with_signal_of_large_files(|| start(&mut self.std));
         started
             .map(|child| Child::new(child, self.kill_on_drop))
             .map_err(|error| self.explain(error))

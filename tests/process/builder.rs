@@ -1,5 +1,6 @@
 //! How a child is started: the builder is std's.
 
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
@@ -62,8 +63,8 @@ fn a_closure_runs_before_the_program_and_its_error_is_that_of_the_start() {
         };
         assert_eq!(said(&mut command).await, "0027\n");
         // SAFETY: the closure calls nothing.
-        unsafe { command.pre_exec(|| Err(std::io::Error::from_raw_os_error(libc::EXDEV))) };
-        assert_eq!(command.spawn().unwrap_err().kind(), std::io::ErrorKind::CrossesDevices);
+        unsafe { command.pre_exec(|| Err(io::Error::from_raw_os_error(libc::EXDEV))) };
+        assert_eq!(command.spawn().unwrap_err().kind(), io::ErrorKind::CrossesDevices);
     });
 }
 
@@ -102,5 +103,20 @@ fn a_command_can_be_started_again() {
         for _ in 0..3 {
             assert_eq!(command.status().await.unwrap().code(), Some(6));
         }
+    });
+}
+
+#[test]
+fn a_child_may_be_started_by_a_function_of_the_program() {
+    run(async || {
+        let mut command = Command::new("echo");
+        command.stdout(Stdio::piped()).kill_on_drop(true);
+        assert!(command.get_kill_on_drop() && !Command::new("echo").get_kill_on_drop());
+        let child = command.spawn_with(|std| std.arg("added").spawn()).unwrap();
+        assert_eq!(child.wait_with_output().await.unwrap().stdout, b"added\n");
+        let refused = || io::Error::from_raw_os_error(libc::EAGAIN);
+        let error = command.spawn_with(|_| Err(refused())).unwrap_err();
+        assert_eq!(error.kind(), refused().kind());
+        assert!(error.to_string().contains("cannot start echo"), "{error}");
     });
 }
