@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::base::Base;
-use super::c_path::c_path;
 use super::metadata::Metadata;
 use crate::blocking::spawn_blocking;
 use crate::op::path::{Place, Statx};
+use crate::sys::names::c_path;
 use crate::sys::names::{self, Permissions, Times};
 
 /// What kind of file a path leads to, how large it is, when it changed; statx(2). Symbolic links

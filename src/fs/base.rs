@@ -9,11 +9,11 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use super::c_path::c_path;
 use super::resolve::Resolve;
 use crate::inflight::Resource;
 use crate::op::open::{Open, OpenHeld};
 use crate::op::path::Place;
+use crate::sys::names::c_path;
 
 /// How often a path is looked up that the kernel could not follow for sure, since somebody renamed
 /// a directory meanwhile (`EAGAIN`).

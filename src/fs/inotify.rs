@@ -21,13 +21,13 @@ use std::task::{Context, Poll, ready};
 use futures_util::Stream;
 use futures_util::stream::FusedStream;
 
-use super::c_path::c_path;
 use crate::exec::Budget;
 use crate::inflight::{Op, Resource};
 use crate::op::open::Open;
 use crate::op::path::Place;
 use crate::op::poll::{self, Interest};
 use crate::sys;
+use crate::sys::names::c_path;
 
 /// `struct inotify_event` without the name: watch, mask, cookie, length of the name.
 const HEAD: usize = 16;

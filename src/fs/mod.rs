@@ -49,7 +49,6 @@
 
 mod attributes;
 mod base;
-mod c_path;
 mod content;
 mod copy;
 mod dir;

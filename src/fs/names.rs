@@ -6,10 +6,10 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::base::Base;
-use super::c_path::c_path;
 use crate::blocking::spawn_blocking;
 use crate::inflight::Op;
 use crate::op::path::{Link, MakeSymlink, Place, Rename, Unlink};
+use crate::sys::names::c_path;
 use crate::sys::{self, Descriptor};
 
 /// Gives a file or directory another name, replacing what had it; rename(2). If the future is

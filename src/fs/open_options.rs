@@ -3,10 +3,10 @@
 use std::io;
 use std::path::Path;
 
-use super::c_path::c_path;
 use super::file::File;
 use crate::op::open::Open;
 use crate::op::path::Place;
+use crate::sys::names::c_path;
 
 /// Options of [`open`](OpenOptions::open): std's, with the extensions of
 /// [`std::os::unix::fs::OpenOptionsExt`].

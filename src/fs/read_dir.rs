@@ -16,7 +16,6 @@ use futures_util::Stream;
 use futures_util::stream::FusedStream;
 
 use super::base::Base;
-use super::c_path::c_path;
 use super::file_type::FileType;
 use super::metadata::Metadata;
 use super::resolve::Resolve;
@@ -24,6 +23,7 @@ use crate::blocking::spawn_blocking;
 use crate::exec::{Budget, JoinHandle};
 use crate::inflight::Resource;
 use crate::op::path::{Place, Statx};
+use crate::sys::names::c_path;
 use crate::sys::{self, Descriptor, names};
 
 /// The entries of a directory, without `.` and `..`, in the file system's order.

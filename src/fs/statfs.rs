@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use super::c_path::c_path;
 use crate::blocking::spawn_blocking;
+use crate::sys::names::c_path;
 use crate::sys::{self, FileSystemStatus, Which};
 
 /// How large a file system is, and what of it is free: of [`statfs`] and

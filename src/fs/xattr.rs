@@ -6,9 +6,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::c_path::c_path;
 use crate::blocking::spawn_blocking;
 use crate::op::xattr::{GetXattr, SetXattr};
+use crate::sys::names::c_path;
 use crate::sys::{self, Which};
 
 /// Whether an extended attribute that is set is there before; setxattr(2).

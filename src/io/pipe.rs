@@ -1,10 +1,8 @@
 //! Pipes: bytes from one end to the other, within a process or between two. pipe(7).
 
-use std::ffi::CString;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::own_methods::reads_by_own_methods;
@@ -21,6 +19,7 @@ use crate::op::stream_file::{
     Read, ReadExact, ReadVectored, Write, WriteAll, WriteAllVectored, WriteVectored,
 };
 use crate::sys;
+use crate::sys::names::c_path;
 
 /// The reading end of a pipe.
 ///
@@ -84,13 +83,6 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
 pub async fn mkfifo(path: impl AsRef<Path>, mode: u32) -> io::Result<()> {
     let path = c_path(path.as_ref())?;
     spawn_blocking(move || sys::make_fifo(&path, mode)).await?
-}
-
-/// Refuses a path that the kernel would read in part only.
-fn c_path(path: &Path) -> io::Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).map_err(|_| {
-        io::Error::new(io::ErrorKind::InvalidInput, "a path must not contain a NUL byte")
-    })
 }
 
 /// Opens one end, or both, of a named pipe without waiting for the other, and then lets its

@@ -14,6 +14,13 @@ use super::Descriptor;
 
 pub use std::fs::Permissions;
 
+/// A path as the kernel takes it. Refuses one that the kernel would read in part only.
+pub(crate) fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| {
+        io::Error::new(io::ErrorKind::InvalidInput, "a path must not contain a NUL byte")
+    })
+}
+
 /// One getdents64(2) asks for so many bytes, as that of the C library does.
 const BATCH: usize = 32 * 1024;
 /// A batch goes on to the next call until it has so many entries, so that small directories, the
