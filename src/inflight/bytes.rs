@@ -161,6 +161,11 @@ pub(crate) fn claim_exact<B: IoBufMut>(
     Progress::Complete
 }
 
+/// Leaves the bytes of a receive that has ended well, and whose result nobody gets.
+pub(crate) fn leave_received<B: IoBufMut>(socket: &Handle, buffer: B, count: usize) {
+    leave(socket, buffer, count, Completion::without_submission(0));
+}
+
 /// Leaves the bytes of a receive that nobody waits for: those of earlier parts, and those of its
 /// last completion.
 pub(crate) fn leave<B: IoBufMut>(

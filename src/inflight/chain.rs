@@ -71,8 +71,9 @@ use crate::runtime::{Core, Timer, current};
 ///
 /// # Cancelling
 /// Dropping it cancels the member that runs and those behind it. What each may have done is as if
-/// it had been dropped alone. Writes that were dropped with a chain never land after later ones, and
-/// members that have ended and were received with it leave what they brought for the next read.
+/// it had been dropped alone. Writes that were dropped with a chain never land after later ones. What
+/// its reads have received of a stream waits for the next read, also that of members that have
+/// ended, since nobody has got their results.
 /// [`cancel`](Chain::cancel), [`timeout`](Chain::timeout) and [`deadline`](Chain::deadline) wait for
 /// all members, and give all results and buffers.
 ///
@@ -199,6 +200,7 @@ impl Course {
     /// Drops the members in order, so that what they brought is left in order. A turn goes to the
     /// last of those that share it: whoever is woken by the end of one finds the others in its way.
     fn abandon(&self, members: &mut [&mut dyn Member]) {
+        members[..self.round.start].iter_mut().for_each(|member| member.abandon());
         for place in self.round.clone() {
             let (before, behind) = members[..self.round.end].split_at_mut(place + 1);
             let Some(member) = before.last_mut() else { continue };

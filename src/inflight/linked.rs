@@ -34,6 +34,15 @@ pub trait Link: Operation {
 
     /// Has it done all that was asked of it, so that the next one starts?
     fn is_whole(output: &Self::Output) -> bool;
+
+    /// The stream that it takes bytes from which do not come again.
+    fn source(&self) -> Option<&Handle> {
+        None
+    }
+
+    /// It has done all, and its chain was dropped before that was handed out: what came from the
+    /// stream is left for the next read.
+    fn leave_output(_source: &Handle, _output: Self::Output) {}
 }
 
 /// How far a member has come with its last entry.
@@ -88,7 +97,7 @@ pub(super) trait Member {
 
     fn get_turn(&mut self, turn: Box<Turn>);
 
-    /// Drops it.
+    /// Drops it. What it has received is left for the next read.
     fn abandon(&mut self);
 }
 
@@ -96,8 +105,9 @@ pub(super) trait Member {
 pub enum Linked<'h, O: Link> {
     /// It has not ended.
     Running(Op<'h, O>),
-    /// It waits for the others, to be handed out with them.
-    Ended(O::Output),
+    /// It waits for the others, to be handed out with them: with the stream that gets it back if
+    /// they are dropped.
+    Ended(O::Output, Option<Handle>),
     /// It was handed out, or dropped.
     HandedOut,
 }
@@ -106,20 +116,26 @@ impl<O: Link> Linked<'_, O> {
     fn running(&self) -> Option<&Op<'_, O>> {
         match self {
             Linked::Running(operation) => Some(operation),
-            Linked::Ended(_) | Linked::HandedOut => None,
+            Linked::Ended(..) | Linked::HandedOut => None,
         }
     }
 
-    fn end(&mut self, output: Option<O::Output>) -> Part {
+    /// The share of [`Link::source`], asked for while the operation is there.
+    fn source(&self) -> Option<Handle> {
+        self.running()?.look()?.source().cloned()
+    }
+
+    fn end(&mut self, output: Option<O::Output>, source: Option<Handle>) -> Part {
         let Some(output) = output else { return Part::Again };
-        let part = if O::is_whole(&output) { Part::Whole } else { Part::Short };
-        *self = Linked::Ended(output);
-        part
+        let is_whole = O::is_whole(&output);
+        // What ends the chain is handed out before anybody can drop it.
+        *self = Linked::Ended(output, source.filter(|_| is_whole));
+        if is_whole { Part::Whole } else { Part::Short }
     }
 
     pub(super) fn hand_out(&mut self) -> O::Output {
         match std::mem::replace(self, Linked::HandedOut) {
-            Linked::Ended(output) => output,
+            Linked::Ended(output, _) => output,
             Linked::Running(_) | Linked::HandedOut => {
                 panic!("a chain was polled again after it had yielded its output")
             }
@@ -133,14 +149,15 @@ impl<O: Link> Member for Linked<'_, O> {
     }
 
     fn poll_turn(&mut self, context: &Context<'_>) -> Poll<Part> {
+        let source = self.source();
         let Linked::Running(operation) = self else { return Poll::Ready(Part::Whole) };
-        operation.poll_turn(context).map(|output| self.end(output))
+        operation.poll_turn(context).map(|output| self.end(output, source))
     }
 
     fn next_entry(&mut self) -> Option<squeue::Entry> {
         match self {
             Linked::Running(operation) => operation.next_entry(),
-            Linked::Ended(_) | Linked::HandedOut => None,
+            Linked::Ended(..) | Linked::HandedOut => None,
         }
     }
 
@@ -152,7 +169,7 @@ impl<O: Link> Member for Linked<'_, O> {
     fn enters_quietly(&mut self) -> bool {
         match self {
             Linked::Running(operation) => operation.enters_quietly(),
-            Linked::Ended(_) | Linked::HandedOut => false,
+            Linked::Ended(..) | Linked::HandedOut => false,
         }
     }
 
@@ -180,9 +197,10 @@ impl<O: Link> Member for Linked<'_, O> {
     }
 
     fn take_part(&mut self, may_run_again: bool) -> Part {
+        let source = self.source();
         let Linked::Running(operation) = self else { return Part::Whole };
         let output = operation.take_part(may_run_again);
-        self.end(output)
+        self.end(output, source)
     }
 
     fn start_over(&mut self) {
@@ -206,7 +224,7 @@ impl<O: Link> Member for Linked<'_, O> {
     fn give_turn(&mut self) -> Option<Box<Turn>> {
         match self {
             Linked::Running(operation) => operation.give_turn(),
-            Linked::Ended(_) | Linked::HandedOut => None,
+            Linked::Ended(..) | Linked::HandedOut => None,
         }
     }
 
@@ -217,7 +235,9 @@ impl<O: Link> Member for Linked<'_, O> {
     }
 
     fn abandon(&mut self) {
-        *self = Linked::HandedOut;
+        if let Linked::Ended(output, Some(source)) = std::mem::replace(self, Linked::HandedOut) {
+            O::leave_output(&source, output);
+        }
     }
 }
 
@@ -225,7 +245,7 @@ impl<O: Link> fmt::Debug for Linked<'_, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Linked::Running(operation) => operation.fmt(f),
-            Linked::Ended(_) => f.write_str("Ended"),
+            Linked::Ended(..) => f.write_str("Ended"),
             Linked::HandedOut => f.write_str("HandedOut"),
         }
     }

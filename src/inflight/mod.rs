@@ -29,7 +29,7 @@ pub use future::Op;
 
 pub(crate) use bytes::{
     Progress, advance, claim, claim_exact, clamp, end_of_file, filled, incomplete, leave,
-    needs_room, no_room, peek, write_zero, written,
+    leave_received, needs_room, no_room, peek, write_zero, written,
 };
 pub(crate) use handle::Handle;
 pub(crate) use header::MessageHeader;

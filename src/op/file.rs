@@ -16,8 +16,8 @@ use super::place::{Place, check_offset};
 use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::inflight::{
     Direction, Habits, Handle, Link, MOST_BYTES, Manner, Op, Operation, Progress, Step, Turns,
-    advance, claim, claim_exact, clamp, end_of_file, filled, incomplete, leave, needs_room,
-    number_here, write_zero, written,
+    advance, claim, claim_exact, clamp, end_of_file, filled, incomplete, leave, leave_received,
+    needs_room, number_here, write_zero, written,
 };
 use crate::ring::Completion;
 use crate::runtime::Core;
@@ -182,6 +182,16 @@ impl<B: IoBufMut> Link for ReadAt<B> {
     fn is_whole(output: &Self::Output) -> bool {
         matches!(output, Ok((count, buffer)) if *count == clamp(buffer.capacity()) as usize)
     }
+
+    fn source(&self) -> Option<&Handle> {
+        Some(&self.file).filter(|file| file.is_stream())
+    }
+
+    fn leave_output(source: &Handle, output: Self::Output) {
+        if let Ok((count, buffer)) = output {
+            leave_received(source, buffer, count);
+        }
+    }
 }
 
 /// Reads at an offset until the buffer is full.
@@ -285,6 +295,17 @@ impl<B: IoBufMut> Link for ReadExactAt<B> {
 
     fn is_whole(output: &Self::Output) -> bool {
         output.is_ok()
+    }
+
+    fn source(&self) -> Option<&Handle> {
+        Some(&self.file).filter(|file| file.is_stream())
+    }
+
+    fn leave_output(source: &Handle, output: Self::Output) {
+        if let Ok(buffer) = output {
+            let count = buffer.init_len();
+            leave_received(source, buffer, count);
+        }
     }
 }
 

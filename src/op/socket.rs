@@ -16,7 +16,7 @@ use crate::buf::{Error, IoBuf, IoBufMut};
 use crate::inflight::{
     Direction, Habits, Handle, Link, MOST_BYTES, Manner, MessageHeader, Op, Operation, Progress,
     Step, Turns, advance, claim, claim_exact, clamp, end_of_file, filled, incomplete, leave,
-    needs_room, peek, write_zero, written,
+    leave_received, needs_room, peek, write_zero, written,
 };
 use crate::ring::Completion;
 
@@ -124,6 +124,16 @@ impl<B: IoBufMut> Link for Receive<B> {
 
     fn is_whole(output: &Self::Output) -> bool {
         output.is_ok()
+    }
+
+    fn source(&self) -> Option<&Handle> {
+        Some(&self.socket)
+    }
+
+    fn leave_output(source: &Handle, output: Self::Output) {
+        if let Ok((count, buffer)) = output {
+            leave_received(source, buffer, count);
+        }
     }
 }
 
@@ -256,6 +266,17 @@ impl<B: IoBufMut> Link for ReceiveExact<B> {
 
     fn is_whole(output: &Self::Output) -> bool {
         output.is_ok()
+    }
+
+    fn source(&self) -> Option<&Handle> {
+        Some(&self.socket)
+    }
+
+    fn leave_output(source: &Handle, output: Self::Output) {
+        if let Ok(buffer) = output {
+            let count = buffer.init_len();
+            leave_received(source, buffer, count);
+        }
     }
 }
 

@@ -370,6 +370,61 @@ fn what_a_dropped_chain_received_comes_with_the_next_reads() {
 }
 
 #[test]
+fn what_members_had_received_that_ended_comes_with_the_next_reads_too() {
+    run_here(async {
+        let (ours, mut theirs) = pair();
+        // The first ends in one submission with a part of the second, which goes on in another.
+        let mut chain = ours.read_exact(vec![0; 4]).then(ours.read_exact(vec![0; 400]));
+        theirs.write_all(b"abcdef").expect("room");
+        assert!(poll_in_task(&mut chain).await.is_pending());
+        for _ in 0..4 {
+            turns(1).await;
+            assert!(poll_in_task(&mut chain).await.is_pending());
+        }
+        drop(chain);
+        theirs.write_all(b"gh").expect("room");
+        assert_eq!(ours.read_exact(vec![0; 8]).await.expect("nothing is lost"), b"abcdefgh");
+
+        // The second never begins: another write is before it.
+        let (other, _full) = pair();
+        let mut write = other.write_all(vec![0; 64 << 20]);
+        assert!(poll_in_task(&mut write).await.is_pending());
+        let mut chain =
+            ours.read(vec![0; 8]).then(other.write_all("x")).then(ours.read(vec![0; 8]));
+        theirs.write_all(b"answer").expect("room");
+        for _ in 0..4 {
+            assert!(poll_in_task(&mut chain).await.is_pending());
+            turns(1).await;
+        }
+        drop(chain);
+        let (count, buffer) = ours.read(vec![0; 3]).await.expect("it waits");
+        assert_eq!((count, &buffer[..3]), (3, &b"ans"[..]));
+        assert_eq!(ours.read_exact(vec![0; 3]).await.expect("the rest"), b"wer");
+    });
+}
+
+#[test]
+fn what_a_dropped_chain_had_read_of_a_pipe_comes_with_the_next_read() {
+    run_here(async {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        let (other, _full) = pair();
+        let mut write = other.write_all(vec![0; 64 << 20]);
+        assert!(poll_in_task(&mut write).await.is_pending());
+        let pipe = File::from(OwnedFd::from(reader));
+        writer.write_all(b"once").expect("room");
+        let (one, rest) = (vec![0; 1], vec![0; 3]);
+        let mut chain =
+            pipe.read_at(one, 0).then(pipe.read_exact_at(rest, 0)).then(other.write_all("x"));
+        for _ in 0..6 {
+            assert!(poll_in_task(&mut chain).await.is_pending());
+            turns(1).await;
+        }
+        drop(chain);
+        assert_eq!(pipe.read_exact_at(vec![0; 4], 0).await.expect("it waits"), b"once");
+    });
+}
+
+#[test]
 fn cancelling_gives_all_buffers_back_and_says_how_far_each_came() {
     let pool = Pool::default();
     run_here(async {
