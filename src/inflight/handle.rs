@@ -296,6 +296,13 @@ impl Handle {
         self.rare_or_new().is_looked_up_late.set(true);
     }
 
+    /// Was the descriptor given up? The last completions of operations without futures come after
+    /// that, and must not ask for it.
+    pub(crate) fn is_given_up(&self) -> bool {
+        // SAFETY: as in `number`.
+        unsafe { &*self.shared().descriptor.as_ptr() }.is_none()
+    }
+
     /// Differs from that of any other descriptor which is open now.
     pub(super) fn identity(&self) -> usize {
         Rc::as_ptr(self.shared()).addr()

@@ -41,7 +41,9 @@ pub unsafe trait Operation: Sized + 'static {
     fn entry(&mut self) -> squeue::Entry;
 
     /// How its last completion becomes a value, or the start of the next part. A completion with
-    /// `ECANCELED` ends it.
+    /// `ECANCELED` ends it. If nobody waits for the value, the descriptor may have been given up by
+    /// then ([`Handle::is_given_up`]), and is not asked for anything; the same holds for
+    /// [`Turns::leave`].
     fn complete(self, completion: Completion) -> Step<Self>;
 
     /// How it takes turns with others of its descriptor, if it does.

@@ -53,7 +53,8 @@ impl Position {
 
     /// Tells the kernel, for whoever has the descriptor next.
     pub(super) fn give_back(&self, descriptor: BorrowedFd<'_>) {
-        if let Stand::Here { at, .. } = self.0.take() {
+        if let Stand::Here { at, .. } = self.0.get() {
+            self.0.set(Stand::Unasked);
             // Only a device that has another idea of positions refuses what it has told.
             let _ = sys::seek(descriptor, at as i64, Whence::Start);
         }

@@ -24,7 +24,9 @@ impl Handle {
             return Stand::Nowhere;
         }
         match self.position().get() {
-            Stand::Unasked | Stand::Appended => self.position().find_out(self.as_fd()),
+            Stand::Unasked | Stand::Appended if !self.is_given_up() => {
+                self.position().find_out(self.as_fd())
+            }
             stand => stand,
         }
     }

@@ -38,7 +38,8 @@ pub(super) fn explain(
     memory: &[libc::iovec],
     offset: u64,
 ) -> io::Error {
-    if error.raw_os_error() != Some(libc::EINVAL) || !file.is_direct() {
+    let is_of_nobody = file.is_given_up();
+    if error.raw_os_error() != Some(libc::EINVAL) || is_of_nobody || !file.is_direct() {
         return error;
     }
     let known = sys::alignment_of_direct_transfers(file.as_fd());

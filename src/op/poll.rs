@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use io_uring::{opcode, squeue};
 
-use crate::inflight::{Handle, Op, Operation, Resource, Step};
+use crate::inflight::{Handle, Op, Operation, Resource, Step, Turns};
 use crate::ring::Completion;
 use crate::sys;
 
@@ -160,6 +160,9 @@ impl Poll {
 // belongs to the operation, keep their descriptors open.
 unsafe impl Operation for Poll {
     type Output = io::Result<Ready>;
+
+    // Nobody wants to know, and the descriptor may be closed by then.
+    const TURNS: Option<Turns<Self>> = Some(Turns { leave: |_, _| (), ..Turns::of(|_| None) });
 
     fn entry(&mut self) -> squeue::Entry {
         match &self.exact {

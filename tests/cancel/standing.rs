@@ -202,3 +202,52 @@ fn a_seek_waits_for_a_dropped_write_and_a_dropped_seek_moves_nothing() {
         }
     });
 }
+
+#[test]
+fn a_file_that_goes_with_its_dropped_reads_and_writes_is_not_asked_where_it_stood() {
+    let rounds = size(100).min(2_000) as usize;
+    run(async || {
+        let directory = scratch_dir();
+        let path = directory.path().join("file");
+        std::fs::write(&path, vec![7; 100_000]).unwrap();
+        for round in 0..rounds {
+            let file = OpenOptions::new().read(true).write(true).open(&path).await.unwrap();
+            let turns = round / 5 % 3;
+            // Operation and file are dropped while the kernel has the one.
+            match round % 5 {
+                0 => drop(start_and_drop(file.read(vec![0; 5000]), turns).await),
+                1 => drop(start_and_drop(file.read_exact(vec![0; 200_000]), turns).await),
+                2 => drop(start_and_drop(file.read_to_end(Vec::new()), turns).await),
+                3 => drop(start_and_drop(file.write(vec![8; 1 << 20]), turns).await),
+                _ => drop(
+                    start_and_drop(file.write_all_vectored(vec![vec![9; 1 << 19]; 2]), turns).await,
+                ),
+            }
+            drop(file);
+            turn().await;
+        }
+        // The next runs on the descriptors that were closed.
+        let file = File::open(&path).await.unwrap();
+        assert!(!file.read(vec![0; 10]).await.unwrap().1.is_empty());
+    });
+}
+
+#[test]
+fn a_direct_file_that_goes_with_a_dropped_write_is_not_asked_for_its_alignment() {
+    run(async || {
+        let directory = scratch_dir();
+        let path = directory.path().join("file");
+        for turns in 0..3 {
+            let mut direct = OpenOptions::new();
+            direct.write(true).create(true).custom_flags(libc::O_DIRECT);
+            let file = match direct.open(&path).await {
+                Ok(file) => file,
+                Err(error) => return println!("skipped: no O_DIRECT here ({error})"),
+            };
+            drop(start_and_drop(file.write_at(vec![1; 100], 1), turns).await);
+            drop(start_and_drop(file.write(vec![1; 100]), turns).await);
+            drop(file);
+            turn().await;
+        }
+    });
+}
