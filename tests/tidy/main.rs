@@ -3,6 +3,7 @@
 
 mod architecture;
 mod circles;
+mod names;
 mod sources;
 
 use std::collections::BTreeSet;

@@ -27,7 +27,7 @@ pub use stream::FileStream;
 pub use whole::Advice;
 
 /// An open file. Reads and writes at an offset can be in flight in any number at once; those where
-/// [the file stands](#where-the-file-stands) happen one after the other.
+/// [the file stands](File#where-the-file-stands) happen one after the other.
 ///
 /// # Dropping
 /// The file is closed when `drop` returns. Dropped operations of it that are in flight are
