@@ -22,6 +22,10 @@ const MOST_NAMES: u32 = 128;
 /// writing; open(2) with `O_TMPFILE`. It goes with its last descriptor, however the process ends. A
 /// worker thread of the kernel makes it.
 ///
+/// There is no directory of this kind here. It would have to be removed with all that is in it when
+/// it is dropped, for which `drop` would wait. Make one by [`create_dir`](super::create_dir), or by
+/// the crate tempfile, and end with [`remove_dir_all`](super::remove_dir_all).
+///
 /// ```
 /// # annulus::block_on(async {
 /// let file = annulus::fs::tempfile().await?;

@@ -18,6 +18,10 @@ use crate::sys;
 /// `EAGAIN`. The descriptor should be non-blocking for this, since somebody else may take what was
 /// announced. Regular files are always ready.
 ///
+/// There is no wait that goes on after its first event (multishot). It would tell of new events and
+/// not of what is there, so who leaves a byte unread might wait for ever; and what it told might
+/// have been taken by the time that the program hears of it. A wait costs one entry.
+///
 /// # Which descriptor
 /// A `PollFd` has a descriptor of its own: that which was given to it, or a
 /// [duplicate](PollFd::duplicate) of a borrowed one. It is closed when the `PollFd` has been

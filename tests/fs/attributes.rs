@@ -60,6 +60,7 @@ fn without_a_descriptor_to_spare_what_needs_one_says_so_and_leaks_none() {
                 let errors = [
                     file.set_permissions(std_fs::Permissions::from_mode(0o600)).await.unwrap_err(),
                     file.set_modified(SystemTime::UNIX_EPOCH).await.unwrap_err(),
+                    fs::fchown(&file, None, None).await.unwrap_err(),
                     file.list_xattr().await.unwrap_err(),
                     file.remove_xattr("user.a").await.unwrap_err(),
                     file.copy_range(0, &file, 0, 0).await.unwrap_err(),

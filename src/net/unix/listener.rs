@@ -43,6 +43,9 @@ impl UnixListener {
     /// Makes a socket at `path`. A path that starts with a NUL byte is a name in the abstract
     /// space.
     ///
+    /// It is a system call of this thread, as in std and tokio. A path on a file system that is
+    /// elsewhere makes it wait.
+    ///
     /// # Errors
     /// The kernel's, for example `AddrInUse` when the path exists; `InvalidInput` for a path over
     /// 107 bytes or with a NUL byte inside.
