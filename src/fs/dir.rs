@@ -156,7 +156,8 @@ impl Dir {
     }
 
     /// Copies the content and the permissions of a file to another, in this `Dir` or another, as
-    /// [`fs::copy`](super::copy). The ring opens both, and our pool copies.
+    /// [`fs::copy`](super::copy). The ring opens both, and our pool copies. If the future is dropped
+    /// before the copy has begun, the target may be there and empty.
     ///
     /// # Errors
     /// Those of that function, and `PermissionDenied` for a path that leads out.
