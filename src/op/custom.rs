@@ -145,11 +145,15 @@ impl AsRawFd for Fd {
 ///    memory, and nobody reads what the kernel writes. No safe code can reach it: not through a
 ///    clone, a shared pointer or a thread-local. A future that is forgotten keeps it for ever.
 /// 3. **Descriptors.** What the entry names is open until `complete`, since the kernel may look a
-///    number up late: `self` holds a [`Fd`] for each, or what it names is never closed.
+///    number up late: `self` holds a [`Fd`] for each, or what it names is never closed, or it is the
+///    one that the operation closes.
 /// 4. **One operation.** The entry is that of one operation with one completion, or of a zero-copy
 ///    send, whose two completions become one here. It is not multishot, takes no provided buffers,
 ///    and acts on no other operation and no ring: no `ASYNC_CANCEL`, `POLL_REMOVE`,
-///    `TIMEOUT_REMOVE`, `LINK_TIMEOUT`, `MSG_RING`, `PROVIDE_BUFFERS` or `FILES_UPDATE`.
+///    `TIMEOUT_REMOVE`, `LINK_TIMEOUT`, `MSG_RING`, `PROVIDE_BUFFERS` or `FILES_UPDATE`. The tables
+///    of registered files and buffers are the runtime's: it names no place in them (`FIXED_FILE`,
+///    `file_index`, `buf_index`), and puts nothing there. It closes no descriptor that `self` does
+///    not own.
 /// 5. **Results.** What `complete` makes of a result is right for this operation: it makes a length
 ///    of a count only if the kernel has written as much, and a descriptor of a number only if the
 ///    result is one.
@@ -403,6 +407,9 @@ unsafe impl<B: IoBufMut> inflight::Operation for IntoBuffer<B> {
     const HABITS: Habits<Self> = Habits::RUNS_ONCE;
 
     fn entry(&mut self) -> squeue::Entry {
+        // The address is the one that the entry has. It is asked for again since the buffer has
+        // moved: what an owner gave out before it moved is not to be written through.
+        let _ = self.buffer.as_mut_ptr().expose_provenance();
         self.vetted.entry()
     }
 
