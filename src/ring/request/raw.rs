@@ -85,6 +85,12 @@ impl RawEntry {
     }
 }
 
+/// A field in which an operation has two numbers, in the order of memory.
+pub(super) fn halves(field: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = field.to_ne_bytes();
+    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
+}
+
 /// `IOSQE_*` flags: where a request stands among others, and not what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct EntryFlags {

@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 
 use io_uring::{opcode, squeue};
 
-use super::raw::RawEntry;
+use super::raw::{RawEntry, halves};
 
 /// The memory of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,9 +53,9 @@ const MESSAGE_FLAGS: u32 = (libc::MSG_OOB
     | libc::MSG_MORE) as u32;
 
 /// Commands of sockets, `SOCKET_URING_OP_*`. Those of other files mean anything.
-const BYTES_TO_READ: u64 = 0;
-const BYTES_TO_SEND: u64 = 1;
-const SET_OPTION: u64 = 3;
+const BYTES_TO_READ: u32 = 0;
+const BYTES_TO_SEND: u32 = 1;
+const SET_OPTION: u32 = 3;
 
 /// Options that are attached by a pointer, or by the number of a descriptor, SO_*.
 const ATTACHING: [u32; 4] = [
@@ -87,7 +87,8 @@ pub(crate) fn vet(
     let code = entry.get_opcode() as u8;
     let (used, free) = match memory {
         Memory::None if code == opcode::UringCmd16::CODE => {
-            let is_question = is_socket && matches!(raw.offset, BYTES_TO_READ | BYTES_TO_SEND);
+            let is_question =
+                is_socket && matches!(halves(raw.offset), [BYTES_TO_READ | BYTES_TO_SEND, 0]);
             (None, is_question.then_some(OFFSET))
         }
         Memory::None => {
@@ -95,9 +96,10 @@ pub(crate) fn vet(
             (None, row.map(|(_, free)| *free))
         }
         Memory::Read { address, length } if code == opcode::SetSockOpt::CODE => {
-            let (level, option) = (raw.address as u32, (raw.address >> 32) as u32);
-            let may_be_set =
-                is_socket && raw.offset == SET_OPTION && holds_no_pointer(level, option);
+            let [level, option] = halves(raw.address);
+            let may_be_set = is_socket
+                && halves(raw.offset) == [SET_OPTION, 0]
+                && holds_no_pointer(level, option);
             let place = (raw.address_3, raw.file_index);
             (Some((place, address, length)), may_be_set.then_some(OFFSET | ADDRESS))
         }
