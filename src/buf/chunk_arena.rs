@@ -80,7 +80,7 @@ impl ChunkArena {
         Ok(ChunkArena::allocate(Memory::Pages(memory), start, size, count))
     }
 
-    /// A copy of these bytes. It is the memory of a pool that has closed and left one chunk.
+    /// The place of these bytes: the memory of a pool that has closed and left one chunk.
     pub(super) fn of_bytes(mut bytes: Vec<u8>) -> NonNull<BufferPlace> {
         let start = NonNull::new(bytes.as_mut_ptr()).expect("a vector's pointer is never null");
         let length = bytes.len();

@@ -69,6 +69,9 @@ use crate::runtime::{Core, Timer, current};
 ///   an error comes, and then the rest of the chain runs, in a further submission.
 /// - Not a short `read` of a stream: it ends with whatever has come.
 ///
+/// A connection that is reset in the middle of a `read_exact` behind which others stand may look
+/// like one that has ended: the error is `UnexpectedEof` then, and not `ECONNRESET`.
+///
 /// # Cancelling
 /// Dropping it cancels the member that runs and those behind it. What each may have done is as if
 /// it had been dropped alone. Writes that were dropped with a chain never land after later ones. What
@@ -389,7 +392,7 @@ macro_rules! links {
             type Output = ($($operation::Output,)*);
             type Members<'h> = ($(Linked<'h, $operation>,)*);
 
-                    fn each<R>(
+            fn each<R>(
                 members: &mut Self::Members<'_>,
                 visit: impl FnOnce(&mut [&mut dyn Member]) -> R,
             ) -> R {
