@@ -299,7 +299,8 @@ impl Handle {
     /// Was the descriptor given up? The last completions of operations without futures come after
     /// that, and must not ask for it.
     pub(crate) fn is_given_up(&self) -> bool {
-        // SAFETY: as in `number`.
+        // SAFETY: the cell belongs to this thread, and the reference ends with this expression,
+        // before anybody takes the descriptor out of it.
         unsafe { &*self.shared().descriptor.as_ptr() }.is_none()
     }
 
