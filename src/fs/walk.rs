@@ -56,7 +56,8 @@ const MOST_WAITING: usize = 1024;
 /// ```
 ///
 /// # Errors
-/// Its items: the kernel's, with the path. The walk goes on after an error.
+/// Its items: the kernel's, with the path. The walk goes on after an error. A directory whose path
+/// has 4096 bytes or more is `ENAMETOOLONG`, and what is below it is left out.
 pub fn walk(path: impl AsRef<Path>) -> Walk {
     Walk::new(Base::HERE, path.as_ref())
 }

@@ -169,6 +169,21 @@ impl<R, D: fmt::Debug> fmt::Debug for FramedRead<R, D> {
 ///
 /// After an error of the writer every call fails.
 ///
+/// An encoder may take frames of several types, as [`LengthDelimited`](crate::io::LengthDelimited)
+/// does. Then `flush` and `close` do not tell of which the sink is meant to be, and name one:
+///
+/// ```
+/// use annulus::io::{FramedWrite, LengthDelimited};
+/// use futures_util::SinkExt;
+///
+/// # annulus::block_on(async {
+/// let mut frames = FramedWrite::new(Vec::new(), LengthDelimited::new());
+/// frames.feed("one").await?;
+/// SinkExt::<&str>::flush(&mut frames).await?;
+/// assert_eq!(frames.get_ref().expect("nothing is under way"), b"\0\0\0\x03one");
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+///
 /// # Errors
 /// The writer's, and the [`Encoder`]'s, after which the sink can be used on.
 pub struct FramedWrite<W, E> {
