@@ -81,9 +81,9 @@ use crate::runtime::{Core, Timer, current};
 /// all members, and give all results and buffers.
 ///
 /// # What goes out together
-/// The kernel breaks a chain at a read or a write that fails or is short, and so do all members
-/// that transfer bytes, allocate or connect. It does *not* see that a sync, a `set_len`, a call on
-/// names or a `shutdown` has failed. What stands behind one of these is therefore submitted when it
+/// The kernel breaks a chain at a member that transfers bytes or connects, and fails or is short. It
+/// does *not* see that a sync, a `set_len`, a `fallocate`, a call on names or a `shutdown` has
+/// failed. What stands behind one of these is therefore submitted when it
 /// has ended: `write_all_at(…).then(sync_data()).then(rename(…))` is two submissions, the write with
 /// the sync, and then the name, which no file gets whose content is not safe.
 ///

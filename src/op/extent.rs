@@ -53,7 +53,7 @@ impl Link for Fallocate {
     }
 
     fn may_be_followed(&self) -> bool {
-        true
+        false
     }
 
     fn is_whole(output: &io::Result<()>) -> bool {

@@ -273,8 +273,20 @@ impl Maker<'_> {
                     libc::O_RDWR | libc::O_CREAT,
                     libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL,
                 ];
-                Op::Open { on, name: name(random), flags: flags[random.below(3)] }
+                let (name, flags) = (name(random), flags[random.below(3)]);
+                match random.chance(3) {
+                    true => Op::OpenAt2 { on, name, flags },
+                    false => Op::Open { on, name, flags },
+                }
             }
+            (Directory, 4) if random.chance(2) => match random.below(2) {
+                0 => Op::SetAttributeOf { on, name: name(random), length },
+                _ => Op::GetAttributeOf { on, name: name(random), length },
+            },
+            (Directory, 6) if random.chance(2) => match random.below(2) {
+                0 => Op::HardLink { on, from: name(random), to: name(random) },
+                _ => Op::SymbolicLink { on, to: name(random), name: name(random) },
+            },
             (Directory, 4..6) => Op::Stat { on, name: name(random) },
             (Directory, 6..8) => Op::Rename { on, from: name(random), to: name(random) },
             (Directory, 8..10) => Op::Unlink { on, name: name(random) },
@@ -286,6 +298,29 @@ impl Maker<'_> {
             }
             (File(_) | Append(_) | ReadOnly(_) | Bad, 0..4) => Op::Read { on, length, offset },
             (File(_) | Append(_) | ReadOnly(_) | Bad, 4..7) => Op::Write { on, length, offset },
+            (File(_) | Append(_) | ReadOnly(_) | Bad, 7) if random.chance(2) => {
+                let offset = offset as u64;
+                let modes = [
+                    0,
+                    libc::FALLOC_FL_KEEP_SIZE,
+                    libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE,
+                    libc::FALLOC_FL_ZERO_RANGE,
+                    libc::FALLOC_FL_PUNCH_HOLE,
+                ];
+                match random.below(5) {
+                    0 => Op::SetAttribute { on, length },
+                    1 => Op::GetAttribute { on, length },
+                    2 => Op::Advise { on },
+                    3 => Op::WriteBack { on, offset },
+                    // Without the right to write its error is that of a descriptor that is none,
+                    // which breaks a chain; this one does not.
+                    _ if matches!(self.objects[on], ReadOnly(_)) => Op::Advise { on },
+                    _ => {
+                        let mode = modes[random.below(modes.len())];
+                        Op::Allocate { on, mode, offset, length: u64::from(length) }
+                    }
+                }
+            }
             (File(_) | Append(_) | ReadOnly(_), 7) => {
                 Op::Truncate { on, length: u64::from(length) }
             }

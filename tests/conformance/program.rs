@@ -213,6 +213,56 @@ pub(crate) enum Op {
         on: usize,
         name: char,
     },
+    /// By openat2(2), which follows no magic link here.
+    OpenAt2 {
+        on: usize,
+        name: char,
+        flags: i32,
+    },
+    HardLink {
+        on: usize,
+        from: char,
+        to: char,
+    },
+    /// `name` leads to `to`, in the same directory.
+    SymbolicLink {
+        on: usize,
+        to: char,
+        name: char,
+    },
+    /// An extended attribute of a name, or of a file.
+    SetAttributeOf {
+        on: usize,
+        name: char,
+        length: u32,
+    },
+    GetAttributeOf {
+        on: usize,
+        name: char,
+        length: u32,
+    },
+    SetAttribute {
+        on: usize,
+        length: u32,
+    },
+    GetAttribute {
+        on: usize,
+        length: u32,
+    },
+    /// Sets blocks aside, or gives them back: the mode is that of fallocate(2).
+    Allocate {
+        on: usize,
+        mode: i32,
+        offset: u64,
+        length: u64,
+    },
+    Advise {
+        on: usize,
+    },
+    WriteBack {
+        on: usize,
+        offset: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -271,6 +321,13 @@ impl Op {
             Op::CancelDescriptor { on, .. } => Some(on),
             Op::Open { on, .. } | Op::Stat { on, .. } | Op::Rename { on, .. } => Some(on),
             Op::Unlink { on, .. } | Op::MakeDirectory { on, .. } => Some(on),
+            Op::OpenAt2 { on, .. }
+            | Op::HardLink { on, .. }
+            | Op::SymbolicLink { on, .. }
+            | Op::SetAttributeOf { on, .. }
+            | Op::GetAttributeOf { on, .. } => Some(on),
+            Op::SetAttribute { on, .. } | Op::GetAttribute { on, .. } => Some(on),
+            Op::Allocate { on, .. } | Op::Advise { on } | Op::WriteBack { on, .. } => Some(on),
         }
     }
 
@@ -308,6 +365,18 @@ impl Op {
                     | Op::RecvMsg { .. }
                     | Op::RecvControl { .. }
             )
+    }
+
+    /// Does it concern a file as a whole, beyond its length?
+    pub(crate) fn is_on_whole_file(&self) -> bool {
+        matches!(
+            self,
+            Op::SetAttribute { .. }
+                | Op::GetAttribute { .. }
+                | Op::Allocate { .. }
+                | Op::Advise { .. }
+                | Op::WriteBack { .. }
+        )
     }
 
     /// Does it end others?
@@ -415,6 +484,7 @@ impl Program {
                 op,
                 Op::Fsync { .. } | Op::Truncate { .. } | Op::Shutdown { .. } | Op::Connect { .. }
             )
+            || op.is_on_whole_file()
     }
 
     /// Does anything stand behind an operation of a worker in a chain? Then the worker may carry

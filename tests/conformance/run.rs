@@ -220,7 +220,8 @@ impl Runner {
         if completion.is_last() {
             started.ended = true;
         }
-        let gives_descriptor = matches!(entry.op, Op::Accept { .. } | Op::Open { .. });
+        let gives_descriptor =
+            matches!(entry.op, Op::Accept { .. } | Op::Open { .. } | Op::OpenAt2 { .. });
         let result = if completion.result >= 0 && gives_descriptor {
             self.descriptors.push(adopt(completion.result));
             Outcome::Descriptor
@@ -293,6 +294,10 @@ impl Runner {
             | Op::Rename { .. }
             | Op::Unlink { .. }
             | Op::MakeDirectory { .. } => true,
+            Op::OpenAt2 { .. } | Op::HardLink { .. } | Op::SymbolicLink { .. } => true,
+            Op::SetAttributeOf { .. } | Op::GetAttributeOf { .. } => true,
+            Op::SetAttribute { .. } | Op::GetAttribute { .. } => true,
+            Op::Allocate { .. } | Op::Advise { .. } | Op::WriteBack { .. } => true,
             Op::Recv { on, .. } | Op::Send { on, .. } | Op::SendZc { on, .. } => {
                 !self.world.may_wait(on)
             }

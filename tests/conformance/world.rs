@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use io_uring::types::{CancelBuilder, Fd, Timespec};
+use io_uring::types::{CancelBuilder, Fd, OpenHow, Timespec};
 use io_uring::{opcode, squeue};
 use socket2::{SockAddr, Socket};
 
@@ -22,6 +22,8 @@ use super::program::{After, Entry, Link, Object, Op};
 pub(crate) const GROUP: u16 = 3;
 /// An opcode that no kernel knows.
 const NO_OPCODE: u8 = 0xfe;
+/// The extended attribute of all programs.
+const ATTRIBUTE: &str = "user.of-a-program";
 /// How soon is `Soon`?
 const SOON_NS: u32 = 200_000;
 const NEVER_S: u64 = 100_000;
@@ -44,6 +46,7 @@ struct Memory {
     control: Box<[u8]>,
     timespec: Option<Box<Timespec>>,
     paths: Vec<CString>,
+    how: Option<Box<OpenHow>>,
     status: Option<Box<libc::statx>>,
 }
 
@@ -306,6 +309,75 @@ impl World {
                     .mode(0o700)
                     .build()
             }
+            Op::OpenAt2 { .. }
+            | Op::HardLink { .. }
+            | Op::SymbolicLink { .. }
+            | Op::SetAttributeOf { .. }
+            | Op::GetAttributeOf { .. }
+            | Op::SetAttribute { .. }
+            | Op::GetAttribute { .. }
+            | Op::Allocate { .. }
+            | Op::Advise { .. }
+            | Op::WriteBack { .. } => self.build_on_name_or_file(op, memory, payload),
+        }
+    }
+
+    /// What later kernels have on names and on whole files.
+    fn build_on_name_or_file(
+        &self,
+        op: &Op,
+        memory: &mut Memory,
+        payload: impl Fn(u32) -> Box<[u8]>,
+    ) -> squeue::Entry {
+        const HERE: Fd = Fd(libc::AT_FDCWD);
+        let room = |length: u32| vec![0; length as usize].into_boxed_slice();
+        match *op {
+            Op::OpenAt2 { on, name, flags } => {
+                let path = self.path(on, name, memory);
+                let mode = if flags & libc::O_CREAT != 0 { 0o600 } else { 0 };
+                let how = OpenHow::new()
+                    .flags((flags | libc::O_CLOEXEC) as u64)
+                    .mode(mode)
+                    .resolve(libc::RESOLVE_NO_MAGICLINKS);
+                opcode::OpenAt2::new(HERE, path, &**memory.how.insert(Box::new(how))).build()
+            }
+            Op::HardLink { on, from, to } => {
+                let (from, to) = (self.path(on, from, memory), self.path(on, to, memory));
+                opcode::LinkAt::new(HERE, from, HERE, to).build()
+            }
+            Op::SymbolicLink { on, to, name } => {
+                let text = memory.text(to.to_string());
+                opcode::SymlinkAt::new(HERE, text, self.path(on, name, memory)).build()
+            }
+            Op::SetAttributeOf { on, name, length } => {
+                let (attribute, path) = (memory.text(ATTRIBUTE), self.path(on, name, memory));
+                let value = memory.keep(payload(length));
+                opcode::SetXattr::new(attribute, value.cast(), path, length).build()
+            }
+            Op::GetAttributeOf { on, name, length } => {
+                let (attribute, path) = (memory.text(ATTRIBUTE), self.path(on, name, memory));
+                let value = memory.keep(room(length));
+                opcode::GetXattr::new(attribute, value.cast(), path, length).build()
+            }
+            Op::SetAttribute { on, length } => {
+                let (attribute, value) = (memory.text(ATTRIBUTE), memory.keep(payload(length)));
+                opcode::FSetXattr::new(self.fd(on), attribute, value.cast(), length).build()
+            }
+            Op::GetAttribute { on, length } => {
+                let (attribute, value) = (memory.text(ATTRIBUTE), memory.keep(room(length)));
+                opcode::FGetXattr::new(self.fd(on), attribute, value.cast(), length).build()
+            }
+            Op::Allocate { on, mode, offset, length } => {
+                opcode::Fallocate::new(self.fd(on), length).offset(offset).mode(mode).build()
+            }
+            Op::Advise { on } => {
+                opcode::Fadvise::new(self.fd(on), 0, libc::POSIX_FADV_WILLNEED).build()
+            }
+            Op::WriteBack { on, offset } => opcode::SyncFileRange::new(self.fd(on), 0)
+                .offset(offset)
+                .flags(libc::SYNC_FILE_RANGE_WRITE)
+                .build(),
+            _ => unreachable!("the others are built above"),
         }
     }
 
@@ -315,9 +387,7 @@ impl World {
         let path =
             CString::new(directory.join(name.to_string()).into_os_string().into_encoded_bytes())
                 .expect("no zero in a path");
-        // A string's bytes lie on the heap, wherever the string itself moves.
-        memory.paths.push(path);
-        memory.paths[memory.paths.len() - 1].as_ptr()
+        memory.keep_text(path)
     }
 
     /// What an entry found in its memory: the first bytes of its buffers, or the size and kind of a
@@ -335,6 +405,9 @@ impl World {
                 let all =
                     self.memory[number].buffers.iter().flat_map(|buffer| buffer.iter().copied());
                 all.take(length).collect()
+            }
+            Op::GetAttribute { .. } | Op::GetAttributeOf { .. } => {
+                self.memory[number].buffers[0].iter().copied().take(length).collect()
             }
             Op::RecvControl { .. } if result >= 0 => {
                 let memory = &self.memory[number];
@@ -459,6 +532,16 @@ impl World {
 }
 
 impl Memory {
+    fn text(&mut self, text: impl Into<Vec<u8>>) -> *const libc::c_char {
+        self.keep_text(CString::new(text).expect("no zero in a name"))
+    }
+
+    /// A string's bytes lie on the heap, wherever the string itself moves.
+    fn keep_text(&mut self, text: CString) -> *const libc::c_char {
+        self.paths.push(text);
+        self.paths[self.paths.len() - 1].as_ptr()
+    }
+
     fn keep(&mut self, mut buffer: Box<[u8]>) -> *mut u8 {
         let start = buffer.as_mut_ptr();
         self.buffers.push(buffer);

@@ -204,6 +204,19 @@ fn a_failure_that_the_kernel_does_not_mark_ends_the_rest_too() {
 }
 
 #[test]
+fn what_could_not_be_allocated_is_not_written_to() {
+    let directory = scratch_dir();
+    run_here(async {
+        let file = new_file(directory.path(), "file");
+        let vain = file.fallocate(fs::FallocateMode::Allocate, 0, 0);
+        let (allocated, written) = vain.then(file.write_all_at("content", 0)).await;
+        assert_eq!(allocated.expect_err("of nothing").raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(written.expect_err("ended").raw_os_error(), Some(libc::ECANCELED));
+        assert_eq!(file.metadata().await.expect("known").len(), 0);
+    });
+}
+
+#[test]
 fn a_short_read_ends_the_rest_and_is_no_error_itself() {
     let directory = scratch_dir();
     run_here(async {

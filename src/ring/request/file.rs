@@ -138,12 +138,11 @@ impl FileCall {
         match self {
             FileCall::Fsync { .. }
             | FileCall::Ftruncate { .. }
+            | FileCall::Fallocate { .. }
             | FileCall::SyncRange { .. }
             | FileCall::GetAttribute { .. }
             | FileCall::SetAttribute { .. } => never_began(result),
-            FileCall::Fallocate { .. } | FileCall::Close { .. } | FileCall::Fadvise { .. } => {
-                result < 0
-            }
+            FileCall::Close { .. } | FileCall::Fadvise { .. } => result < 0,
         }
     }
 }

@@ -41,6 +41,18 @@ fn a_member_waits_for_the_one_in_front_of_it() {
 }
 
 #[test]
+fn an_allocation_that_fails_breaks_no_chain() {
+    let vain = || Allocate { on: 0, mode: 0, offset: 0, length: 0 };
+    expect(
+        program(
+            [File(10)],
+            [Submit(vec![vain().soft(), Read { on: 0, length: 10, offset: 0 }.alone()])],
+        ),
+        ["EINVAL", "10"],
+    );
+}
+
+#[test]
 fn an_error_cancels_the_rest_of_a_soft_chain_and_not_of_a_hard_one() {
     let bad = || Read { on: 0, length: 1, offset: 0 };
     expect(
