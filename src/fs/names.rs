@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::base::Base;
 use crate::blocking::spawn_blocking;
 use crate::inflight::Op;
-use crate::op::path::{Link, MakeSymlink, Place, Rename, Unlink};
+use crate::op::path::{HardLink, MakeSymlink, Place, Rename, Unlink};
 use crate::sys::names::c_path;
 use crate::sys::{self, Descriptor};
 
@@ -85,8 +85,8 @@ pub(super) async fn rename_from(
 /// # Errors
 /// The kernel's, for example `AlreadyExists`, `EXDEV` for another file system, or
 /// `PermissionDenied` for a directory.
-pub fn hard_link(original: impl AsRef<Path>, link: impl AsRef<Path>) -> Op<'static, Link> {
-    Link::op(here(original.as_ref()), here(link.as_ref()), 0)
+pub fn hard_link(original: impl AsRef<Path>, link: impl AsRef<Path>) -> Op<'static, HardLink> {
+    HardLink::op(here(original.as_ref()), here(link.as_ref()), 0)
 }
 
 pub(super) async fn hard_link_from(
@@ -100,7 +100,7 @@ pub(super) async fn hard_link_from(
         // The call would follow a symbolic link, and there are no further names for directories.
         return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
     }
-    Link::op(from.place(), to.place(), 0).await
+    HardLink::op(from.place(), to.place(), 0).await
 }
 
 /// Makes a symbolic link with this text; symlink(2). Nobody looks whether the text leads anywhere.

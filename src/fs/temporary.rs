@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::File;
 use super::base::Base;
 use super::names::{remove_in, rename_from};
-use crate::op::path::{Link, Place};
+use crate::op::path::{HardLink, Place};
 use crate::runtime;
 use crate::sys::names;
 
@@ -178,11 +178,11 @@ impl TempFile {
         // operation keeps the number open, which the path names, for as long as it lasts.
         let source = CString::new(names::path_of(&self.file)).expect("a number has no NUL byte");
         let by_path = Place::within(self.file.handle(), source);
-        match Link::op(by_path, name.place(), libc::AT_SYMLINK_FOLLOW).await {
+        match HardLink::op(by_path, name.place(), libc::AT_SYMLINK_FOLLOW).await {
             // Perhaps /proc is not mounted.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let itself = Place::within(self.file.handle(), CString::default());
-                Link::op(itself, name.place(), libc::AT_EMPTY_PATH).await
+                HardLink::op(itself, name.place(), libc::AT_EMPTY_PATH).await
             }
             done => done,
         }

@@ -12,7 +12,7 @@ use std::mem;
 
 use io_uring::{opcode, squeue, types};
 
-use crate::inflight::{self, Habits, Handle, Op, Operation, Step};
+use crate::inflight::{Habits, Handle, Link, Op, Operation, Step};
 use crate::ring::Completion;
 
 const HERE: types::Fd = types::Fd(libc::AT_FDCWD);
@@ -115,7 +115,7 @@ unsafe impl Operation for Rename {
     }
 }
 
-impl inflight::Link for Rename {
+impl Link for Rename {
     fn named(&self) -> Option<&Handle> {
         None
     }
@@ -160,7 +160,7 @@ unsafe impl Operation for Unlink {
     }
 }
 
-impl inflight::Link for Unlink {
+impl Link for Unlink {
     fn named(&self) -> Option<&Handle> {
         None
     }
@@ -204,7 +204,7 @@ unsafe impl Operation for MakeDirectory {
     }
 }
 
-impl inflight::Link for MakeDirectory {
+impl Link for MakeDirectory {
     fn named(&self) -> Option<&Handle> {
         None
     }
@@ -219,23 +219,23 @@ impl inflight::Link for MakeDirectory {
 }
 
 /// Gives a file one more name.
-pub struct Link {
+pub struct HardLink {
     from: HeldPlace,
     to: HeldPlace,
     /// `AT_*`.
     flags: i32,
 }
 
-impl Link {
-    pub(crate) fn op<'d>(from: Place<'d>, to: Place<'d>, flags: i32) -> Op<'d, Link> {
-        let operation = Link { from: from.held(), to: to.held(), flags };
+impl HardLink {
+    pub(crate) fn op<'d>(from: Place<'d>, to: Place<'d>, flags: i32) -> Op<'d, HardLink> {
+        let operation = HardLink { from: from.held(), to: to.held(), flags };
         let refused = operation.from.refused().or(operation.to.refused());
         Op::settled(operation, refused)
     }
 }
 
 // SAFETY: the paths belong to the operation, on the heap; the handles keep the directories open.
-unsafe impl Operation for Link {
+unsafe impl Operation for HardLink {
     type Output = io::Result<()>;
 
     // A second run would find what the first has done.
@@ -253,7 +253,7 @@ unsafe impl Operation for Link {
     }
 }
 
-impl inflight::Link for Link {
+impl Link for HardLink {
     fn named(&self) -> Option<&Handle> {
         None
     }
@@ -298,7 +298,7 @@ unsafe impl Operation for MakeSymlink {
     }
 }
 
-impl inflight::Link for MakeSymlink {
+impl Link for MakeSymlink {
     fn named(&self) -> Option<&Handle> {
         None
     }

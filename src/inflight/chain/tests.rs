@@ -16,7 +16,7 @@ use crate::inflight::handle::Handle;
 use crate::inflight::operation::{Operation, Step};
 use crate::inflight::resource::Resource;
 use crate::op::file::{Advise, Fsync, ReadAt, ReadExactAt, Truncate, WriteAllAt, WriteAt};
-use crate::op::path::{Link as HardLink, MakeDirectory, Place, Rename, Unlink};
+use crate::op::path::{HardLink, MakeDirectory, Place, Rename, Unlink};
 use crate::op::socket::{Receive, ReceiveExact, Send, SendAll, Shutdown};
 use crate::ring::request::{self, Submission};
 use crate::ring::{Completion, Config, Ring, RingKind};

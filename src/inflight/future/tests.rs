@@ -13,7 +13,7 @@ use crate::inflight::{Direction, Resource};
 use crate::op::datagram::{ReceiveDatagram, ReceiveFrom, SendTo};
 use crate::op::file::{Fsync, ReadAt, ReadExactAt, WriteAllAt, WriteAt};
 use crate::op::open::{Open, OpenHeld};
-use crate::op::path::{Link, MakeDirectory, MakeSymlink, Place, Rename, Unlink};
+use crate::op::path::{HardLink, MakeDirectory, MakeSymlink, Place, Rename, Unlink};
 use crate::op::socket::{Receive, ReceiveExact, Send, SendAll};
 use crate::op::vectored::{ReadVectoredAt, ReceiveVectored, SendVectored, WriteVectoredAt};
 use crate::ring::{Config, Ring};
@@ -77,7 +77,7 @@ fn what_a_second_run_would_find_done_does_not_run_again() {
         assert_eq!(runs_again(Rename::op(path(), path(), 0)), [false; 2]);
         assert_eq!(runs_again(Unlink::op(path(), false)), [false; 2]);
         assert_eq!(runs_again(MakeDirectory::op(path(), 0o777)), [false; 2]);
-        assert_eq!(runs_again(Link::op(path(), path(), 0)), [false; 2]);
+        assert_eq!(runs_again(HardLink::op(path(), path(), 0)), [false; 2]);
         assert_eq!(runs_again(MakeSymlink::op(text(), path())), [false; 2]);
         assert_eq!(runs_again(Open::op(path(), exclusive, 0o666)), [false; 2]);
         assert_eq!(runs_again(OpenHeld::op(path(), exclusive, 0o666, 0)), [false; 2]);
