@@ -2,9 +2,8 @@
 //! `cargo bench --bench macro`, about five minutes.
 //!
 //! The yardsticks are `raw`, a loop on the `io-uring` crate, `epoll`, a loop on libc, and `pread`,
-//! blocking calls; they live in `benches/contenders`. Direct reads of a whole file are compared with
-//! fio, if it is there. How it is measured is told in
-//! `benches/harness`. Some ways to ask:
+//! blocking calls; they live in `benches/contenders`. Direct reads of a whole file are compared
+//! with fio, if it is there. How it is measured is told in `benches/harness`. Some ways to ask:
 //!
 //! ```text
 //! cargo bench --bench macro -- --list                              # the workloads and the contenders

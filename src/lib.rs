@@ -288,8 +288,9 @@
 //! # When not to use it
 //!
 //! - On anything but Linux.
-//! - With libraries that need `Send` futures, tokio's reactor, or streams of tokio's or futures-io's
-//!   traits, which lend a buffer to a poll. Those of [`io`] own theirs; there are no adapters.
+//! - With libraries that need `Send` futures, tokio's reactor, or streams of tokio's or
+//!   futures-io's traits, which lend a buffer to a poll. Those of [`io`] own theirs; there are no
+//!   adapters.
 //! - For buffered writes, metadata, and files on tmpfs. The kernel hands these to worker threads,
 //!   which costs about 20 µs of CPU for each operation, one at a time. [`fs`] says which operations
 //!   that concerns.

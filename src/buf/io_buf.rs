@@ -55,8 +55,9 @@ pub struct Registration {
 /// # Which methods may be overridden
 /// `as_init`, if it gives the same bytes as [`as_init_ptr`](IoBuf::as_init_ptr) and
 /// [`init_len`](IoBuf::init_len) say, and [`slice`](IoBuf::slice), [`spare`](IoBufMut::spare) and
-/// [`put`](IoBufMut::put), if they do what is said there. No unsafe code of this crate rests on these. `registration` is
-/// for the pools of this crate; a type that holds one of their buffers may hand on what that says.
+/// [`put`](IoBufMut::put), if they do what is said there. No unsafe code of this crate rests on
+/// these. `registration` is for the pools of this crate; a type that holds one of their buffers may
+/// hand on what that says.
 #[diagnostic::on_unimplemented(
     note = "pass an owned buffer (`Vec<u8>`, `Box<[u8]>`, ...) by value; it comes back with the result"
 )]

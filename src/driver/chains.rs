@@ -1,5 +1,5 @@
-//! Chains: operations whose entries are pushed together, of which each starts when the one before it
-//! has done all that it asked for.
+//! Chains: operations whose entries are pushed together, of which each starts when the one before
+//! it has done all that it asked for.
 //!
 //! A chain that a submission splits is two chains. So it is pushed whole, or waits whole in the
 //! backlog, in its place among the others.

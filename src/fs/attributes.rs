@@ -91,9 +91,9 @@ pub(super) async fn set_permissions_in(
     spawn_blocking(move || names::set_permissions_of(&found, permissions)).await?
 }
 
-/// Sets when what the path leads to was last read and written; utimensat(2). `None` leaves a time as
-/// it is. Our pool does it, since the ring cannot. If the future is dropped it may happen all the
-/// same.
+/// Sets when what the path leads to was last read and written; utimensat(2). `None` leaves a time
+/// as it is. Our pool does it, since the ring cannot. If the future is dropped it may happen all
+/// the same.
 ///
 /// It takes the two times, since [`std::fs::FileTimes`] tells nobody which it holds.
 ///

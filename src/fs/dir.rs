@@ -156,8 +156,8 @@ impl Dir {
     }
 
     /// Copies the content and the permissions of a file to another, in this `Dir` or another, as
-    /// [`fs::copy`](super::copy). The ring opens both, and our pool copies. If the future is dropped
-    /// before the copy has begun, the target may be there and empty.
+    /// [`fs::copy`](super::copy). The ring opens both, and our pool copies. If the future is
+    /// dropped before the copy has begun, the target may be there and empty.
     ///
     /// # Errors
     /// Those of that function, and `PermissionDenied` for a path that leads out.
@@ -314,7 +314,8 @@ impl Dir {
         rename_from(&self.base, one.as_ref(), &other_dir.base, two.as_ref(), flags).await
     }
 
-    /// Gives a file one more name, in this `Dir` or another, as [`fs::hard_link`](super::hard_link).
+    /// Gives a file one more name, in this `Dir` or another, as
+    /// [`fs::hard_link`](super::hard_link).
     ///
     /// # Errors
     /// As [`create_dir`](Dir::create_dir); `NotADirectory` for an original that ends in a slash.

@@ -112,8 +112,8 @@ impl Metadata {
         i64::from(self.status.stx_atime.tv_nsec)
     }
 
-    /// When its content last changed: seconds since the epoch, with [`mtime_nsec`](Metadata::mtime_nsec)
-    /// behind them.
+    /// When its content last changed: seconds since the epoch, with
+    /// [`mtime_nsec`](Metadata::mtime_nsec) behind them.
     pub fn mtime(&self) -> i64 {
         self.status.stx_mtime.tv_sec
     }

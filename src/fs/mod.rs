@@ -21,9 +21,9 @@
 //! - **A system call that does not wait**, on the loop: [`File::lock`] and its kin, and
 //!   [`File::statfs`]. Where the file system is a server or a process, our pool does it.
 //!
-//! Workers also make transfers that may wait for somebody whatever they are told: those of terminals
-//! and other devices without positions, and of files that a process in user space serves (FUSE). A
-//! terminal whose other side does not read stops nobody.
+//! Workers also make transfers that may wait for somebody whatever they are told: those of
+//! terminals and other devices without positions, and of files that a process in user space serves
+//! (FUSE). A terminal whose other side does not read stops nobody.
 //!
 //! `/proc/thread-self` names whoever opens it, and that may be such a thread: open it with
 //! [`std::fs`].
@@ -34,8 +34,8 @@
 //!
 //! # Limits
 //! A write beyond `RLIMIT_FSIZE` fails with `EFBIG`, and the signal `SIGXFSZ` does not end the
-//! process: the thread of a runtime blocks that signal, alone, as long as the runtime is there, also
-//! for what else the program writes on that thread. A transfer that does not fit `O_DIRECT` is
+//! process: the thread of a runtime blocks that signal, alone, as long as the runtime is there,
+//! also for what else the program writes on that thread. A transfer that does not fit `O_DIRECT` is
 //! `InvalidInput`, with a sentence that says what it should have been a multiple of.
 //!
 //! # Errors

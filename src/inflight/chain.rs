@@ -15,7 +15,8 @@
 //!
 //! # Safety
 //! Entries of members are pushed as the future of one operation pushes its own: what they name
-//! belongs to the operations, which stay in the members or go to their slots when those are dropped.
+//! belongs to the operations, which stay in the members or go to their slots when those are
+//! dropped.
 #![allow(unsafe_code)]
 // Users cannot call what names the members.
 #![allow(private_interfaces, private_bounds)]
@@ -42,8 +43,8 @@ use crate::runtime::{Core, Timer, current};
 ///
 /// Each member starts when the one before it has done **all** that was asked of it. An error or a
 /// short transfer ends the rest. Members that [can go together](#what-goes-out-together) are one
-/// submission, linked (`IOSQE_IO_LINK`, io_uring_linked_requests(7)): the kernel starts the next one
-/// without a round through the program.
+/// submission, linked (`IOSQE_IO_LINK`, io_uring_linked_requests(7)): the kernel starts the next
+/// one without a round through the program.
 ///
 /// It yields a tuple with the result of each, in order. A member that did not run has the error
 /// `ECANCELED`, with its buffer.
@@ -74,21 +75,21 @@ use crate::runtime::{Core, Timer, current};
 ///
 /// # Cancelling
 /// Dropping it cancels the member that runs and those behind it. What each may have done is as if
-/// it had been dropped alone. Writes that were dropped with a chain never land after later ones. What
-/// its reads have received of a stream waits for the next read, also that of members that have
-/// ended, since nobody has got their results.
-/// [`cancel`](Chain::cancel), [`timeout`](Chain::timeout) and [`deadline`](Chain::deadline) wait for
-/// all members, and give all results and buffers.
+/// it had been dropped alone. Writes that were dropped with a chain never land after later ones.
+/// What its reads have received of a stream waits for the next read, also that of members that have
+/// ended, since nobody has got their results. [`cancel`](Chain::cancel),
+/// [`timeout`](Chain::timeout) and [`deadline`](Chain::deadline) wait for all members, and give all
+/// results and buffers.
 ///
 /// # What goes out together
-/// The kernel breaks a chain at a member that transfers bytes or connects, and fails or is short. It
-/// does *not* see that a sync, a `set_len`, a `fallocate`, a call on names or a `shutdown` has
-/// failed. What stands behind one of these is therefore submitted when it
-/// has ended: `write_all_at(…).then(sync_data()).then(rename(…))` is two submissions, the write with
-/// the sync, and then the name, which no file gets whose content is not safe.
+/// The kernel breaks a chain at a member that transfers bytes or connects, and fails or is short.
+/// It does *not* see that a sync, a `set_len`, a `fallocate`, a call on names or a `shutdown` has
+/// failed. What stands behind one of these is therefore submitted when it has ended:
+/// `write_all_at(…).then(sync_data()).then(rename(…))` is two submissions, the write with the sync,
+/// and then the name, which no file gets whose content is not safe.
 ///
-/// The same holds for a member that must wait for its turn, as behind a dropped write, or that moves
-/// more than 2,147,479,552 bytes; and before Linux 6.1 for all. The results are the same
+/// The same holds for a member that must wait for its turn, as behind a dropped write, or that
+/// moves more than 2,147,479,552 bytes; and before Linux 6.1 for all. The results are the same
 /// everywhere. The software ring links by the same rules.
 ///
 /// # Panics

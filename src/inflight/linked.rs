@@ -27,8 +27,8 @@ pub trait Link: Operation {
 
     /// May another stand behind its next entry: does the ring see all that must keep that from
     /// starting? Not if a further entry is needed, since the ring looks at one only. And not if a
-    /// failure does not break a chain: of syncs, `set_len`, calls on names and `shutdown` the kernel
-    /// does not mark it (`req_set_fail` is missing since Linux 5.19; `breaks_chain` in
+    /// failure does not break a chain: of syncs, `set_len`, calls on names and `shutdown` the
+    /// kernel does not mark it (`req_set_fail` is missing since Linux 5.19; `breaks_chain` in
     /// `ring/request/` has the rule of each).
     fn may_be_followed(&self) -> bool;
 

@@ -162,10 +162,10 @@ impl<R, D: fmt::Debug> fmt::Debug for FramedRead<R, D> {
 
 /// A writer as a sink of frames.
 ///
-/// `feed` collects frames, up to about 16 KiB, and `flush` and `send` write them. `close` also shuts
-/// the writer down. What is under way is kept in it, so a dropped `send()` loses nothing: the next
-/// call goes on with it, and each byte is written once. A drop of the sink itself loses what is
-/// collected. Each write takes one allocation.
+/// `feed` collects frames, up to about 16 KiB, and `flush` and `send` write them. `close` also
+/// shuts the writer down. What is under way is kept in it, so a dropped `send()` loses nothing: the
+/// next call goes on with it, and each byte is written once. A drop of the sink itself loses what
+/// is collected. Each write takes one allocation.
 ///
 /// After an error of the writer every call fails.
 ///

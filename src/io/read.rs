@@ -134,11 +134,11 @@ pub trait AsyncRead {
 
     /// Reads until the buffer's whole capacity is full, and returns it.
     ///
-    /// The capacity of a `Vec` may be larger than was asked for: [`slice(..n)`](crate::buf::IoBuf::slice) reads
-    /// exactly `n` bytes.
+    /// The capacity of a `Vec` may be larger than was asked for:
+    /// [`slice(..n)`](crate::buf::IoBuf::slice) reads exactly `n` bytes.
     ///
-    /// If the future is dropped, sockets, pipes and [`BufReader`](crate::io::BufReader) keep what it
-    /// had read for the next call. With other readers it goes with the buffer.
+    /// If the future is dropped, sockets, pipes and [`BufReader`](crate::io::BufReader) keep what
+    /// it had read for the next call. With other readers it goes with the buffer.
     ///
     /// # Errors
     /// `UnexpectedEof` if the end comes before, else the reader's;

@@ -97,8 +97,8 @@ pub struct Stdin {
 ///
 /// All handles of a thread are one: writes take turns. There is no buffer, so what was awaited has
 /// been written, and a program that ends loses nothing of it. Many small writes go to a
-/// [`BufWriter`](crate::io::BufWriter), which is flushed at the end. A write that was dropped may be
-/// carried out or not, in part too, and never after a later one.
+/// [`BufWriter`](crate::io::BufWriter), which is flushed at the end. A write that was dropped may
+/// be carried out or not, in part too, and never after a later one.
 ///
 /// ```
 /// # annulus::block_on(async {

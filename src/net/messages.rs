@@ -1,5 +1,5 @@
-//! Datagrams with all that is told of them, and in batches: control messages of UDP sockets. udp(7),
-//! ip(7), ipv6(7).
+//! Datagrams with all that is told of them, and in batches: control messages of UDP sockets.
+//! udp(7), ip(7), ipv6(7).
 
 use std::io;
 

@@ -250,8 +250,8 @@ impl VsockStream {
     }
 }
 
-/// The kernel's ring takes the first event of a vsock for the end of the attempt, and that may be no
-/// more than that its packet is sent.
+/// The kernel's ring takes the first event of a vsock for the end of the attempt, and that may be
+/// no more than that its packet is sent.
 fn is_under_way(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EALREADY | libc::EINPROGRESS))
 }

@@ -51,8 +51,8 @@ impl ChunkSource {
         self == ChunkSource::Socket || handle.is_stream()
     }
 
-    /// Does one entry bring chunk after chunk? Of inotify's descriptors, which the kernel reads by an
-    /// older way, a multishot read brings nothing; and of those like it nobody reads much.
+    /// Does one entry bring chunk after chunk? Of inotify's descriptors, which the kernel reads by
+    /// an older way, a multishot read brings nothing; and of those like it nobody reads much.
     fn is_repeated(self, handle: &Handle) -> bool {
         self == ChunkSource::Socket || !sys::is_of_events(handle.as_fd())
     }

@@ -141,12 +141,12 @@ impl AsRawFd for Fd {
 ///    address in the memory behind it, is that of memory which `self` owns on the heap or which is
 ///    `'static`. It stays the same when `self` is moved: `self` moves with its future, and into a
 ///    box when the future is dropped. Memory inside `self` itself will not do.
-/// 2. **Nobody else.** From `entry` to [`complete`](Operation::complete) nobody frees or writes that
-///    memory, and nobody reads what the kernel writes. No safe code can reach it: not through a
-///    clone, a shared pointer or a thread-local. A future that is forgotten keeps it for ever.
+/// 2. **Nobody else.** From `entry` to [`complete`](Operation::complete) nobody frees or writes
+///    that memory, and nobody reads what the kernel writes. No safe code can reach it: not through
+///    a clone, a shared pointer or a thread-local. A future that is forgotten keeps it for ever.
 /// 3. **Descriptors.** What the entry names is open until `complete`, since the kernel may look a
-///    number up late: `self` holds a [`Fd`] for each, or what it names is never closed, or it is the
-///    one that the operation closes.
+///    number up late: `self` holds a [`Fd`] for each, or what it names is never closed, or it is
+///    the one that the operation closes.
 /// 4. **One operation.** The entry is that of one operation with one completion, or of a zero-copy
 ///    send, whose two completions become one here. It is not multishot, takes no provided buffers,
 ///    and acts on no other operation and no ring: no `ASYNC_CANCEL`, `POLL_REMOVE`,

@@ -336,9 +336,9 @@ struct Rest {
 
 /// Sends one message, to an address or to the connected peer, perhaps with descriptors.
 ///
-/// A socket that keeps messages apart is asked not to wait, and then polled. The kernel's ring would
-/// send an empty message: it has copied the bytes when it finds that the receiver has no room, and
-/// copies on where it was when it tries again.
+/// A socket that keeps messages apart is asked not to wait, and then polled. The kernel's ring
+/// would send an empty message: it has copied the bytes when it finds that the receiver has no
+/// room, and copies on where it was when it tries again.
 pub struct SendUnixMessage<B> {
     socket: Handle,
     buffer: B,

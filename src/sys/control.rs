@@ -6,9 +6,9 @@
 //! among it has an owner from then on, and is closed unless somebody keeps it.
 //!
 //! # Safety
-//! Only the kernel writes into the room of a [`Control`], or a copy of what it wrote. A number there
-//! that is called a descriptor was opened by the kernel for this program, and nobody has taken it
-//! yet: after the taking the memory is empty.
+//! Only the kernel writes into the room of a [`Control`], or a copy of what it wrote. A number
+//! there that is called a descriptor was opened by the kernel for this program, and nobody has
+//! taken it yet: after the taking the memory is empty.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
@@ -304,7 +304,8 @@ mod tests {
         if sent == 1 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Receives one byte, with so much room for messages: all of them, and whether they were cut off.
+    /// Receives one byte, with so much room for messages: all of them, and whether they were cut
+    /// off.
     fn receive(socket: &impl AsRawFd, room: usize) -> (Vec<Enclosed>, bool) {
         let mut control = Control::default();
         control.make_room(room);

@@ -5,8 +5,8 @@
 //! completion tells the error, so nobody here has a use for it.
 //!
 //! # Safety
-//! Every block is a system call of the thread on its own signals, with sets that are local variables
-//! or belong to the structures here.
+//! Every block is a system call of the thread on its own signals, with sets that are local
+//! variables or belong to the structures here.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;

@@ -1,4 +1,5 @@
-//! Frames: the same whatever comes at a time and is dropped, with limits, and errors that say which.
+//! Frames: the same whatever comes at a time and is dropped, with limits, and errors that say
+//! which.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;

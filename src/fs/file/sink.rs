@@ -160,11 +160,11 @@ impl File {
 /// A pipelined writer, made by [`File::sink`] and [`File::sink_at`]: takes buffers in order and
 /// keeps several writes in flight. It is a [`Sink`], too.
 ///
-/// [`write`](FileSink::write) waits only while [`depth`](FileSink::depth) writes are in flight.
-/// A buffer is dropped with the end of its write, so one of a pool or of a
+/// [`write`](FileSink::write) waits only while [`depth`](FileSink::depth) writes are in flight. A
+/// buffer is dropped with the end of its write, so one of a pool or of a
 /// [`stream`](super::FileStream) goes back. [`finish`](FileSink::finish) waits for all of them, and
-/// syncs as asked. The file becomes no shorter. A pipe, a terminal and a file opened with `O_APPEND`
-/// are written to one buffer at a time, in order.
+/// syncs as asked. The file becomes no shorter. A pipe, a terminal and a file opened with
+/// `O_APPEND` are written to one buffer at a time, in order.
 ///
 /// Writes through the page cache are made by one worker thread of the kernel for each file, so they
 /// go on beside the loop, and more than two in flight bring nothing. Direct writes to blocks that
@@ -304,8 +304,8 @@ impl<B: IoBuf> FileSink<'_, B> {
     /// If it is dropped before it has ended, that is as if the sink were.
     ///
     /// # Errors
-    /// The first error of a write, or else that of the sync. What could be written is synced even if
-    /// a write failed, so [`SinkError::durable`] counts it.
+    /// The first error of a write, or else that of the sync. What could be written is synced even
+    /// if a write failed, so [`SinkError::durable`] counts it.
     pub async fn finish(mut self, durability: Durability) -> Result<u64, SinkError> {
         poll_fn(|context| self.poll_all(context)).await;
         let data_only = match durability {

@@ -118,8 +118,8 @@ impl File {
     /// Dropping it is as with [`read_to_end`](File::read_to_end).
     ///
     /// # Errors
-    /// As [`read_to_end`](File::read_to_end); `InvalidData` if it is not UTF-8. Then `text` is as it
-    /// was; the file stands behind what was read.
+    /// As [`read_to_end`](File::read_to_end); `InvalidData` if it is not UTF-8. Then `text` is as
+    /// it was; the file stands behind what was read.
     pub async fn read_to_string(&self, text: &mut String) -> io::Result<usize> {
         let mut bytes = Vec::new();
         let count = self.read_to_end(&mut bytes).await?;
@@ -208,8 +208,8 @@ impl File {
         WriteAllVectoredAt::op(&self.handle, buffers, Standing)
     }
 
-    /// Makes the file stand elsewhere, and returns where that is, in bytes from the start; lseek(2).
-    /// It may be behind the end.
+    /// Makes the file stand elsewhere, and returns where that is, in bytes from the start;
+    /// lseek(2). It may be behind the end.
     ///
     /// It waits for its turn behind other reads and writes where the file stands, dropped writes
     /// among them. It is a system call that does not wait; only the size of a file of a network or

@@ -109,9 +109,9 @@ impl Buffers for VecInParts {
 /// The stream of [`File::stream`]: the content of a file in buffers that go back for the next reads
 /// when they are dropped.
 ///
-/// Each item is a buffer of [`chunk_size`](FileStream::chunk_size) bytes, the last a shorter one. It
-/// can be written as it is, and kept: then further buffers are made. So the stream needs memory for
-/// its reads in flight, one item, and what is kept.
+/// Each item is a buffer of [`chunk_size`](FileStream::chunk_size) bytes, the last a shorter one.
+/// It can be written as it is, and kept: then further buffers are made. So the stream needs memory
+/// for its reads in flight, one item, and what is kept.
 ///
 /// The stream keeps up to [`depth`](FileStream::depth) reads in flight. It begins one when an item
 /// is taken, so who takes none stops it. What the page cache has is copied at once, one item at a

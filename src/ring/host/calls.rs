@@ -145,7 +145,8 @@ pub(super) fn on_file(call: &FileCall) -> i32 {
 }
 
 pub(super) fn on_path(call: &PathCall, may_wait: MayWait) -> i32 {
-    // SAFETY: paths, attributes and the status structure belong to the operation until its last completion.
+    // SAFETY: paths, attributes and the status structure belong to the operation until its last
+    // completion.
     answer(i64::from(unsafe {
         match *call {
             PathCall::OpenAt { directory, path, flags, mode } => {
