@@ -330,6 +330,7 @@
 //! | 5.18 | `SUBMIT_ALL`, the registered ring descriptor | a look-up for each system call |
 //! | 5.18 | `MSG_RING` | wakes from other threads go through an eventfd |
 //! | 5.15 | `MKDIRAT`, `LINKAT`, `SYMLINKAT`, control messages (5.12), the worker bound | [`fs::create_dir`], [`fs::hard_link`], [`fs::symlink`] and messages with control data, as [`send_msg`](net::UdpSocket::send_msg), take the software path; [`Builder::max_workers`] fails |
+//! | 5.13 | multishot `POLL_ADD` | [`PollFd::changes`](io::PollFd::changes) submits each wait |
 //! | 5.11 | `RENAMEAT`, `UNLINKAT`, `SHUTDOWN` | [`fs::rename`], [`fs::remove_file`] and `shutdown` of a stream take the software path; no moving of an armed timeout, so a timer can be late |
 //!
 //! The last line concerns only the first releases of 5.10. Later ones of that long-term series

@@ -69,6 +69,7 @@ mod take;
 mod unread;
 mod write;
 
+pub use crate::op::Changes;
 pub use crate::op::poll::{Interest, Ready};
 pub use buf_reader::BufReader;
 pub use buf_writer::BufWriter;

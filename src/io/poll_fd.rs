@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::inflight::{Op, Resource};
+use crate::op::Changes;
 use crate::op::poll::{Interest, Poll};
 use crate::sys;
 
@@ -18,9 +19,8 @@ use crate::sys;
 /// `EAGAIN`. The descriptor should be non-blocking for this, since somebody else may take what was
 /// announced. Regular files are always ready.
 ///
-/// There is no wait that goes on after its first event (multishot). It would tell of new events and
-/// not of what is there, so who leaves a byte unread might wait for ever; and what it told might
-/// have been taken by the time that the program hears of it. A wait costs one entry.
+/// A wait costs one entry. [`changes`](PollFd::changes) is the wait that goes on after its first
+/// event, with one entry for all. It tells of new events and not of what is there.
 ///
 /// # Which descriptor
 /// A `PollFd` has a descriptor of its own: that which was given to it, or a
@@ -95,6 +95,60 @@ impl PollFd {
     /// [`READABLE`](Interest::READABLE) needs on a socket whose other side writes no more.
     pub fn ready(&self, interest: Interest) -> Op<'_, Poll> {
         Poll::op(&self.resource, interest)
+    }
+
+    /// What makes the descriptor ready for something of `interest`, sets it in error or hangs it
+    /// up, as a stream by one entry (multishot).
+    ///
+    /// An item says that something may have changed since the item before. The first is told at
+    /// once if the descriptor is ready already, and after that only what is new (edge-triggered):
+    /// nobody tells again of a byte that was left unread. So take an item, make the call until it
+    /// says `EAGAIN`, and only then take the next item. Then no event is lost, and an item may come
+    /// for nothing: what it tells may have been taken already. Events that came since the last item
+    /// are one item. A stream that nobody polls is stopped after some events, and looks anew when
+    /// it is polled.
+    ///
+    /// A hang-up or an error is an item as often as the kernel tells of it, at least once, and does
+    /// not end the stream. That the other side of a socket writes no more is an item only with
+    /// [`READABLE`](Interest::READABLE). Regular files are always ready, and so is each item.
+    ///
+    /// Any number of streams and waits may be beside each other. Dropping the stream cancels it, and
+    /// nothing is lost: the next wait or stream looks anew.
+    ///
+    /// The ring does it. Before Linux 5.13 it is one wait after the other, and what is left unread
+    /// is told again.
+    ///
+    /// # Errors
+    /// As [`ready`](PollFd::ready). The stream ends (`None`) after an error.
+    ///
+    /// ```
+    /// use annulus::io::{Interest, PollFd};
+    /// use futures_util::StreamExt;
+    /// use std::io::{ErrorKind, Read, Write};
+    ///
+    /// # annulus::block_on(async {
+    /// let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair()?;
+    /// ours.set_nonblocking(true)?;
+    /// let descriptor = PollFd::duplicate(&ours)?;
+    /// theirs.write_all(b"all of it")?;
+    /// drop(theirs);
+    /// let mut changes = descriptor.changes(Interest::READABLE);
+    /// let mut buffer = [0; 4];
+    /// 'open: while let Some(ready) = changes.next().await {
+    ///     ready?;
+    ///     loop {
+    ///         match ours.read(&mut buffer) {
+    ///             Ok(0) => break 'open,
+    ///             Ok(_) => {}
+    ///             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+    ///             Err(error) => return Err(error),
+    ///         }
+    ///     }
+    /// }
+    /// # Ok(()) }).unwrap();
+    /// ```
+    pub fn changes(&self, interest: Interest) -> Changes<'_> {
+        Changes::new(&self.resource, interest)
     }
 
     /// Waits for the end of waits whose futures were dropped, and gives the descriptor back.

@@ -8,6 +8,7 @@ pub(crate) mod accept;
 mod alignment;
 mod batch;
 pub(crate) mod cached;
+mod changes;
 pub(crate) mod chunks;
 pub mod custom;
 pub(crate) mod datagram;
@@ -33,6 +34,7 @@ pub(crate) mod xattr;
 pub(crate) mod zero_copy;
 
 pub use batch::SendBatch;
+pub use changes::Changes;
 pub use chunks::Chunks;
 pub use datagrams::{Datagram, Datagrams, Message, Messages};
 pub use incoming::Incoming;

@@ -46,6 +46,16 @@ impl Interest {
     pub const fn events(self) -> i16 {
         self.0 as i16
     }
+
+    pub(super) fn mask(self) -> u32 {
+        self.0
+    }
+
+    /// What a poll for this has brought, if anybody has asked for it. io_uring tells everybody that
+    /// the other side writes no more.
+    pub(super) fn answered_by(self, events: u32) -> Option<Ready> {
+        (events & (self.0 | ERROR | HANG_UP) != 0).then_some(Ready(events))
+    }
 }
 
 impl BitOr for Interest {
@@ -95,6 +105,14 @@ impl Ready {
     /// The `revents` of poll(2).
     pub const fn events(self) -> i16 {
         self.0 as i16
+    }
+}
+
+impl BitOr for Ready {
+    type Output = Ready;
+
+    fn bitor(self, other: Ready) -> Ready {
+        Ready(self.0 | other.0)
     }
 }
 
@@ -177,8 +195,10 @@ unsafe impl Operation for Poll {
             Err(error) => return Step::Done(Err(error)),
         };
         let Some(epoll) = &self.exact else {
-            let is_asked_for = events & (self.interest.0 | ERROR | HANG_UP) != 0;
-            return if is_asked_for { Step::Done(Ok(Ready(events))) } else { self.wait_exactly() };
+            return match self.interest.answered_by(events) {
+                Some(ready) => Step::Done(Ok(ready)),
+                None => self.wait_exactly(),
+            };
         };
         let mut event = [libc::epoll_event { events: 0, u64: 0 }];
         match sys::epoll_wait(epoll.as_fd(), &mut event, Some(Duration::ZERO)) {

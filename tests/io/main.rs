@@ -10,6 +10,7 @@ mod common;
 
 mod buf_reader;
 mod buf_writer;
+mod changes;
 mod copy;
 mod event_fd;
 mod framing;
