@@ -144,7 +144,7 @@ pub(crate) fn copy_range(
     to: (BorrowedFd<'_>, u64),
     length: u64,
 ) -> io::Result<u64> {
-    let _off = super::SignalOfLargeFiles::off();
+    let _off = super::NoSignalOfLargeFiles::here();
     let out_of_range = || io::Error::from_raw_os_error(libc::EINVAL);
     let mut from_offset = i64::try_from(from.1).map_err(|_| out_of_range())?;
     let mut to_offset = i64::try_from(to.1).map_err(|_| out_of_range())?;

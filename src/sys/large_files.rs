@@ -6,7 +6,7 @@
 //!
 //! # Safety
 //! Every block is a system call of the thread on its own signals, with sets that are local
-//! variables or belong to the structures here.
+//! variables.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -19,38 +19,9 @@ pub(crate) fn limits_file_sizes() -> bool {
     super::limit(libc::RLIMIT_FSIZE).is_ok_and(|(soft, _)| soft != libc::RLIM_INFINITY)
 }
 
-/// Keeps `SIGXFSZ`, which ends a process, from the calling thread, until this is dropped: the
-/// kernel sends it to the thread whose write is too long. sigprocmask(2).
-pub(crate) struct SignalOfLargeFiles {
-    before: libc::sigset_t,
-}
-
-impl SignalOfLargeFiles {
-    pub(crate) fn off() -> SignalOfLargeFiles {
-        let mut before = MaybeUninit::uninit();
-        // SAFETY: both sets are local variables. The call fails only for what it does not know, and
-        // fills in the second.
-        let before = unsafe {
-            libc::pthread_sigmask(libc::SIG_BLOCK, &alone(), before.as_mut_ptr());
-            before.assume_init()
-        };
-        SignalOfLargeFiles { before }
-    }
-}
-
-impl Drop for SignalOfLargeFiles {
-    fn drop(&mut self) {
-        // SAFETY: the set is this structure's.
-        if unsafe { libc::sigismember(&self.before, libc::SIGXFSZ) } == 0 {
-            take_what_waits();
-        }
-        // SAFETY: as above.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut()) };
-    }
-}
-
-/// Keeps the signal from the calling thread as long as any of these lives there: for a ring by
-/// which the kernel makes writes of the thread in any of its system calls.
+/// Keeps the signal from the calling thread as long as any of these lives there: for a call that
+/// writes, or a ring by which the kernel makes writes of the thread in any of its system calls.
+/// sigprocmask(2).
 ///
 /// They may go in any order. What else becomes of the thread's mask meanwhile stays as it is.
 #[derive(Debug)]
@@ -155,7 +126,7 @@ mod tests {
         assert!(is_off(), "the second is there");
         // SAFETY: the signal goes to this thread, which keeps it off.
         assert_eq!(unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGXFSZ) }, 0);
-        drop(SignalOfLargeFiles::off());
+        drop(NoSignalOfLargeFiles::here());
         assert!(is_off());
         drop(second);
         // Else the process would have ended here.

@@ -40,9 +40,7 @@ pub(crate) use files::{
     share_blocks,
 };
 pub(crate) use futex::wake_waiters;
-pub(crate) use large_files::{
-    NoSignalOfLargeFiles, SignalOfLargeFiles, limits_file_sizes, with_signal_of_large_files,
-};
+pub(crate) use large_files::{NoSignalOfLargeFiles, limits_file_sizes, with_signal_of_large_files};
 pub(crate) use option::lingers;
 pub use peer::UCred;
 pub(crate) use peer::{peer_cred, peer_groups, peer_pidfd};

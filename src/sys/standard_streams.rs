@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::{Descriptor, SignalOfLargeFiles, Status, duplicate};
+use super::{Descriptor, NoSignalOfLargeFiles, Status, duplicate};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StandardStream {
@@ -43,7 +43,7 @@ impl SharedPosition {
     /// Writes once, or until all is written; how much was, and what ended it. Waits for the disk.
     pub(crate) fn write(&self, bytes: &[u8], all: bool) -> (usize, io::Result<()>) {
         // A file that is too long is an error, as on the ring.
-        let _signal = SignalOfLargeFiles::off();
+        let _signal = NoSignalOfLargeFiles::here();
         let mut written = 0;
         while written < bytes.len() {
             match (&self.0).write(&bytes[written..]) {

@@ -51,14 +51,14 @@ pub(crate) fn resolve(host: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
 
 /// Copies the content and the permissions of a file. Waits for the disk; copy_file_range(2).
 pub(crate) fn copy_file(from: &Path, to: &Path) -> io::Result<u64> {
-    let _off = super::SignalOfLargeFiles::off();
+    let _off = super::NoSignalOfLargeFiles::here();
     fs::copy(from, to)
 }
 
 /// The same of files that are open, the second of which is empty. Its permissions come first, so
 /// that nobody reads what the first did not let him read.
 pub(crate) fn copy_open_file(mut from: fs::File, mut to: fs::File) -> io::Result<u64> {
-    let _off = super::SignalOfLargeFiles::off();
+    let _off = super::NoSignalOfLargeFiles::here();
     if to.metadata()?.is_file() {
         to.set_permissions(from.metadata()?.permissions())?;
     }

@@ -109,7 +109,7 @@ impl Workers {
     /// Makes the calls that no thread will make.
     #[cold]
     fn make_calls(&self) {
-        let _off = sys::SignalOfLargeFiles::off();
+        let _off = sys::NoSignalOfLargeFiles::here();
         let mut queue = self.shared.lock();
         while let Some((key, call)) = queue.calls.pop_front() {
             drop(queue);
@@ -181,7 +181,7 @@ impl SharedQueue {
     /// Makes calls until none has come for a while.
     fn work(&self) {
         let this = thread::current();
-        let _off = sys::SignalOfLargeFiles::off();
+        let _off = sys::NoSignalOfLargeFiles::here();
         let mut queue = self.lock();
         loop {
             while let Some((key, call)) = queue.calls.pop_front() {
