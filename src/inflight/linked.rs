@@ -23,14 +23,18 @@ pub trait Link: Operation {
     const IN_WHOLE: bool = false;
 
     /// Its share in the descriptor that its entry names, unless entries name that for a worker.
-    fn named(&self) -> Option<&Handle>;
+    fn named(&self) -> Option<&Handle> {
+        None
+    }
 
     /// May another stand behind its next entry: does the ring see all that must keep that from
     /// starting? Not if a further entry is needed, since the ring looks at one only. And not if a
     /// failure does not break a chain: of syncs, `set_len`, calls on names and `shutdown` the
     /// kernel does not mark it (`req_set_fail` is missing since Linux 5.19; `breaks_chain` in
     /// `ring/request/` has the rule of each).
-    fn may_be_followed(&self) -> bool;
+    fn may_be_followed(&self) -> bool {
+        false
+    }
 
     /// Has it done all that was asked of it, so that the next one starts?
     fn is_whole(output: &Self::Output) -> bool;

@@ -48,14 +48,6 @@ unsafe impl Operation for Fallocate {
 }
 
 impl Link for Fallocate {
-    fn named(&self) -> Option<&Handle> {
-        None
-    }
-
-    fn may_be_followed(&self) -> bool {
-        false
-    }
-
     fn is_whole(output: &io::Result<()>) -> bool {
         output.is_ok()
     }
@@ -106,14 +98,6 @@ unsafe impl Operation for SyncRange {
 }
 
 impl Link for SyncRange {
-    fn named(&self) -> Option<&Handle> {
-        None
-    }
-
-    fn may_be_followed(&self) -> bool {
-        false
-    }
-
     fn is_whole(output: &io::Result<()>) -> bool {
         output.is_ok()
     }

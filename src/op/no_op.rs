@@ -7,7 +7,7 @@ use std::io;
 
 use io_uring::{opcode, squeue};
 
-use crate::inflight::{Handle, Link, Op, Operation, Step};
+use crate::inflight::{Link, Op, Operation, Step};
 use crate::ring::Completion;
 
 /// Does nothing, by way of the ring.
@@ -50,10 +50,6 @@ unsafe impl Operation for NoOp {
 }
 
 impl Link for NoOp {
-    fn named(&self) -> Option<&Handle> {
-        None
-    }
-
     fn may_be_followed(&self) -> bool {
         true
     }

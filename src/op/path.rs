@@ -116,14 +116,6 @@ unsafe impl Operation for Rename {
 }
 
 impl Link for Rename {
-    fn named(&self) -> Option<&Handle> {
-        None
-    }
-
-    fn may_be_followed(&self) -> bool {
-        false
-    }
-
     fn is_whole(output: &io::Result<()>) -> bool {
         output.is_ok()
     }
@@ -161,14 +153,6 @@ unsafe impl Operation for Unlink {
 }
 
 impl Link for Unlink {
-    fn named(&self) -> Option<&Handle> {
-        None
-    }
-
-    fn may_be_followed(&self) -> bool {
-        false
-    }
-
     fn is_whole(output: &io::Result<()>) -> bool {
         output.is_ok()
     }
@@ -205,14 +189,6 @@ unsafe impl Operation for MakeDirectory {
 }
 
 impl Link for MakeDirectory {
-    fn named(&self) -> Option<&Handle> {
-        None
-    }
-
-    fn may_be_followed(&self) -> bool {
-        false
-    }
-
     fn is_whole(output: &io::Result<()>) -> bool {
         output.is_ok()
     }
@@ -254,14 +230,6 @@ unsafe impl Operation for HardLink {
 }
 
 impl Link for HardLink {
-    fn named(&self) -> Option<&Handle> {
-        None
-    }
-
-    fn may_be_followed(&self) -> bool {
-        false
-    }
-
     fn is_whole(output: &io::Result<()>) -> bool {
         output.is_ok()
     }
@@ -299,14 +267,6 @@ unsafe impl Operation for MakeSymlink {
 }
 
 impl Link for MakeSymlink {
-    fn named(&self) -> Option<&Handle> {
-        None
-    }
-
-    fn may_be_followed(&self) -> bool {
-        false
-    }
-
     fn is_whole(output: &io::Result<()>) -> bool {
         output.is_ok()
     }

@@ -448,10 +448,6 @@ impl Link for Shutdown {
         Some(&self.socket)
     }
 
-    fn may_be_followed(&self) -> bool {
-        false
-    }
-
     fn is_whole(output: &Self::Output) -> bool {
         output.is_ok()
     }
