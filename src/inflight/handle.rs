@@ -75,7 +75,7 @@ struct Rare {
     /// Resources besides the first, each of which owns the descriptor.
     more_owners: Cell<u32>,
     /// Is it a pipe? Known from the first write of a file without positions on.
-    is_pipe: OnceCell<bool>,
+    signals: OnceCell<bool>,
     /// Of a file, from its first transfer on.
     fixed_file: FixedFile,
     /// Of a file that is read or written where it stands.
@@ -172,7 +172,7 @@ impl Handle {
         self.shared().is_stream
     }
 
-    /// What a write of a file is told: that a pipe which nobody reads sends no signal.
+    /// What a write of a file is told: that a pipe or socket which nobody reads sends no signal.
     #[inline]
     pub(crate) fn flags_of_write(&self) -> i32 {
         if self.is_stream() { self.flags_of_write_in_order() } else { 0 }
@@ -180,8 +180,9 @@ impl Handle {
 
     #[cold]
     fn flags_of_write_in_order(&self) -> i32 {
-        let is_pipe = *self.rare_or_new().is_pipe.get_or_init(|| sys::is_pipe(self.as_fd()));
-        if is_pipe { sys::without_signal() } else { 0 }
+        let signals =
+            *self.rare_or_new().signals.get_or_init(|| sys::signals_a_reader_gone(self.as_fd()));
+        if signals { sys::without_signal() } else { 0 }
     }
 
     /// Is it a file that is read by way of the page cache, and by its descriptor?

@@ -39,4 +39,5 @@ pub(crate) use multishot_stream::{MultishotStream, Received};
 pub(crate) use operation::{Habits, MOST_BYTES, Notification, Operation, Step, Turns};
 pub(crate) use registration::number_here;
 pub(crate) use resource::Resource;
+pub(crate) use standing::WHERE_IT_STANDS;
 pub(crate) use turns::{Lane, Turn};

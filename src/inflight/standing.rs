@@ -15,7 +15,7 @@ use super::turns::Turn;
 use crate::sys::{self, Whence};
 
 /// To the kernel: wherever the file stands.
-const WHERE_IT_STANDS: u64 = u64::MAX;
+pub(crate) const WHERE_IT_STANDS: u64 = u64::MAX;
 
 impl Handle {
     #[inline]

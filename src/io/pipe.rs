@@ -13,11 +13,11 @@ use crate::buf::{Error, IoBuf, IoBufMut, IoBufs, Slice};
 use crate::inflight::{Handle, Op, Resource};
 use crate::op::Chunks;
 use crate::op::chunks::{ChunkSource, ReadChunk};
+use crate::op::file::{ReadAt, ReadExactAt, WriteAllAt, WriteAt};
 use crate::op::open::Open;
 use crate::op::path::Place;
-use crate::op::stream_file::{
-    Read, ReadExact, ReadVectored, Write, WriteAll, WriteAllVectored, WriteVectored,
-};
+use crate::op::place::InOrder;
+use crate::op::vectored::{ReadVectoredAt, WriteAllVectoredAt, WriteVectoredAt};
 use crate::sys;
 use crate::sys::names::c_path;
 

@@ -17,8 +17,8 @@ macro_rules! reading_methods {
         ///
         /// # Errors
         /// The kernel's, with the buffer; `InvalidInput` for a buffer without room.
-        pub fn read<B: IoBufMut>(&self, buffer: B) -> Op<'_, Read<B>> {
-            Read::op(self.handle(), buffer)
+        pub fn read<B: IoBufMut>(&self, buffer: B) -> Op<'_, ReadAt<B, InOrder>> {
+            ReadAt::op(self.handle(), buffer, InOrder)
         }
 
         /// Reads what has come behind the bytes that the buffer holds, and returns the count and
@@ -48,8 +48,8 @@ macro_rules! reading_methods {
         /// `UnexpectedEof` if the end comes before, else the kernel's. The buffer that the error
         /// carries holds what was read until then, and [`transferred`](Error::transferred) counts
         /// it; at 0 the buffer is as it was given.
-        pub fn read_exact<B: IoBufMut>(&self, buffer: B) -> Op<'_, ReadExact<B>> {
-            ReadExact::op(self.handle(), buffer)
+        pub fn read_exact<B: IoBufMut>(&self, buffer: B) -> Op<'_, ReadExactAt<B, InOrder>> {
+            ReadExactAt::op(self.handle(), buffer, InOrder)
         }
 
         /// Reads what has come into several buffers, one after the other; readv(2). Buffers that
@@ -62,8 +62,11 @@ macro_rules! reading_methods {
         ///
         /// # Errors
         /// As [`read`](Self::read).
-        pub fn read_vectored<B: IoBufMut>(&self, buffers: Vec<B>) -> Op<'_, ReadVectored<B>> {
-            ReadVectored::op(self.handle(), buffers)
+        pub fn read_vectored<B: IoBufMut>(
+            &self,
+            buffers: Vec<B>,
+        ) -> Op<'_, ReadVectoredAt<B, InOrder>> {
+            ReadVectoredAt::op(self.handle(), buffers, InOrder)
         }
     };
 }
@@ -82,8 +85,8 @@ macro_rules! writing_methods {
         ///
         /// # Errors
         /// The kernel's, with the buffer: `EPIPE` when nobody reads any more.
-        pub fn write<B: IoBuf>(&self, buffer: B) -> Op<'_, Write<B>> {
-            Write::op(self.handle(), buffer)
+        pub fn write<B: IoBuf>(&self, buffer: B) -> Op<'_, WriteAt<B, InOrder>> {
+            WriteAt::op(self.handle(), buffer, InOrder)
         }
 
         /// Writes all of the buffer, and returns it.
@@ -96,8 +99,8 @@ macro_rules! writing_methods {
         /// # Errors
         /// As [`write`](Self::write); [`transferred`](Error::transferred) says how much was written
         /// before.
-        pub fn write_all<B: IoBuf>(&self, buffer: B) -> Op<'_, WriteAll<B>> {
-            WriteAll::op(self.handle(), buffer)
+        pub fn write_all<B: IoBuf>(&self, buffer: B) -> Op<'_, WriteAllAt<B, InOrder>> {
+            WriteAllAt::op(self.handle(), buffer, InOrder)
         }
 
         /// Writes several buffers, one after the other; writev(2). It may write less than they
@@ -110,8 +113,8 @@ macro_rules! writing_methods {
         ///
         /// # Errors
         /// As [`write`](Self::write).
-        pub fn write_vectored<B: IoBufs>(&self, buffers: B) -> Op<'_, WriteVectored<B>> {
-            WriteVectored::op(self.handle(), buffers)
+        pub fn write_vectored<B: IoBufs>(&self, buffers: B) -> Op<'_, WriteVectoredAt<B, InOrder>> {
+            WriteVectoredAt::op(self.handle(), buffers, InOrder)
         }
 
         /// Writes all of several buffers, one after the other, and returns them: as
@@ -124,8 +127,11 @@ macro_rules! writing_methods {
         ///
         /// # Errors
         /// As [`write_all`](Self::write_all).
-        pub fn write_all_vectored<B: IoBufs>(&self, buffers: B) -> Op<'_, WriteAllVectored<B>> {
-            WriteAllVectored::op(self.handle(), buffers)
+        pub fn write_all_vectored<B: IoBufs>(
+            &self,
+            buffers: B,
+        ) -> Op<'_, WriteAllVectoredAt<B, InOrder>> {
+            WriteAllVectoredAt::op(self.handle(), buffers, InOrder)
         }
 
         /// Waits until every operation whose future was dropped has ended, and returns how the

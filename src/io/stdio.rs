@@ -20,9 +20,9 @@ use crate::buf::{Chunk, Error, IoBuf, IoBufMut, IoBufs, Slice};
 use crate::inflight::{Direction, Handle, Manner, Op, Resource, Turn};
 use crate::op::Chunks;
 use crate::op::chunks::{ChunkSource, ReadChunk};
-use crate::op::stream_file::{
-    Read, ReadExact, ReadVectored, Write, WriteAll, WriteAllVectored, WriteVectored,
-};
+use crate::op::file::{ReadAt, ReadExactAt, WriteAllAt, WriteAt};
+use crate::op::place::InOrder;
+use crate::op::vectored::{ReadVectoredAt, WriteAllVectoredAt, WriteVectoredAt};
 use crate::runtime::spawn;
 use crate::sys::{self, SharedPosition, StandardStream};
 
@@ -255,7 +255,7 @@ impl Standard {
 
     async fn write<B: IoBuf>(&self, buffer: B) -> Result<(usize, B), Error<B>> {
         let Some(position) = &self.position else {
-            return Write::op(&self.handle, buffer).await;
+            return WriteAt::op(&self.handle, buffer, InOrder).await;
         };
         match self.write_on_a_thread(position, buffer.as_init().to_vec(), false).await {
             Ok((count, Ok(()))) => Ok((count, buffer)),
@@ -265,7 +265,7 @@ impl Standard {
 
     async fn write_all<B: IoBuf>(&self, buffer: B) -> Result<B, Error<B>> {
         let Some(position) = &self.position else {
-            return WriteAll::op(&self.handle, buffer).await;
+            return WriteAllAt::op(&self.handle, buffer, InOrder).await;
         };
         match self.write_on_a_thread(position, buffer.as_init().to_vec(), true).await {
             Ok((_, Ok(()))) => Ok(buffer),
@@ -276,7 +276,7 @@ impl Standard {
 
     async fn write_vectored<B: IoBufs>(&self, buffers: B) -> Result<(usize, B), Error<B>> {
         let Some(position) = &self.position else {
-            return WriteVectored::op(&self.handle, buffers).await;
+            return WriteVectoredAt::op(&self.handle, buffers, InOrder).await;
         };
         let bytes = buffers.bytes_from(0, usize::MAX);
         match self.write_on_a_thread(position, bytes, false).await {
@@ -287,7 +287,7 @@ impl Standard {
 
     async fn write_all_vectored<B: IoBufs>(&self, buffers: B) -> Result<B, Error<B>> {
         let Some(position) = &self.position else {
-            return WriteAllVectored::op(&self.handle, buffers).await;
+            return WriteAllVectoredAt::op(&self.handle, buffers, InOrder).await;
         };
         let bytes = buffers.bytes_from(0, usize::MAX);
         match self.write_on_a_thread(position, bytes, true).await {

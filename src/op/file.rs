@@ -204,7 +204,10 @@ pub struct ReadExactAt<B, P = u64> {
 
 impl<B: IoBufMut, P: Place> ReadExactAt<B, P> {
     pub(crate) fn op<'h>(file: &'h Handle, buffer: B, place: P) -> Op<'h, ReadExactAt<B, P>> {
-        Op::settled(ReadExactAt { file: file.clone(), buffer, place, filled: 0 }, place.refused())
+        // Nothing to wait for.
+        let nothing = (buffer.capacity() == 0).then_some(0);
+        let refused = place.refused().or(nothing);
+        Op::settled(ReadExactAt { file: file.clone(), buffer, place, filled: 0 }, refused)
     }
 }
 
@@ -478,10 +481,6 @@ impl Link for Fsync {
         Some(&self.file)
     }
 
-    fn may_be_followed(&self) -> bool {
-        false
-    }
-
     fn is_whole(output: &Self::Output) -> bool {
         output.is_ok()
     }
@@ -523,10 +522,6 @@ impl Truncate {
 impl Link for Truncate {
     fn named(&self) -> Option<&Handle> {
         Some(&self.file)
-    }
-
-    fn may_be_followed(&self) -> bool {
-        false
     }
 
     fn is_whole(output: &Self::Output) -> bool {

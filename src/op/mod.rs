@@ -27,7 +27,6 @@ pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod read_to_end;
 pub(crate) mod socket;
-pub(crate) mod stream_file;
 pub(crate) mod unix_message;
 pub(crate) mod vectored;
 pub(crate) mod xattr;

@@ -1,6 +1,7 @@
-//! Where a transfer takes place: at an offset that its caller names, or where the file stands.
+//! Where a transfer takes place: at an offset that its caller names, where we have the file stand,
+//! or where the kernel has it.
 
-use crate::inflight::{Direction, Handle, Manner};
+use crate::inflight::{Direction, Handle, Manner, WHERE_IT_STANDS};
 
 /// An offset beyond this is negative to the kernel, and -1 would mean "wherever the file's cursor
 /// is".
@@ -116,4 +117,38 @@ impl Place for Standing {
     fn has_written(self, file: &Handle, count: usize) {
         file.move_behind_write(count);
     }
+}
+
+/// Where the kernel has the file: a pipe, which has no positions, and a standard stream, whose
+/// position belongs to other processes, too. So they are what receives and sends are for a socket:
+/// one of each direction at a time, and what a dropped read took waits for the next.
+#[derive(Debug, Clone, Copy)]
+pub struct InOrder;
+
+impl Place for InOrder {
+    fn refused(self) -> Option<i32> {
+        None
+    }
+
+    fn of_read(self, _file: &Handle, _done: usize) -> u64 {
+        WHERE_IT_STANDS
+    }
+
+    fn of_write(self, _file: &Handle, _done: usize) -> u64 {
+        WHERE_IT_STANDS
+    }
+
+    fn is_read_once(self, _file: &Handle) -> bool {
+        true
+    }
+
+    fn turns_of_read(self, _file: &Handle) -> Option<(Direction, Manner)> {
+        Some((Direction::Inbound, Manner::Alone))
+    }
+
+    const MANNER_OF_WRITE: Manner = Manner::Alone;
+
+    fn has_read(self, _file: &Handle, _count: usize) {}
+
+    fn has_written(self, _file: &Handle, _count: usize) {}
 }

@@ -44,7 +44,7 @@ pub(crate) use large_files::{NoSignalOfLargeFiles, limits_file_sizes, with_signa
 pub(crate) use option::lingers;
 pub use peer::UCred;
 pub(crate) use peer::{peer_cred, peer_groups, peer_pidfd};
-pub(crate) use pipe::{is_pipe, make_fifo, open_pipe, without_signal};
+pub(crate) use pipe::{is_pipe, make_fifo, open_pipe, signals_a_reader_gone, without_signal};
 pub(crate) use processes::{open_process, wait_for_child};
 pub(crate) use signals::SignalCounter;
 pub(crate) use socket::{

@@ -32,6 +32,12 @@ pub(crate) fn is_pipe(descriptor: BorrowedFd<'_>) -> bool {
     Status::of(descriptor).is_some_and(|status| status.file_type == libc::S_IFIFO)
 }
 
+/// Does a write come with `SIGPIPE` when nobody reads any more? That of a pipe and of a socket does.
+pub(crate) fn signals_a_reader_gone(descriptor: BorrowedFd<'_>) -> bool {
+    Status::of(descriptor)
+        .is_some_and(|status| matches!(status.file_type, libc::S_IFIFO | libc::S_IFSOCK))
+}
+
 /// `RWF_NOSIGNAL`, since Linux 6.18.
 const NO_SIGNAL: i32 = 0x100;
 
