@@ -112,8 +112,8 @@ impl PollFd {
     /// not end the stream. That the other side of a socket writes no more is an item only with
     /// [`READABLE`](Interest::READABLE). Regular files are always ready, and so is each item.
     ///
-    /// Any number of streams and waits may be beside each other. Dropping the stream cancels it, and
-    /// nothing is lost: the next wait or stream looks anew.
+    /// Any number of streams and waits may be beside each other. Dropping the stream cancels it,
+    /// and nothing is lost: the next wait or stream looks anew.
     ///
     /// The ring does it. Before Linux 5.13 it is one wait after the other, and what is left unread
     /// is told again.

@@ -32,8 +32,8 @@ const UNCLAIMED: u16 = 32;
 /// One poll stays armed in the ring and brings event after event. Those that came since the last
 /// item are one item.
 ///
-/// It ends (`None`) after an error. Dropping it cancels the poll, and nothing is lost: whoever waits
-/// next looks anew.
+/// It ends (`None`) after an error. Dropping it cancels the poll, and nothing is lost: whoever
+/// waits next looks anew.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Changes<'h> {
     poll: MultishotStream<Events>,
@@ -93,7 +93,8 @@ impl<'h> Changes<'h> {
                 Err(error) => match error.raw_os_error() {
                     // Stopped since too much was unclaimed: it is armed again.
                     Some(libc::ECANCELED | libc::EINTR) => {}
-                    // Before Linux 5.13. Of a descriptor that cannot be polled a wait says the same.
+                    // Before Linux 5.13. Of a descriptor that cannot be polled a wait says the
+                    // same.
                     Some(libc::EINVAL) => self.go_on_one_by_one(),
                     _ if events.is_none() => return Poll::Ready(Err(error)),
                     // The next poll finds out anew.
