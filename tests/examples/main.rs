@@ -5,12 +5,14 @@
 
 #![allow(unsafe_code)]
 
+mod atomic_write;
 mod checksum;
 #[allow(unreachable_pub, clippy::unwrap_used)]
 #[path = "../common/mod.rs"]
 mod common;
 mod grep;
 mod proxy;
+mod system;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

@@ -1,18 +1,13 @@
 //! The examples about signals, children and files that change, each run as the program that a
 //! reader would start.
 
-#![allow(unsafe_code)]
-
-#[allow(unreachable_pub, clippy::unwrap_used)]
-mod common;
-
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 
-use common::{bounded, example, mortal, scratch_dir};
+use crate::common::{bounded, example, mortal, scratch_dir};
 
 /// An example that runs, killed and waited for when it goes out of scope.
 struct Running {

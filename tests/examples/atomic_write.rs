@@ -1,25 +1,17 @@
 //! The example that replaces a file durably, as a program that is killed at any moment.
 
-#![allow(unsafe_code)]
-
-#[allow(unreachable_pub, clippy::unwrap_used)]
-mod common;
-
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
-use common::{Random, bounded, example, mortal, scratch_dir, seed, size};
+use crate::common::{Random, bounded, example, mortal, scratch_dir, seed, size};
+use crate::cried;
 
 fn start(path: &Path, input: Stdio) -> Child {
     let mut command = mortal(Command::new(example("atomic_write")));
     command.arg(path).stdin(input).stderr(Stdio::piped()).spawn().expect("the example starts")
-}
-
-fn cried(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]
