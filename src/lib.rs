@@ -362,6 +362,8 @@ mod driver;
 mod exec;
 pub mod fs;
 pub mod futex;
+#[cfg(feature = "http")]
+pub mod http;
 mod inflight;
 pub mod io;
 mod join_set;
