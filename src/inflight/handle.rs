@@ -166,6 +166,11 @@ impl Handle {
         self.shared.as_ref().expect("a handle has its share until it is dropped")
     }
 
+    /// Is it a socket of this crate?
+    pub(crate) fn is_socket(&self) -> bool {
+        self.shared().naming.get() == Naming::Socket
+    }
+
     /// Has it no positions, so that bytes once read do not come again?
     #[inline]
     pub(crate) fn is_stream(&self) -> bool {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::own_methods::reads_by_own_methods;
 use super::pipe_methods::{reading_methods, writing_methods};
+use super::poll::polls_reads;
 use super::write::AsyncWrite;
 use crate::blocking::spawn_blocking;
 use crate::buf::{Error, IoBuf, IoBufMut, IoBufs, Slice};
@@ -210,6 +211,7 @@ impl PipeWriter {
 }
 
 reads_by_own_methods!([] PipeReader);
+polls_reads!([] PipeReader);
 
 /// Through this trait the end can be closed while the value stays.
 impl AsyncWrite for PipeWriter {

@@ -7,7 +7,7 @@ use super::stream::Stream;
 use super::tcp::TcpStream;
 use super::unix::UnixStream;
 use super::vsock::VsockStream;
-use crate::io::{reads_by_own_methods, writes_by_own_methods};
+use crate::io::{polls, polls_reads, polls_writes, reads_by_own_methods, writes_by_own_methods};
 
 reads_by_own_methods!([] TcpStream);
 reads_by_own_methods!([] UnixStream);
@@ -18,3 +18,9 @@ writes_by_own_methods!([] TcpStream, |stream| stream.shutdown(Shutdown::Write));
 writes_by_own_methods!([] UnixStream, |stream| stream.shutdown(Shutdown::Write));
 writes_by_own_methods!([] VsockStream, |stream| stream.shutdown(Shutdown::Write));
 writes_by_own_methods!([S: Stream] WriteHalf<S>, |half| half.shutdown(Shutdown::Write));
+
+polls!([] TcpStream);
+polls!([] UnixStream);
+polls!([] VsockStream);
+polls_reads!([S: Stream] ReadHalf<S>);
+polls_writes!([S: Stream] WriteHalf<S>);

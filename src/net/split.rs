@@ -34,7 +34,7 @@ pub(super) fn split<S: Stream>(stream: S) -> (ReadHalf<S>, WriteHalf<S>) {
 }
 
 impl<S: Stream> ReadHalf<S> {
-    fn handle(&self) -> &Handle {
+    pub(super) fn handle(&self) -> &Handle {
         self.stream.handle()
     }
 
@@ -55,7 +55,7 @@ impl<S: Stream> ReadHalf<S> {
 }
 
 impl<S: Stream> WriteHalf<S> {
-    fn handle(&self) -> &Handle {
+    pub(super) fn handle(&self) -> &Handle {
         self.stream.handle()
     }
 

@@ -119,6 +119,11 @@ const _: () = assert!(size_of::<Chunks<'_>>() <= 40);
 
 impl<'h> Chunks<'h> {
     pub(crate) fn new(handle: &'h Handle, source: ChunkSource) -> Chunks<'h> {
+        Chunks::of(handle, source)
+    }
+
+    /// Of a descriptor whose resource outlives this, as the caller sees to.
+    pub(crate) fn of(handle: &Handle, source: ChunkSource) -> Chunks<'static> {
         let kind = Bytes { source, multishot: true, ended: false };
         Chunks { receive: MultishotStream::new(handle, kind), handle: PhantomData }
     }

@@ -105,7 +105,7 @@ impl<B: IoBufMut, P: Place> ReadAt<B, P> {
         Op::settled(ReadAt::new(file, buffer, place), refused)
     }
 
-    pub(super) fn new(file: &Handle, buffer: B, place: P) -> ReadAt<B, P> {
+    pub(crate) fn new(file: &Handle, buffer: B, place: P) -> ReadAt<B, P> {
         ReadAt { file: file.clone(), buffer, place }
     }
 }

@@ -15,6 +15,7 @@ mod copy;
 mod event_fd;
 mod framing;
 mod pipes;
+mod poll;
 mod poll_fd;
 mod stdio;
 mod tools;
