@@ -12,6 +12,7 @@ use super::core::Core;
 use super::current::{self, refuse_nesting};
 use super::ending::Ending;
 use super::handle::Handle;
+use super::hooks::Hooks;
 use crate::buf::ChunkPoolConfig;
 use crate::counters::Metrics;
 use crate::exec::JoinHandle;
@@ -50,16 +51,31 @@ impl Runtime {
         Builder::new().build()
     }
 
-    pub(super) fn open(config: &Config, pool_config: ChunkPoolConfig) -> io::Result<Runtime> {
-        Runtime::on(Ring::open(config)?, config, pool_config)
+    pub(super) fn open(
+        config: &Config,
+        pool_config: ChunkPoolConfig,
+        hooks: Hooks,
+    ) -> io::Result<Runtime> {
+        Runtime::with_hooks(Ring::open(config)?, config, pool_config, hooks)
     }
 
+    /// On a ring that a test has made.
+    #[cfg(test)]
     pub(crate) fn on(
         ring: Ring,
         config: &Config,
         pool_config: ChunkPoolConfig,
     ) -> io::Result<Runtime> {
-        Ok(Runtime { core: current::begin(Core::new(ring, config, pool_config)?) })
+        Runtime::with_hooks(ring, config, pool_config, Hooks::default())
+    }
+
+    fn with_hooks(
+        ring: Ring,
+        config: &Config,
+        pool_config: ChunkPoolConfig,
+        hooks: Hooks,
+    ) -> io::Result<Runtime> {
+        Ok(Runtime { core: current::begin(Core::new(ring, config, pool_config, hooks)?) })
     }
 
     /// Runs a future to its end and returns its output. Tasks run meanwhile.

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::Runtime;
+use super::hooks::Hooks;
 use crate::buf::ChunkPoolConfig;
 use crate::ring::{Config, MinWait, RingKind, Sqpoll};
 
@@ -37,6 +38,7 @@ pub struct Builder {
     sqpoll: Option<Sqpoll>,
     iopoll: bool,
     registered_files: bool,
+    hooks: Hooks,
 }
 
 impl Builder {
@@ -53,6 +55,7 @@ impl Builder {
             iopoll: false,
             registered_files: false,
             chunks: ChunkPoolConfig::default(),
+            hooks: Hooks::default(),
         }
     }
 
@@ -275,6 +278,57 @@ impl Builder {
         self
     }
 
+    /// Called on the runtime's thread before each wait of its loop that may sleep, and
+    /// [`on_unpark`](Builder::on_unpark) after it. A second call replaces the first hook.
+    ///
+    /// It is for what must not be held while the thread sleeps, as the lock of an interpreter, and
+    /// for work that is put off until there is nothing else to do. No task is ready at that moment,
+    /// and the timers, operations and wakes of other threads that end the wait are known. Turns
+    /// that do not wait call no hook: while tasks are ready, at [`spin`](Builder::spin), and at the
+    /// end of the runtime. A wait may end at once, since something has come meanwhile.
+    ///
+    /// A hook may do what a task may do between two polls: wake, spawn, send to channels, start and
+    /// drop futures. If it makes a task ready, the wait is none. It cannot call
+    /// [`block_on`](crate::block_on), and while it runs nothing else does.
+    ///
+    /// Without hooks this costs nothing, with them two calls for each wait.
+    ///
+    /// # Panics
+    /// A panic in a hook comes out of [`Runtime::block_on`]. If it was this one, the thread has not
+    /// waited, and `on_unpark` is not called. Nothing is lost, and `block_on` may be called again.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use std::time::Duration;
+    ///
+    /// let calls = Arc::new(Mutex::new(String::new()));
+    /// let (park, unpark) = (Arc::clone(&calls), Arc::clone(&calls));
+    /// let runtime = annulus::Builder::new()
+    ///     .on_park(move || park.lock().unwrap().push('('))
+    ///     .on_unpark(move || unpark.lock().unwrap().push(')'))
+    ///     .build()?;
+    /// runtime.block_on(async {
+    ///     assert_eq!(*calls.lock().unwrap(), "");
+    ///     annulus::time::sleep(Duration::from_millis(1)).await;
+    ///     assert!(calls.lock().unwrap().starts_with("()"));
+    /// });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn on_park(mut self, hook: impl Fn() + Send + Sync + 'static) -> Builder {
+        self.hooks.on_park(hook);
+        self
+    }
+
+    /// Called on the runtime's thread after each wait of its loop that may have slept, before any
+    /// task, waker or destructor runs that it has brought. See [`on_park`](Builder::on_park).
+    ///
+    /// It is called once for each `on_park` that has returned, also when the ring fails. After a
+    /// panic in it, what the wait has brought is delivered all the same.
+    pub fn on_unpark(mut self, hook: impl Fn() + Send + Sync + 'static) -> Builder {
+        self.hooks.on_unpark(hook);
+        self
+    }
+
     /// Opens the ring. The calling thread owns it from then on.
     ///
     /// The best set-up that the kernel grants is taken; [`Runtime::ring`] tells which. Where locked
@@ -292,7 +346,7 @@ impl Builder {
             let sentence = "a chunk has 64 bytes to 8 MiB, and the numbers of buffers are 1 <= first <= most <= 32768";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
         }
-        Runtime::open(&self.config()?, self.chunks)
+        Runtime::open(&self.config()?, self.chunks, self.hooks)
     }
 
     /// What to ask of the ring.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 
+use super::hooks::Hooks;
 use super::spin::Spin;
 use super::timers::Timers;
 use crate::buf::{AlignedBuffer, Chunk, ChunkPool, ChunkPoolConfig, IoBufMut};
@@ -25,6 +26,8 @@ pub(crate) struct Core {
     pub(super) deliveries: RefCell<Deliveries>,
     /// `None` unless the user wants it.
     pub(super) spin: Option<RefCell<Spin>>,
+    /// `None` unless the user has some.
+    pub(super) hooks: Option<Box<Hooks>>,
     pub(super) counters: Arc<Counters>,
     report: RingReport,
     /// As it is since the ring has buffers for chunks.
@@ -50,6 +53,7 @@ impl Core {
         ring: Ring,
         config: &Config,
         pool_config: ChunkPoolConfig,
+        hooks: Hooks,
     ) -> io::Result<Rc<Core>> {
         let report = ring.report();
         report.log();
@@ -63,6 +67,7 @@ impl Core {
             // The software ring has no memory in which completions would show.
             spin: (!config.spin.is_zero() && report.kind() == RingKind::Kernel)
                 .then(|| RefCell::new(Spin::new(config.spin))),
+            hooks: hooks.some().map(Box::new),
             report,
             report_with_chunks: OnceCell::new(),
             pool_config,

@@ -58,7 +58,9 @@ impl Ending {
                 driver.cancel_all();
             }
         }
-        match unwind::catch(|| self.core.try_turn(limit.no_later_than(Some(self.next_cancel)))) {
+        match unwind::catch(|| {
+            self.core.try_turn(limit.no_later_than(Some(self.next_cancel)), false)
+        }) {
             Ok(Ok(())) => Poll::Pending,
             // The ring is beyond use.
             Ok(Err(_)) => Poll::Ready(()),
@@ -113,13 +115,14 @@ mod tests {
     use crate::buf::ChunkPoolConfig;
     use crate::net::UnixStream;
     use crate::ring::{Config, Ring};
+    use crate::runtime::hooks::Hooks;
 
     #[test]
     fn an_end_in_steps_that_do_not_wait_drops_cancels_and_is_ready_when_nothing_is_in_flight() {
         let config = Config::new(8, 32);
-        let core =
-            Core::new(Ring::open(&config).expect("a ring"), &config, ChunkPoolConfig::default())
-                .expect("a runtime");
+        let ring = Ring::open(&config).expect("a ring");
+        let core = Core::new(ring, &config, ChunkPoolConfig::default(), Hooks::default())
+            .expect("a runtime");
         let entered = core.enter();
         let (ours, _theirs) = UnixStream::pair().expect("a pair");
         let read = core.executor.spawn(async move { ours.read(vec![0; 8]).await.map(drop) });

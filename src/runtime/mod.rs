@@ -8,6 +8,7 @@ mod core;
 mod current;
 mod ending;
 mod handle;
+mod hooks;
 #[cfg(test)]
 mod older_kernels;
 mod spin;

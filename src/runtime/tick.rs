@@ -2,14 +2,17 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use super::core::Core;
 use super::deadline_after;
+use super::hooks::Hooks;
 use super::spin::Spin;
+use crate::driver::Deliveries;
 use crate::ring::{Ring, Wait};
 use crate::sys;
+use crate::unwind::FirstPanic;
 
 /// Most polls before the loop looks for wakes of other threads again, which costs it two loads.
 /// That many short polls take about as long as a wake needs to cross from one core to another.
@@ -50,11 +53,34 @@ impl Core {
         let wait = self.longest_wait(limit);
         let parks = wait != Wait::No && !self.comes_soon(wait) && self.executor.park();
         self.counters.tasks.set(self.executor.task_count() as u64);
-        self.turn(if parks { wait } else { Wait::No });
+        let wait = match &self.hooks {
+            _ if !parks => Wait::No,
+            None => wait,
+            Some(hooks) => self.call_before(hooks, limit),
+        };
+        self.turn(wait, parks);
         if parks {
             self.executor.unpark();
         }
         self.fire_timers();
+    }
+
+    /// Calls the user's hook before a wait, and says how long the loop may wait then: the hook may
+    /// have woken a task or set a timer.
+    #[cold]
+    fn call_before(&self, hooks: &Hooks, limit: Wait) -> Wait {
+        hooks.before_wait();
+        self.longest_wait(limit)
+    }
+
+    /// Calls the user's hook after a wait, before any other code of the user. Its panic keeps
+    /// nothing back that the wait has brought.
+    #[cold]
+    fn call_after(hooks: &Hooks, deliveries: &mut Deliveries) {
+        let mut panic = FirstPanic::default();
+        panic.run(|| hooks.after_wait());
+        panic.run(|| deliveries.deliver(Waker::wake));
+        panic.resume();
     }
 
     /// Looks for what ends a wait before there is one, if the user wants that and it has paid
@@ -95,7 +121,7 @@ impl Core {
     /// later call.
     pub(super) fn settle(&self) {
         for _ in 0..SETTLING_TURNS {
-            self.turn(Wait::No);
+            self.turn(Wait::No, false);
             if !self.driver.borrow_mut().has_queued() {
                 return;
             }
@@ -103,6 +129,7 @@ impl Core {
     }
 
     /// How long the loop may wait now, if it may wait as long as `limit`.
+    #[inline(always)]
     fn longest_wait(&self, limit: Wait) -> Wait {
         if limit == Wait::No || self.executor.has_ready() {
             return Wait::No;
@@ -117,21 +144,24 @@ impl Core {
 
     /// Lets the driver submit, wait and reap, then delivers with the driver free, since that runs
     /// user code. Nothing that user code can reach comes back here while it runs: only the loop and
-    /// the end of the runtime do.
+    /// the end of the runtime do. If the turn `parks`, the user's hook comes first.
     ///
     /// It is inlined with all that it calls on the way to the enter: after that, little of the
     /// loop's code is still in the processor's caches, and each return counts.
     #[inline(always)]
-    pub(super) fn try_turn(&self, wait: Wait) -> io::Result<()> {
+    pub(super) fn try_turn(&self, wait: Wait, parks: bool) -> io::Result<()> {
         let mut deliveries = self.deliveries.borrow_mut();
         let turned = self.driver.borrow_mut().turn(wait, &mut deliveries);
+        if parks && let Some(hooks) = &self.hooks {
+            Core::call_after(hooks, &mut deliveries);
+        }
         deliveries.deliver(|waker| self.executor.wake_by(waker));
         turned
     }
 
     #[inline(always)]
-    fn turn(&self, wait: Wait) {
-        if let Err(error) = self.try_turn(wait) {
+    fn turn(&self, wait: Wait, parks: bool) {
+        if let Err(error) = self.try_turn(wait, parks) {
             panic!("annulus: the ring failed beyond repair: {error}");
         }
     }
@@ -164,9 +194,9 @@ mod tests {
     fn ticks_that_may_not_wait_bring_a_sleep_to_its_end_and_not_too_early() {
         const LENGTH: Duration = Duration::from_millis(20);
         let config = Config::new(8, 32);
-        let core =
-            Core::new(Ring::open(&config).expect("a ring"), &config, ChunkPoolConfig::default())
-                .expect("a runtime");
+        let ring = Ring::open(&config).expect("a ring");
+        let core = Core::new(ring, &config, ChunkPoolConfig::default(), Hooks::default())
+            .expect("a runtime");
         let _entered = core.enter();
         let begun = Instant::now();
         let task = core.executor.spawn(time::sleep(LENGTH));
