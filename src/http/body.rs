@@ -44,6 +44,7 @@ enum Content {
     #[allow(dead_code)]
     Received(Received),
     Stream(Pin<Box<dyn Stream<Item = Result<Bytes, Source>>>>),
+    Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = Source>>>),
 }
 
 /// What comes over a connection, and how much of it is allowed.
@@ -70,6 +71,25 @@ impl Body {
     {
         let stream = stream.map_ok(Into::into).map_err(Into::into);
         Body { content: Content::Stream(Box::pin(stream)) }
+    }
+
+    /// Another body as this one, with its length and its trailers.
+    pub fn new<B>(body: B) -> Body
+    where
+        B: HttpBody<Data = Bytes> + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        Body { content: Content::Other(Box::pin(body.map_err(Into::into))) }
+    }
+
+    /// A second body with the same bytes. `None` for one whose bytes come only once.
+    #[allow(dead_code)] // The client's.
+    pub(super) fn try_clone(&self) -> Option<Body> {
+        match &self.content {
+            Content::Empty => Some(Body::empty()),
+            Content::Full(bytes) => Some(bytes.clone().into()),
+            Content::Received(_) | Content::Stream(_) | Content::Other(_) => None,
+        }
     }
 
     /// What a connection receives, at most `limit` bytes of it.
@@ -140,7 +160,12 @@ impl HttpBody for Body {
             },
             Content::Stream(stream) => match ready!(stream.as_mut().poll_next(context)) {
                 Some(Ok(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                Some(Err(error)) => Some(Err(Error::because(ErrorKind::Body, error))),
+                Some(Err(error)) => Some(Err(failed(error))),
+                None => None,
+            },
+            Content::Other(other) => match ready!(other.as_mut().poll_frame(context)) {
+                Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Some(Err(error)) => Some(Err(failed(error))),
                 None => None,
             },
         };
@@ -154,6 +179,7 @@ impl HttpBody for Body {
             Content::Empty => true,
             Content::Full(_) | Content::Stream(_) => false,
             Content::Received(received) => received.incoming.is_end_stream(),
+            Content::Other(other) => other.is_end_stream(),
         }
     }
 
@@ -163,7 +189,16 @@ impl HttpBody for Body {
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Received(received) => received.incoming.size_hint(),
             Content::Stream(_) => SizeHint::default(),
+            Content::Other(other) => other.size_hint(),
         }
+    }
+}
+
+/// An error of this crate stays as it is.
+fn failed(error: Source) -> Error {
+    match error.downcast::<Error>() {
+        Ok(own) => *own,
+        Err(other) => Error::because(ErrorKind::Body, other),
     }
 }
 
@@ -213,6 +248,7 @@ impl fmt::Debug for Body {
             Content::Full(_) => "bytes",
             Content::Received(_) => "received",
             Content::Stream(_) => "stream",
+            Content::Other(_) => "another body",
         };
         f.debug_struct("Body").field("content", &content).finish_non_exhaustive()
     }
