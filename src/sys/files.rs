@@ -99,6 +99,20 @@ pub(crate) fn file_system_status(of: Which<'_>) -> io::Result<FileSystemStatus> 
     Ok(unsafe { status.assume_init() })
 }
 
+/// What an open file is, how large, and when it changed; statx(2). Waits for a file system that is
+/// elsewhere.
+pub(crate) fn status(file: BorrowedFd<'_>) -> io::Result<libc::statx> {
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+    let mut status = MaybeUninit::<libc::statx>::uninit();
+    // SAFETY: the path is static, and the structure is a local variable.
+    again(|| unsafe {
+        let (number, flags) = (file.as_raw_fd(), libc::AT_EMPTY_PATH);
+        libc::statx(number, c"".as_ptr(), flags, mask, status.as_mut_ptr()).into()
+    })?;
+    // SAFETY: the call has filled it in.
+    Ok(unsafe { status.assume_init() })
+}
+
 /// The longest list of names that the kernel gives (`XATTR_LIST_MAX`).
 const LONGEST_LIST: usize = 64 * 1024;
 

@@ -37,7 +37,7 @@ pub(crate) use events::{
 pub(crate) use files::{
     FileSystemStatus, Lock, Whence, Which, alignment_of_direct_transfers, appends, copy_range,
     file_system_status, list_attributes, lock, remove_attribute, seek, set_permissions, set_times,
-    share_blocks,
+    share_blocks, status,
 };
 pub(crate) use futex::wake_waiters;
 pub(crate) use large_files::{NoSignalOfLargeFiles, limits_file_sizes, with_signal_of_large_files};

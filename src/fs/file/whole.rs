@@ -1,12 +1,15 @@
 //! Calls on an open file as a whole: sync, length, advice, metadata.
 
 use std::io;
+use std::os::fd::AsFd;
 
 use super::File;
 use crate::fs::Metadata;
 use crate::inflight::Op;
 use crate::op::file::{Advise, Fsync, Truncate};
 use crate::op::path::Statx;
+use crate::ring::FileKind;
+use crate::sys;
 
 /// How a part of a file will be used, for [`File::advise`]; posix_fadvise(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,9 +106,17 @@ impl File {
 
     /// What the file is, how large, and when it changed; statx(2).
     ///
+    /// For a file on a disk of this machine, or in its memory, it is a system call that does not
+    /// wait, since an open file's metadata are in memory. Any other file system may have to be
+    /// asked, which a worker thread of the kernel does. Nothing changes by it, dropped or not.
+    ///
     /// # Errors
     /// The kernel's.
     pub async fn metadata(&self) -> io::Result<Metadata> {
-        Statx::of_file(&self.handle).await.map(Metadata::new)
+        let status = match FileKind::of(self.as_fd()) {
+            FileKind::Local => sys::status(self.as_fd()).map(Box::new),
+            _ => Statx::of_file(&self.handle).await,
+        };
+        status.map(Metadata::new)
     }
 }
