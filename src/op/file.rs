@@ -100,7 +100,8 @@ pub struct ReadAt<B, P = u64> {
 }
 
 impl<B: IoBufMut, P: Place> ReadAt<B, P> {
-    pub(crate) fn op<'h>(file: &'h Handle, buffer: B, place: P) -> Op<'h, ReadAt<B, P>> {
+    /// Its lifetime is that of whoever owns the descriptor beside it.
+    pub(crate) fn op<'h>(file: &Handle, buffer: B, place: P) -> Op<'h, ReadAt<B, P>> {
         let refused = needs_room(&buffer).or(place.refused());
         Op::settled(ReadAt::new(file, buffer, place), refused)
     }

@@ -13,7 +13,10 @@ use annulus::fs::{Advice, File, FileStream};
 use futures_util::stream::FusedStream;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 
-use crate::common::{is_on_software_ring, quiet, run, scratch_dir, turns};
+use crate::common::{
+    assert_descriptors_are, in_own_process, is_on_software_ring, open_descriptors, quiet, run,
+    run_here, scratch_dir, turns,
+};
 use crate::pattern;
 
 const CHUNK: usize = 8192;
@@ -90,6 +93,31 @@ fn any_part_of_a_file_comes_whole_and_in_order() {
         assert!(all(file.stream(..)).await.0 == content);
         assert!(all(file.stream(..=99)).await.0 == content[..100]);
         assert!(all(file.stream(9..)).await.0 == content[9..]);
+    });
+}
+
+#[test]
+fn a_stream_that_has_its_file_goes_to_a_task_and_closes_it() {
+    in_own_process(|| {
+        let scratch = scratch_dir();
+        let path = scratch.path().join("file");
+        let content = pattern(20 * CHUNK + 5);
+        std::fs::write(&path, &content).unwrap();
+        run_here(async {
+            cool(&path).await;
+            let before = open_descriptors();
+            let file = File::open(&path).await.unwrap();
+            let stream = file.into_stream(3..).chunk_size(CHUNK).depth(4);
+            let (found, _) = annulus::spawn(all(stream)).await.unwrap();
+            assert!(found == content[3..], "{} bytes, or others", found.len());
+            // One with reads in flight is dropped.
+            cool(&path).await;
+            let mut stream = File::open(&path).await.unwrap().into_stream(..).chunk_size(1000);
+            assert!(stream.next().await.unwrap().unwrap()[..] == content[..1000]);
+            drop(stream);
+            quiet().await;
+            assert_descriptors_are(&before);
+        });
     });
 }
 

@@ -55,13 +55,12 @@ pub(in crate::fs) struct Plan {
 /// What was read: a buffer, and which part of it belongs to the range.
 type Item<B> = io::Result<(B, Range<usize>)>;
 
-pub(in crate::fs) struct ReadAhead<'f, S: Buffers> {
-    file: &'f Handle,
+pub(in crate::fs) struct ReadAhead<S: Buffers> {
     plan: Plan,
     buffers: S,
     /// A buffer that was taken and not used.
     spare: Option<S::Buffer>,
-    window: VecDeque<Piece<'f, S::Buffer>>,
+    window: VecDeque<Piece<S::Buffer>>,
     /// Where the next read begins.
     next: u64,
     /// Reads in flight at most that begin behind the expected end. It doubles with each that was
@@ -84,15 +83,16 @@ enum Stage {
 }
 
 /// One read, or the parts of one.
-struct Piece<'f, B: IoBufMut> {
+struct Piece<B: IoBufMut> {
     offset: u64,
     length: usize,
-    state: PieceState<'f, B>,
+    state: PieceState<B>,
 }
 
-enum PieceState<'f, B: IoBufMut> {
+enum PieceState<B: IoBufMut> {
     InFlight {
-        read: Op<'f, ReadAt<Slice<B>>>,
+        // It holds for as long as whoever reads ahead has the file.
+        read: Op<'static, ReadAt<Slice<B>>>,
         filled: usize,
     },
     Settled(Settled<B>),
@@ -112,11 +112,10 @@ enum Outcome {
     Failed(io::Error),
 }
 
-impl<'f, S: Buffers> ReadAhead<'f, S> {
-    pub(in crate::fs) fn new(file: &'f Handle, plan: Plan, buffers: S) -> ReadAhead<'f, S> {
+impl<S: Buffers> ReadAhead<S> {
+    pub(in crate::fs) fn new(file: &Handle, plan: Plan, buffers: S) -> ReadAhead<S> {
         let first = plan.range.start - plan.range.start % plan.alignment as u64;
         ReadAhead {
-            file,
             buffers,
             spare: None,
             window: VecDeque::new(),
@@ -144,9 +143,10 @@ impl<'f, S: Buffers> ReadAhead<'f, S> {
         self.buffers
     }
 
-    /// The next piece.
+    /// The next piece of the file, which is the same in each call.
     pub(in crate::fs) fn poll_next(
         &mut self,
+        file: &Handle,
         context: &Context<'_>,
     ) -> Poll<Option<Item<S::Buffer>>> {
         loop {
@@ -161,23 +161,23 @@ impl<'f, S: Buffers> ReadAhead<'f, S> {
                     continue;
                 }
                 self.is_closing = false;
-                if !ready!(self.poll_cached(context)) {
-                    self.fill(context);
+                if !ready!(self.poll_cached(file, context)) {
+                    self.fill(file, context);
                 }
             }
             let first = self.window.front_mut().expect("a window that was filled is not empty");
-            if first.poll(self.file, self.plan.alignment, context).is_pending() {
+            if first.poll(file, self.plan.alignment, context).is_pending() {
                 self.bytes_left = BYTES_IN_A_ROW;
                 return Poll::Pending;
             }
-            if let Some(item) = self.take_first(context) {
+            if let Some(item) = self.take_first(file, context) {
                 return Poll::Ready(Some(item));
             }
         }
     }
 
     /// Takes the first piece, which has ended. `None`: nothing of it is left to hand over.
-    fn take_first(&mut self, context: &Context<'_>) -> Option<Item<S::Buffer>> {
+    fn take_first(&mut self, file: &Handle, context: &Context<'_>) -> Option<Item<S::Buffer>> {
         let piece = self.window.pop_front()?;
         let PieceState::Settled(Settled { buffer, filled, outcome }) = piece.state else {
             return None;
@@ -187,7 +187,7 @@ impl<'f, S: Buffers> ReadAhead<'f, S> {
                 if piece.offset.saturating_add(piece.length as u64) > self.plan.expected_end {
                     self.beyond = self.plan.depth.min(self.beyond * 2);
                 }
-                self.refill(context);
+                self.refill(file, context);
             }
             // What is in flight beyond it is cancelled.
             Outcome::EndOfFile => self.end(Stage::Ended),
@@ -205,25 +205,25 @@ impl<'f, S: Buffers> ReadAhead<'f, S> {
     }
 
     /// A piece was taken from the window: begins others.
-    fn refill(&mut self, context: &Context<'_>) {
-        let (file, alignment) = (self.file, self.plan.alignment);
+    fn refill(&mut self, file: &Handle, context: &Context<'_>) {
+        let alignment = self.plan.alignment;
         let Some(last) = self.window.back_mut() else { return };
         if self.is_closing {
             return;
         }
         if self.is_cached && last.poll(file, alignment, context).is_ready() {
-            if self.next < self.plan.range.end && self.read_cached() {
+            if self.next < self.plan.range.end && self.read_cached(file) {
                 self.hits += 1;
                 self.is_closing = self.hits == ENOUGH_HITS;
                 return;
             }
             self.hits = 0;
         }
-        self.fill(context);
+        self.fill(file, context);
     }
 
     /// Begins reads until there are as many as may be.
-    fn fill(&mut self, context: &Context<'_>) {
+    fn fill(&mut self, file: &Handle, context: &Context<'_>) {
         self.hits = 0;
         while self.window.len() < self.plan.depth
             && self.next < self.plan.range.end
@@ -231,12 +231,12 @@ impl<'f, S: Buffers> ReadAhead<'f, S> {
         {
             let (offset, length) = (self.next, self.next_length());
             let buffer = self.take_buffer(length);
-            let read = ReadAt::op(self.file, buffer.slice(..length), offset);
+            let read = ReadAt::op(file, buffer.slice(..length), offset);
             let state = PieceState::InFlight { read, filled: 0 };
             let mut piece = Piece { offset, length, state };
             // The first poll starts it. It is submitted by itself: of what is submitted together,
             // the kernel makes one request where it can, and then a piece waits for the others.
-            if piece.poll(self.file, self.plan.alignment, context).is_pending() {
+            if piece.poll(file, self.plan.alignment, context).is_pending() {
                 submit_early();
             }
             self.window.push_back(piece);
@@ -263,7 +263,7 @@ impl<'f, S: Buffers> ReadAhead<'f, S> {
 
     /// Reads the next piece from the page cache, if all of it is there. Others have had their turn
     /// before it is ready.
-    fn poll_cached(&mut self, context: &Context<'_>) -> Poll<bool> {
+    fn poll_cached(&mut self, file: &Handle, context: &Context<'_>) -> Poll<bool> {
         if !self.is_cached {
             return Poll::Ready(false);
         }
@@ -273,13 +273,13 @@ impl<'f, S: Buffers> ReadAhead<'f, S> {
             return yield_once(context).map(|()| false);
         };
         self.bytes_left = left;
-        Poll::Ready(self.read_cached())
+        Poll::Ready(self.read_cached(file))
     }
 
-    fn read_cached(&mut self) -> bool {
+    fn read_cached(&mut self, file: &Handle) -> bool {
         let (offset, length) = (self.next, self.next_length());
         let buffer = self.take_buffer(length).slice(..length);
-        let (filled, buffer) = match read_cached(self.file, buffer, offset) {
+        let (filled, buffer) = match read_cached(file, buffer, offset) {
             Ok((filled, slice)) => (filled, slice.into_inner()),
             Err(slice) => {
                 self.spare = Some(slice.into_inner());
@@ -294,9 +294,9 @@ impl<'f, S: Buffers> ReadAhead<'f, S> {
     }
 }
 
-impl<'f, B: IoBufMut> Piece<'f, B> {
+impl<B: IoBufMut> Piece<B> {
     /// Waits until it is settled, and goes on after a short read.
-    fn poll(&mut self, file: &'f Handle, alignment: usize, context: &Context<'_>) -> Poll<()> {
+    fn poll(&mut self, file: &Handle, alignment: usize, context: &Context<'_>) -> Poll<()> {
         let mut context = Context::from_waker(context.waker());
         loop {
             let PieceState::InFlight { read, filled } = &mut self.state else {
@@ -323,12 +323,12 @@ impl<'f, B: IoBufMut> Piece<'f, B> {
     /// the file ends in it, is made twice.
     fn after(
         &self,
-        file: &'f Handle,
+        file: &Handle,
         alignment: usize,
         before: usize,
         count: usize,
         slice: Slice<B>,
-    ) -> PieceState<'f, B> {
+    ) -> PieceState<B> {
         let filled = slice.begin() + count;
         let buffer = slice.into_inner();
         let outcome = if filled >= self.length {

@@ -13,7 +13,7 @@ use futures_util::stream::FusedStream;
 use super::File;
 use super::read_ahead::{Buffers, Plan, ReadAhead, alignment_of, expected_end};
 use crate::buf::{BufferPool, IoBuf, Part, PoolBuffer, Slice, VecInParts};
-use crate::inflight::Handle;
+use crate::inflight::{Handle, Resource};
 
 /// What an item holds unless [`FileStream::chunk_size`] says otherwise.
 const USUAL_CHUNK: usize = 128 << 10;
@@ -52,22 +52,16 @@ impl File {
     /// it starts, and for a pipe or another file without positions, for which there is
     /// [`chunks`](File::chunks).
     pub fn stream(&self, range: impl RangeBounds<u64>) -> FileStream<'_> {
-        let start = match range.start_bound() {
-            Bound::Included(&start) => start,
-            Bound::Excluded(&before) => before.saturating_add(1),
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(&last) => last.saturating_add(1),
-            Bound::Excluded(&end) => end,
-            Bound::Unbounded => u64::MAX,
-        };
-        FileStream {
-            file: &self.handle,
-            chunk_size: USUAL_CHUNK,
-            depth: USUAL_DEPTH,
-            state: State::New(start..end),
-        }
+        FileStream::new(&range, Source::Borrowed(&self.handle))
+    }
+
+    /// The same as a stream that has the file: for a task, or for the body of an HTTP response. The
+    /// file is closed with it.
+    ///
+    /// # Errors
+    /// Its items, as those of [`stream`](File::stream).
+    pub fn into_stream(self, range: impl RangeBounds<u64>) -> FileStream<'static> {
+        FileStream::new(&range, Source::Owned(self.handle))
     }
 }
 
@@ -90,7 +84,8 @@ impl File {
         };
         // In a box, since the future of a short read would pay for its space.
         let mut reading = Box::new(ReadAhead::new(&self.handle, plan, VecInParts::new(content)));
-        while let Some(item) = poll_fn(|context| reading.poll_next(context)).await {
+        let handle = &self.handle;
+        while let Some(item) = poll_fn(|context| reading.poll_next(handle, context)).await {
             let (part, _) = item?;
             reading.buffers_mut().give_back(part);
         }
@@ -128,16 +123,31 @@ impl Buffers for VecInParts {
 /// is lost, since the next read names its position again.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct FileStream<'f> {
-    file: &'f Handle,
+    /// Goes before the file.
+    state: State,
+    file: Source<'f>,
     chunk_size: usize,
     depth: usize,
-    state: State<'f>,
 }
 
-enum State<'f> {
+enum State {
     New(Range<u64>),
-    Reading(Box<ReadAhead<'f, Pool>>),
+    Reading(Box<ReadAhead<Pool>>),
     Ended,
+}
+
+enum Source<'f> {
+    Borrowed(&'f Handle),
+    Owned(Resource),
+}
+
+impl Source<'_> {
+    fn handle(&self) -> &Handle {
+        match self {
+            Source::Borrowed(handle) => handle,
+            Source::Owned(resource) => resource,
+        }
+    }
 }
 
 impl FileStream<'_> {
@@ -157,8 +167,24 @@ impl FileStream<'_> {
 }
 
 impl<'f> FileStream<'f> {
-    fn begin(&self, range: Range<u64>) -> io::Result<ReadAhead<'f, Pool>> {
-        if self.file.is_stream() {
+    fn new(range: &impl RangeBounds<u64>, file: Source<'f>) -> FileStream<'f> {
+        let start = match range.start_bound() {
+            Bound::Included(&start) => start,
+            Bound::Excluded(&before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(&last) => last.saturating_add(1),
+            Bound::Excluded(&end) => end,
+            Bound::Unbounded => u64::MAX,
+        };
+        let state = State::New(start..end);
+        FileStream { state, file, chunk_size: USUAL_CHUNK, depth: USUAL_DEPTH }
+    }
+
+    fn begin(&self, range: Range<u64>) -> io::Result<ReadAhead<Pool>> {
+        let file = self.file.handle();
+        if file.is_stream() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "a pipe, a terminal or another file without positions is read by `chunks`",
@@ -170,10 +196,10 @@ impl<'f> FileStream<'f> {
                 format!("the range ends at {} and starts at {}", range.end, range.start),
             ));
         }
-        let is_direct = self.file.is_direct();
-        let alignment = alignment_of(self.file);
+        let is_direct = file.is_direct();
+        let alignment = alignment_of(file);
         let piece = self.chunk_size.next_multiple_of(alignment);
-        let expected_end = expected_end(self.file);
+        let expected_end = expected_end(file);
         // A device, and what the kernel makes up, have no size.
         let size = if expected_end == 0 { u64::MAX } else { expected_end };
         let pieces = size.min(range.end).saturating_sub(range.start) / piece as u64 + 2;
@@ -181,7 +207,7 @@ impl<'f> FileStream<'f> {
         let is_registered = is_direct && pieces / USES_OF_REGISTERED >= count;
         let pool = Pool { pool: None, count: count as usize, size: piece, is_registered };
         let plan = Plan { range, piece, depth: self.depth, alignment, expected_end };
-        Ok(ReadAhead::new(self.file, plan, pool))
+        Ok(ReadAhead::new(file, plan, pool))
     }
 }
 
@@ -201,13 +227,14 @@ impl Stream for FileStream<'_> {
                 }
             }
         }
-        let State::Reading(reading) = &mut self.state else { return Poll::Ready(None) };
-        match ready!(reading.poll_next(context)) {
+        let FileStream { state, file, .. } = &mut *self;
+        let State::Reading(reading) = state else { return Poll::Ready(None) };
+        match ready!(reading.poll_next(file.handle(), context)) {
             Some(Ok((buffer, part))) => Poll::Ready(Some(Ok(buffer.slice(part)))),
             Some(Err(error)) => Poll::Ready(Some(Err(error))),
             None => {
                 // Its memory is not needed any more.
-                self.state = State::Ended;
+                *state = State::Ended;
                 Poll::Ready(None)
             }
         }
@@ -227,7 +254,7 @@ impl FusedStream for FileStream<'_> {
 impl fmt::Debug for FileStream<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileStream")
-            .field("file", &self.file)
+            .field("file", self.file.handle())
             .field("chunk_size", &self.chunk_size)
             .field("depth", &self.depth)
             .finish_non_exhaustive()
