@@ -24,8 +24,8 @@ use contenders::annulus::{
     ANNULUS_SOFTWARE, ANNULUS_SPIN, ANNULUS_SQPOLL, ANNULUS_ZERO_COPY,
 };
 use contenders::epoll::EPOLL;
-use harness::workloads::{Row, Transport, Work, all_rows};
-use harness::{Contender, Options, Suite};
+use harness::workloads::{Transport, Work, all_rows};
+use harness::{Contender, Options, Row, Suite};
 
 const CONTENDERS: &[Contender] = &[
     ANNULUS,

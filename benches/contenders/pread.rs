@@ -8,7 +8,7 @@ use crate::harness::child::{
     Control, CopyJob, Job, ReadJob, SliceBooks, SliceReply, answer_with_slices,
 };
 use crate::harness::data_file::{BLOCK_SIZE, BlockOrder, check_block};
-use crate::harness::{Contender, Failure};
+use crate::harness::{Contender, Failure, Task};
 
 pub(crate) const PREAD: Contender = Contender {
     name: "pread",

@@ -27,7 +27,7 @@ use crate::harness::child::{
 };
 use crate::harness::data_file::{BlockChoice, BlockOrder, check_block};
 use crate::harness::workloads::Work;
-use crate::harness::{Contender, Failure};
+use crate::harness::{Contender, Failure, Task};
 
 pub(crate) const RAW: Contender = Contender {
     name: "raw",

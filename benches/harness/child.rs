@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::measure::{Histogram, Slice, empty_histogram};
-use super::{Contender, Failure, system};
+use super::{Contender, Failure, Task, system};
 
 /// The hidden subcommand that makes this executable a contender's process.
 pub(crate) const CHILD_COMMAND: &str = "contender-process";
@@ -29,12 +29,12 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The first line a child gets: who it is and what it serves.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Assignment {
+pub(crate) struct Assignment<J> {
     pub(crate) contender: String,
     pub(crate) parent: u32,
     /// The core to stay on; `None` leaves the choice to the kernel.
     pub(crate) core: Option<usize>,
-    pub(crate) job: Job,
+    pub(crate) job: J,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -309,10 +309,10 @@ pub(crate) struct Contestant {
 
 impl Contestant {
     /// Starts the process and waits until it is ready.
-    pub(crate) fn start(
-        contender: &Contender,
+    pub(crate) fn start<T: Task>(
+        contender: &Contender<T>,
         core: Option<usize>,
-        job: Job,
+        job: T::Job,
     ) -> Result<Contestant, Failure> {
         let executable = std::env::current_exe()?;
         let name = contender.name;

@@ -6,15 +6,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Failure;
-use super::connection::{Connection, Pattern};
+use super::connection::{Connection, Talk};
 use super::epoll::{Epoll, Events, READABLE, WRITABLE};
+use super::load::Engine;
 use super::timetable::{Tally, Timetable};
+
+/// The room for a read, at least.
+const SMALLEST_READ: usize = 4096;
 
 /// The connections of one thread, asked by epoll.
 #[derive(Debug)]
 pub(super) struct EpollLoad {
     epoll: Epoll,
-    pattern: Arc<Pattern>,
+    talk: Arc<dyn Talk>,
     connections: Vec<Connection>,
     /// The place in `connections` of each descriptor number.
     places: Vec<usize>,
@@ -23,7 +27,7 @@ pub(super) struct EpollLoad {
 impl EpollLoad {
     pub(super) fn new(
         connections: Vec<Connection>,
-        pattern: &Arc<Pattern>,
+        talk: &Arc<dyn Talk>,
     ) -> Result<EpollLoad, Failure> {
         let epoll = Epoll::new()?;
         let mut places = Vec::new();
@@ -35,13 +39,61 @@ impl EpollLoad {
             }
             places[descriptor] = place;
         }
-        Ok(EpollLoad { epoll, pattern: Arc::clone(pattern), connections, places })
+        Ok(EpollLoad { epoll, talk: Arc::clone(talk), connections, places })
     }
 
-    /// Loads until the timetable is over.
-    pub(super) fn run(&mut self, mut timetable: Timetable) -> Result<Tally, Failure> {
+    fn ask(&mut self, index: usize, asked: Instant) -> Result<(), Failure> {
+        self.connections[index].begin(asked);
+        self.send(index)
+    }
+
+    /// Moves one connection on; `true` when its reply is complete. It reads until there is no more,
+    /// since it is not told again of what it leaves.
+    fn serve(&mut self, index: usize, scratch: &mut [u8]) -> Result<bool, Failure> {
+        let Connection { number, sent, .. } = self.connections[index];
+        if sent < self.talk.request(number).len() {
+            self.send(index)?;
+        }
+        let connection = &mut self.connections[index];
+        loop {
+            match connection.stream.read(scratch) {
+                Ok(0) => return Err("the server closed a connection".into()),
+                Ok(count) => {
+                    if self.talk.check(connection, &scratch[..count])? {
+                        return Ok(true);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Sends until the socket takes no more, and then asks to be told when it does.
+    fn send(&mut self, index: usize) -> Result<(), Failure> {
+        let Connection { stream, number, sent, .. } = &mut self.connections[index];
+        let was_begun = *sent > 0;
+        let request = self.talk.request(*number);
+        while *sent < request.len() {
+            match stream.write(&request[*sent..]) {
+                Ok(count) => *sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Ok(self.epoll.modify(stream, READABLE | WRITABLE)?);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if was_begun {
+            self.epoll.modify(stream, READABLE)?;
+        }
+        Ok(())
+    }
+}
+
+impl Engine for EpollLoad {
+    fn run(&mut self, mut timetable: Timetable) -> Result<Tally, Failure> {
         let mut events = Events::new();
-        let mut scratch = vec![0; self.pattern.message_size()];
+        let mut scratch = vec![0; self.talk.reply_size().max(SMALLEST_READ)];
         let mut now = Instant::now();
         loop {
             while let Some((index, asked)) = timetable.next(now) {
@@ -64,44 +116,5 @@ impl EpollLoad {
                 }
             }
         }
-    }
-
-    fn ask(&mut self, index: usize, asked: Instant) -> Result<(), Failure> {
-        self.connections[index].begin(asked);
-        self.send(index)
-    }
-
-    /// Moves one connection on; `true` when its reply is complete.
-    fn serve(&mut self, index: usize, scratch: &mut [u8]) -> Result<bool, Failure> {
-        if self.connections[index].sent < self.pattern.message_size() {
-            self.send(index)?;
-        }
-        let connection = &mut self.connections[index];
-        let rest = self.pattern.message_size() - connection.received;
-        match connection.stream.read(&mut scratch[..rest]) {
-            Ok(0) => Err("the server closed a connection".into()),
-            Ok(count) => connection.check(&scratch[..count], &self.pattern),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Sends until the socket takes no more, and then asks to be told when it does.
-    fn send(&mut self, index: usize) -> Result<(), Failure> {
-        let Connection { stream, number, sent, .. } = &mut self.connections[index];
-        let was_begun = *sent > 0;
-        while *sent < self.pattern.message_size() {
-            match stream.write(&self.pattern.message(*number)[*sent..]) {
-                Ok(count) => *sent += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Ok(self.epoll.modify(stream, READABLE | WRITABLE)?);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if was_begun {
-            self.epoll.modify(stream, READABLE)?;
-        }
-        Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! The load on the echo servers: every connection has one request outstanding at the most, and
-//! every byte of every reply is checked.
+//! The load on servers: every connection has one request outstanding at the most, and every byte of
+//! every reply is checked. What is asked, and what is a right reply, is a [`Talk`].
 //!
 //! There are two regimes. *Saturated*: each reply is followed by the next request at once (a closed
 //! loop). *Half idle*: requests are due at a fixed rate, whatever the server does, and latencies
@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Failure;
-use super::connection::{Connection, Pattern};
+use super::connection::{Connection, Talk};
 use super::epoll_load::EpollLoad;
 use super::measure::{Histogram, empty_histogram};
 use super::ring_load::RingLoad;
@@ -61,6 +61,26 @@ impl Address {
     }
 }
 
+/// How the connections of one thread are loaded.
+pub(crate) trait Engine {
+    /// Loads until the timetable is over.
+    fn run(&mut self, timetable: Timetable) -> Result<Tally, Failure>;
+}
+
+/// Makes the engine of a thread, on that thread, of its connections.
+pub(crate) type Start = dyn Fn(Vec<Connection>) -> Result<Box<dyn Engine>, Failure> + Send + Sync;
+
+/// Talks on the connections as they are: by a ring, or else by epoll.
+pub(crate) fn talking(talk: Arc<dyn Talk>) -> Arc<Start> {
+    Arc::new(move |connections| match RingLoad::open(&talk) {
+        Ok(mut ring) => {
+            ring.take_on(connections)?;
+            Ok(Box::new(ring))
+        }
+        Err(_) => Ok(Box::new(EpollLoad::new(connections, &talk)?)),
+    })
+}
+
 /// All connections to one server.
 #[derive(Debug)]
 pub(crate) struct Load {
@@ -83,9 +103,8 @@ impl Load {
     pub(crate) fn connect(
         address: &Address,
         connections: usize,
-        message_size: usize,
+        start: &Arc<Start>,
         cores: &[usize],
-        seed: u64,
     ) -> Result<Load, Failure> {
         let count = cores.len().clamp(1, MOST_THREADS).min(connections);
         let mut shares: Vec<Vec<Connection>> = (0..count).map(|_| Vec::new()).collect();
@@ -93,13 +112,12 @@ impl Load {
             let stream = address
                 .connect()
                 .map_err(|error| format!("connection {number} was refused: {error}"))?;
-            shares[number % count].push(Connection::new(stream, number));
+            shares[number % count].push(Connection::new(stream, number, connections));
         }
-        let pattern = Arc::new(Pattern::new(message_size, seed));
         let threads = shares.into_iter().enumerate();
         Ok(Load {
             threads: threads
-                .map(|(index, share)| LoadThread::start(share, cores.get(index).copied(), &pattern))
+                .map(|(index, share)| LoadThread::start(share, cores.get(index).copied(), start))
                 .collect(),
         })
     }
@@ -146,16 +164,12 @@ struct LoadThread {
 }
 
 impl LoadThread {
-    fn start(
-        connections: Vec<Connection>,
-        core: Option<usize>,
-        pattern: &Arc<Pattern>,
-    ) -> LoadThread {
+    fn start(connections: Vec<Connection>, core: Option<usize>, start: &Arc<Start>) -> LoadThread {
         let (paces, wanted) = mpsc::channel();
         let (told, tallies) = mpsc::channel();
-        let pattern = Arc::clone(pattern);
+        let start = Arc::clone(start);
         thread::spawn(move || {
-            if let Err(failure) = load(connections, core, &pattern, &wanted, &told) {
+            if let Err(failure) = load(connections, core, &start, &wanted, &told) {
                 let _ = told.send(Err(failure.to_string()));
             }
         });
@@ -170,7 +184,7 @@ impl LoadThread {
 fn load(
     connections: Vec<Connection>,
     core: Option<usize>,
-    pattern: &Arc<Pattern>,
+    start: &Arc<Start>,
     paces: &Receiver<Pace>,
     tallies: &Sender<Result<Tally, String>>,
 ) -> Result<(), Failure> {
@@ -178,27 +192,13 @@ fn load(
         system::pin_to_core(core)?;
     }
     let count = connections.len();
-    let mut engine = match RingLoad::open(pattern) {
-        Ok(mut ring) => {
-            ring.take_on(connections)?;
-            Engine::Ring(Box::new(ring))
-        }
-        Err(_) => Engine::Epoll(EpollLoad::new(connections, pattern)?),
-    };
+    let mut engine = start(connections)?;
     while let Ok(pace) = paces.recv() {
         let timetable = Timetable::new(pace, count, core.is_none());
-        let tally = match &mut engine {
-            Engine::Ring(ring) => ring.run(timetable)?,
-            Engine::Epoll(epoll) => epoll.run(timetable)?,
-        };
+        let tally = engine.run(timetable)?;
         if tallies.send(Ok(tally)).is_err() {
             break;
         }
     }
     Ok(())
-}
-
-enum Engine {
-    Ring(Box<RingLoad>),
-    Epoll(EpollLoad),
 }

@@ -243,7 +243,13 @@ fn median(sorted: &[f64]) -> Option<f64> {
 
 /// One workload with its contenders standing ready.
 pub(crate) trait Contest {
-    fn contenders(&self) -> usize;
+    /// How each contender is set up, in its own words.
+    fn setups(&self) -> Vec<String>;
+
+    /// How many rounds are enough for it, whatever was asked for.
+    fn most_rounds(&self) -> usize {
+        usize::MAX
+    }
 
     /// Done once before each round, outside all clocks.
     fn prepare_round(&mut self) -> Result<(), Failure> {
@@ -281,12 +287,12 @@ pub(crate) fn run(
     mut after_slice: impl FnMut(usize, usize, &Slice),
 ) -> Result<Vec<(Slice, Vec<Slice>)>, Failure> {
     let mut random = Random::new(plan.seed);
-    let mut results =
-        vec![(Slice::nothing(), Vec::with_capacity(plan.rounds)); contest.contenders()];
+    let contenders = contest.setups().len();
+    let mut results = vec![(Slice::nothing(), Vec::with_capacity(plan.rounds)); contenders];
     for round in 0..=plan.rounds {
         contest.prepare_round()?;
         let seed = random.next();
-        let mut order: Vec<usize> = (0..contest.contenders()).collect();
+        let mut order: Vec<usize> = (0..contenders).collect();
         random.shuffle(&mut order);
         for contender in order {
             let slice = contest.slice(contender, plan.slice, seed)?;

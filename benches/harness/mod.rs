@@ -1,5 +1,5 @@
-//! The harness of `cargo bench --bench macro`, `examples/compare` and `benches/peers`: all that
-//! they share, which is everything but the contenders and the rows.
+//! The harness of `cargo bench --bench macro`, `examples/compare`, `benches/peers` and
+//! `benches/http`: all that they share, which is everything but the contenders and the rows.
 //!
 //! A [`Suite`] names who takes part and what is done. Each contender does its work in a process of
 //! its own, in short interleaved slices. `workloads` says how a row is set up, `measure` how it is
@@ -8,21 +8,23 @@
 
 pub(crate) mod buffers;
 pub(crate) mod child;
-mod connection;
+pub(crate) mod connection;
 pub(crate) mod data_file;
 pub(crate) mod epoll;
 mod epoll_load;
-mod load;
+pub(crate) mod load;
 pub(crate) mod measure;
 mod page;
 mod progress;
 mod random;
-mod report;
+pub(crate) mod report;
 mod ring_load;
+pub(crate) mod served;
 pub(crate) mod system;
-mod timetable;
+pub(crate) mod timetable;
 pub(crate) mod workloads;
 
+use std::fmt::Debug;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -30,19 +32,57 @@ use std::time::{Duration, SystemTime};
 
 use clap::value_parser;
 
-use child::{Assignment, Control, Job, Reply};
+use child::{Assignment, Control, Reply};
 use data_file::DataFile;
 use measure::{Contest, Plan, Record};
 use progress::Progress;
 use report::{MachineUsed, Report, Settings, Skipped, Workload};
+use serde::{Serialize, de::DeserializeOwned};
 use system::Machine;
-use workloads::{EchoContest, FileContest, IdleContest, Row, Work};
+use workloads::Work;
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// The work of a row.
+pub(crate) trait Task: Clone + Debug + 'static {
+    /// What a contender's process is told of it.
+    type Job: Debug + Serialize + DeserializeOwned;
+
+    /// Does it work on the data file?
+    fn needs_file(&self) -> bool {
+        false
+    }
+
+    /// Does it go past the page cache?
+    fn is_direct(&self) -> bool {
+        false
+    }
+
+    /// How many connections a job has.
+    fn connections_of(job: &Self::Job) -> usize;
+
+    /// Has the contenders do it.
+    fn measure(&self, race: &Race<'_, Self>) -> Result<Workload, Failure>;
+}
+
+/// One row of the table: work with its parameters.
+#[derive(Clone, Debug)]
+pub(crate) struct Row<T = Work> {
+    pub(crate) name: String,
+    pub(crate) work: T,
+    /// Run it when nobody has asked for particular rows.
+    pub(crate) is_default: bool,
+}
+
+impl<T> Row<T> {
+    pub(crate) fn new(name: impl Into<String>, work: T) -> Row<T> {
+        Row { name: name.into(), work, is_default: true }
+    }
+}
+
 /// One way of doing the same work.
 #[derive(Debug)]
-pub(crate) struct Contender {
+pub(crate) struct Contender<T: Task = Work> {
     pub(crate) name: &'static str,
     /// What `enters_per_op` counts for it.
     pub(crate) counted: &'static str,
@@ -53,18 +93,18 @@ pub(crate) struct Contender {
     /// Added to the environment of its process.
     pub(crate) environment: &'static [(&'static str, &'static str)],
     /// Which jobs it takes.
-    pub(crate) takes: fn(&Work) -> bool,
-    pub(crate) serve: fn(&Job, &mut Control) -> Result<(), Failure>,
+    pub(crate) takes: fn(&T) -> bool,
+    pub(crate) serve: fn(&T::Job, &mut Control) -> Result<(), Failure>,
 }
 
 /// Who takes part, and what is done.
 #[derive(Debug)]
-pub(crate) struct Suite {
+pub(crate) struct Suite<T: Task = Work> {
     /// Also the directory of its reports and its data file, in cargo's target directory.
     pub(crate) name: &'static str,
     /// Ratios are formed of the first contender that takes part in a row to each of the others.
-    pub(crate) contenders: &'static [Contender],
-    pub(crate) rows: Vec<Row>,
+    pub(crate) contenders: &'static [Contender<T>],
+    pub(crate) rows: Vec<Row<T>>,
     /// Rounds and the size of the data file in MiB unless options say otherwise: in full, and with
     /// `--quick`.
     pub(crate) rounds: [u32; 2],
@@ -116,8 +156,8 @@ pub(crate) struct Options {
 }
 
 /// Runs a contender's process if this is one, else what `compare` makes of the command line.
-pub(crate) fn run_main(
-    contenders: &'static [Contender],
+pub(crate) fn run_main<T: Task>(
+    contenders: &'static [Contender<T>],
     compare: impl FnOnce() -> Result<(), Failure>,
 ) -> ExitCode {
     let is_child = std::env::args().nth(1).is_some_and(|argument| argument == child::CHILD_COMMAND);
@@ -132,9 +172,9 @@ pub(crate) fn run_main(
 }
 
 /// The whole life of a contender's process. Failures go to the parent, which reports them.
-fn be_child(contenders: &'static [Contender]) -> Result<(), Failure> {
+fn be_child<T: Task>(contenders: &'static [Contender<T>]) -> Result<(), Failure> {
     let mut control = Control::open();
-    let Some(assignment) = control.next::<Assignment>()? else { return Ok(()) };
+    let Some(assignment) = control.next::<Assignment<T::Job>>()? else { return Ok(()) };
     let result = serve(contenders, &assignment, &mut control);
     match result {
         Ok(()) => Ok(()),
@@ -142,9 +182,9 @@ fn be_child(contenders: &'static [Contender]) -> Result<(), Failure> {
     }
 }
 
-fn serve(
-    contenders: &'static [Contender],
-    assignment: &Assignment,
+fn serve<T: Task>(
+    contenders: &'static [Contender<T>],
+    assignment: &Assignment<T::Job>,
     control: &mut Control,
 ) -> Result<(), Failure> {
     let contender = contenders
@@ -155,24 +195,22 @@ fn serve(
     if let Some(core) = assignment.core {
         system::pin_to_core(core)?;
     }
-    if let Job::Echo(job) = &assignment.job {
-        system::allow_open_files(job.connections as u64 + 64)?;
-    }
+    system::allow_open_files(T::connections_of(&assignment.job) as u64 + 64)?;
     (contender.serve)(&assignment.job, control)
 }
 
 /// What the options come to.
 #[derive(Debug)]
-struct Setting {
+struct Setting<T: Task> {
     settings: Settings,
-    contenders: Vec<&'static Contender>,
-    rows: Vec<Row>,
+    contenders: Vec<&'static Contender<T>>,
+    rows: Vec<Row<T>>,
     file_directory: PathBuf,
     html: PathBuf,
 }
 
-impl Setting {
-    fn of(suite: &Suite, options: &Options) -> Result<Setting, Failure> {
+impl<T: Task> Setting<T> {
+    fn of(suite: &Suite<T>, options: &Options) -> Result<Setting<T>, Failure> {
         let unix_time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         let settings = Settings {
             quick: options.quick,
@@ -201,18 +239,21 @@ impl Setting {
         Plan { rounds, slice: Duration::from_millis(slice_ms), seed }
     }
 
-    fn contenders_of(&self, work: Work) -> Vec<&'static Contender> {
-        self.contenders.iter().copied().filter(|contender| (contender.takes)(&work)).collect()
+    fn contenders_of(&self, work: &T) -> Vec<&'static Contender<T>> {
+        self.contenders.iter().copied().filter(|contender| (contender.takes)(work)).collect()
     }
 }
 
-fn chosen_contenders(suite: &Suite, names: &[String]) -> Result<Vec<&'static Contender>, Failure> {
+fn chosen_contenders<T: Task>(
+    suite: &Suite<T>,
+    names: &[String],
+) -> Result<Vec<&'static Contender<T>>, Failure> {
     if let Some(unknown) =
         names.iter().find(|name| suite.contenders.iter().all(|contender| contender.name != **name))
     {
         return Err(format!("there is no contender {unknown:?}: --list names them").into());
     }
-    let is_chosen = |contender: &&Contender| {
+    let is_chosen = |contender: &&Contender<T>| {
         if names.is_empty() {
             !contender.is_optional
         } else {
@@ -222,7 +263,7 @@ fn chosen_contenders(suite: &Suite, names: &[String]) -> Result<Vec<&'static Con
     Ok(suite.contenders.iter().filter(is_chosen).collect())
 }
 
-fn chosen_rows(suite: &Suite, names: &[String]) -> Result<Vec<Row>, Failure> {
+fn chosen_rows<T: Task>(suite: &Suite<T>, names: &[String]) -> Result<Vec<Row<T>>, Failure> {
     if let Some(unknown) =
         names.iter().find(|name| suite.rows.iter().all(|row| !row.name.starts_with(name.as_str())))
     {
@@ -230,10 +271,10 @@ fn chosen_rows(suite: &Suite, names: &[String]) -> Result<Vec<Row>, Failure> {
     }
     // Else `tcp_echo_64_x50` would mean `tcp_echo_64_x500` as well.
     let is_whole = |name: &String| suite.rows.iter().any(|row| row.name == *name);
-    let is_named = |row: &Row, name: &String| {
+    let is_named = |row: &Row<T>, name: &String| {
         if is_whole(name) { row.name == *name } else { row.name.starts_with(name.as_str()) }
     };
-    let is_chosen = |row: &&Row| {
+    let is_chosen = |row: &&Row<T>| {
         if names.is_empty() { row.is_default } else { names.iter().any(|name| is_named(row, name)) }
     };
     Ok(suite.rows.iter().filter(is_chosen).cloned().collect())
@@ -258,7 +299,7 @@ fn target_directory() -> Result<PathBuf, Failure> {
 }
 
 /// Measures all chosen rows, prints their tables, and writes the report.
-pub(crate) fn compare(suite: &Suite, options: &Options) -> Result<(), Failure> {
+pub(crate) fn compare<T: Task>(suite: &Suite<T>, options: &Options) -> Result<(), Failure> {
     if options.list {
         let default = |is_default: bool| if is_default { "" } else { " (only by name)" };
         suite
@@ -277,7 +318,7 @@ pub(crate) fn compare(suite: &Suite, options: &Options) -> Result<(), Failure> {
 
     let plan = setting.plan();
     let slices: u64 =
-        setting.rows.iter().map(|row| plan.slices(setting.contenders_of(row.work).len())).sum();
+        setting.rows.iter().map(|row| plan.slices(setting.contenders_of(&row.work).len())).sum();
     eprintln!(
         "seed {}; about {} s of measuring",
         plan.seed,
@@ -320,7 +361,11 @@ fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 /// Runs the rows one after the other and prints each one's table as soon as it is known.
-fn measure_all(setting: &Setting, keep: bool, progress: &Progress) -> Result<Report, Failure> {
+fn measure_all<T: Task>(
+    setting: &Setting<T>,
+    keep: bool,
+    progress: &Progress,
+) -> Result<Report, Failure> {
     let file = if setting.rows.iter().any(|row| row.work.needs_file()) {
         let size = setting.settings.file_size_mib << 20;
         let directory = &setting.file_directory;
@@ -349,7 +394,14 @@ fn measure_all(setting: &Setting, keep: bool, progress: &Progress) -> Result<Rep
             report.skipped.push(Skipped { name: row.name.clone(), reason });
             continue;
         }
-        let workload = measure_row(setting, row, file.as_ref(), progress)?;
+        let race = Race {
+            row,
+            contenders: setting.contenders_of(&row.work),
+            plan: setting.plan(),
+            file: file.as_ref(),
+            progress,
+        };
+        let workload = row.work.measure(&race)?;
         let annulus = workload.contenders.iter().find(|contender| contender.name == "annulus");
         report.machine.ring =
             report.machine.ring.or_else(|| annulus.map(|contender| contender.setup.clone()));
@@ -359,92 +411,40 @@ fn measure_all(setting: &Setting, keep: bool, progress: &Progress) -> Result<Rep
     Ok(report)
 }
 
-fn measure_row(
-    setting: &Setting,
-    row: &Row,
-    file: Option<&DataFile>,
-    progress: &Progress,
-) -> Result<Workload, Failure> {
-    let contenders = setting.contenders_of(row.work);
-    let seed = setting.settings.seed;
-    match (row.work, file) {
-        (Work::Echo { transport, connections, message_size, rate }, _) => {
-            let mut contest =
-                EchoContest::start(&contenders, transport, connections, message_size, rate, seed)?;
-            let (setups, placement) = (contest.setups(), contest.placement.clone());
-            let mut workload =
-                run(setting, row, file, &contenders, &mut contest, setups, progress)?;
-            if placement.server_core.is_none() {
-                workload.notes.push(
-                    "There is but one core: servers and load share it, and nothing is pinned."
-                        .into(),
-                );
-            }
-            // Of few connections both sides wait for each other, and idle cores mean nothing; nor
-            // do they at a fixed rate.
-            if connections >= 16 && row.work.saturates() {
-                workload.notes.extend(report::disturbance(&workload.contenders));
-            }
-            workload.placement = Some(placement);
-            Ok(workload)
-        }
-        (Work::Idle { connections }, _) => {
-            let mut contest = IdleContest { contenders: &contenders, connections };
-            let setups = vec![String::new(); contenders.len()];
-            run(setting, row, file, &contenders, &mut contest, setups, progress)
-        }
-        (_, Some(file)) => {
-            let mut contest = FileContest::start(&contenders, file, row.work)?;
-            let setups = contest.setups();
-            let mut workload =
-                run(setting, row, Some(file), &contenders, &mut contest, setups, progress)?;
-            if file.file_system.is_tmpfs {
-                workload.notes.push(
-                    "The file lies on tmpfs: the ring hands every access to worker threads there. For a fair picture put it on \
-                     a disk file system (--file-dir)."
-                        .into(),
-                );
-            }
-            Ok(workload)
-        }
-        (_, None) => Err("a file workload has no file".into()),
-    }
+/// A row that is about to be measured.
+pub(crate) struct Race<'a, T: Task> {
+    row: &'a Row<T>,
+    pub(crate) contenders: Vec<&'static Contender<T>>,
+    pub(crate) plan: Plan,
+    pub(crate) file: Option<&'a DataFile>,
+    progress: &'a Progress,
 }
 
-fn run(
-    setting: &Setting,
-    row: &Row,
-    file: Option<&DataFile>,
-    contenders: &[&'static Contender],
-    contest: &mut impl Contest,
-    setups: Vec<String>,
-    progress: &Progress,
-) -> Result<Workload, Failure> {
-    let mut plan = setting.plan();
-    if matches!(row.work, Work::Idle { .. }) {
-        plan.rounds = plan.rounds.min(MOST_IDLE_ROUNDS);
+impl<T: Task> Race<'_, T> {
+    /// Measures, and makes the entry of the report.
+    pub(crate) fn run(
+        &self,
+        description: String,
+        saturates: bool,
+        contest: &mut impl Contest,
+    ) -> Result<Workload, Failure> {
+        let Race { row, contenders, progress, .. } = self;
+        let plan = Plan { rounds: self.plan.rounds.min(contest.most_rounds()), ..self.plan };
+        let setups = contest.setups();
+        progress.begin(&row.name);
+        let results = measure::run(contest, &plan, |round, contender, slice| {
+            progress.advance(&row.name, round, plan.rounds, contenders[contender].name, slice);
+        })?;
+        let described = contenders.iter().zip(setups).zip(results);
+        let records: Vec<Record> = described
+            .map(|((contender, setup), (total, rounds))| Record {
+                name: contender.name,
+                setup,
+                counted: contender.counted,
+                total,
+                rounds,
+            })
+            .collect();
+        Ok(Workload::new(row.name.clone(), description, saturates, &records))
     }
-    progress.begin(&row.name);
-    let results = measure::run(contest, &plan, |round, contender, slice| {
-        progress.advance(&row.name, round, plan.rounds, contenders[contender].name, slice);
-    })?;
-    let described = contenders.iter().zip(setups).zip(results);
-    let records: Vec<Record> = described
-        .map(|((contender, setup), (total, rounds))| Record {
-            name: contender.name,
-            setup,
-            counted: contender.counted,
-            total,
-            rounds,
-        })
-        .collect();
-    Ok(Workload::new(
-        row.name.clone(),
-        row.work.describe(file.filter(|_| row.work.needs_file())),
-        row.work.saturates(),
-        &records,
-    ))
 }
-
-/// A round opens thousands of connections, and memory hardly differs from one to the next.
-const MOST_IDLE_ROUNDS: usize = 3;

@@ -8,8 +8,8 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::measure::{FIGURES, Figure, Figures, Ratio, Record, ratios};
+use super::served::Placement;
 use super::system::Machine;
-use super::workloads::Placement;
 
 /// Grows when a field changes its meaning or goes; fields may be added without.
 pub(crate) const SCHEMA: u32 = 1;

@@ -15,7 +15,8 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::Failure;
 use super::buffers::{Buffers, GROUP};
-use super::connection::{Connection, Pattern};
+use super::connection::{Connection, Talk};
+use super::load::Engine;
 use super::timetable::{Tally, Timetable};
 
 const SUBMISSIONS: u32 = 1024;
@@ -31,14 +32,14 @@ const SENT: u64 = 1 << 63;
 pub(super) struct RingLoad {
     ring: IoUring,
     buffers: Buffers,
-    pattern: Arc<Pattern>,
+    talk: Arc<dyn Talk>,
     connections: Vec<Connection>,
 }
 
 impl RingLoad {
     /// # Errors
     /// The kernel's: it has no such ring, or none for this process.
-    pub(super) fn open(pattern: &Arc<Pattern>) -> io::Result<RingLoad> {
+    pub(super) fn open(talk: &Arc<dyn Talk>) -> io::Result<RingLoad> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -50,9 +51,9 @@ impl RingLoad {
             .build(SUBMISSIONS)?;
         // Not all kernels have it.
         let _ = ring.submitter().register_ring_fd();
-        let buffer_size = pattern.message_size().clamp(BUFFER_SIZES[0], BUFFER_SIZES[1]);
+        let buffer_size = talk.reply_size().clamp(BUFFER_SIZES[0], BUFFER_SIZES[1]);
         let buffers = Buffers::register(&ring.submitter(), buffer_size)?;
-        Ok(RingLoad { ring, buffers, pattern: Arc::clone(pattern), connections: Vec::new() })
+        Ok(RingLoad { ring, buffers, talk: Arc::clone(talk), connections: Vec::new() })
     }
 
     pub(super) fn take_on(&mut self, connections: Vec<Connection>) -> Result<(), Failure> {
@@ -98,22 +99,62 @@ impl RingLoad {
         unsafe { self.push(&entry) }
     }
 
-    /// Sends the next message of a connection, whose reply is awaited since `asked`.
+    /// Sends the next request of a connection, whose reply is awaited since `asked`.
     fn ask(&mut self, index: usize, asked: Instant) -> Result<(), Failure> {
         let connection = &mut self.connections[index];
         connection.begin(asked);
-        let message = self.pattern.message(connection.number);
-        let entry = opcode::Send::new(Fixed(index as u32), message.as_ptr(), message.len() as u32)
+        let request = self.talk.request(connection.number);
+        let entry = opcode::Send::new(Fixed(index as u32), request.as_ptr(), request.len() as u32)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS)
             .user_data(SENT | index as u64);
-        // SAFETY: the pattern is not changed, and stays as long as the ring, as the socket does.
+        // SAFETY: the request is not changed, and stays as long as the ring, as the socket does.
         unsafe { self.push(&entry) }
     }
 
-    /// Loads until the timetable is over.
-    pub(super) fn run(&mut self, mut timetable: Timetable) -> Result<Tally, Failure> {
+    /// Is there anything to submit, or has the kernel put something off until the next call?
+    fn has_work(&mut self) -> bool {
+        let queue = self.ring.submission();
+        !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
+    }
+
+    /// What a completion means: the connection whose reply is complete, if it is that.
+    fn complete(&mut self, completion: &cqueue::Entry) -> Result<Option<usize>, Failure> {
+        let (token, result) = (completion.user_data(), completion.result());
+        let index = (token & !SENT) as usize;
+        if token & SENT != 0 {
+            // All of a request is sent, or it fails: that of a whole one is not told.
+            return match result {
+                0.. => Err("a request was sent in part only".into()),
+                errno => Err(io::Error::from_raw_os_error(-errno).into()),
+            };
+        }
+        let mut is_complete = false;
+        if let Some(buffer) = cqueue::buffer_select(completion.flags()) {
+            self.buffers.free -= 1;
+            let length = usize::try_from(result).unwrap_or(0);
+            // SAFETY: the kernel has filled so much of the buffer, and has not got it back.
+            let bytes = unsafe { std::slice::from_raw_parts(self.buffers.address(buffer), length) };
+            is_complete = self.talk.check(&mut self.connections[index], bytes)?;
+            self.buffers.give(buffer);
+        }
+        match result {
+            0 => return Err("the server closed a connection".into()),
+            1.. => {}
+            errno if errno == -libc::ENOBUFS => {}
+            errno => return Err(io::Error::from_raw_os_error(-errno).into()),
+        }
+        if !cqueue::more(completion.flags()) {
+            self.buffers.publish();
+            self.receive(index)?;
+        }
+        Ok(is_complete.then_some(index))
+    }
+}
+
+impl Engine for RingLoad {
+    fn run(&mut self, mut timetable: Timetable) -> Result<Tally, Failure> {
         let mut completions = Vec::with_capacity(COMPLETIONS as usize);
         let mut now = Instant::now();
         loop {
@@ -146,44 +187,5 @@ impl RingLoad {
             }
             self.buffers.publish();
         }
-    }
-
-    /// Is there anything to submit, or has the kernel put something off until the next call?
-    fn has_work(&mut self) -> bool {
-        let queue = self.ring.submission();
-        !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
-    }
-
-    /// What a completion means: the connection whose reply is complete, if it is that.
-    fn complete(&mut self, completion: &cqueue::Entry) -> Result<Option<usize>, Failure> {
-        let (token, result) = (completion.user_data(), completion.result());
-        let index = (token & !SENT) as usize;
-        if token & SENT != 0 {
-            // All of a message is sent, or it fails: that of a whole one is not told.
-            return match result {
-                0.. => Err("a message was sent in part only".into()),
-                errno => Err(io::Error::from_raw_os_error(-errno).into()),
-            };
-        }
-        let mut is_complete = false;
-        if let Some(buffer) = cqueue::buffer_select(completion.flags()) {
-            self.buffers.free -= 1;
-            let length = usize::try_from(result).unwrap_or(0);
-            // SAFETY: the kernel has filled so much of the buffer, and has not got it back.
-            let bytes = unsafe { std::slice::from_raw_parts(self.buffers.address(buffer), length) };
-            is_complete = self.connections[index].check(bytes, &self.pattern)?;
-            self.buffers.give(buffer);
-        }
-        match result {
-            0 => return Err("the server closed a connection".into()),
-            1.. => {}
-            errno if errno == -libc::ENOBUFS => {}
-            errno => return Err(io::Error::from_raw_os_error(-errno).into()),
-        }
-        if !cqueue::more(completion.flags()) {
-            self.buffers.publish();
-            self.receive(index)?;
-        }
-        Ok(is_complete.then_some(index))
     }
 }

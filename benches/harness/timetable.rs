@@ -11,23 +11,23 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How fast a thread asks, and until when.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
-    pub(super) deadline: Instant,
+pub(crate) struct Pace {
+    pub(crate) deadline: Instant,
     /// Between two requests; `None` for full speed.
-    pub(super) interval: Option<Duration>,
+    pub(crate) interval: Option<Duration>,
 }
 
 /// What one thread saw in one slice.
 #[derive(Debug)]
-pub(super) struct Tally {
-    pub(super) latencies: Histogram,
+pub(crate) struct Tally {
+    pub(crate) latencies: Histogram,
     /// For which it had something to do.
-    pub(super) busy: Duration,
+    pub(crate) busy: Duration,
 }
 
 /// One slice of one thread: which connection asks next, and when.
 #[derive(Debug)]
-pub(super) struct Timetable {
+pub(crate) struct Timetable {
     pace: Pace,
     /// It has no core to itself, so it must not keep the one that it has.
     shares_core: bool,
@@ -47,7 +47,7 @@ pub(super) struct Timetable {
 }
 
 impl Timetable {
-    pub(super) fn new(pace: Pace, connections: usize, shares_core: bool) -> Timetable {
+    pub(crate) fn new(pace: Pace, connections: usize, shares_core: bool) -> Timetable {
         let now = Instant::now();
         Timetable {
             pace,
@@ -66,7 +66,7 @@ impl Timetable {
 
     /// Who asks now, and since when the reply counts as awaited: at a fixed rate since it was due,
     /// though no connection was free then.
-    pub(super) fn next(&mut self, now: Instant) -> Option<(usize, Instant)> {
+    pub(crate) fn next(&mut self, now: Instant) -> Option<(usize, Instant)> {
         let (is_time, asked) = match self.pace.interval {
             None => (self.firsts > 0 || now < self.pace.deadline, now),
             Some(_) => (self.due <= now && self.due < self.pace.deadline, self.due),
@@ -78,18 +78,18 @@ impl Timetable {
         Some((index, asked))
     }
 
-    pub(super) fn answered(&mut self, index: usize, latency: Duration) {
+    pub(crate) fn answered(&mut self, index: usize, latency: Duration) {
         self.latencies.saturating_record(latency.as_nanos() as u64);
         self.outstanding -= 1;
         self.free.push(index);
     }
 
     /// To be asked when there is no next one.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.outstanding == 0 && self.pace.interval.is_none_or(|_| self.due >= self.pace.deadline)
     }
 
-    pub(super) fn something_came(&mut self, now: Instant) {
+    pub(crate) fn something_came(&mut self, now: Instant) {
         self.last = now;
         if let Some(since) = self.idle_since.take() {
             self.idle += now.duration_since(since);
@@ -98,7 +98,7 @@ impl Timetable {
 
     /// There is nothing to do. It does not sleep, since a load that has to wake up first is no
     /// load.
-    pub(super) fn nothing_came(&mut self, now: Instant) -> Result<(), Failure> {
+    pub(crate) fn nothing_came(&mut self, now: Instant) -> Result<(), Failure> {
         self.idle_since.get_or_insert(now);
         if self.outstanding > 0 && now.duration_since(self.last) > SILENCE_TIMEOUT {
             return Err(format!(
@@ -116,7 +116,7 @@ impl Timetable {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Tally {
+    pub(crate) fn finish(self) -> Tally {
         Tally { latencies: self.latencies, busy: self.started.elapsed().saturating_sub(self.idle) }
     }
 }

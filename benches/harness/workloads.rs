@@ -1,16 +1,18 @@
 //! The workloads that are compared: which processes each needs, and how one slice of it runs.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::child::{Contestant, CopyJob, EchoJob, Job, ReadJob};
+use super::connection::Pattern;
 use super::data_file::{BLOCK_SIZE, DataFile};
-use super::load::{Address, Load};
+use super::load::talking;
 use super::measure::{Contest, Slice};
-use super::{Contender, Failure, system};
+use super::report::{self, Workload};
+use super::served::{IdleContest, MANY_CONNECTIONS, Server, ServerContest, cores};
+use super::{Contender, Failure, Race, Row, Task};
 
 /// The smallest buffer an echo server reads into: what programs that do not know their messages'
 /// size would take.
@@ -27,21 +29,6 @@ const IDLE_MESSAGE_SIZE: usize = 64;
 /// Messages a second at which a server is idle for some of the time, from a fifth of what it can to
 /// more than half.
 const HALF_IDLE_RATES: [u32; 3] = [20_000, 60_000, 100_000];
-
-/// One row of the table: a workload with its parameters.
-#[derive(Clone, Debug)]
-pub(crate) struct Row {
-    pub(crate) name: String,
-    pub(crate) work: Work,
-    /// Run it when nobody has asked for particular rows.
-    pub(crate) is_default: bool,
-}
-
-impl Row {
-    pub(crate) fn new(name: impl Into<String>, work: Work) -> Row {
-        Row { name: name.into(), work, is_default: true }
-    }
-}
 
 /// The rows by which annulus is judged, each at the sizes at which contenders differ.
 pub(crate) fn all_rows() -> Vec<Row> {
@@ -119,23 +106,12 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    pub(crate) fn needs_file(self) -> bool {
-        matches!(
-            self,
-            Work::RandomRead { .. } | Work::SequentialRead | Work::Stream { .. } | Work::Copy
-        )
-    }
-
     /// Is a server to be as busy as it can? One that serves a single connection waits for it.
-    pub(crate) fn saturates(self) -> bool {
+    fn saturates(self) -> bool {
         matches!(self, Work::Echo { rate: None, connections: 2.., .. })
     }
 
-    pub(crate) fn is_direct(self) -> bool {
-        matches!(self, Work::RandomRead { direct: true, .. } | Work::Stream { direct: true, .. })
-    }
-
-    pub(crate) fn describe(self, file: Option<&DataFile>) -> String {
+    fn describe(self, file: Option<&DataFile>) -> String {
         let file = file.map_or(String::new(), |file| {
             format!("a {} MiB file on {}", file.size >> 20, file.file_system.name)
         });
@@ -217,59 +193,85 @@ impl Work {
     }
 }
 
-/// Which cores are used for what.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Placement {
-    /// `None` when there is but one core, so that nothing is pinned.
-    pub(crate) server_core: Option<usize>,
-    pub(crate) load_threads: usize,
-}
+impl Task for Work {
+    type Job = Job;
 
-/// The first core for servers, the others for their load; or, where there is but one, none for
-/// either.
-fn cores() -> (Option<usize>, Vec<usize>) {
-    let cores = system::allowed_cores();
-    match cores.split_first() {
-        Some((&first, rest)) if !rest.is_empty() => (Some(first), rest.to_vec()),
-        _ => (None, Vec::new()),
+    fn needs_file(&self) -> bool {
+        matches!(
+            self,
+            Work::RandomRead { .. } | Work::SequentialRead | Work::Stream { .. } | Work::Copy
+        )
+    }
+
+    fn is_direct(&self) -> bool {
+        matches!(self, Work::RandomRead { direct: true, .. } | Work::Stream { direct: true, .. })
+    }
+
+    fn connections_of(job: &Job) -> usize {
+        if let Job::Echo(job) = job { job.connections } else { 0 }
+    }
+
+    fn measure(&self, round: &Race<'_, Work>) -> Result<Workload, Failure> {
+        let (contenders, seed) = (&round.contenders, round.plan.seed);
+        let describe = self.describe(round.file.filter(|_| self.needs_file()));
+        match (*self, round.file) {
+            (Work::Echo { transport, connections, message_size, rate }, _) => {
+                let start = |contender: &&'static Contender| {
+                    echo_server(contender, transport, connections, message_size, seed)
+                };
+                let mut contest = ServerContest::start(contenders, connections, rate, start)?;
+                let placement = contest.placement.clone();
+                let saturates = self.saturates();
+                let mut workload = round.run(describe, saturates, &mut contest)?;
+                workload.notes.extend(placement.note());
+                // Of few connections both sides wait for each other, and idle cores mean nothing;
+                // nor do they at a fixed rate.
+                if connections >= MANY_CONNECTIONS && saturates {
+                    workload.notes.extend(report::disturbance(&workload.contenders));
+                }
+                workload.placement = Some(placement);
+                Ok(workload)
+            }
+            (Work::Idle { connections }, _) => {
+                let start = |contender: usize| {
+                    let transport = Transport::Tcp;
+                    echo_server(contenders[contender], transport, 1, IDLE_MESSAGE_SIZE, seed)
+                };
+                let talk = talking(Arc::new(Pattern::new(IDLE_MESSAGE_SIZE, seed)));
+                let mut contest =
+                    IdleContest { contenders: contenders.len(), connections, start, talk };
+                round.run(describe, false, &mut contest)
+            }
+            (_, Some(file)) => {
+                let mut contest = FileContest::start(contenders, file, *self)?;
+                let mut workload = round.run(describe, false, &mut contest)?;
+                if file.file_system.is_tmpfs {
+                    workload.notes.push(
+                        "The file lies on tmpfs: the ring hands every access to worker threads there. For a fair picture put it on \
+                         a disk file system (--file-dir)."
+                            .into(),
+                    );
+                }
+                Ok(workload)
+            }
+            (_, None) => Err("a file workload has no file".into()),
+        }
     }
 }
 
 /// An echo server, and all connections to it.
-#[derive(Debug)]
-struct EchoServer {
-    contestant: Contestant,
-    load: Load,
-    unix_path: Option<PathBuf>,
-}
-
-impl EchoServer {
-    fn start(
-        contender: &Contender,
-        transport: Transport,
-        connections: usize,
-        message_size: usize,
-        seed: u64,
-    ) -> Result<EchoServer, Failure> {
-        let (server_core, load_cores) = cores();
-        let unix_path = (transport == Transport::Unix).then(unique_socket_path);
-        let read_size = message_size.max(SMALLEST_READ);
-        let job = EchoJob { unix_path: unix_path.clone(), connections, read_size };
-        let contestant = Contestant::start(contender, server_core, Job::Echo(job))?;
-        let address = unix_path.clone().map_or(Address::Tcp(contestant.port), Address::Unix);
-        let load = Load::connect(&address, connections, message_size, &load_cores, seed)
-            .map_err(|error| format!("{}: {error}", contender.name))?;
-        Ok(EchoServer { contestant, load, unix_path })
-    }
-}
-
-impl Drop for EchoServer {
-    fn drop(&mut self) {
-        if let Some(path) = &self.unix_path {
-            // It lies in the directory for temporary files, where one more does no harm.
-            let _ = std::fs::remove_file(path);
-        }
-    }
+fn echo_server(
+    contender: &Contender,
+    transport: Transport,
+    connections: usize,
+    message_size: usize,
+    seed: u64,
+) -> Result<Server, Failure> {
+    let unix_path = (transport == Transport::Unix).then(unique_socket_path);
+    let read_size = message_size.max(SMALLEST_READ);
+    let job = EchoJob { unix_path: unix_path.clone(), connections, read_size };
+    let talk = talking(Arc::new(Pattern::new(message_size, seed)));
+    Server::start(contender, Job::Echo(job), unix_path, connections, &talk)
 }
 
 /// In the directory for temporary files, since the path of a socket is limited to 108 bytes.
@@ -277,109 +279,6 @@ fn unique_socket_path() -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     std::env::temp_dir().join(format!("annulus-bench-{}-{number}.socket", std::process::id()))
-}
-
-/// Echo: one server process per contender, all connected at once, loaded one at a time.
-#[derive(Debug)]
-pub(crate) struct EchoContest {
-    servers: Vec<EchoServer>,
-    rate: Option<u32>,
-    pub(crate) placement: Placement,
-}
-
-impl EchoContest {
-    pub(crate) fn start(
-        contenders: &[&'static Contender],
-        transport: Transport,
-        connections: usize,
-        message_size: usize,
-        rate: Option<u32>,
-        seed: u64,
-    ) -> Result<EchoContest, Failure> {
-        system::allow_open_files((connections * contenders.len()) as u64 + 64)?;
-        let start = |contender: &&'static Contender| {
-            EchoServer::start(contender, transport, connections, message_size, seed)
-        };
-        let servers: Vec<EchoServer> = contenders.iter().map(start).collect::<Result<_, _>>()?;
-        let load_threads = servers.first().map_or(0, |server| server.load.threads());
-        Ok(EchoContest {
-            servers,
-            rate,
-            placement: Placement { server_core: cores().0, load_threads },
-        })
-    }
-
-    pub(crate) fn setups(&self) -> Vec<String> {
-        self.servers.iter().map(|server| server.contestant.setup.clone()).collect()
-    }
-}
-
-impl Contest for EchoContest {
-    fn contenders(&self) -> usize {
-        self.servers.len()
-    }
-
-    fn slice(
-        &mut self,
-        contender: usize,
-        duration: Duration,
-        _seed: u64,
-    ) -> Result<Slice, Failure> {
-        let EchoServer { contestant, load, .. } = &mut self.servers[contender];
-        let before = contestant.counters()?;
-        let loaded = load
-            .slice(duration, self.rate)
-            .map_err(|error| format!("{}: {error}", contestant.name))?;
-        let after = contestant.counters()?;
-        Ok(Slice {
-            operations: loaded.operations,
-            elapsed: loaded.elapsed,
-            cpu: Duration::from_nanos(after.cpu_ns - before.cpu_ns),
-            enters: after.enters_since(&before),
-            latencies: loaded.latencies,
-            load_busy: Some(loaded.busy),
-            bytes_per_connection: None,
-        })
-    }
-}
-
-/// Memory of idle connections: in each slice a new server, so that no earlier connection's memory
-/// is used again.
-#[derive(Debug)]
-pub(crate) struct IdleContest<'a> {
-    pub(crate) contenders: &'a [&'static Contender],
-    pub(crate) connections: usize,
-}
-
-impl Contest for IdleContest<'_> {
-    fn contenders(&self) -> usize {
-        self.contenders.len()
-    }
-
-    fn slice(
-        &mut self,
-        contender: usize,
-        _duration: Duration,
-        seed: u64,
-    ) -> Result<Slice, Failure> {
-        system::allow_open_files(self.connections as u64 + 64)?;
-        // With one connection it has everything that it needs once.
-        let mut server = EchoServer::start(
-            self.contenders[contender],
-            Transport::Tcp,
-            1,
-            IDLE_MESSAGE_SIZE,
-            seed,
-        )?;
-        server.load.slice(Duration::ZERO, None)?;
-        let before = server.contestant.memory()?;
-        let address = Address::Tcp(server.contestant.port);
-        let mut crowd =
-            Load::connect(&address, self.connections, IDLE_MESSAGE_SIZE, &cores().1, seed)?;
-        crowd.slice(Duration::ZERO, None)?;
-        let after = server.contestant.memory()?;
-        Ok(Slice::of_memory(after.saturating_sub(before) as f64 / self.connections as f64))
-    }
 }
 
 /// Work on one file: one process per contender, those of one thread pinned.
@@ -412,15 +311,11 @@ impl<'a> FileContest<'a> {
         let workers = contenders.iter().map(start).collect::<Result<_, Failure>>()?;
         Ok(FileContest { workers, file, is_direct })
     }
-
-    pub(crate) fn setups(&self) -> Vec<String> {
-        self.workers.iter().map(|worker| worker.setup.clone()).collect()
-    }
 }
 
 impl Contest for FileContest<'_> {
-    fn contenders(&self) -> usize {
-        self.workers.len()
+    fn setups(&self) -> Vec<String> {
+        self.workers.iter().map(|worker| worker.setup.clone()).collect()
     }
 
     /// Warms the file, for the kernel may have given some of its pages to others meanwhile.
