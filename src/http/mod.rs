@@ -7,3 +7,4 @@ mod server;
 
 pub use body::Body;
 pub use error::{Error, ErrorKind};
+pub use server::{Listener, PeerAddr, Serve, Served, Server, ServiceFn, serve, service_fn};
