@@ -3,14 +3,15 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::harness::Failure;
 use crate::harness::system;
 
 /// So many that a slice does not ask for one twice.
-const COLD_FILES: usize = 8192;
-const MOST_COLD_BYTES: usize = 512 << 20;
+const COLD_FILES: usize = 4096;
+const MOST_COLD_BYTES: usize = 256 << 20;
 const CACHED_FILES: usize = 64;
 /// Files of a subdirectory.
 const PER_DIRECTORY: usize = 256;
@@ -43,9 +44,12 @@ impl Files {
             fs::create_dir_all(path.parent().ok_or("a file lies in a directory")?)?;
             let mut file = File::create(&path)?;
             file.write_all(files.content(index))?;
-            // Pages that are not written yet cannot be dropped.
-            file.sync_data()?;
             files.open.push(File::open(&path)?);
+        }
+        // Pages that are not written yet cannot be dropped.
+        let synced = Command::new("sync").arg("-f").arg(&files.root).status()?;
+        if !synced.success() {
+            return Err(format!("sync(1) of the files: {synced}").into());
         }
         Ok(files)
     }
