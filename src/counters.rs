@@ -5,6 +5,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// What [`Metrics::anchored_leaked`] says.
+static ANCHORED_LEAKED: AtomicU64 = AtomicU64::new(0);
+
+/// A value of `Anchored` is leaked, on any thread.
+pub(crate) fn count_leak() {
+    ANCHORED_LEAKED.fetch_add(1, Ordering::Relaxed);
+}
+
 /// A number that one thread writes and any thread may read. Since nobody else writes, adding is a
 /// load and a store, which costs no more than adding to a plain number.
 #[derive(Debug, Default)]
@@ -44,7 +52,10 @@ macro_rules! counters {
         impl Counters {
             /// What the page says now.
             pub(crate) fn snapshot(&self) -> Metrics {
-                Metrics { $($name: self.$name.get(),)* }
+                Metrics {
+                    $($name: self.$name.get(),)*
+                    anchored_leaked: ANCHORED_LEAKED.load(Ordering::Relaxed),
+                }
             }
         }
 
@@ -62,6 +73,10 @@ macro_rules! counters {
         #[non_exhaustive]
         pub struct Metrics {
             $($(#[$documentation])* pub $name: u64,)*
+            /// Values of [`Anchored`](crate::Anchored) that were dropped away from home after
+            /// their runtime had ended, and so are leaked: in the whole process, since such a
+            /// runtime has nobody left to ask for its own.
+            pub anchored_leaked: u64,
         }
     };
 }

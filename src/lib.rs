@@ -19,7 +19,7 @@
 //! | [`time`] | Sleeping, time-outs around any future, intervals |
 //! | [`buf`] | What can be given to an operation as a buffer; slices; memory for `O_DIRECT` |
 //! | [`custom`] | Operations of one's own on the ring |
-//! | this page | [`block_on`], [`spawn`], [`JoinSet`], [`spawn_blocking`], [`yield_now`], [`Runtime`], [`Builder`], [`Handle`], [`Op`], [`Chain`], [`Error`], [`metrics`] |
+//! | this page | [`block_on`], [`spawn`], [`JoinSet`], [`Anchored`], [`spawn_blocking`], [`yield_now`], [`Runtime`], [`Builder`], [`Handle`], [`Op`], [`Chain`], [`Error`], [`metrics`] |
 //!
 //! Guides, whose programs are compiled with the tests:
 //!
@@ -381,7 +381,7 @@ mod wheel;
 pub use blocking::spawn_blocking;
 pub use buf::Error;
 pub use doctor::{Diagnosis, Shortfall, diagnose};
-pub use exec::{AbortHandle, JoinError, JoinHandle};
+pub use exec::{AbortHandle, Anchored, JoinError, JoinHandle};
 pub use inflight::{Cancel, Chain, Deadline, Expire, Op};
 pub use join_set::JoinSet;
 pub use op::custom;

@@ -1,4 +1,4 @@
-//! The inbox of a runtime, through which wakes and closures come from other threads.
+//! The inbox of a runtime, through which wakes, closures and values come from other threads.
 //!
 //! The cells of inboxes are never freed, so a waker may use one at any time. A cell is open while
 //! its runtime lives. A wake costs a system call only if the runtime is parked. That call is made
@@ -31,6 +31,9 @@ const MOST_JOBS: usize = 2;
 /// A closure for the thread of a runtime. What it starts there has to report its own end: a panic
 /// in the closure itself ends only the closure, and nobody is told.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
+
+/// A value that other threads had, and that only the owner's thread may drop.
+pub(super) type Returned = Box<dyn Send>;
 
 /// No task and no root has this number.
 const NONE: u64 = 0;
@@ -66,10 +69,14 @@ struct Letters {
     woken: Vec<TaskId>,
     /// Closures in the order in which they were posted.
     jobs: VecDeque<Job>,
+    /// Values to be dropped, in the order in which they came back.
+    returned: Vec<Returned>,
     /// How often the cell was opened. Who posts names the opening that he means.
     openings: u64,
     /// The runtime takes closures. Not any more once it ends.
     takes_jobs: bool,
+    /// The runtime takes values back, until it has nothing left to wait for.
+    takes_values: bool,
     /// The length at which doubles are thrown out next, if that is more than `DOUBLES_ALLOWED`.
     tidy_at: usize,
 }
@@ -96,6 +103,7 @@ pub(super) fn open(unparker: Unparker) -> io::Result<(u16, Numbers, &'static Inb
     letters.unparker = Some(unparker);
     letters.openings += 1;
     letters.takes_jobs = true;
+    letters.takes_values = true;
     drop(letters);
     Ok((cell, numbers, inbox))
 }
@@ -161,6 +169,33 @@ impl Inbox {
         Ok(())
     }
 
+    /// Adds a value for the owner of that opening to drop, and ends its wait if it is in one.
+    ///
+    /// # Errors
+    /// The value, if that owner drops none any more.
+    pub(super) fn give_back(&self, opening: u64, value: Returned) -> Result<(), Returned> {
+        let mut letters = lock(&self.letters);
+        if letters.openings != opening || !letters.takes_values {
+            return Err(value);
+        }
+        letters.returned.push(value);
+        self.pending.store(true, SeqCst);
+        self.kick(&letters);
+        Ok(())
+    }
+
+    /// Takes the values that have come back, outside of the loop.
+    pub(super) fn take_returned(&self) -> Vec<Returned> {
+        mem::take(&mut lock(&self.letters).returned)
+    }
+
+    /// Refuses values from here on, and returns those that have come back.
+    pub(super) fn refuse_values(&self) -> Vec<Returned> {
+        let mut letters = lock(&self.letters);
+        letters.takes_values = false;
+        mem::take(&mut letters.returned)
+    }
+
     /// Refuses closures from here on, and returns those that have not run.
     pub(super) fn refuse_jobs(&self) -> VecDeque<Job> {
         let mut letters = lock(&self.letters);
@@ -168,8 +203,9 @@ impl Inbox {
         mem::take(&mut letters.jobs)
     }
 
-    /// Moves the wakes that have come into `into`, and returns the closures that are to run now.
-    pub(super) fn take(&self, into: &mut Vec<TaskId>) -> Vec<Job> {
+    /// Moves the wakes that have come into `into`, and returns the closures that are to run now,
+    /// and the values that have come back.
+    pub(super) fn take(&self, into: &mut Vec<TaskId>) -> (Vec<Job>, Vec<Returned>) {
         let first = self.first.load(Acquire);
         if first != NONE {
             // While there is a letter nobody else writes here, so this need not be one step with
@@ -184,9 +220,9 @@ impl Inbox {
             let count = letters.jobs.len().min(MOST_JOBS);
             let jobs = letters.jobs.drain(..count).collect();
             self.pending.store(!letters.jobs.is_empty(), SeqCst);
-            return jobs;
+            return (jobs, mem::take(&mut letters.returned));
         }
-        Vec::new()
+        (Vec::new(), Vec::new())
     }
 
     /// Announces a wait. `false`: something has come, so do not wait.
@@ -224,6 +260,7 @@ impl fmt::Debug for Letters {
         f.debug_struct("Letters")
             .field("woken", &self.woken)
             .field("jobs", &self.jobs.len())
+            .field("returned", &self.returned.len())
             .finish_non_exhaustive()
     }
 }
@@ -312,7 +349,7 @@ mod tests {
         }
         while inbox.has_letters() {
             assert!(!inbox.park(), "a closure keeps the owner from parking");
-            let jobs = inbox.take(&mut Vec::new());
+            let (jobs, _) = inbox.take(&mut Vec::new());
             assert!((1..=MOST_JOBS).contains(&jobs.len()));
             jobs.into_iter().for_each(|job| job());
         }

@@ -1,9 +1,10 @@
-//! The mailbox of a runtime: closures that any thread posts and the runtime's thread runs.
+//! The mailbox of a runtime: closures that any thread posts and the runtime's thread runs, and
+//! values that any thread gives back and the runtime's thread drops.
 //!
 //! They lie in the inbox beside the wakes. A mailbox belongs to one runtime. A later runtime in the
 //! same cell of the inbox has another one, so no closure runs where it was not meant to.
 
-use super::inbox::{Inbox, Job};
+use super::inbox::{Inbox, Job, Returned};
 
 /// Where to post closures for one runtime.
 #[derive(Debug, Clone, Copy)]
@@ -27,5 +28,14 @@ impl Mailbox {
     /// then is dropped on the runtime's thread.
     pub(crate) fn post(&self, job: Job) -> Result<(), Job> {
         self.inbox.post(self.opening, job)
+    }
+
+    /// Has the runtime's thread drop a value, in its next turn or at the end of the runtime, and
+    /// ends the loop's wait.
+    ///
+    /// # Errors
+    /// The value, if the runtime has ended.
+    pub(super) fn give_back(&self, value: Returned) -> Result<(), Returned> {
+        self.inbox.give_back(self.opening, value)
     }
 }

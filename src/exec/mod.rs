@@ -11,6 +11,7 @@
 //! while an [`Entered`] exists, which keeps that executor.
 #![allow(unsafe_code)]
 
+mod anchored;
 mod arena;
 mod budget;
 mod header;
@@ -31,6 +32,7 @@ use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+pub use anchored::Anchored;
 pub(crate) use budget::{Budget, yield_once};
 pub use join::{AbortHandle, JoinHandle};
 pub use join_error::JoinError;
@@ -77,6 +79,8 @@ pub(crate) struct Executor {
     /// How many tasks are being cancelled by the destructors of others.
     depth: Cell<u32>,
     inbox: &'static Inbox,
+    /// The address of the inbox for others.
+    mailbox: Mailbox,
     inbox_closed: Cell<bool>,
     /// Memory for what comes out of the inbox.
     letters: RefCell<Vec<TaskId>>,
@@ -95,6 +99,7 @@ impl Executor {
             closing: Cell::new(None),
             depth: Cell::new(0),
             inbox,
+            mailbox: Mailbox::of(inbox),
             inbox_closed: Cell::new(false),
             letters: RefCell::new(Vec::new()),
         });
@@ -325,8 +330,8 @@ impl Executor {
         }
     }
 
-    /// Schedules what other threads have woken, and runs some of the closures that they have
-    /// posted. Costs two loads when that is nothing.
+    /// Schedules what other threads have woken, drops the values that they have given back, and
+    /// runs some of the closures that they have posted. Costs two loads when that is nothing.
     #[inline]
     pub(crate) fn collect_foreign_wakes(&self) {
         if self.inbox.has_letters() {
@@ -337,20 +342,21 @@ impl Executor {
     #[cold]
     fn open_letters(&self) {
         let mut letters = self.letters.borrow_mut();
-        let jobs = self.inbox.take(&mut letters);
+        let (jobs, returned) = self.inbox.take(&mut letters);
         for id in letters.drain(..) {
             self.wake(id);
         }
         drop(letters);
+        returned.into_iter().for_each(unwind::discard);
         jobs.into_iter().for_each(unwind::quietly);
     }
 
-    /// Where other threads post closures.
+    /// Where other threads post closures and give values back.
     pub(crate) fn mailbox(&self) -> Mailbox {
-        Mailbox::of(self.inbox)
+        self.mailbox
     }
 
-    /// Have other threads woken anybody since the last look, or posted closures?
+    /// Have other threads woken anybody since the last look, posted closures or given values back?
     pub(crate) fn has_mail(&self) -> bool {
         self.inbox.has_letters()
     }
@@ -439,10 +445,23 @@ impl Executor {
         }
     }
 
+    /// Drops the values that other threads have given back, and says how many. Their destructors
+    /// are user code, as those of tasks.
+    pub(crate) fn drop_returned(&self) -> usize {
+        discard_each(self.inbox.take_returned())
+    }
+
+    /// As [`drop_returned`](Executor::drop_returned), for the last time: what other threads drop
+    /// from here on is leaked.
+    pub(crate) fn refuse_values(&self) -> usize {
+        discard_each(self.inbox.refuse_values())
+    }
+
     /// Wakes from other threads go nowhere from here on. Must come before the ring closes.
     pub(crate) fn close_inbox(&self) {
         if !self.inbox_closed.replace(true) {
             self.inbox.refuse_jobs().into_iter().for_each(unwind::discard);
+            self.refuse_values();
             self.inbox.close(self.root.id().cell(), self.arena.numbers());
         }
     }
@@ -453,6 +472,13 @@ impl Drop for Executor {
         self.close_inbox();
         self.arena.close();
     }
+}
+
+fn discard_each<T>(values: Vec<T>) -> usize {
+    let count = values.len();
+    // Each by itself: two destructors that panic at a time would end the process.
+    values.into_iter().for_each(unwind::discard);
+    count
 }
 
 /// Restores the executor that this thread was in before.

@@ -17,7 +17,7 @@ const PROGRAMS: u64 = 10;
 const PROGRAMS: u64 = 2000;
 
 /// An executor that nobody ever has to wake.
-fn executor() -> Rc<Executor> {
+pub(super) fn executor() -> Rc<Executor> {
     let null = File::options().write(true).open("/dev/null").expect("it is always there");
     Executor::new(Unparker::Event(Arc::new(null))).expect("a cell")
 }

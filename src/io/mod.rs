@@ -47,6 +47,8 @@
 //! save has a price: a thread for each copy, as long as the peer takes, and no cancel reaches it.
 //! `cargo bench --bench micro -- file_to_socket` measures copy and sendfile.
 
+#[cfg(any(feature = "futures-io", feature = "tokio-io", feature = "hyper"))]
+mod anchored;
 mod buf_reader;
 mod buf_writer;
 mod by_reference;

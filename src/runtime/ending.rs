@@ -45,9 +45,10 @@ impl Ending {
     fn step(&mut self, now: Instant, limit: Wait) -> Poll<()> {
         let _entered = self.core.enter();
         let dropped = self.core.drop_tasks_and_wakers();
-        match self.core.driver.borrow().in_flight() {
+        let in_flight = self.core.driver.borrow().in_flight();
+        match in_flight {
             _ if now >= self.bound => return Poll::Ready(()),
-            0 if dropped > 0 => return Poll::Pending,
+            0 if dropped > 0 || self.core.executor.refuse_values() > 0 => return Poll::Pending,
             0 => return Poll::Ready(()),
             _ => {}
         }
@@ -88,8 +89,8 @@ impl Drop for Ending {
 }
 
 impl Core {
-    /// Drops the tasks and the wakers of the timers, and says how many. Their destructors may have
-    /// started operations, spawned tasks and set timers.
+    /// Drops the tasks, the wakers of the timers and what other threads have given back, and says
+    /// how many. Their destructors may have started operations, spawned tasks and set timers.
     fn drop_tasks_and_wakers(&self) -> usize {
         let tasks = self.executor.task_count();
         self.executor.cancel_all();
@@ -97,7 +98,7 @@ impl Core {
         let count = wakers.len();
         // Each by itself: two destructors that panic at a time would end the process.
         wakers.into_iter().for_each(unwind::discard);
-        tasks + count
+        tasks + count + self.executor.drop_returned()
     }
 
     /// Closes the inbox, then the ring. Returns how many operations the kernel still holds.
