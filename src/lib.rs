@@ -364,6 +364,8 @@ pub mod fs;
 pub mod futex;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 mod inflight;
 pub mod io;
 mod join_set;

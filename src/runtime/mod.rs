@@ -11,6 +11,8 @@ mod handle;
 mod hooks;
 #[cfg(test)]
 mod older_kernels;
+#[cfg(feature = "hyper")]
+mod send_timer;
 mod spin;
 mod tick;
 mod timer;
@@ -25,6 +27,8 @@ pub use block_on::Runtime;
 pub use builder::Builder;
 pub(crate) use current::{current, forget_descriptor, is_current, registers_files, try_current};
 pub use handle::{Handle, RemoteHandle};
+#[cfg(feature = "hyper")]
+pub(crate) use send_timer::SendTimer;
 pub(crate) use timer::{Timer, deadline_after};
 
 use crate::exec::{self, JoinHandle};
