@@ -10,8 +10,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::Failure;
 use super::measure::{FIGURES, Figures};
 use super::report::{
-    KNOWN_LIMITS, RATIO_MEANING, Report, Verdict, Workload, answer, busy_line, losses, number,
-    shown, verdict,
+    ELSEWHERE, KNOWN_LIMITS, RATIO_MEANING, Report, Verdict, Workload, answer, busy_line, losses,
+    number, shown, verdict,
 };
 
 const PLOT_SIZE: (u32, u32) = (460, 300);
@@ -412,7 +412,7 @@ fn findings(html: &mut String, report: &Report) -> Result<(), Failure> {
     for limit in KNOWN_LIMITS {
         writeln!(html, "<li>{}</li>", escape(limit))?;
     }
-    html.push_str("</ul>\n");
+    writeln!(html, "</ul>\n<h2>Measured elsewhere</h2>\n<p>{}</p>", escape(ELSEWHERE))?;
     if let Some(ring) = &report.machine.ring {
         writeln!(html, "<h2>Ring set-up in force</h2>\n<pre>{}</pre>", escape(ring))?;
     }

@@ -352,6 +352,10 @@ pub(crate) const KNOWN_LIMITS: &[&str] = &[
     "Files on tmpfs: the ring hands every access to worker threads there.",
 ];
 
+/// What is measured by other programs of the repository.
+pub(crate) const ELSEWHERE: &str = "HTTP requests on the ring, on the software ring and on tokio's epoll loop, with the same hyper service: \
+     cargo run --release --manifest-path benches/http/Cargo.toml. Other runtimes on the work of the macro benchmark: benches/peers.";
+
 /// A side wins a figure if it was better in at least this share of the rounds: with 16 rounds,
 /// chance alone calls a winner once in two thousand figures (a share of three quarters once in
 /// thirteen),
@@ -440,6 +444,7 @@ pub(crate) fn closing(report: &Report) -> String {
     for limit in KNOWN_LIMITS {
         let _ = writeln!(text, "  - {limit}");
     }
+    let _ = writeln!(text, "\n{ELSEWHERE}");
     for skipped in &report.skipped {
         let _ = writeln!(text, "\nSkipped {}: {}.", skipped.name, skipped.reason);
     }
