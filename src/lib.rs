@@ -13,6 +13,7 @@
 //! | [`fs`] | Files: read and write at an offset, where they stand, or as a stream; locks, attributes; names, directories, whole trees; changes |
 //! | [`net`] | TCP, UDP, Unix and vsock sockets; name look-up |
 //! | [`io`] | Traits for code over any stream; lines, copies, frames; pipes, standard streams; readiness of any descriptor; counters to wait for |
+//! | `tls` | TLS for clients and servers, over any stream (feature `tls`) |
 //! | [`futex`] | Waiting for a number in memory |
 //! | [`process`] | Child processes, with pipes |
 //! | [`signal`] | Ctrl-C and other signals, as streams |
@@ -377,6 +378,8 @@ mod runtime;
 pub mod signal;
 mod sys;
 pub mod time;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod unwind;
 mod wheel;
 
