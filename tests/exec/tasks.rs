@@ -303,7 +303,7 @@ fn a_hundred_thousand_tasks_all_run() {
         for handle in handles {
             handle.await.expect("no panic");
         }
-        assert_eq!(sum.get(), (0..100_000).sum());
+        assert_eq!(sum.get(), (0..100_000).sum::<u64>());
         assert_eq!(annulus::metrics().tasks, 0);
     });
 }
