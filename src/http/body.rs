@@ -83,7 +83,6 @@ impl Body {
     }
 
     /// A second body with the same bytes. `None` for one whose bytes come only once.
-    #[allow(dead_code)] // The client's.
     pub(super) fn try_clone(&self) -> Option<Body> {
         match &self.content {
             Content::Empty => Some(Body::empty()),

@@ -122,14 +122,12 @@ impl Error {
     }
 
     /// A time-out of `limit` has passed before the step was done.
-    #[allow(dead_code)] // The client's.
     pub(super) fn timed_out(kind: ErrorKind, which: &str, limit: Duration) -> Error {
         let mut error = Error::because(kind, format!("{which} time-out of {limit:?} has passed"));
         error.parts.is_timeout = true;
         error
     }
 
-    #[allow(dead_code)] // The client's.
     pub(super) fn of_status(status: StatusCode) -> Error {
         let mut error = Error::because(ErrorKind::Status, status.to_string());
         error.parts.status = Some(status);
@@ -137,7 +135,6 @@ impl Error {
     }
 
     /// The same for a URL, unless it has one.
-    #[allow(dead_code)] // The client's.
     pub(super) fn at(mut self, url: Url) -> Error {
         self.parts.url.get_or_insert(url);
         self

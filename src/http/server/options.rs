@@ -89,7 +89,7 @@ impl Server {
 
     /// How long a service may wait for the next part of a request's body. 30 seconds by default.
     ///
-    /// After that the [`Body`] fails with [`ErrorKind::TimedOut`](crate::http::ErrorKind), and the
+    /// After that the [`Body`](crate::http::Body) fails with a time-out, and the
     /// service decides what to answer.
     #[must_use]
     pub fn body_timeout(mut self, timeout: Duration) -> Server {
@@ -141,7 +141,7 @@ impl Server {
     /// How many bytes the body of a request may have. 2 MiB by default.
     ///
     /// If the head names a larger size, the answer is 413, and the service is not called. If more
-    /// than that comes without having been named, the [`Body`] fails with
+    /// than that comes without having been named, the [`Body`](crate::http::Body) fails with
     /// [`ErrorKind::BodyTooLarge`](crate::http::ErrorKind).
     #[must_use]
     pub fn max_body(mut self, bytes: u64) -> Server {
