@@ -108,6 +108,7 @@ macro_rules! reads {
 }
 
 /// Writing by the trait of tokio or of hyper, which have the same methods.
+#[cfg(any(feature = "tokio-io", feature = "hyper"))]
 macro_rules! writes_as {
     ($trait:path, $type:ident) => {
         impl<S> $trait for $type<S>

@@ -83,6 +83,7 @@ impl<S: PollRead> PollReader<S> {
     }
 
     /// Copies what has come to where `put` puts it, at most `room` bytes. 0 bytes are the end.
+    #[cfg(any(feature = "futures-io", feature = "tokio-io", feature = "hyper"))]
     pub(super) fn poll_copy(
         &mut self,
         context: &mut Context<'_>,
