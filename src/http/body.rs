@@ -1,13 +1,17 @@
 //! The body of a request or a response: bytes that are there, or that come as a stream.
 
 use std::fmt;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
+
+use crate::time::{Sleep, sleep};
 
 use super::error::{Error, ErrorKind, Source};
 
@@ -52,6 +56,9 @@ struct Received {
     incoming: ::hyper::body::Incoming,
     /// How many bytes may still come.
     left: u64,
+    /// How long the next part may take, and the wait for it.
+    patience: Duration,
+    timer: Option<Sleep>,
 }
 
 impl Body {
@@ -91,10 +98,15 @@ impl Body {
         }
     }
 
-    /// What a connection receives, at most `limit` bytes of it.
+    /// What a connection receives, at most `limit` bytes of it, each part in time.
     #[allow(dead_code)]
-    pub(super) fn received(incoming: ::hyper::body::Incoming, limit: u64) -> Body {
-        Body { content: Content::Received(Received { incoming, left: limit }) }
+    pub(super) fn received(
+        incoming: ::hyper::body::Incoming,
+        limit: u64,
+        patience: Duration,
+    ) -> Body {
+        let received = Received { incoming, left: limit, patience, timer: None };
+        Body { content: Content::Received(received) }
     }
 
     /// Waits for all of it, and returns it as one buffer. It may be as long as the limit of the
@@ -121,7 +133,17 @@ impl Received {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
+        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(context) else {
+            let timer = self.timer.get_or_insert_with(|| sleep(self.patience));
+            ready!(Pin::new(timer).poll(context));
+            return Poll::Ready(Some(Err(Error::timed_out(
+                ErrorKind::Body,
+                "body",
+                self.patience,
+            ))));
+        };
+        self.timer = None;
+        let frame = match frame {
             None => return Poll::Ready(None),
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {

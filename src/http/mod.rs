@@ -1,5 +1,22 @@
 //! HTTP/1.1 and HTTP/2: a server for any tower service, and a client.
 //!
+//! # The server
+//! [`serve`] answers on a listener. A [`Server`] has the limits and time-outs.
+//!
+//! ```no_run
+//! use std::convert::Infallible;
+//! use annulus::{http, net::TcpListener};
+//! use ::http::Response;
+//!
+//! # annulus::block_on(async {
+//! let listener = TcpListener::bind("127.0.0.1:8080").await?;
+//! let hello = http::service_fn(async |_request| {
+//!     Ok::<_, Infallible>(Response::new(http::Body::from("hello")))
+//! });
+//! http::serve(listener, hello).await; // for ever
+//! # std::io::Result::Ok(()) }).unwrap();
+//! ```
+//!
 //! # The client
 //! A [`Client`] has a pool of connections; a program makes one and clones it. Names and shapes are
 //! those of reqwest where it has them.

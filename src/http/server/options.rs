@@ -89,8 +89,8 @@ impl Server {
 
     /// How long a service may wait for the next part of a request's body. 30 seconds by default.
     ///
-    /// After that the [`Body`](crate::http::Body) fails with a time-out, and the
-    /// service decides what to answer.
+    /// After that the [`Body`](crate::http::Body) fails with an error that
+    /// [`is_timeout`](crate::http::Error::is_timeout), and the service decides what to answer.
     #[must_use]
     pub fn body_timeout(mut self, timeout: Duration) -> Server {
         self.options.body_timeout = timeout;

@@ -13,7 +13,5 @@ use std::net::SocketAddr;
 ///     Ok(Response::new(Body::from(peer.unwrap_or_default())))
 /// }
 /// ```
-///
-/// A handler of axum takes it as `Extension<PeerAddr>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerAddr(pub SocketAddr);

@@ -38,10 +38,11 @@ where
         let exchange = Exchange::begin(&self.activity, !request.body().is_end_stream());
         self.shared.count(|served| served.requests += 1);
         let limit = self.shared.options.max_body;
+        let patience = self.shared.options.body_timeout;
         let step = match refusal(&request, limit) {
             Some(status) => Step::Refused { status },
             None => {
-                let mut request = request.map(|incoming| Body::received(incoming, limit));
+                let mut request = request.map(|incoming| Body::received(incoming, limit, patience));
                 if let Some(peer) = self.peer {
                     request.extensions_mut().insert(peer);
                 }

@@ -29,8 +29,8 @@ const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// Serves HTTP/1.1 and HTTP/2 on the connections of a listener, with the defaults of [`Server`].
 ///
-/// The service is any tower service from `Request<Body>` to a response, for example a router of
-/// axum or a [`service_fn`](crate::http::service_fn). It is cloned for each request. Neither it,
+/// The service is any tower service from `Request<Body>` to a response, for example a
+/// [`service_fn`](crate::http::service_fn). It is cloned for each request. Neither it,
 /// nor its futures, nor its bodies have to be `Send`.
 ///
 /// Each request of a service that panics is answered with 500, and the connection goes on. An error

@@ -176,3 +176,17 @@ fn a_peer_that_takes_nothing_is_timed_out() {
         assert_eq!((served.timed_out, served.cut), (1, 0));
     });
 }
+
+#[test]
+fn a_body_that_stops_coming_fails() {
+    run(async || {
+        let server = start(Server::new().body_timeout(SHORT)).await;
+        let stream = server.connect().await;
+        stream
+            .write_all("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\nfour")
+            .await
+            .unwrap();
+        read_until(&stream, "TimedOut").await;
+        server.stop().await;
+    });
+}

@@ -1,6 +1,7 @@
 //! The server, by raw sockets and by other programs.
 
 mod faults;
+mod programs;
 mod requests;
 
 use std::convert::Infallible;
@@ -79,6 +80,7 @@ pub(crate) async fn pages(request: Request<Body>) -> Result<Response<Body>, io::
             Ok(body) => {
                 Body::from(format!("{} {} {}", head.method, head.uri.path(), body.to_bytes().len()))
             }
+            Err(error) if error.is_timeout() => Body::from("TimedOut"),
             Err(error) => Body::from(format!("{:?}", error.kind())),
         },
     };
