@@ -72,11 +72,17 @@ impl<'h> Lane<'h> {
         self.handle.kept(self.direction).map(|kept| look(&mut kept.borrow_mut()))
     }
 
-    /// Enters a lane in which nobody is or waits and nothing is left. `false`: it takes a [`Turn`].
+    /// Is nobody here, does nobody wait, and is nothing left?
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.held().get() == 0
+            && self.kept(|kept| kept.queue.is_empty() && kept.left.is_empty()).unwrap_or(true)
+    }
+
+    /// Enters a lane that is quiet. `false`: it takes a [`Turn`].
     #[inline]
     pub(crate) fn enter_quietly(&self, manner: Manner) -> bool {
-        let quiet = self.held().get() == 0
-            && self.kept(|kept| kept.queue.is_empty() && kept.left.is_empty()).unwrap_or(true);
+        let quiet = self.is_quiet();
         if quiet && manner == Manner::Alone {
             self.held().set(ALONE);
         }

@@ -7,7 +7,8 @@
 //! [`buf`](crate::buf).
 //!
 //! The names are those of tokio and of the crate futures-io, and the traits are others: they own
-//! their buffers, so a type of those crates does not implement them.
+//! their buffers, so a type of those crates does not implement them. The other way there are
+//! adapters: `into_poll` makes a [`PollStream`] of a stream, which has the traits of those crates.
 //!
 //! | What for | Items |
 //! |---|---|
@@ -16,6 +17,7 @@
 //! | copies, proxies | [`copy`], [`copy_bidirectional`] |
 //! | pipes | [`pipe()`], [`PipeReader::open`], [`PipeWriter::open`], [`mkfifo`] |
 //! | standard streams | [`stdin`], [`stdout`], [`stderr`] |
+//! | libraries that are written against the traits of futures-io, tokio or hyper | [`PollStream`], [`PollReader`], [`PollWriter`], from `into_poll` |
 //! | other descriptors | [`PollFd`], [`EventFd`] |
 //!
 //! ```
@@ -88,7 +90,7 @@ pub use memory::{Empty, Repeat, Sink, empty, repeat, sink};
 pub(crate) use own_methods::{reads_by_own_methods, writes_by_own_methods};
 pub use pipe::{PipeReader, PipeWriter, mkfifo, pipe};
 pub use poll::{PollRead, PollReader, PollStream, PollWrite, PollWriter};
-pub(crate) use poll::{polls, polls_reads, polls_writes};
+pub(crate) use poll::{end_of_socket, into_poll, reads_by_polls, writes_by_polls};
 pub use poll_fd::PollFd;
 pub use read::AsyncRead;
 pub use stdio::{Stderr, Stdin, Stdout, stderr, stdin, stdout};

@@ -4,10 +4,11 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::rc::Rc;
 
 use super::own_methods::reads_by_own_methods;
 use super::pipe_methods::{reading_methods, writing_methods};
-use super::poll::polls_reads;
+use super::poll::{into_poll, reads_by_polls, writes_by_polls};
 use super::write::AsyncWrite;
 use crate::blocking::spawn_blocking;
 use crate::buf::{Error, IoBuf, IoBufMut, IoBufs, Slice};
@@ -211,7 +212,19 @@ impl PipeWriter {
 }
 
 reads_by_own_methods!([] PipeReader);
-polls_reads!([] PipeReader);
+
+reads_by_polls!([] PipeReader, InOrder);
+writes_by_polls!([] PipeWriter, |end| close_early(end));
+into_poll!([] PipeReader, PollReader);
+into_poll!([] PipeWriter, PollWriter);
+
+/// Closes an end for which nothing is under way, while the value stays: in its place comes the end
+/// of a pipe that nobody reads, for which there must be a descriptor.
+fn close_early(end: &mut Rc<PipeWriter>) -> io::Result<()> {
+    let (_, unread) = pipe()?;
+    *end = Rc::new(unread);
+    Ok(())
+}
 
 /// Through this trait the end can be closed while the value stays.
 impl AsyncWrite for PipeWriter {

@@ -13,6 +13,7 @@ use futures_util::future::Either;
 use futures_util::{Stream, stream};
 
 use super::pipe_methods::reading_methods;
+use super::poll::{into_poll, reads_by_polls, writes_by_polls};
 use super::read::AsyncRead;
 use super::write::AsyncWrite;
 use crate::blocking::spawn_blocking;
@@ -389,6 +390,13 @@ macro_rules! writes {
 
 writes!(Stdout);
 writes!(Stderr);
+
+reads_by_polls!([] Stdin, InOrder);
+writes_by_polls!([] Stdout, |_stream| Ok(()));
+writes_by_polls!([] Stderr, |_stream| Ok(()));
+into_poll!([] Stdin, PollReader);
+into_poll!([] Stdout, PollWriter);
+into_poll!([] Stderr, PollWriter);
 
 /// The descriptor by which this thread reads or writes, a duplicate of the standard one; of it
 /// std's [`IsTerminal`](std::io::IsTerminal) tells whether it is a terminal.

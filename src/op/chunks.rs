@@ -37,6 +37,10 @@ use crate::sys;
 /// takes from one socket at a time, so that a stream that keeps up is never stopped.
 pub(super) const UNCLAIMED: u16 = 40;
 
+/// The same for a stream under an adapter, whose consumer may be slow on purpose: as much as keeps
+/// it busy while the receive is armed anew, and no more, since each peer may have it.
+const UNCLAIMED_BY_POLLS: u8 = 8;
+
 /// What is received from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChunkSource {
@@ -113,18 +117,25 @@ struct Bytes {
     /// Cleared where the kernel has none.
     multishot: bool,
     ended: bool,
+    /// Chunks that wait to be polled at which the receive is stopped.
+    limit: u8,
 }
 
 const _: () = assert!(size_of::<Chunks<'_>>() <= 40);
 
 impl<'h> Chunks<'h> {
     pub(crate) fn new(handle: &'h Handle, source: ChunkSource) -> Chunks<'h> {
-        Chunks::of(handle, source)
+        Chunks::with_limit(handle, source, UNCLAIMED as u8)
     }
 
-    /// Of a descriptor whose resource outlives this, as the caller sees to.
-    pub(crate) fn of(handle: &Handle, source: ChunkSource) -> Chunks<'static> {
-        let kind = Bytes { source, multishot: true, ended: false };
+    /// Under an adapter, which has a share of the resource, and is stopped early if nobody polls
+    /// it.
+    pub(crate) fn for_polls(handle: &Handle, source: ChunkSource) -> Chunks<'static> {
+        Chunks::with_limit(handle, source, UNCLAIMED_BY_POLLS)
+    }
+
+    fn with_limit<'any>(handle: &Handle, source: ChunkSource, limit: u8) -> Chunks<'any> {
+        let kind = Bytes { source, multishot: true, ended: false, limit };
         Chunks { receive: MultishotStream::new(handle, kind), handle: PhantomData }
     }
 
@@ -154,8 +165,9 @@ impl<'h> Chunks<'h> {
             self.receive.kind.multishot = false;
             entry = source.entry(self.receive.handle(), false, pool.buffer_size());
         }
+        let limit = self.receive.kind.limit.into();
         // SAFETY: the entry names the pool's group, and the handle's descriptor.
-        match unsafe { self.receive.arm(entry, UNCLAIMED, context) } {
+        match unsafe { self.receive.arm(entry, limit, context) } {
             Ok(()) => Poll::Pending,
             Err(errno) => Poll::Ready(Some(Err(io::Error::from_raw_os_error(errno)))),
         }

@@ -48,7 +48,8 @@ pub(crate) use pipe::{is_pipe, make_fifo, open_pipe, signals_a_reader_gone, with
 pub(crate) use processes::{open_process, wait_for_child};
 pub(crate) use signals::SignalCounter;
 pub(crate) use socket::{
-    bind, listen, local_address, open_pair, open_socket, peer_address, set_nonblocking, shut_down,
+    bind, listen, local_address, open_pair, open_socket, peer_address, send_at_once,
+    set_nonblocking, shut_down,
 };
 pub(crate) use standard_streams::{SharedPosition, StandardStream, standard_stream};
 pub(crate) use threads::{copy_file, copy_open_file, resolve, run_blocking, run_on_own_thread};

@@ -1,7 +1,7 @@
 //! The calls on sockets that the machine makes at once, without a ring. socket(2), bind(2),
-//! listen(2).
+//! listen(2), sendmsg(2).
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -42,6 +42,13 @@ pub(crate) fn listen(socket: &impl AsFd, backlog: u32) -> io::Result<()> {
 /// Ends one direction or both; shutdown(2).
 pub(crate) fn shut_down(socket: &impl AsFd, how: Shutdown) -> io::Result<()> {
     SockRef::from(socket).shutdown(how)
+}
+
+/// Sends what fits of several slices, and nothing later; sendmsg(2). `WouldBlock` if nothing fits. A
+/// peer that has gone is `EPIPE`, never a signal.
+pub(crate) fn send_at_once(socket: &impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    SockRef::from(socket).send_vectored_with_flags(slices, flags)
 }
 
 /// Whether calls on it fail where they would wait; `O_NONBLOCK` in fcntl(2).

@@ -157,12 +157,12 @@ async fn on_annulus(connections: usize, with_hyper: bool) -> Result<(Before, Bef
 
 async fn answer(mut stream: PollStream<annulus::net::TcpStream>) -> io::Result<()> {
     loop {
-        let length = poll_fn(|context| stream.reader().poll_fill_buf(context).map_ok(<[u8]>::len));
+        let length = poll_fn(|context| stream.poll_fill_buf(context).map_ok(<[u8]>::len));
         match length.await? {
             0 => return Ok(()),
-            length => stream.reader().consume(length),
+            length => stream.consume(length),
         }
-        poll_fn(|context| stream.writer().poll_write(context, REPLY)).await?;
+        poll_fn(|context| stream.poll_write(context, REPLY)).await?;
     }
 }
 

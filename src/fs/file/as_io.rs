@@ -5,7 +5,7 @@ use std::io;
 
 use super::File;
 use crate::buf::{Chunk, Error, IoBufMut};
-use crate::io::{AsyncRead, writes_by_own_methods};
+use crate::io::{AsyncRead, into_poll, reads_by_polls, writes_by_own_methods, writes_by_polls};
 
 /// How much of a file with positions makes a chunk, in bytes.
 const BYTES_OF_A_CHUNK: usize = 64 << 10;
@@ -60,3 +60,7 @@ macro_rules! reads_where_it_stands {
 
 reads_where_it_stands!(File, &File);
 writes_by_own_methods!([] File, |_file| ready(Ok(())));
+
+reads_by_polls!([] File, Standing);
+writes_by_polls!([] File, |_file| Ok(()));
+into_poll!([] File, PollStream);

@@ -5,19 +5,22 @@
 //! reads into buffers of the runtime and lends them, and it copies what is written. `reader.rs` is
 //! one direction, `writer.rs` the other, `stream.rs` both. The adapters only translate.
 
+mod drain;
 #[cfg(feature = "futures-io")]
 mod for_futures_io;
 #[cfg(feature = "hyper")]
 mod for_hyper;
 #[cfg(feature = "tokio-io")]
 mod for_tokio;
+mod outgoing;
 mod reader;
 mod source;
+mod spare;
 mod stream;
 mod writer;
 
 pub use reader::PollReader;
 pub use source::{PollRead, PollWrite};
-pub(crate) use source::{polls, polls_reads, polls_writes};
+pub(crate) use source::{end_of_socket, into_poll, reads_by_polls, writes_by_polls};
 pub use stream::PollStream;
 pub use writer::PollWriter;

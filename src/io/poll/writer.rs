@@ -1,46 +1,76 @@
-//! Writing by polls: bytes are copied, and taken only together with the promise to send them.
+//! Writing by polls: bytes are taken only together with the promise to write them.
+//!
+//! What is taken is copied, and a task writes it (`drain.rs`). A socket for which nothing else is
+//! under way is asked first to take it at once, from where it lies: large slices when they are
+//! written, and what was copied when it is flushed.
 
 use std::cell::RefCell;
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::mem;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use super::drain;
+use super::outgoing::{Awaited, Outgoing, wait};
 use super::source::PollWrite;
-use crate::runtime::spawn;
+use crate::exec::Budget;
+use crate::inflight::Direction;
+use crate::sys;
 
-/// Bytes that may wait to be written while others are under way.
-const LIMIT: usize = 64 << 10;
+/// From how many bytes on a socket is asked at once, so that they are not copied. Fewer wait for
+/// what the same poll writes behind them.
+const LARGE: usize = 8 << 10;
 
-/// The writing direction of a stream, half, pipe or file, for code that polls.
+/// The writing direction of a stream, half, pipe or file, for code that polls; from `into_poll`.
+///
+/// It is what libraries take that are written against the traits of futures-io, tokio or hyper:
+/// with the feature `futures-io`, `tokio-io` or `hyper` it implements theirs. The methods here are
+/// for code without them.
+///
+/// # The promise
+/// Bytes that were taken are written, without a flush, from this turn of the loop on. What one poll
+/// writes goes out together. At most 64 KiB wait while others are under way; then `poll_write` is
+/// pending, and no call is pending that has taken bytes. A writer for which nothing is under way
+/// holds no memory for bytes.
+///
+/// # One task
+/// One waker is kept, that of the last call that was pending. So one task at a time uses the
+/// writer; the reading direction has a waker of its own.
+///
+/// # Dropping
+/// Dropping a future that polls it loses nothing: the bytes are here, and not in the future. When
+/// the writer is dropped, what it has taken is still written, as a socket of the kernel does it,
+/// and then the descriptor is closed: it may stay open as long as a peer does not read.
+/// [`abort`](PollWriter::abort) does not wait. What is not written when the runtime ends is lost: a
+/// flush before says whether it was written.
+///
+/// ```
+/// use std::future::poll_fn;
+///
+/// # annulus::block_on(async {
+/// let (reader, writer) = annulus::io::pipe()?;
+/// let mut writer = writer.into_poll();
+/// assert_eq!(poll_fn(|context| writer.poll_write(context, b"through")).await?, 7);
+/// poll_fn(|context| writer.poll_shutdown(context)).await?;
+/// assert_eq!(reader.read_exact(vec![0; 7]).await?, b"through");
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub struct PollWriter<S: PollWrite> {
-    shared: Rc<S>,
+    target: Rc<S>,
     outgoing: Rc<RefCell<Outgoing>>,
-    /// It is half of a stream, so its end is the end of the direction.
-    ends: bool,
-}
-
-/// What is on its way. The drain task has a share in it.
-#[derive(Default)]
-struct Outgoing {
-    /// Taken, and not yet given to the kernel.
-    next: Vec<u8>,
-    /// The task that writes.
-    draining: bool,
-    /// What went wrong, until somebody is told.
-    failed: Option<io::Error>,
-    /// Nothing can be written any more.
-    is_broken: bool,
     ending: Ending,
-    /// Waits for room, for the end of all writes, or for the end of the direction.
-    waiter: Option<Waker>,
+    /// It is half of a stream, so its drop is the end of the direction.
+    is_half: bool,
+    /// How often the socket may still be asked at once without a wait in between.
+    at_once: Budget,
 }
 
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    #[default]
     NotAsked,
+    /// All is written first.
     Asked,
     Done,
 }
@@ -50,19 +80,32 @@ impl<S: PollWrite> PollWriter<S> {
         PollWriter::of_shared(Rc::new(target))
     }
 
-    pub(super) fn of_shared(shared: Rc<S>) -> PollWriter<S> {
-        PollWriter { shared, outgoing: Rc::default(), ends: false }
+    pub(super) fn of_shared(target: Rc<S>) -> PollWriter<S> {
+        PollWriter {
+            target,
+            outgoing: Rc::default(),
+            ending: Ending::NotAsked,
+            is_half: false,
+            at_once: Budget::default(),
+        }
     }
 
-    /// What is written to, for its addresses and options.
+    pub(super) fn into_half(mut self) -> PollWriter<S> {
+        self.is_half = true;
+        self
+    }
+
+    /// What is written to, for its addresses and options. To write through it as well would mix up
+    /// the order.
     pub fn get_ref(&self) -> &S {
-        &self.shared
+        &self.target
     }
 
-    /// Takes bytes, and returns how many. They are on their way from then on.
+    /// Takes bytes, and returns how many: at least one, unless there is none. They are on their way
+    /// from then on.
     ///
     /// # Errors
-    /// Those of earlier writes, once; then `BrokenPipe`.
+    /// Those of earlier writes, once; then `BrokenPipe`. `BrokenPipe` after a shutdown.
     pub fn poll_write(
         &mut self,
         context: &mut Context<'_>,
@@ -71,7 +114,8 @@ impl<S: PollWrite> PollWriter<S> {
         self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }
 
-    /// Takes bytes of several slices, and returns how many. They are on their way from then on.
+    /// Takes bytes of several slices, one after the other, and returns how many. They are on their
+    /// way from then on.
     ///
     /// # Errors
     /// As [`poll_write`](PollWriter::poll_write).
@@ -82,135 +126,145 @@ impl<S: PollWrite> PollWriter<S> {
     ) -> Poll<io::Result<usize>> {
         let mut outgoing = self.outgoing.borrow_mut();
         outgoing.check()?;
-        let before = outgoing.next.len();
-        for slice in slices {
-            let room = LIMIT - outgoing.next.len();
-            outgoing.next.extend_from_slice(&slice[..slice.len().min(room)]);
+        if self.ending != Ending::NotAsked {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let count = outgoing.next.len() - before;
-        if count == 0 && slices.iter().any(|slice| !slice.is_empty()) {
-            outgoing.waiter = Some(context.waker().clone());
-            return Poll::Pending;
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
+        if length == 0 {
+            return Poll::Ready(Ok(0));
         }
+        let mut count = 0;
+        if length >= LARGE && takes_at_once(&*self.target, &outgoing, &mut self.at_once) {
+            count = outgoing.send_at_once(self.target.outbound(), slices)?;
+        }
+        count += outgoing.copy(slices, count);
+        let is_done = outgoing.next.is_empty();
         drop(outgoing);
-        self.drain();
+        if count == 0 {
+            return self.wait(Awaited::Room, context);
+        }
+        if !is_done {
+            drain::start(&self.target, &self.outgoing);
+        }
         Poll::Ready(Ok(count))
     }
 
-    /// Waits until all bytes that were taken have been written.
+    /// Waits until all bytes that were taken have been written, to the kernel, not to the peer.
     ///
     /// # Errors
-    /// As [`poll_write`](PollWriter::poll_write).
+    /// Those of earlier writes, once.
     pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut outgoing = self.outgoing.borrow_mut();
-        if let Some(error) = outgoing.failed.take() {
-            return Poll::Ready(Err(error));
+        outgoing.take_error()?;
+        if !outgoing.next.is_empty() && takes_at_once(&*self.target, &outgoing, &mut self.at_once) {
+            outgoing.send_at_once(self.target.outbound(), &[])?;
         }
-        if outgoing.draining {
-            outgoing.waiter = Some(context.waker().clone());
-            return Poll::Pending;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Waits until all bytes that were taken have been written, then ends the writing direction.
-    ///
-    /// # Errors
-    /// As [`poll_write`](PollWriter::poll_write).
-    pub fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut outgoing = self.outgoing.borrow_mut();
-        if outgoing.ending == Ending::NotAsked {
-            outgoing.ending = Ending::Asked;
+        if outgoing.is_idle() {
+            return Poll::Ready(Ok(()));
         }
         drop(outgoing);
-        self.drain();
-        self.poll_flush(context)
+        self.wait(Awaited::End, context)
     }
 
-    /// Starts the task that writes, if there is something to do and it does not run.
-    fn drain(&self) {
-        let mut outgoing = self.outgoing.borrow_mut();
-        let has_work = !outgoing.next.is_empty() || outgoing.ending == Ending::Asked;
-        if has_work && !outgoing.draining {
-            outgoing.draining = true;
-            drop(outgoing);
-            drop(spawn(write_out(Rc::clone(&self.shared), Rc::clone(&self.outgoing))));
+    /// Waits until all bytes that were taken have been written, then ends the writing direction:
+    /// the peer sees the end of the stream. Of a pipe it closes this end; of a file and a standard
+    /// stream it ends nothing. It does not wait for the peer, and once it has ended the direction
+    /// it has no further effect.
+    ///
+    /// # Errors
+    /// Those of earlier writes and of shutdown(2), once. A peer that has reset the connection is
+    /// none here.
+    pub fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ending == Ending::Done {
+            return Poll::Ready(Ok(()));
         }
+        self.ending = Ending::Asked;
+        ready!(self.poll_flush(context))?;
+        self.ending = Ending::Done;
+        Poll::Ready(S::end_writing(&mut self.target))
     }
 
-    /// Waits until all is written, and returns the target.
+    /// Waits until all is written, and returns what is written to. `None`: the other direction
+    /// has it still, and this one ends as if it were dropped.
+    ///
+    /// If the future is dropped, so is the writer.
     ///
     /// # Errors
     /// Those of earlier writes.
-    pub(super) async fn into_shared(mut self) -> io::Result<Rc<S>> {
-        std::future::poll_fn(|context| self.poll_flush(context)).await?;
-        self.ends = false;
-        Ok(Rc::clone(&self.shared))
+    pub async fn into_inner(mut self) -> io::Result<Option<S>> {
+        self.finish().await?;
+        Ok(match Rc::strong_count(&self.target) {
+            1 => Rc::into_inner(self.into_target()),
+            _ => None,
+        })
     }
 
-    pub(super) fn into_half(mut self) -> PollWriter<S> {
-        self.ends = true;
-        self
+    /// Gives up what is not written yet, and resets a TCP connection when it is closed, which is
+    /// with this call unless the other direction is there still; `SO_LINGER` in socket(7).
+    ///
+    /// Any first part of what was taken may have been written.
+    pub fn abort(mut self) {
+        self.is_half = false;
+        let task = self.outgoing.borrow_mut().drain.take();
+        if self.target.outbound().is_socket() {
+            // Where there is no such option nothing is reset.
+            let _ = sys::option::LINGER.set(self.target.outbound(), Some(Duration::ZERO));
+        }
+        if let Some(task) = task {
+            task.abort();
+        }
+    }
+
+    /// Waits until the task that writes has ended, and with it its share of the target.
+    pub(super) async fn finish(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_idle(context)).await;
+        self.outgoing.borrow_mut().take_error()
+    }
+
+    /// Waits until nothing is under way. Errors are for those who write.
+    pub(super) fn poll_idle(&mut self, context: &Context<'_>) -> Poll<()> {
+        if self.outgoing.borrow().drain.is_none() {
+            return Poll::Ready(());
+        }
+        self.wait(Awaited::End, context)
+    }
+
+    /// What is written to, without the end that a drop means.
+    pub(super) fn into_target(mut self) -> Rc<S> {
+        self.is_half = false;
+        Rc::clone(&self.target)
+    }
+
+    fn wait<T>(&mut self, awaited: Awaited, context: &Context<'_>) -> Poll<T> {
+        self.at_once.refill();
+        wait(&self.outgoing, awaited, context);
+        Poll::Pending
     }
 }
 
-impl Outgoing {
-    fn check(&mut self) -> io::Result<()> {
-        match self.failed.take() {
-            Some(error) => Err(error),
-            None if self.is_broken || self.ending != Ending::NotAsked => {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn fail(&mut self, error: io::Error) {
-        self.failed = Some(error);
-        self.is_broken = true;
-        self.next = Vec::new();
-    }
-}
-
-/// Writes until nothing is left to write.
-async fn write_out<S: PollWrite>(target: Rc<S>, outgoing: Rc<RefCell<Outgoing>>) {
-    loop {
-        let batch = mem::take(&mut outgoing.borrow_mut().next);
-        if batch.is_empty() {
-            break;
-        }
-        wake(&outgoing);
-        if let Err(error) = target.write_out(batch).await {
-            outgoing.borrow_mut().fail(error.into());
-        }
-    }
-    let ending = outgoing.borrow().ending;
-    if ending == Ending::Asked {
-        let ended = target.end_writing().await;
-        let mut outgoing = outgoing.borrow_mut();
-        outgoing.ending = Ending::Done;
-        if let Err(error) = ended
-            && !outgoing.is_broken
-        {
-            outgoing.fail(error);
-        }
-    }
-    outgoing.borrow_mut().draining = false;
-    wake(&outgoing);
-}
-
-fn wake(outgoing: &RefCell<Outgoing>) {
-    let waiter = outgoing.borrow_mut().waiter.take();
-    if let Some(waiter) = waiter {
-        waiter.wake();
-    }
+/// May a socket be asked now? Not while other bytes are before these, as those of a write that was
+/// dropped; and not for ever, since a task that never waits lets no other run.
+fn takes_at_once(target: &impl PollWrite, outgoing: &Outgoing, at_once: &mut Budget) -> bool {
+    let target = target.outbound();
+    !outgoing.in_flight
+        && !at_once.is_spent()
+        && target.is_socket()
+        && target.lane(Direction::Outbound).is_quiet()
+        && at_once.take()
 }
 
 impl<S: PollWrite> Drop for PollWriter<S> {
     fn drop(&mut self) {
-        if self.ends && self.outgoing.borrow().ending == Ending::NotAsked {
-            self.outgoing.borrow_mut().ending = Ending::Asked;
-            self.drain();
+        if !self.is_half || self.ending == Ending::Done {
+            return;
+        }
+        let mut outgoing = self.outgoing.borrow_mut();
+        outgoing.ends = true;
+        let is_writing = outgoing.drain.is_some();
+        drop(outgoing);
+        if !is_writing {
+            // A peer that has gone needs no end of stream.
+            let _ = S::end_writing(&mut self.target);
         }
     }
 }
@@ -219,6 +273,6 @@ impl<S: PollWrite> Unpin for PollWriter<S> {}
 
 impl<S: PollWrite> fmt::Debug for PollWriter<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PollWriter").field("target", self.shared.outbound()).finish_non_exhaustive()
+        f.debug_struct("PollWriter").field("target", self.target.outbound()).finish_non_exhaustive()
     }
 }

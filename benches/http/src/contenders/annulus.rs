@@ -118,11 +118,11 @@ async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> i
 async fn answer(mut stream: PollStream<TcpStream>, reply: Rc<Vec<u8>>) -> io::Result<()> {
     loop {
         let count =
-            poll_fn(|context| stream.reader().poll_fill_buf(context).map_ok(<[u8]>::len)).await?;
+            poll_fn(|context| stream.poll_fill_buf(context).map_ok(<[u8]>::len)).await?;
         if count == 0 {
             return Ok(());
         }
-        stream.reader().consume(count);
+        stream.consume(count);
         stream.write_all(&reply).await?;
     }
 }
