@@ -10,9 +10,17 @@ mod checksum;
 #[allow(unreachable_pub, clippy::unwrap_used)]
 #[path = "../common/mod.rs"]
 mod common;
+#[cfg(feature = "http")]
+mod fetch_url;
 mod grep;
 mod proxy;
+#[cfg(feature = "http")]
+mod reverse_proxy;
+#[cfg(feature = "http")]
+mod static_server;
 mod system;
+#[cfg(feature = "http")]
+mod web;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
