@@ -1,7 +1,6 @@
 //! The body of a request or a response: bytes that are there, or that come as a stream.
 
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -11,7 +10,8 @@ use futures_util::{Stream, TryStreamExt};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use crate::time::{Sleep, sleep};
+use crate::exec::Anchored;
+use crate::runtime::{SendTimer, deadline_after};
 
 use super::error::{Error, ErrorKind, Source};
 
@@ -31,6 +31,9 @@ use super::error::{Error, ErrorKind, Source};
 /// # Ok::<(), annulus::http::Error>(()) }).unwrap();
 /// ```
 ///
+/// It is `Send`, as routers such as axum's want it. One that is made of a stream or of another body
+/// is bound to its thread all the same: polled elsewhere it fails ([`Anchored`]).
+///
 /// # Dropping
 /// The rest of a received body is not read. Over HTTP/1.1 that closes the connection, unless the
 /// rest is small and has come; over HTTP/2 it resets the stream.
@@ -47,9 +50,18 @@ enum Content {
     Full(Bytes),
     #[allow(dead_code)]
     Received(Received),
-    Stream(Pin<Box<dyn Stream<Item = Result<Bytes, Source>>>>),
-    Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = Source>>>),
+    Stream(AtHome<dyn Stream<Item = Result<Bytes, Source>>>),
+    Other(AtHome<dyn HttpBody<Data = Bytes, Error = Source>>),
 }
+
+/// What is not `Send` by itself.
+type AtHome<T> = Anchored<Pin<Box<T>>>;
+
+// Routers of axum and the like want bodies that may be sent.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Body>();
+};
 
 /// What comes over a connection, and how much of it is allowed.
 struct Received {
@@ -58,7 +70,7 @@ struct Received {
     left: u64,
     /// How long the next part may take, and the wait for it.
     patience: Duration,
-    timer: Option<Sleep>,
+    timer: Option<SendTimer>,
 }
 
 impl Body {
@@ -70,6 +82,9 @@ impl Body {
     /// The items of a stream, one after the other, as they come. Its length is not known before, so
     /// HTTP/1.1 sends it in chunks. An error ends the body, and the peer sees that it is not
     /// complete.
+    ///
+    /// # Panics
+    /// Outside a runtime.
     pub fn from_stream<S, T, E>(stream: S) -> Body
     where
         S: Stream<Item = Result<T, E>> + 'static,
@@ -77,16 +92,19 @@ impl Body {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
         let stream = stream.map_ok(Into::into).map_err(Into::into);
-        Body { content: Content::Stream(Box::pin(stream)) }
+        Body { content: Content::Stream(Anchored::new(Box::pin(stream))) }
     }
 
     /// Another body as this one, with its length and its trailers.
+    ///
+    /// # Panics
+    /// Outside a runtime.
     pub fn new<B>(body: B) -> Body
     where
         B: HttpBody<Data = Bytes> + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        Body { content: Content::Other(Box::pin(body.map_err(Into::into))) }
+        Body { content: Content::Other(Anchored::new(Box::pin(body.map_err(Into::into)))) }
     }
 
     /// A second body with the same bytes. `None` for one whose bytes come only once.
@@ -134,8 +152,9 @@ impl Received {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(context) else {
-            let timer = self.timer.get_or_insert_with(|| sleep(self.patience));
-            ready!(Pin::new(timer).poll(context));
+            let patience = self.patience;
+            let timer = self.timer.get_or_insert_with(|| SendTimer::new(deadline_after(patience)));
+            ready!(timer.poll(context));
             return Poll::Ready(Some(Err(Error::timed_out(
                 ErrorKind::Body,
                 "body",
@@ -179,12 +198,12 @@ impl HttpBody for Body {
                 Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
                 other => other,
             },
-            Content::Stream(stream) => match ready!(stream.as_mut().poll_next(context)) {
+            Content::Stream(stream) => match ready!(at_home(stream)?.poll_next(context)) {
                 Some(Ok(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 Some(Err(error)) => Some(Err(failed(error))),
                 None => None,
             },
-            Content::Other(other) => match ready!(other.as_mut().poll_frame(context)) {
+            Content::Other(other) => match ready!(at_home(other)?.poll_frame(context)) {
                 Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Some(Err(error)) => Some(Err(failed(error))),
                 None => None,
@@ -200,7 +219,7 @@ impl HttpBody for Body {
             Content::Empty => true,
             Content::Full(_) | Content::Stream(_) => false,
             Content::Received(received) => received.incoming.is_end_stream(),
-            Content::Other(other) => other.is_end_stream(),
+            Content::Other(other) => other.get().is_some_and(|other| other.is_end_stream()),
         }
     }
 
@@ -210,9 +229,20 @@ impl HttpBody for Body {
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Received(received) => received.incoming.size_hint(),
             Content::Stream(_) => SizeHint::default(),
-            Content::Other(other) => other.size_hint(),
+            Content::Other(other) => {
+                other.get().map_or_else(SizeHint::default, |other| other.size_hint())
+            }
         }
     }
+}
+
+/// What a body is made of, where it may be touched.
+fn at_home<T: ?Sized>(anchored: &mut AtHome<T>) -> Result<Pin<&mut T>, Error> {
+    let elsewhere = || {
+        let sentence = "a body of a stream was polled away from the thread that made it";
+        Error::because(ErrorKind::Body, sentence)
+    };
+    anchored.get_mut().map(Pin::as_mut).ok_or_else(elsewhere)
 }
 
 /// An error of this crate stays as it is.

@@ -1,11 +1,12 @@
 //! One connection, from its first byte to its last.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use futures_io::{AsyncRead, AsyncWrite};
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use hyper::rt::Write;
@@ -21,8 +22,9 @@ use super::shared::{Permit, Shared};
 use super::transport::{Io, Transport, Version};
 use crate::http::Body;
 use crate::http::error::Source;
-use crate::runtime::spawn;
+use crate::hyper::Executor;
 use crate::time::timeout;
+use crate::tls::{TlsAcceptor, TlsStream};
 
 /// The answer to a head that does not end.
 const TIMED_OUT: &[u8] =
@@ -33,6 +35,29 @@ const INPUT: usize = 64 << 10;
 
 /// What HTTP/2 may hold of a response that the peer does not take, in bytes.
 const OUTPUT: usize = 128 << 10;
+
+/// Begins TLS, in the time that a head may take. `None`: the peer does not get so far, or the
+/// server ends.
+pub(super) async fn shake_hands<I: AsyncRead + AsyncWrite + Unpin + 'static>(
+    io: I,
+    acceptor: TlsAcceptor,
+    shared: &Rc<Shared>,
+) -> Option<TlsStream<I>> {
+    let mut watch = Watch::new(shared, &Rc::new(Activity::new()));
+    let mut handshake = pin!(acceptor.accept_over(io));
+    poll_fn(|context| {
+        if watch.poll_ending(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(stream) = handshake.as_mut().poll(context) {
+            return Poll::Ready(stream.ok());
+        }
+        let phase = ready!(watch.poll_time(context));
+        note(shared, &Outcome::TimedOut(phase));
+        Poll::Ready(None)
+    })
+    .await
+}
 
 /// Serves a connection that was accepted.
 pub(super) async fn serve<I, S, B>(
@@ -135,23 +160,13 @@ fn http1(options: &Options) -> http1::Builder {
     builder
 }
 
-fn http2(options: &Options) -> http2::Builder<Spawn> {
-    let mut builder = http2::Builder::new(Spawn);
+fn http2(options: &Options) -> http2::Builder<Executor> {
+    let mut builder = http2::Builder::new(Executor);
     builder
         .max_concurrent_streams(options.max_streams)
         .max_header_list_size(u32::try_from(options.max_head).unwrap_or(u32::MAX))
         .max_send_buf_size(OUTPUT);
     builder
-}
-
-/// Runs what HTTP/2 starts.
-#[derive(Debug, Clone, Copy)]
-struct Spawn;
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Spawn {
-    fn execute(&self, future: F) {
-        drop(spawn(future));
-    }
 }
 
 impl<I, S, B> Protocol for http1::Connection<Transport<I>, Requests<S>>
@@ -167,7 +182,7 @@ where
     }
 }
 
-impl<I, S, B> Protocol for http2::Connection<Transport<I>, Requests<S>, Spawn>
+impl<I, S, B> Protocol for http2::Connection<Transport<I>, Requests<S>, Executor>
 where
     I: Io,
     S: Service<Request<Body>, Response = Response<B>> + Clone + 'static,

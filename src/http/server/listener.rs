@@ -2,6 +2,8 @@
 
 use std::io;
 
+use futures_io::{AsyncRead, AsyncWrite};
+
 use super::peer::PeerAddr;
 use super::transport::Io;
 use crate::io::PollStream;
@@ -18,7 +20,7 @@ impl Listener for UnixListener {}
 /// How connections are accepted.
 #[allow(async_fn_in_trait)]
 pub(super) trait Sealed {
-    type Io: Io;
+    type Io: Io + AsyncRead + AsyncWrite;
 
     /// Waits for the next connection, without setting it up.
     async fn accept(&self) -> io::Result<(Self::Io, Option<PeerAddr>)>;

@@ -1,6 +1,9 @@
 //! What a server allows: limits and time-outs.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::tls::TlsAcceptor;
 
 /// How a server treats its connections; [`serve`](Server::serve) starts it.
 ///
@@ -48,6 +51,7 @@ pub(super) struct Options {
     pub(super) max_body: u64,
     pub(super) max_streams: u32,
     pub(super) half_close: bool,
+    pub(super) tls: Option<TlsAcceptor>,
 }
 
 impl Server {
@@ -66,8 +70,23 @@ impl Server {
                 max_body: 2 << 20,
                 max_streams: 200,
                 half_close: false,
+                tls: None,
             },
         }
+    }
+
+    /// Speaks TLS on each connection. A handshake may take as long as a head
+    /// ([`header_timeout`](Server::header_timeout)).
+    ///
+    /// If the acceptor names no protocols, it offers HTTP/2 and HTTP/1.1; RFC 7301.
+    #[must_use]
+    pub fn tls(mut self, acceptor: TlsAcceptor) -> Server {
+        let mut config = Arc::clone(acceptor.config());
+        if config.alpn_protocols.is_empty() {
+            Arc::make_mut(&mut config).alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        }
+        self.options.tls = Some(config.into());
+        self
     }
 
     /// How long the head of a request may take: from the connection's beginning for the first, and

@@ -132,7 +132,15 @@ where
             let Some((io, peer, permit)) = accepted.await else { break };
             shared.count(|served| served.connections += 1);
             let (service, shared) = (service.clone(), Rc::clone(&shared));
-            connections.spawn(connection::serve(io, peer, permit, service, shared));
+            match shared.options.tls.clone() {
+                None => connections.spawn(connection::serve(io, peer, permit, service, shared)),
+                Some(acceptor) => connections.spawn(async move {
+                    let Some(io) = connection::shake_hands(io, acceptor, &shared).await else {
+                        return;
+                    };
+                    connection::serve(io, peer, permit, service, shared).await;
+                }),
+            };
         }
         drop(listener);
         shared.end();

@@ -5,11 +5,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use futures_io::{AsyncRead, AsyncWrite};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
 use super::activity::Activity;
 use super::shared::Permit;
 use crate::io::{PollRead, PollStream, PollWrite};
+use crate::tls::TlsStream;
 
 /// What HTTP/2 begins with; RFC 9113, section 3.4. No request of HTTP/1.1 does.
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -24,6 +26,7 @@ const THROWS: usize = 16;
 pub(super) trait Io: Read + Write + Unpin + 'static {}
 
 impl<S: PollRead + PollWrite> Io for PollStream<S> {}
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Io for TlsStream<S> {}
 
 /// A stream under HTTP, with its notes and its place among the connections.
 pub(super) struct Transport<I> {

@@ -3,6 +3,8 @@
 mod faults;
 mod programs;
 mod requests;
+mod router;
+mod tls;
 
 use std::convert::Infallible;
 use std::future::IntoFuture;
