@@ -29,6 +29,7 @@
 //! - [What dropping a future does](docs::cancellation), for each operation
 //! - [Coming from tokio](docs::from_tokio): what has another name, and what is different
 //! - [Coming from an epoll loop](docs::from_epoll)
+//! - [HTTP, TLS and libraries](docs::libraries): what runs here, and the way out for the rest
 //! - [More than one core](docs::cores)
 //! - [Where io_uring is blocked](docs::software_ring)
 //! - [What to use when, and what it brings](docs::performance)
@@ -289,9 +290,8 @@
 //! # When not to use it
 //!
 //! - On anything but Linux.
-//! - With libraries that need `Send` futures, tokio's reactor, or streams of tokio's or
-//!   futures-io's traits, which lend a buffer to a poll. Those of [`io`] own theirs; there are no
-//!   adapters.
+//! - With libraries that need tokio's reactor, such as reqwest and sqlx; [a table](docs::libraries)
+//!   says what runs, and the way out.
 //! - For buffered writes, metadata, and files on tmpfs. The kernel hands these to worker threads,
 //!   which costs about 20 µs of CPU for each operation, one at a time. [`fs`] says which operations
 //!   that concerns.
@@ -419,6 +419,9 @@ pub mod docs {
 
     #[doc = include_str!("docs/from_tokio.md")]
     pub mod from_tokio {}
+
+    #[doc = include_str!("docs/libraries.md")]
+    pub mod libraries {}
 
     #[doc = include_str!("docs/names.md")]
     pub mod names {}
