@@ -1,9 +1,9 @@
 //! Streams that are anchored, through the traits of others: at home they are those streams, and
 //! elsewhere every call is an error.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use crate::exec::Anchored;
 
@@ -18,186 +18,95 @@ fn at_home<'a, S, T>(
     }
 }
 
+/// `reads!(futures_io::AsyncRead, &mut [u8], usize)`: the trait, what is read into, and what is
+/// told of that.
+macro_rules! reads {
+    ($trait:path, $buffer:ty, $told:ty) => {
+        impl<S: $trait> $trait for Anchored<S> {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                buffer: $buffer,
+            ) -> Poll<io::Result<$told>> {
+                at_home(self, |stream| stream.poll_read(context, buffer))
+            }
+        }
+    };
+}
+
+/// `lends!(futures_io::AsyncBufRead)`.
+#[cfg(any(feature = "futures-io", feature = "tokio-io"))]
+macro_rules! lends {
+    ($trait:path) => {
+        impl<S: $trait> $trait for Anchored<S> {
+            fn poll_fill_buf(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+            ) -> Poll<io::Result<&[u8]>> {
+                at_home(self, |stream| stream.poll_fill_buf(context))
+            }
+
+            fn consume(self: Pin<&mut Self>, count: usize) {
+                // Elsewhere nobody has seen a byte.
+                if let Some(stream) = self.get_pin_mut() {
+                    stream.consume(count);
+                }
+            }
+        }
+    };
+}
+
+/// `writes!(hyper::rt::Write, poll_shutdown, is_write_vectored)`: the trait, how its end is called,
+/// and, if it has that, the question.
+macro_rules! writes {
+    ($trait:path, $end:ident $(, $is_vectored:ident)?) => {
+        impl<S: $trait> $trait for Anchored<S> {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                bytes: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                at_home(self, |stream| stream.poll_write(context, bytes))
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                slices: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                at_home(self, |stream| stream.poll_write_vectored(context, slices))
+            }
+
+            $(fn $is_vectored(&self) -> bool {
+                self.get().is_some_and(|stream| stream.$is_vectored())
+            })?
+
+            fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                at_home(self, |stream| stream.poll_flush(context))
+            }
+
+            fn $end(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                at_home(self, |stream| stream.$end(context))
+            }
+        }
+    };
+}
+
 #[cfg(feature = "futures-io")]
-mod for_futures_io {
-    use std::io::{self, IoSlice};
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
-
-    use super::at_home;
-    use crate::exec::Anchored;
-
-    impl<S: AsyncRead> AsyncRead for Anchored<S> {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            buffer: &mut [u8],
-        ) -> Poll<io::Result<usize>> {
-            at_home(self, |stream| stream.poll_read(context, buffer))
-        }
-    }
-
-    impl<S: AsyncBufRead> AsyncBufRead for Anchored<S> {
-        fn poll_fill_buf(
-            self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-        ) -> Poll<io::Result<&[u8]>> {
-            at_home(self, |stream| stream.poll_fill_buf(context))
-        }
-
-        fn consume(self: Pin<&mut Self>, count: usize) {
-            // Elsewhere nobody has seen a byte.
-            if let Some(stream) = self.get_pin_mut() {
-                stream.consume(count);
-            }
-        }
-    }
-
-    impl<S: AsyncWrite> AsyncWrite for Anchored<S> {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            bytes: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            at_home(self, |stream| stream.poll_write(context, bytes))
-        }
-
-        fn poll_write_vectored(
-            self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            slices: &[IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            at_home(self, |stream| stream.poll_write_vectored(context, slices))
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-            at_home(self, |stream| stream.poll_flush(context))
-        }
-
-        fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-            at_home(self, |stream| stream.poll_close(context))
-        }
-    }
-}
-
+reads!(futures_io::AsyncRead, &mut [u8], usize);
 #[cfg(feature = "tokio-io")]
-mod for_tokio {
-    use std::io::{self, IoSlice};
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
-
-    use super::at_home;
-    use crate::exec::Anchored;
-
-    impl<S: AsyncRead> AsyncRead for Anchored<S> {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            buffer: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            at_home(self, |stream| stream.poll_read(context, buffer))
-        }
-    }
-
-    impl<S: AsyncBufRead> AsyncBufRead for Anchored<S> {
-        fn poll_fill_buf(
-            self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-        ) -> Poll<io::Result<&[u8]>> {
-            at_home(self, |stream| stream.poll_fill_buf(context))
-        }
-
-        fn consume(self: Pin<&mut Self>, count: usize) {
-            // Elsewhere nobody has seen a byte.
-            if let Some(stream) = self.get_pin_mut() {
-                stream.consume(count);
-            }
-        }
-    }
-
-    impl<S: AsyncWrite> AsyncWrite for Anchored<S> {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            bytes: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            at_home(self, |stream| stream.poll_write(context, bytes))
-        }
-
-        fn poll_write_vectored(
-            self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            slices: &[IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            at_home(self, |stream| stream.poll_write_vectored(context, slices))
-        }
-
-        fn is_write_vectored(&self) -> bool {
-            self.get().is_some_and(AsyncWrite::is_write_vectored)
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-            at_home(self, |stream| stream.poll_flush(context))
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-            at_home(self, |stream| stream.poll_shutdown(context))
-        }
-    }
-}
-
+reads!(tokio::io::AsyncRead, &mut tokio::io::ReadBuf<'_>, ());
 #[cfg(feature = "hyper")]
-mod for_hyper {
-    use std::io::{self, IoSlice};
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
+reads!(hyper::rt::Read, hyper::rt::ReadBufCursor<'_>, ());
 
-    use hyper::rt::{Read, ReadBufCursor, Write};
+#[cfg(feature = "futures-io")]
+lends!(futures_io::AsyncBufRead);
+#[cfg(feature = "tokio-io")]
+lends!(tokio::io::AsyncBufRead);
 
-    use super::at_home;
-    use crate::exec::Anchored;
-
-    impl<S: Read> Read for Anchored<S> {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            buffer: ReadBufCursor<'_>,
-        ) -> Poll<io::Result<()>> {
-            at_home(self, |stream| stream.poll_read(context, buffer))
-        }
-    }
-
-    impl<S: Write> Write for Anchored<S> {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            bytes: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            at_home(self, |stream| stream.poll_write(context, bytes))
-        }
-
-        fn poll_write_vectored(
-            self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            slices: &[IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            at_home(self, |stream| stream.poll_write_vectored(context, slices))
-        }
-
-        fn is_write_vectored(&self) -> bool {
-            self.get().is_some_and(Write::is_write_vectored)
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-            at_home(self, |stream| stream.poll_flush(context))
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-            at_home(self, |stream| stream.poll_shutdown(context))
-        }
-    }
-}
+#[cfg(feature = "futures-io")]
+writes!(futures_io::AsyncWrite, poll_close);
+#[cfg(feature = "tokio-io")]
+writes!(tokio::io::AsyncWrite, poll_shutdown, is_write_vectored);
+#[cfg(feature = "hyper")]
+writes!(hyper::rt::Write, poll_shutdown, is_write_vectored);

@@ -90,7 +90,10 @@ pub use memory::{Empty, Repeat, Sink, empty, repeat, sink};
 pub(crate) use own_methods::{reads_by_own_methods, writes_by_own_methods};
 pub use pipe::{PipeReader, PipeWriter, mkfifo, pipe};
 pub use poll::{PollRead, PollReader, PollStream, PollWrite, PollWriter};
-pub(crate) use poll::{end_of_socket, into_poll, reads_by_polls, writes_by_polls};
+pub(crate) use poll::{
+    end_of_socket, into_poll, lends_for_libraries, reads_by_polls, reads_for_libraries,
+    writes_by_polls, writes_for_libraries,
+};
 pub use poll_fd::PollFd;
 pub use read::AsyncRead;
 pub use stdio::{Stderr, Stdin, Stdout, stderr, stdin, stdout};

@@ -280,6 +280,9 @@ fn has_positions(handle: &Handle) -> bool {
     !handle.is_socket() && !handle.is_stream()
 }
 
+crate::io::reads_for_libraries!([S: PollRead] PollReader<S>);
+crate::io::lends_for_libraries!([S: PollRead] PollReader<S>);
+
 impl<S: PollRead> Unpin for PollReader<S> {}
 
 impl<S: PollRead> fmt::Debug for PollReader<S> {

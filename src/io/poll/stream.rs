@@ -192,3 +192,7 @@ impl<S: PollRead + PollWrite> PollStream<S> {
         if self.reader.has_positions() { self.writer.poll_idle(context) } else { Poll::Ready(()) }
     }
 }
+
+crate::io::reads_for_libraries!([S: PollRead + PollWrite] PollStream<S>);
+crate::io::lends_for_libraries!([S: PollRead + PollWrite] PollStream<S>);
+crate::io::writes_for_libraries!([S: PollRead + PollWrite] PollStream<S>);

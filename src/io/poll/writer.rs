@@ -269,6 +269,8 @@ impl<S: PollWrite> Drop for PollWriter<S> {
     }
 }
 
+crate::io::writes_for_libraries!([S: PollWrite] PollWriter<S>);
+
 impl<S: PollWrite> Unpin for PollWriter<S> {}
 
 impl<S: PollWrite> fmt::Debug for PollWriter<S> {
