@@ -48,7 +48,6 @@ enum Content {
     Empty,
     /// Never without bytes.
     Full(Bytes),
-    #[allow(dead_code)]
     Received(Received),
     Stream(AtHome<dyn Stream<Item = Result<Bytes, Source>>>),
     Other(AtHome<dyn HttpBody<Data = Bytes, Error = Source>>),
@@ -117,7 +116,6 @@ impl Body {
     }
 
     /// What a connection receives, at most `limit` bytes of it, each part in time.
-    #[allow(dead_code)]
     pub(super) fn received(
         incoming: ::hyper::body::Incoming,
         limit: u64,

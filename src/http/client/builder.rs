@@ -127,8 +127,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How long it may take to open a connection, from the look-up of the name to the end of the TLS
-    /// handshake. For ever by default, and the kernel gives up after some two minutes.
+    /// How long it may take to open a connection, from the look-up of the name to the end of the
+    /// TLS handshake. For ever by default, and the kernel gives up after some two minutes.
     pub fn connect_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.settings.connect_timeout = Some(timeout);
         self

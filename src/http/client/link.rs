@@ -21,8 +21,8 @@ use super::pool::{Home, Permit};
 use crate::runtime::spawn;
 use crate::time::{Sleep, sleep};
 
-/// How long a connection that nobody needs any more has to take leave: the rest of what was written,
-/// close_notify, GOAWAY.
+/// How long a connection that nobody needs any more has to take leave: the rest of what was
+/// written, close_notify, GOAWAY.
 const LEAVE: Duration = Duration::from_secs(1);
 
 /// What the task of a connection and the requests on it share.

@@ -101,8 +101,8 @@ impl Pool {
         Rc::new(Pool { limits, authorities: RefCell::default() })
     }
 
-    /// A connection, or the right to open one, as soon as the bounds allow. Nothing is lost when the
-    /// future is dropped: its turn is the next one's then.
+    /// A connection, or the right to open one, as soon as the bounds allow. Nothing is lost when
+    /// the future is dropped: its turn is the next one's then.
     pub(super) async fn turn(self: &Rc<Pool>, key: &Key) -> Turn {
         let turn = {
             let mut authorities = self.authorities.borrow_mut();

@@ -118,7 +118,8 @@ impl RequestBuilder {
     /// ```
     /// use annulus::http::Client;
     ///
-    /// let request = Client::new().get("http://example.org/?a=1").query(&[("page", 2), ("size", 50)]);
+    /// let request = Client::new().get("http://example.org/?a=1");
+    /// let request = request.query(&[("page", 2), ("size", 50)]);
     /// // GET /?a=1&page=2&size=50
     /// # drop(request);
     /// ```
@@ -207,9 +208,9 @@ impl RequestBuilder {
     ///
     /// It takes a connection of the client's pool, or opens one. It follows redirects as
     /// [`Redirects`](super::Redirects) says. If a connection of the pool turns out to be closed, the
-    /// request is sent again on a new one, where that is safe: nothing of it was sent, or its method
-    /// is [idempotent](https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2) and its body can be
-    /// sent again.
+    /// request is sent again on a new one, where that is safe: nothing of it was sent, or its
+    /// method is [idempotent](https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2) and its body
+    /// can be sent again.
     ///
     /// If the future is dropped, the connection is closed, or over HTTP/2 the stream reset. The
     /// server may have worked on the request.

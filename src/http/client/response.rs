@@ -50,8 +50,8 @@ impl Response {
         self.version
     }
 
-    /// The headers. If the body is unpacked, `Content-Encoding` and `Content-Length` are gone, since
-    /// they describe what came.
+    /// The headers. If the body is unpacked, `Content-Encoding` and `Content-Length` are gone,
+    /// since they describe what came.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }

@@ -33,8 +33,8 @@ use crate::time::{sleep, timeout, timeout_at};
 /// or on which it refused to look at the request, and then on another one.
 const TRIES: u32 = 3;
 
-/// How many connections of the pool may turn out to be closed before anything of a request was sent.
-/// A server of HTTP/2 that leaves after some requests sends back all that wait behind them.
+/// How many connections of the pool may turn out to be closed before anything of a request was
+/// sent. A server of HTTP/2 that leaves after some requests sends back all that wait behind them.
 const CLOSED: u32 = 32;
 
 /// How many bytes of the body of a redirect are read for the sake of the connection.

@@ -38,8 +38,6 @@ pub(super) struct Activity {
     /// The latest request had a body, so its rest may still come.
     has_body: Cell<bool>,
     is_ending: Cell<bool>,
-    /// The transport has gone on to another protocol.
-    is_upgraded: Cell<bool>,
 }
 
 impl Activity {
@@ -54,7 +52,6 @@ impl Activity {
             is_flushed: Cell::new(true),
             has_body: Cell::new(false),
             is_ending: Cell::new(false),
-            is_upgraded: Cell::new(false),
         }
     }
 
@@ -87,10 +84,6 @@ impl Activity {
         self.is_flushed.get()
     }
 
-    pub(super) fn is_upgraded(&self) -> bool {
-        self.is_upgraded.get()
-    }
-
     /// May more come that nobody will read?
     pub(super) fn has_unread(&self) -> bool {
         self.has_head.get() || self.has_body.get()
@@ -103,10 +96,6 @@ impl Activity {
 
     pub(super) fn multiplex(&self) {
         self.is_multiplexed.set(true);
-    }
-
-    pub(super) fn upgrade(&self) {
-        self.is_upgraded.set(true);
     }
 
     pub(super) fn end(&self) {

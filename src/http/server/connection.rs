@@ -83,7 +83,6 @@ pub(super) async fn serve<I, S, B>(
         Ok(Version::Http1) => {
             let mut connection = http1(&shared.options).serve_connection(transport, requests);
             let outcome = drive(Pin::new(&mut connection), &mut watch).await;
-            activity.upgrade();
             note(&shared, &outcome);
             if let Outcome::TimedOut(Phase::Head) = outcome
                 && activity.has_head()

@@ -132,7 +132,7 @@ impl Server {
         self
     }
 
-    /// How many connections there may be, with those that were upgraded. 10,000 by default, at
+    /// How many connections there may be. 10,000 by default, at
     /// least 1. Further ones wait in the kernel until one of these has ended.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Server {

@@ -55,7 +55,7 @@ where
 ///
 /// # Dropping
 /// Dropping the future closes the listener and all connections, and drops the requests that are
-/// under way. Upgraded connections belong to whoever upgraded them, and go on.
+/// under way.
 #[must_use = "a server does nothing until it is awaited"]
 pub struct Serve<L, S> {
     server: Server,

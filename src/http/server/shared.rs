@@ -30,7 +30,7 @@ pub struct Served {
 pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) served: Cell<Served>,
-    /// Connections, with those that were upgraded.
+    /// Connections.
     open: Cell<usize>,
     /// Who waits for a place among them.
     entrance: Cell<Option<Waker>>,

@@ -1,6 +1,7 @@
 //! The bytes of a connection: what the protocols read and write, and what is noted of it.
 
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -11,6 +12,7 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use super::activity::Activity;
 use super::shared::Permit;
 use crate::io::{PollRead, PollStream, PollWrite};
+use crate::sys;
 use crate::tls::TlsStream;
 
 /// What HTTP/2 begins with; RFC 9113, section 3.4. No request of HTTP/1.1 does.
@@ -23,13 +25,26 @@ const THROWN_AWAY: usize = 4 << 10;
 const THROWS: usize = 16;
 
 /// A stream under HTTP.
-pub(super) trait Io: Read + Write + Unpin + 'static {}
+pub(super) trait Io: Read + Write + Unpin + 'static {
+    /// Ends both directions of the socket, whatever is on its way.
+    fn cut(&self);
+}
 
-impl<S: PollRead + PollWrite> Io for PollStream<S> {}
-impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Io for TlsStream<S> {}
+impl<S: PollRead + PollWrite> Io for PollStream<S> {
+    fn cut(&self) {
+        // A peer that has gone needs no end.
+        let _ = sys::shut_down(self.get_ref().inbound(), Shutdown::Both);
+    }
+}
+
+impl<I: Io + AsyncRead + AsyncWrite> Io for TlsStream<I> {
+    fn cut(&self) {
+        self.get_ref().cut();
+    }
+}
 
 /// A stream under HTTP, with its notes and its place among the connections.
-pub(super) struct Transport<I> {
+pub(super) struct Transport<I: Io> {
     io: I,
     /// What was read to learn the protocol, and has not been handed on.
     ahead: Ahead,
@@ -155,13 +170,21 @@ impl<I: Io> Write for Transport<I> {
         if !self.has_ended {
             ready!(Pin::new(&mut self.io).poll_shutdown(context))?;
             self.has_ended = true;
-            if !self.activity.is_upgraded() {
-                self.activity.end();
-            }
+            self.activity.end();
         }
-        match self.activity.has_unread() && !self.activity.is_upgraded() {
+        match self.activity.has_unread() {
             true => self.poll_throw_away(context),
             false => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// One that was not brought to its end is cut off. Else what the peer does not take would keep the
+/// socket, and memory, as long as the peer likes.
+impl<I: Io> Drop for Transport<I> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.io.cut();
         }
     }
 }

@@ -297,7 +297,8 @@ fn requests_that_are_dropped_anywhere_leave_nothing_and_disturb_nobody() {
             let body = client.get(server.url("/")).send().await?.bytes().await?;
             Ok::<_, annulus::http::Error>(body)
         };
-        // Dropped after as many turns as it takes to be at each await, on cold and warm connections.
+        // Dropped after as many turns as it takes to be at each await, on cold and warm
+        // connections.
         let mut finished = 0;
         for round in 0..120 {
             let request = timeout(LONG, whole());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use annulus::http::Server;
 
-use super::{read_all, read_until, start};
+use super::{read_all, read_until, start, until_tasks_are};
 use crate::common::run;
 
 const SHORT: Duration = Duration::from_millis(100);
@@ -174,6 +174,9 @@ fn a_peer_that_takes_nothing_is_timed_out() {
         // It waits for the connection, and for longer than this test may take if nothing ends it.
         let served = server.stop().await;
         assert_eq!((served.timed_out, served.cut), (1, 0));
+        // Though the peer is still there, nothing waits for it.
+        until_tasks_are(0).await;
+        drop(stream);
     });
 }
 

@@ -98,6 +98,13 @@ pub(crate) async fn start(server: Server) -> Running {
     Running { address, stop, task: annulus::spawn(serve.into_future()) }
 }
 
+/// Waits until there are so many tasks.
+pub(crate) async fn until_tasks_are(count: u64) {
+    while annulus::metrics().tasks != count {
+        annulus::yield_now().await;
+    }
+}
+
 /// A service that never fails, for what needs one.
 pub(crate) async fn hello(_request: Request<Body>) -> Result<Response<Body>, Infallible> {
     Ok(Response::new(Body::from("hello")))

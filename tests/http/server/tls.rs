@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use ::http::Version;
 use annulus::http::{Client, Server};
+use annulus::io::{AsyncRead, AsyncWrite};
 use annulus::tls::{TlsAcceptor, TlsConnector};
-use annulus::{JoinSet, time};
+use annulus::{JoinSet, net::TcpStream};
 use rcgen::generate_simple_self_signed;
 
-use super::{Running, start};
+use super::{Running, start, until_tasks_are};
 use crate::client::check;
 
 /// A server on the loopback device, and its certificate.
@@ -94,10 +95,28 @@ fn the_end_of_the_server_does_not_wait_for_a_handshake() {
             start_tls(Server::new().header_timeout(hour).shutdown_timeout(hour)).await;
         let stream = server.connect().await;
         stream.write_all(vec![22, 3, 1, 2, 0, 1]).await.unwrap();
-        // Long enough to be accepted; what matters is that the end comes.
-        time::sleep(Duration::from_millis(1)).await;
+        // The server's, and that of the connection.
+        until_tasks_are(2).await;
         let served = server.stop().await;
         assert_eq!((served.requests, served.cut), (0, 0));
+        drop(stream);
+    });
+}
+
+#[test]
+fn a_peer_that_takes_nothing_through_tls_is_cut_off() {
+    check(async || {
+        let bound = Duration::from_millis(50);
+        let (server, certificate) = start_tls(Server::new().write_timeout(bound)).await;
+        let tls = TlsConnector::builder().only_roots_pem(&certificate).build().unwrap();
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        stream.set_recv_buffer_size(4096).unwrap();
+        let mut stream = tls.connect("127.0.0.1", stream).await.unwrap();
+        stream.write_all("GET /large HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+        assert_eq!(stream.read_exact(vec![0; 4]).await.unwrap(), b"HTTP");
+        let served = server.stop().await;
+        assert_eq!((served.timed_out, served.cut), (1, 0));
+        until_tasks_are(0).await;
         drop(stream);
     });
 }
