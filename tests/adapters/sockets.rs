@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use annulus::io::{PipeReader, PollRead, PollStream, PollWrite};
+use annulus::io::{PipeReader, PipeWriter, PollRead, PollStream, PollWrite};
 use annulus::net::{TcpStream, UnixStream};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -86,6 +86,7 @@ impl Peer for OtherSocket {
 
 /// The other end of a pipe.
 enum OtherPipe {
+    Reads(io::PipeReader),
     Writes(io::PipeWriter),
     Closed,
 }
@@ -93,6 +94,7 @@ enum OtherPipe {
 impl OtherPipe {
     fn boxed(self) -> Box<dyn Peer> {
         match &self {
+            OtherPipe::Reads(end) => rustix::io::ioctl_fionbio(end, true),
             OtherPipe::Writes(end) => rustix::io::ioctl_fionbio(end, true),
             OtherPipe::Closed => Ok(()),
         }
@@ -109,8 +111,11 @@ impl Peer for OtherPipe {
         }
     }
 
-    fn receive(&mut self, _: usize) -> Taken {
-        Taken::Nothing
+    fn receive(&mut self, most: usize) -> Taken {
+        match self {
+            OtherPipe::Reads(end) => taken(end, most),
+            _ => Taken::Nothing,
+        }
     }
 
     fn finish(&mut self) {
@@ -219,6 +224,26 @@ fn a_pipe_to_read_from_conforms() {
             let reader = PipeReader::from(reader);
             let reading = Box::new(Real(reader.into_poll()));
             (Subject::Halves(Some(reading), None), OtherPipe::Writes(writer).boxed())
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_pipe_to_write_to_conforms() {
+    let writes = Abilities {
+        reads: false,
+        splits: false,
+        resets: false,
+        half_closes: false,
+        ..Abilities::ALL
+    };
+    run(async || {
+        assert_conforms(PROGRAMS, writes, PATIENCE, async |_| {
+            let (reader, writer) = io::pipe().expect("a pipe");
+            let writer = PipeWriter::from(writer);
+            let writing = Box::new(Real(writer.into_poll()));
+            (Subject::Halves(None, Some(writing)), OtherPipe::Reads(reader).boxed())
         })
         .await;
     });
