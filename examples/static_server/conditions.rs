@@ -66,7 +66,8 @@ impl Validators {
         if has_it { Verdict::NotModified } else { Verdict::Send }
     }
 
-    /// Does `Range` count, since the client's part is of this very file? Without `If-Range` it does.
+    /// Does `Range` count, since the client's part is of this very file? Without `If-Range` it
+    /// does.
     pub(crate) fn range_counts(&self, headers: &HeaderMap) -> bool {
         let Some(value) = headers.get(IF_RANGE) else { return true };
         let Ok(text) = value.to_str() else { return false };

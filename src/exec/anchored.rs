@@ -14,9 +14,9 @@
 //! - *Whoever moves the box from thread to thread orders the accesses before and after*: the owner
 //!   who sends the `Anchored`, and the lock of the inbox.
 //! - *It may be dropped long after the `Anchored`*, so it borrows nothing: `T: 'static`.
-//! - *It is pinned if the `Anchored` is.* [`Anchored::get_pin_mut`] gives the field out pinned. What
-//!   could move it takes the `Anchored` by value or by `&mut`, and nobody has these of one that is
-//!   pinned, unless `T` is `Unpin`; `Anchored` itself is no more `Unpin` than `T`. The drop moves
+//! - *It is pinned if the `Anchored` is.* [`Anchored::get_pin_mut`] gives the field out pinned.
+//!   What could move it takes the `Anchored` by value or by `&mut`, and nobody has these of one that
+//!   is pinned, unless `T` is `Unpin`; `Anchored` itself is no more `Unpin` than `T`. The drop moves
 //!   the box, and never what is in it.
 #![allow(unsafe_code)]
 

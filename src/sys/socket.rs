@@ -44,8 +44,8 @@ pub(crate) fn shut_down(socket: &impl AsFd, how: Shutdown) -> io::Result<()> {
     SockRef::from(socket).shutdown(how)
 }
 
-/// Sends what fits of several slices, and nothing later; sendmsg(2). `WouldBlock` if nothing fits. A
-/// peer that has gone is `EPIPE`, never a signal.
+/// Sends what fits of several slices, and nothing later; sendmsg(2). `WouldBlock` if nothing fits.
+/// A peer that has gone is `EPIPE`, never a signal.
 pub(crate) fn send_at_once(socket: &impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     SockRef::from(socket).send_vectored_with_flags(slices, flags)

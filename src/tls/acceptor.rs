@@ -59,7 +59,8 @@ impl TlsAcceptor {
     /// use annulus::tls::TlsAcceptor;
     ///
     /// # let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    /// # let (chain, key, authority) = (made.cert.pem(), made.signing_key.serialize_pem(), made.cert.pem());
+    /// # let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    /// # let authority = chain.clone();
     /// let acceptor = TlsAcceptor::builder()
     ///     .certificate_pem(chain, key)
     ///     .client_roots_pem(authority) // only clients that have a certificate of it

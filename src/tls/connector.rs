@@ -52,7 +52,8 @@ impl TlsConnector {
     /// ```
     /// use annulus::tls::TlsConnector;
     ///
-    /// # let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
+    /// # let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    /// # let authority = made.cert.pem();
     /// let connector = TlsConnector::builder()
     ///     .only_roots_pem(authority) // of a company's own authority
     ///     .alpn(["h2", "http/1.1"])

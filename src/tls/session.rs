@@ -33,8 +33,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Self { connection, stream, failure: None }
     }
 
-    /// Ready when this side knows all that it needs of the other. What it has to say may not be sent
-    /// by then, if the peer reads slowly: so it is not asked to read before this side has ended.
+    /// Ready when this side knows all that it needs of the other. What it has to say may not be
+    /// sent by then, if the peer reads slowly: so it is not asked to read before this side has
+    /// ended.
     pub(super) fn poll_handshake(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Sent>> {
         loop {
             // The peer may wait for what is sent, so that comes first. A stream with a buffer of

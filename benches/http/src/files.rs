@@ -27,8 +27,8 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// In cargo's target directory, as far as that is where the executable lies: in the directory for
-    /// temporary files there may be no disk under them.
+    /// In cargo's target directory, as far as that is where the executable lies: in the directory
+    /// for temporary files there may be no disk under them.
     pub(crate) fn write(size: usize, is_cached: bool) -> Result<Files, Failure> {
         let executable = std::env::current_exe()?;
         let directory = executable.parent().ok_or("the executable lies in a directory")?;
