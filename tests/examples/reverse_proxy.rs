@@ -256,8 +256,9 @@ fn a_connection_that_the_server_has_ended_is_replaced_where_that_is_safe() {
                     read_head(&mut reader);
                     (&stream).write_all(OK.as_bytes()).expect("the proxy reads");
                     let second = read_head(&mut reader);
-                    let _ = stream.shutdown(Shutdown::Both);
+                    // First, so that it is there when the proxy has told its client.
                     let _ = sender.send(second);
+                    let _ = stream.shutdown(Shutdown::Both);
                 });
             }
         });
